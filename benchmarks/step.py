@@ -1,0 +1,248 @@
+"""What the weighted step costs beside a plain step: time, memory and compilation.
+
+    python benchmarks/step.py                 # a few minutes on two cores
+    python benchmarks/step.py --rounds=21 --batch_size=16 --out=benchmarks/results/step.json
+
+Model: the cross-encoder in the shape of MiniLM-L6 (6 layers, hidden 384, 12 heads, intermediate
+1536, vocabulary 30522), random weights and tokens, float32, dropout on, AdamW.
+
+The variants run in turn in one process, round after round; a ratio is the median over rounds of the
+ratio to the plain step of the same round, so that a machine whose speed drifts does not matter.
+"""
+
+import argparse
+import datetime
+import functools
+import importlib
+import importlib.util
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+from transformers import BertConfig
+
+from sie_jax import per_example
+from sie_jax.importance import weighting
+from sie_jax.models import PairClassifier
+
+NUM_LABELS = 4
+PLAIN = "plain step"
+
+
+def build(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
+    config = BertConfig(
+        vocab_size=30522,
+        hidden_size=384,
+        num_hidden_layers=6,
+        num_attention_heads=12,
+        intermediate_size=1536,
+        max_position_embeddings=512,
+    )
+    seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
+    return nnx.split(PairClassifier(config, num_labels=NUM_LABELS, rngs=nnx.Rngs(seed)))
+
+
+def make_batch(key: jax.Array, batch_size: int, length: int) -> dict[str, jax.Array]:
+    """Random tokens; every example has all its tokens, as in a batch of one length."""
+    key_ids, key_labels = jax.random.split(key)
+    return {
+        "input_ids": jax.random.randint(key_ids, (batch_size, length), 0, 30522),
+        "token_type_ids": jnp.tile(jnp.arange(length) >= length // 4, (batch_size, 1)).astype(int),
+        "attention_mask": jnp.ones((batch_size, length), jnp.int32),
+        "labels": jax.random.randint(key_labels, (batch_size,), 0, NUM_LABELS),
+    }
+
+
+def make_variants(graphdef: nnx.GraphDef, optimizer: Any) -> dict[str, Callable[..., Any]]:
+    """Each takes (params, opt_state, batch, key); a step returns both and the loss."""
+
+    def losses_of(params, batch, key):
+        logits = nnx.merge(graphdef, params)(
+            batch["input_ids"],
+            batch["token_type_ids"],
+            batch["attention_mask"],
+            deterministic=False,
+            key=key,
+        )
+        return optax.softmax_cross_entropy_with_integer_labels(logits, batch["labels"])
+
+    def keys_of(key, batch):
+        return jax.random.split(key, batch["labels"].shape[0])
+
+    def update(params, opt_state, grads, loss):
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+
+    def plain(params, opt_state, batch, key):
+        # The batch goes through the model whole: what a trainer without weights would write.
+        loss, grads = jax.value_and_grad(lambda p: jnp.mean(losses_of(p, batch, key)))(params)
+        return update(params, opt_state, grads, loss)
+
+    def weighted(params, opt_state, batch, key):
+        keys = keys_of(key, batch)
+        losses, grads = per_example.value_and_grad(losses_of)(params, batch, keys)
+        weights = weighting.proportional(grads.norms())
+        return update(params, opt_state, grads.weighted_sum(weights), weights @ losses)
+
+    def offline(params, opt_state, batch, key):
+        weights = jnp.linspace(0.5, 1.5, batch["labels"].shape[0]) / batch["labels"].shape[0]
+
+        def loss_of(params):
+            return weights @ losses_of(params, batch, key)
+
+        loss, grads = jax.value_and_grad(loss_of)(params)
+        return update(params, opt_state, grads, loss)
+
+    def norms(params, opt_state, batch, key):
+        return per_example.grad_norms(losses_of)(params, batch, keys_of(key, batch))
+
+    def materialised(params, opt_state, batch, key):
+        mapped = jax.vmap(jax.value_and_grad(losses_of), in_axes=(None, 0, 0))
+        losses, grads = mapped(params, batch, keys_of(key, batch))
+        squares = [jnp.sum(g**2, axis=tuple(range(1, g.ndim))) for g in jax.tree.leaves(grads)]
+        weights = weighting.proportional(jnp.sqrt(functools.reduce(jnp.add, squares)))
+        total = jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), grads)
+        return update(params, opt_state, total, weights @ losses)
+
+    variants = {
+        PLAIN: plain,
+        "weighted step, online": weighted,
+        "weighted step, offline weights": offline,
+        "norms only": norms,
+        "vmap(grad), weighted": materialised,
+    }
+    rival = make_rival(losses_of, keys_of, update)
+    return variants if rival is None else {**variants, "jax-privacy, microbatch 1": rival}
+
+
+def make_rival(losses_of, keys_of, update) -> Callable[..., Any] | None:
+    """Clipping to one norm with jax-privacy 2, one example at a time; None if not installed."""
+    try:
+        clipping = importlib.import_module("jax_privacy.clipping")
+    except ImportError:
+        return None
+
+    def step(params, opt_state, batch, key):
+        def loss_of(params, batch):
+            return losses_of(params, {k: v[0] for k, v in batch["batch"].items()}, batch["key"][0])
+
+        grad_fn = clipping.clipped_grad(
+            loss_of, l2_clip_norm=1.0, batch_argnums=1, microbatch_size=1
+        )
+        grads = grad_fn(params, {"batch": batch, "key": keys_of(key, batch)})
+        return update(params, opt_state, grads, jnp.zeros(()))
+
+    return step
+
+
+def measure(length: int, arguments: argparse.Namespace, skip: set[str]) -> dict[str, Any]:
+    graphdef, params = build(jax.random.key(0))
+    optimizer = optax.adamw(1e-4)
+    opt_state = optimizer.init(params)
+    batch = make_batch(jax.random.key(1), arguments.batch_size, length)
+    inputs = (params, opt_state, batch, jax.random.key(2))
+    compiled, results = {}, {}
+    for name, variant in make_variants(graphdef, optimizer).items():
+        if name in skip:
+            continue
+        start = time.perf_counter()
+        compiled[name] = jax.jit(variant).lower(*inputs).compile()
+        cost = compiled[name].cost_analysis() or {}
+        memory = compiled[name].memory_analysis()
+        results[name] = {
+            "compile_seconds": time.perf_counter() - start,
+            "temp_bytes": memory.temp_size_in_bytes if memory else None,
+            "flops": cost.get("flops"),
+        }
+        jax.block_until_ready(compiled[name](*inputs))  # warm-up
+    seconds: dict[str, list[float]] = {name: [] for name in compiled}
+    for turn in range(arguments.rounds):
+        # Every second round runs backwards: no variant always follows the same one.
+        for name in list(compiled)[:: -1 if turn % 2 else 1]:
+            start = time.perf_counter()
+            jax.block_until_ready(compiled[name](*inputs))
+            seconds[name].append(time.perf_counter() - start)
+    for name, result in results.items():
+        ratios = [one / plain for one, plain in zip(seconds[name], seconds[PLAIN], strict=True)]
+        result["seconds"] = statistics.median(seconds[name])
+        result["time_ratio"] = statistics.median(ratios)
+        result["time_ratio_low"], result["time_ratio_high"] = np.percentile(ratios, [25, 75])
+        result["memory_ratio"] = result["temp_bytes"] / results[PLAIN]["temp_bytes"]
+    return results
+
+
+def machine() -> dict[str, Any]:
+    cpu = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].split(":", 1)[1].strip() if names else cpu
+    return {
+        "device": jax.devices()[0].device_kind,
+        "platform": jax.default_backend(),
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def print_table(results: dict[str, Any], title: str) -> None:
+    table = Table(title=title)
+    table.add_column("variant")
+    for column in ("ms", "time ratio", "quartiles", "temp MiB", "memory ratio", "compile s"):
+        table.add_column(column, justify="right")
+    for name, result in results.items():
+        table.add_row(
+            name,
+            f"{1e3 * result['seconds']:.0f}",
+            f"{result['time_ratio']:.3f}",
+            f"{result['time_ratio_low']:.3f}–{result['time_ratio_high']:.3f}",
+            f"{result['temp_bytes'] / 2**20:.0f}",
+            f"{result['memory_ratio']:.3f}",
+            f"{result['compile_seconds']:.1f}",
+        )
+    Console().print(table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[64, 128])
+    parser.add_argument("--skip", nargs="*", default=[], help="variants to leave out, by name")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "step.json")
+    arguments = parser.parse_args()
+    if importlib.util.find_spec("jax_privacy") is None:
+        print("jax-privacy is not installed: no rival is measured (pip install jax-privacy)")
+    report: dict[str, Any] = {
+        "machine": machine(),
+        "batch_size": arguments.batch_size,
+        "rounds": arguments.rounds,
+        "dtype": "float32",
+        "lengths": {},
+    }
+    for length in arguments.lengths:
+        results = measure(length, arguments, set(arguments.skip))
+        title = f"batch {arguments.batch_size}, {length} tokens, {report['machine']['device']}"
+        print_table(results, title)
+        report["lengths"][str(length)] = results
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"written: {arguments.out}")
+
+
+if __name__ == "__main__":
+    main()

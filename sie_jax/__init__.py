@@ -1,0 +1,1 @@
+"""Exact per-example gradients, importance weights and honest evaluation for relevance models."""

@@ -1,0 +1,47 @@
+"""The labels most worth re-checking, as a CSV file that is safe to open in a spreadsheet."""
+
+import csv
+import itertools
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+COLUMNS = (
+    "rank",
+    "example_id",
+    "query_id",
+    "item_id",
+    "query",
+    "title",
+    "label",
+    "prediction",
+    "score",
+)
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes rows (with the keys of COLUMNS) as UTF-8 CSV, whole or not at all.
+
+    A text cell that a spreadsheet would run as a formula gets an apostrophe in front.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({name: _safe(row[name]) for name in COLUMNS})
+    os.replace(temporary, path)
+
+
+def read(path: Path, *, most: int) -> list[dict[str, str]]:
+    """The first `most` rows of a file that `write` left, as texts."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(itertools.islice(csv.DictReader(file), most))
+
+
+def _safe(value: Any) -> Any:
+    if isinstance(value, str) and value.startswith(FORMULA_STARTS):
+        return f"'{value}"
+    return value

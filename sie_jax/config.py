@@ -1,0 +1,243 @@
+"""The run's configuration: typed dataclasses, one per part of the line, and their validation.
+
+Every field can be set from a config file and overridden on the command line
+(`--config.train.batch_size=16`). `validate` names the field at fault and the mend.
+"""
+
+import dataclasses
+import math
+from collections.abc import Collection
+from typing import Any
+
+from sie_jax.errors import UserError
+from sie_jax.importance import POLICIES, SCORES
+
+SOURCES = ("synthetic", "esci")
+MODES = ("offline", "online")
+DTYPES = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SyntheticConfig:
+    """The generated shop: its size, the rate of wrong labels, the rate of dirty rows, the seed."""
+
+    queries: int = 400
+    items_per_query: int = 20
+    noise: float = 0.2
+    dirt: float = 0.02
+    seed: int = 0
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class EsciConfig:
+    """Which part of the Shopping Queries data set: a locale (empty: all) and a version."""
+
+    locale: str = "us"
+    version: str = "large"
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class DataConfig:
+    """Where pairs come from and how they become token ids."""
+
+    source: str = "synthetic"
+    path: str = ""
+    synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
+    esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
+    gains: str = ""  # e.g. "0,0.01,0.1,1", lowest grade first; empty: the source's own
+    validation: float = 0.1  # share of queries, where the source has no such split
+    test: float = 0.2
+    split_seed: int = 0
+    max_query_characters: int = 512
+    max_title_characters: int = 2000
+    item_text: bool = False  # append the item's further text to its title
+    max_length: int = 32
+    buckets: int = 2
+    vocabulary_size: int = 4096  # of the WordPiece vocabulary trained where no checkpoint is given
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ModelConfig:
+    """A checkpoint folder to start from, or the size of a BERT that starts from random weights."""
+
+    pretrained: str = ""
+    hidden_size: int = 128
+    num_hidden_layers: int = 2
+    num_attention_heads: int = 4
+    intermediate_size: int = 512
+    dropout: float = 0.1
+    dtype: str = "float32"
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TrainConfig:
+    """The optimiser, its schedule, and how many seeds repeat the comparison."""
+
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    epochs: int = 3
+    warmup_fraction: float = 0.1  # of the steps, from 0 up to the learning rate
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    seed: int = 0
+    seeds: int = 1
+    checkpoint_every: int = 200
+    log_every: int = 20
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ImportanceConfig:
+    """Which score is turned into weights, by which policy, and when."""
+
+    score: str = "grad_norm"
+    policy: str = "clipped"
+    mode: str = "offline"
+    warmup_epochs: int = 1  # of uniform training before the scoring pass
+    compare: str = ""  # further policies, comma-separated, each trained as a run of its own name
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class MeshConfig:
+    """Devices along each mesh axis; -1 takes what is left."""
+
+    data: int = -1
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class EvaluationConfig:
+    """Bootstrap resamples over queries, and their seed."""
+
+    resamples: int = 1000
+    seed: int = 0
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Config:
+    """Everything a run depends on; stored as config.json in its workdir."""
+
+    name: str = "quickstart"
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    importance: ImportanceConfig = dataclasses.field(default_factory=ImportanceConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+
+    def compared_policies(self) -> tuple[str, ...]:
+        """The further policies named in `importance.compare`, in order."""
+        return tuple(name.strip() for name in self.importance.compare.split(",") if name.strip())
+
+    def gains(self) -> tuple[float, ...] | None:
+        """The gains named in `data.gains`, or None where the source's own are to be used."""
+        if not self.data.gains:
+            return None
+        try:
+            return tuple(float(gain) for gain in self.data.gains.split(","))
+        except ValueError:
+            raise UserError(
+                f"data.gains is {self.data.gains!r}: give numbers separated by commas, "
+                "lowest grade first, as in 0,0.01,0.1,1"
+            ) from None
+
+    def validate(self) -> None:
+        """Raises UserError for the first field whose type or value cannot work."""
+        _check_types(self, "")
+        data, model, train, importance = self.data, self.model, self.train, self.importance
+        _one_of("data.source", data.source, SOURCES)
+        if data.source == "esci" and not data.path:
+            raise UserError(
+                "data.path is empty: give the folder of the ESCI files, --config.data.path=FOLDER"
+            )
+        _at_least("data.buckets", data.buckets, 1)
+        _at_least("data.max_length", data.max_length, 8)
+        _at_least("data.vocabulary_size", data.vocabulary_size, 100)
+        _at_least("data.max_query_characters", data.max_query_characters, 1)
+        _at_least("data.max_title_characters", data.max_title_characters, 1)
+        _positive("data.validation", data.validation)
+        _positive("data.test", data.test)
+        if data.validation + data.test >= 1.0:
+            raise UserError(
+                f"data.validation + data.test is {data.validation + data.test:g}: "
+                "make the sum less than 1, so that queries are left to train on"
+            )
+        self.gains()
+        for field in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
+            _at_least(f"model.{field}", getattr(model, field), 1)
+        _at_least("model.intermediate_size", model.intermediate_size, 1)
+        if model.hidden_size % model.num_attention_heads:
+            raise UserError(
+                f"model.hidden_size {model.hidden_size} is not a multiple of "
+                f"model.num_attention_heads {model.num_attention_heads}: change one of them"
+            )
+        _between("model.dropout", model.dropout, 0.0, 0.99)
+        _one_of("model.dtype", model.dtype, DTYPES)
+        for field in ("batch_size", "epochs", "seeds", "checkpoint_every", "log_every"):
+            _at_least(f"train.{field}", getattr(train, field), 1)
+        _at_least("train.seed", train.seed, 0)
+        _positive("train.learning_rate", train.learning_rate)
+        _positive("train.clip_norm", train.clip_norm)
+        _between("train.warmup_fraction", train.warmup_fraction, 0.0, 1.0)
+        _between("train.weight_decay", train.weight_decay, 0.0, math.inf)
+        _one_of("importance.score", importance.score, SCORES)
+        _one_of("importance.policy", importance.policy, POLICIES)
+        _one_of("importance.mode", importance.mode, MODES)
+        for name in self.compared_policies():
+            _one_of("importance.compare", name, POLICIES)
+        if "uniform" in self.compared_policies():
+            raise UserError("importance.compare names uniform, which always runs: leave it out")
+        _at_least("importance.warmup_epochs", importance.warmup_epochs, 1)
+        if self.mesh.data == 0 or self.mesh.data < -1:
+            raise UserError(f"mesh.data is {self.mesh.data}: give a number of devices, or -1")
+        _at_least("evaluation.resamples", self.evaluation.resamples, 100)
+
+
+def as_json(config: Config) -> dict[str, Any]:
+    """The config as nested dictionaries of numbers, strings and booleans."""
+    return dataclasses.asdict(config)
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+    """One text per field that differs between two configs as JSON: `train.epochs 3, not 2`."""
+    found: list[str] = []
+    for key in sorted(ours.keys() | theirs.keys()):
+        mine, other = ours.get(key), theirs.get(key)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            found += differences(mine, other, f"{prefix}{key}.")
+        elif mine != other:
+            found.append(f"{prefix}{key} {other!r}, not {mine!r}")
+    return found
+
+
+def _check_types(node: Any, prefix: str) -> None:
+    for field in dataclasses.fields(node):
+        value, name = getattr(node, field.name), f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(field.type):
+            if not isinstance(value, field.type):  # type: ignore[arg-type]  # a class, as checked
+                raise UserError(f"{name} must be a {field.type.__name__}")  # type: ignore[union-attr]
+            _check_types(value, f"{name}.")
+            continue
+        if field.type is float and type(value) is int:
+            setattr(node, field.name, float(value))
+        elif type(value) is not field.type:
+            kind = getattr(field.type, "__name__", field.type)
+            raise UserError(f"{name} is {value!r}: give a value of type {kind}")
+
+
+def _one_of(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise UserError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+
+
+def _at_least(name: str, value: float, low: float) -> None:
+    if not value >= low:
+        raise UserError(f"{name} is {value}: give a number of at least {low}")
+
+
+def _positive(name: str, value: float) -> None:
+    if not (0 < value < math.inf):
+        raise UserError(f"{name} is {value}: give a number greater than 0")
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UserError(f"{name} is {value}: give a number from {low:g} to {high:g}")

@@ -1,0 +1,60 @@
+"""The batch plan: which rows form which batch, a pure function of seed, epoch and lengths.
+
+Nothing here is stateful, so a position in the plan is one integer, and any number of processes
+compute the same plan.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Batch(NamedTuple):
+    """Rows of one global batch, and the length that all are padded to."""
+
+    rows: np.ndarray  # int64 [n], n ≤ batch size
+    length: int
+
+
+def bucket_lengths(lengths: np.ndarray, *, buckets: int, max_length: int) -> tuple[int, ...]:
+    """At most `buckets` padded lengths, ascending: the length's quantiles rounded up to eights.
+
+    The last is `max_length` rounded to what the longest row needs, so that every row fits one.
+    """
+    quantiles = np.quantile(lengths, np.arange(1, buckets + 1) / buckets)
+    rounded = {min(int(-(-quantile // 8) * 8), max_length) for quantile in quantiles}
+    return tuple(sorted(rounded))
+
+
+def epoch(
+    lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, boundaries: tuple[int, ...]
+) -> list[Batch]:
+    """One epoch's batches: every row once, shuffled, each batch of rows of about one length.
+
+    What a bucket cannot fill a batch with moves up to the next one, so at most one batch of an
+    epoch is short. The number of batches is ⌈N / batch_size⌉ in every epoch.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    plan = _cut(generator.permutation(len(lengths)), lengths, batch_size, boundaries)
+    return [plan[i] for i in generator.permutation(len(plan))]
+
+
+def in_order(lengths: np.ndarray, *, batch_size: int, boundaries: tuple[int, ...]) -> list[Batch]:
+    """The batches of a sweep: every row once, nothing shuffled."""
+    return _cut(np.arange(len(lengths)), lengths, batch_size, boundaries)
+
+
+def _cut(
+    order: np.ndarray, lengths: np.ndarray, batch_size: int, boundaries: tuple[int, ...]
+) -> list[Batch]:
+    bucket = np.searchsorted(boundaries, lengths[order])
+    batches: list[Batch] = []
+    waiting = order[:0]
+    for index, length in enumerate(boundaries):
+        waiting = np.concatenate([waiting, order[bucket == index]])
+        full = len(waiting) // batch_size * batch_size
+        batches += [Batch(rows, length) for rows in waiting[:full].reshape(-1, batch_size)]
+        waiting = waiting[full:]
+    if len(waiting):
+        batches.append(Batch(waiting, boundaries[-1]))
+    return batches

@@ -1,0 +1,102 @@
+"""The columns of a table of judged query–item pairs, and the scale its labels are read on."""
+
+import math
+import unicodedata
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from sie_jax.errors import UserError
+
+SPLITS = ("train", "validation", "test")
+
+# One row is one judgment. `text` is further item text and may be "". `split` is one of SPLITS, or
+# "" where the source gives none. `truth` is the label before planted noise, null where unknown.
+RAW_SCHEMA = pa.schema([
+    ("example_id", pa.string()),
+    ("query_id", pa.string()),
+    ("query", pa.string()),
+    ("item_id", pa.string()),
+    ("title", pa.string()),
+    ("text", pa.string()),
+    ("label", pa.string()),
+    ("split", pa.string()),
+    ("truth", pa.string()),
+])  # fmt: skip
+RAW_COLUMNS = tuple(RAW_SCHEMA.names)
+
+# As above, with `label` and `truth` as positions on the label scale; `truth` is -1 where unknown.
+CLEAN_SCHEMA = pa.schema(
+    [
+        (field.name, pa.int32() if field.name in ("label", "truth") else field.type)
+        for field in RAW_SCHEMA
+    ]
+)
+
+REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
+
+
+@dataclass(frozen=True)
+class LabelScale:
+    """The grades of a judgment, lowest first, and what each is worth in nDCG.
+
+    names: what a source may write as a label; at least two, all different, none empty.
+    gains: one finite number >= 0 per name, never falling, and the highest above the lowest.
+
+    Raises UserError where these do not hold.
+    """
+
+    names: tuple[str, ...]
+    gains: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) < 2:
+            raise UserError(f"label scale {list(self.names)}: give at least two labels")
+        if len(set(self.names)) < len(self.names) or "" in self.names:
+            raise UserError(
+                f"label scale {list(self.names)}: labels must be different and not empty"
+            )
+        if len(self.gains) != len(self.names):
+            raise UserError(
+                f"gains {list(self.gains)}: give one gain for each of the {len(self.names)} labels"
+            )
+        if not all(math.isfinite(gain) and gain >= 0 for gain in self.gains):
+            raise UserError(f"gains {list(self.gains)}: every gain must be finite and >= 0")
+        if list(self.gains) != sorted(self.gains) or self.gains[0] == self.gains[-1]:
+            raise UserError(
+                f"gains {list(self.gains)}: gains must rise from the lowest label to the highest"
+            )
+
+
+# Irrelevant, Complement, Substitute, Exact, with the gains of Reddy et al., "Shopping Queries
+# Dataset" (arXiv:2206.06588).
+ESCI_SCALE = LabelScale(names=("I", "C", "S", "E"), gains=(0.0, 0.01, 0.1, 1.0))
+
+
+@dataclass(frozen=True)
+class Source:
+    """What reading a source gives: a table of RAW_SCHEMA, its label scale, and where it lies."""
+
+    table: pa.Table
+    scale: LabelScale
+    location: str
+
+
+def normalise_query(query: str) -> str:
+    """The form under which two queries count as the same: NFC, case folded, whitespace collapsed.
+
+    >>> normalise_query("  Red\\tSHOES ")
+    'red shoes'
+    """
+    # Folding can take a text out of NFC, so NFC is applied on both sides of it.
+    folded = unicodedata.normalize("NFC", query).casefold()
+    return " ".join(unicodedata.normalize("NFC", folded).split())
+
+
+def as_rejected(table: pa.Table, scale: LabelScale) -> pa.Table:
+    """Clean rows with a column `reason` as rows of REJECTED_SCHEMA, their labels by name again."""
+    for name in ("label", "truth"):
+        values = [scale.names[i] if i >= 0 else None for i in table[name].to_pylist()]
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, name, pa.array(values, pa.string()))
+    return table.select(REJECTED_SCHEMA.names).cast(REJECTED_SCHEMA)

@@ -1,0 +1,1 @@
+"""Where judged query–item pairs come from: one file per kind of source, each with a `read`."""

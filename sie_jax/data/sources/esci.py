@@ -1,0 +1,150 @@
+"""The Shopping Queries Dataset (ESCI) in its official layout of two Parquet files."""
+
+from collections import Counter
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from etils import epath
+
+from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source
+from sie_jax.errors import UserError
+
+EXAMPLES = "shopping_queries_dataset_examples.parquet"
+PRODUCTS = "shopping_queries_dataset_products.parquet"
+VERSIONS = ("large", "small")
+
+_EXAMPLE_COLUMNS = ("example_id", "query", "query_id", "product_id", "product_locale",
+                    "esci_label", "small_version", "large_version", "split")  # fmt: skip
+_PRODUCT_COLUMNS = ("product_id", "product_locale", "product_title", "product_description",
+                    "product_bullet_point")  # fmt: skip
+# Texts are joined for this many rows at a time: the whole release holds more text than one Arrow
+# string array can (2 GiB).
+_CHUNK_ROWS = 100_000
+
+
+def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
+    """The judgments of one locale and version, joined to their products.
+
+    Source: https://github.com/amazon-science/esci-data (Reddy et al., arXiv:2206.06588).
+
+    Args:
+      path: the folder that holds EXAMPLES and PRODUCTS.
+      locale: "us", "es" or "jp"; "" takes all locales, and then query and item ids are written
+        "<locale>:<id>", since the same id means another text in another locale.
+      version: "large" or "small", by the columns of these names.
+
+    Returns:
+      Source with a table of RAW_SCHEMA in the order of EXAMPLES. `text` is description and bullet
+      points joined by a space. In product fields null and the string "None" mean missing: `text`
+      leaves them out, and `title` is null then, as it is for a product that PRODUCTS lacks. `split`
+      is the official one. `truth` is null.
+
+    Raises:
+      UserError: the folder, a file or a column is missing, a file cannot be read, or no judgment is
+        of this locale and version.
+    """
+    if version not in VERSIONS:
+        raise UserError(f"esci: version is {version!r}; give one of {', '.join(VERSIONS)}")
+    folder = epath.Path(path)
+    if not path or not folder.exists():
+        raise UserError(
+            f"esci: {path!r} does not exist; give the folder that holds {EXAMPLES} and {PRODUCTS}"
+        )
+    if not folder.is_dir():
+        raise UserError(f"esci: {path} is no folder; give the folder that holds {EXAMPLES}")
+    examples = _filtered(_table(folder, EXAMPLES, _EXAMPLE_COLUMNS), folder, locale, version)
+    products = _table(folder, PRODUCTS, _PRODUCT_COLUMNS)
+    if locale:
+        products = products.filter(pc.equal(products["product_locale"], locale))
+
+    place = pc.index_in(_product_key(examples), value_set=_product_key(products).combine_chunks())
+    # One large_string array, to be taken from in any order.
+    titles = _present(products["product_title"]).combine_chunks()
+    description = _present(products["product_description"])
+    bullets = _present(products["product_bullet_point"])
+    # The join is null where either is. (Its null_handling="skip" drops rows in pyarrow 26.)
+    both = pc.binary_join_element_wise(description, bullets, pa.scalar(" ", pa.large_string()))
+    texts = pc.coalesce(both, description, bullets).combine_chunks()
+
+    def ids(column: str) -> pa.ChunkedArray:
+        values = examples[column].cast(pa.string())
+        if locale:
+            return values
+        return pc.binary_join_element_wise(examples["product_locale"], values, ":")
+
+    known = pa.table(
+        {
+            "example_id": examples["example_id"].cast(pa.string()),
+            "query_id": ids("query_id"),
+            "query": examples["query"],
+            "item_id": ids("product_id"),
+            "label": examples["esci_label"],
+            "split": pc.fill_null(examples["split"], ""),
+            "truth": pa.nulls(len(examples), pa.string()),
+            "place": place,
+        }
+    )
+    parts = []
+    for start in range(0, len(known), _CHUNK_ROWS):
+        rows = known.slice(start, _CHUNK_ROWS)
+        at = rows["place"].combine_chunks()
+        rows = rows.append_column("title", titles.take(at))
+        rows = rows.append_column("text", pc.fill_null(texts.take(at), ""))
+        parts.append(rows.select(RAW_SCHEMA.names).cast(RAW_SCHEMA))
+    return Source(table=pa.concat_tables(parts), scale=ESCI_SCALE, location=str(path))
+
+
+def _table(folder: epath.Path, name: str, columns: tuple[str, ...]) -> pa.Table:
+    """These columns of the file, with all texts as `string`."""
+    file = folder / name
+    if not file.exists():
+        there = sorted(entry.name for entry in folder.iterdir())
+        held = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "") or "nothing"
+        raise UserError(f"esci: {name} is missing; {folder} holds {held}")
+    try:
+        with file.open("rb") as stream:
+            parquet = pq.ParquetFile(stream)
+            present = parquet.schema_arrow.names
+            lacking = [column for column in columns if column not in present]
+            if lacking:
+                raise UserError(
+                    f"esci: {file} lacks the column {', '.join(lacking)}; it has "
+                    f"{', '.join(present)}"
+                )
+            return parquet.read(columns=list(columns))
+    except (pa.ArrowException, OSError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"esci: {file} cannot be read as Parquet: {first_line}") from error
+
+
+def _filtered(examples: pa.Table, folder: epath.Path, locale: str, version: str) -> pa.Table:
+    keep = pc.equal(examples[f"{version}_version"], 1)
+    if locale:
+        keep = pc.and_(keep, pc.equal(examples["product_locale"], locale))
+    kept = examples.filter(keep)
+    if len(kept):
+        return kept
+    counts = {name: Counter[str]() for name in VERSIONS}
+    for name in VERSIONS:
+        of_version = examples.filter(pc.equal(examples[f"{name}_version"], 1))
+        counts[name].update(str(value) for value in of_version["product_locale"].to_pylist())
+    there = "; ".join(
+        f"{name}: " + (", ".join(f"{key} ({n})" for key, n in sorted(count.items())) or "none")
+        for name, count in counts.items()
+    )
+    raise UserError(
+        f"esci: {folder / EXAMPLES} has no judgments of locale {locale or 'any'!r} and version "
+        f"{version!r}; it has {there}"
+    )
+
+
+def _product_key(table: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(table["product_locale"], table["product_id"], ":")
+
+
+def _present(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The column with null for what counts as missing."""
+    column = column.cast(pa.large_string())
+    missing = pc.is_in(column, value_set=pa.array(["None", ""], pa.large_string()))
+    return pc.if_else(missing, pa.scalar(None, pa.large_string()), column)

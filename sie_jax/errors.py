@@ -1,0 +1,19 @@
+"""What a user can be told: errors that end the program with one line and a known exit code."""
+
+
+class UserError(Exception):
+    """Something the user can mend: a missing file, a bad field, a bad flag. Ends `train.py` with 2.
+
+    The message is one line that names the place (file, row, field) and the mend.
+    """
+
+    exit_code = 2
+
+
+class NumericalError(Exception):
+    """A loss or gradient became NaN or infinite. Ends `train.py` with 3.
+
+    The message names the step and the example ids; the last good checkpoint is kept.
+    """
+
+    exit_code = 3

@@ -1,0 +1,7 @@
+"""BERT models in Flax NNX and their Hugging Face folders."""
+
+from sie_jax.models.bert import FlaxBert
+from sie_jax.models.heads import PairClassifier
+from sie_jax.models.huggingface import LoadReport
+
+__all__ = ["FlaxBert", "LoadReport", "PairClassifier"]

@@ -1,0 +1,316 @@
+"""FlaxBert: the BERT encoder in Flax NNX."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
+from transformers import BertConfig
+
+from sie_jax.errors import UserError
+from sie_jax.models import huggingface
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+    "swish": jax.nn.silu,
+}
+
+
+def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Array:
+    """Zero each entry with probability `rate` and scale the rest by 1 / (1 - rate).
+
+    `key=None` means no dropout: `x` comes back as it is, as it does with `rate=0`.
+    """
+    if key is None or rate == 0.0:
+        return x
+    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
+    return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
+
+
+def linear(
+    inputs: int, outputs: int, config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """A dense layer initialised as BERT's: kernel from normal(initializer_range), bias 0."""
+    kernel_init = jax.nn.initializers.normal(config.initializer_range)
+    return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
+
+
+def _layer_norm(config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # The fast variance E[x^2] - E[x]^2 cancels badly; nnx takes the statistics in float32.
+    return nnx.LayerNorm(
+        config.hidden_size,
+        epsilon=config.layer_norm_eps,
+        dtype=dtype,
+        use_fast_variance=False,
+        rngs=rngs,
+    )
+
+
+def _attend(
+    query: Float[Array, "*leading T heads depth"],
+    key: Float[Array, "*leading T heads depth"],
+    value: Float[Array, "*leading T heads depth"],
+    mask: Bool[Array, "*leading 1 1 T"] | None,
+    rate: float,
+    dropout_key: PRNGKeyArray | None,
+) -> Float[Array, "*leading T heads depth"]:
+    """softmax(q kᵀ / sqrt(depth)) v with the softmax in float32 and dropout on its result."""
+    if dropout_key is None or rate == 0.0:
+        flat = [x.reshape(-1, *x.shape[-3:]) for x in (query, key, value)]
+        flat_mask = None if mask is None else mask.reshape(-1, *mask.shape[-3:])
+        return jax.nn.dot_product_attention(*flat, mask=flat_mask).reshape(query.shape)
+    # jax.nn.dot_product_attention has no dropout, and flax's nnx.dot_product_attention takes
+    # the softmax in the compute dtype when it has one, so training writes the formula out.
+    logits = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
+    logits = logits * query.shape[-1] ** -0.5
+    if mask is not None:
+        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
+    probabilities = dropout(jax.nn.softmax(logits), rate, dropout_key).astype(value.dtype)
+    return jnp.einsum("...hqk,...khd->...qhd", probabilities, value)
+
+
+class BertLayer(nnx.Module):
+    """One post-norm transformer layer: self-attention, then a two-layer perceptron."""
+
+    def __init__(self, config: BertConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        hidden, inner = config.hidden_size, config.intermediate_size
+        self.heads = config.num_attention_heads
+        self.activation = config.hidden_act
+        self.attention_rate = float(config.attention_probs_dropout_prob)
+        self.hidden_rate = float(config.hidden_dropout_prob)
+        self.query = linear(hidden, hidden, config, dtype, rngs)
+        self.key = linear(hidden, hidden, config, dtype, rngs)
+        self.value = linear(hidden, hidden, config, dtype, rngs)
+        self.attention_output = linear(hidden, hidden, config, dtype, rngs)
+        self.attention_norm = _layer_norm(config, dtype, rngs)
+        self.intermediate = linear(hidden, inner, config, dtype, rngs)
+        self.output = linear(inner, hidden, config, dtype, rngs)
+        self.output_norm = _layer_norm(config, dtype, rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "*leading T hidden"],
+        mask: Bool[Array, "*leading 1 1 T"] | None,
+        key: PRNGKeyArray | None,
+    ) -> Float[Array, "*leading T hidden"]:
+        # One key per place where dropout happens; None all the way down means no dropout.
+        key_probabilities, key_attention, key_output = (
+            (None, None, None) if key is None else jax.random.split(key, 3)
+        )
+        split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+        attended = _attend(
+            self.query(x).reshape(split),
+            self.key(x).reshape(split),
+            self.value(x).reshape(split),
+            mask,
+            self.attention_rate,
+            key_probabilities,
+        )
+        attended = self.attention_output(attended.reshape(x.shape))
+        x = self.attention_norm(x + dropout(attended, self.hidden_rate, key_attention))
+        inner = _ACTIVATIONS[self.activation](self.intermediate(x))
+        return self.output_norm(x + dropout(self.output(inner), self.hidden_rate, key_output))
+
+
+class FlaxBert(nnx.Module):
+    """BERT encoder (Devlin et al., 2019, https://arxiv.org/abs/1810.04805).
+
+    The same network as `transformers.BertModel`, `config` being `transformers.BertConfig` with its
+    own fields and their meaning. The configuration is copied: later changes to it have no effect.
+
+    Guarantees:
+      * Parameters are float32 whatever `dtype` is; `dtype` (float32 or bfloat16) is what matrix
+        products run in. LayerNorm statistics and the softmax are float32 always.
+      * The model holds `nnx.Param` and nothing else: `graphdef, params = nnx.split(model)` gives
+        every parameter, and `nnx.merge(graphdef, params)` inside `jit`, `grad` or `vmap` gives the
+        model back. It keeps no random state; randomness comes in through `key`.
+      * Inputs may have any leading shape, none included: [T], [B, T], [A, B, T] agree.
+      * A masked position changes nothing at the positions that are not masked.
+
+    Args:
+      config: `transformers.BertConfig`.
+      dtype: the compute dtype.
+      rngs: initialises: kernels and embeddings normal(0, initializer_range), the padding token's
+        embedding 0, biases 0, LayerNorm scales 1.
+      add_pooling_layer: whether to hold BERT's pooler, a dense layer with tanh on the first
+        token (`pool`), as `BertModel` does. The hidden states do not depend on it.
+
+    Raises:
+      UserError: the configuration asks for what FlaxBert does not have: another `hidden_act` than
+        gelu, gelu_new, gelu_pytorch_tanh, relu, silu or swish; a decoder; relative positions; a
+        `hidden_size` that `num_attention_heads` does not divide.
+    """
+
+    def __init__(
+        self,
+        config: BertConfig,
+        *,
+        dtype: DTypeLike = jnp.float32,
+        rngs: nnx.Rngs,
+        add_pooling_layer: bool = True,
+    ) -> None:
+        _check(config)
+        # Kept as text: a graphdef must be hashable and equal for equal models.
+        self._config_json = config.to_json_string(use_diff=False)
+        self._rate = float(config.hidden_dropout_prob)
+        self._any_dropout = self._rate > 0 or config.attention_probs_dropout_prob > 0
+        self._max_length = config.max_position_embeddings
+        self._dtype = jnp.dtype(dtype)
+        hidden = config.hidden_size
+        self.word_embeddings = _embedding(config, config.vocab_size, rngs, config.pad_token_id)
+        self.position_embeddings = _embedding(config, config.max_position_embeddings, rngs)
+        self.token_type_embeddings = _embedding(config, config.type_vocab_size, rngs)
+        self.embeddings_norm = _layer_norm(config, dtype, rngs)
+        self.layers = nnx.List(
+            [BertLayer(config, dtype=dtype, rngs=rngs) for _ in range(config.num_hidden_layers)]
+        )
+        self.pooler = linear(hidden, hidden, config, dtype, rngs) if add_pooling_layer else None
+
+    @property
+    def config(self) -> BertConfig:
+        """A copy of the configuration."""
+        return huggingface.config_from_json(self._config_json)
+
+    def __call__(
+        self,
+        input_ids: Int[Array, "*leading T"],
+        token_type_ids: Int[Array, "*leading T"] | None = None,
+        attention_mask: Int[Array, "*leading T"] | Bool[Array, "*leading T"] | None = None,
+        *,
+        deterministic: bool = True,
+        key: PRNGKeyArray | None = None,
+    ) -> Float[Array, "*leading T hidden"]:
+        """The last hidden state, in the compute dtype.
+
+        Args:
+          input_ids: token ids, any integer dtype. An id outside the vocabulary gives NaN, not a
+            neighbour's embedding.
+          token_type_ids: segment ids; zeros where None.
+          attention_mask: True or nonzero at real tokens; every token is real where None. A
+            sequence with no real token attends to all of them equally, and stays finite.
+          deterministic: no dropout.
+          key: a JAX random key; needed with `deterministic=False` unless every dropout rate is 0.
+            The same key gives the same masks. Draw one key per call (per example under `vmap`).
+
+        Raises:
+          ValueError: the sequence is longer than `max_position_embeddings`, or dropout is on and
+            has no key.
+        """
+        states = self.hidden_states(
+            input_ids, token_type_ids, attention_mask, deterministic=deterministic, key=key
+        )
+        return states[-1]
+
+    def hidden_states(
+        self,
+        input_ids: Int[Array, "*leading T"],
+        token_type_ids: Int[Array, "*leading T"] | None = None,
+        attention_mask: Int[Array, "*leading T"] | Bool[Array, "*leading T"] | None = None,
+        *,
+        deterministic: bool = True,
+        key: PRNGKeyArray | None = None,
+    ) -> list[Float[Array, "*leading T hidden"]]:
+        """The embedding output, then each layer's output: `num_hidden_layers + 1` arrays.
+
+        Arguments and errors as in `__call__`; the same list as `output_hidden_states` gives in
+        transformers.
+        """
+        length = input_ids.shape[-1]
+        if length > self._max_length:
+            raise ValueError(
+                f"the sequence has {length} tokens, the model at most {self._max_length} "
+                "(max_position_embeddings)"
+            )
+        if deterministic:
+            key = None
+        elif key is None and self._any_dropout:
+            raise ValueError("deterministic=False needs a key: the dropout rates are not 0")
+        if token_type_ids is None:
+            token_type_ids = jnp.zeros_like(input_ids)
+        mask = None if attention_mask is None else (attention_mask != 0)[..., None, None, :]
+
+        x = jnp.take(self.word_embeddings[...], input_ids, axis=0)
+        x = x + jnp.take(self.token_type_embeddings[...], token_type_ids, axis=0)
+        positions = jnp.take(self.position_embeddings[...], jnp.arange(length), axis=0)
+        x = x + positions.reshape((1,) * (x.ndim - 2) + positions.shape)
+        x = self.embeddings_norm(x)
+        x = dropout(x, self._rate, _fold(key, 0))
+        states = [x]
+        for index, layer in enumerate(self.layers, start=1):
+            states.append(layer(states[-1], mask, _fold(key, index)))
+        return states
+
+    def pool(self, hidden: Float[Array, "*leading T hidden"]) -> Float[Array, "*leading hidden"]:
+        """tanh(W h + b) of the first token's last hidden state h, as `BertModel.pooler_output`.
+
+        Raises:
+          ValueError: the model has no pooler.
+        """
+        if self.pooler is None:
+            raise ValueError("this FlaxBert has no pooling layer (add_pooling_layer=False)")
+        return jnp.tanh(self.pooler(hidden[..., 0, :]))
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, *, dtype: DTypeLike = jnp.float32) -> FlaxBert:
+        """Read a Hugging Face folder (`config.json` and safetensors); see `models.huggingface`.
+
+        The model has a pooler where the folder has one. Heads in the folder are left unread.
+
+        Raises:
+          UserError: the folder cannot be read as a BERT, with the reason in one line.
+        """
+        config = huggingface.read_config(folder)
+        checkpoint = huggingface.Checkpoint.open(folder)
+        pooling = "pooler.dense.weight" in checkpoint.tensors
+        model = nnx.eval_shape(  # abstract: every parameter is read, none needs initialising
+            lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0), add_pooling_layer=pooling)
+        )
+        huggingface.load(model, checkpoint)
+        return model
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write a Hugging Face folder that `transformers.BertModel.from_pretrained` reads."""
+        huggingface.save(self, folder, {"architectures": ["BertModel"]})
+
+
+def _fold(key: PRNGKeyArray | None, index: int) -> PRNGKeyArray | None:
+    return None if key is None else jax.random.fold_in(key, index)
+
+
+def _embedding(
+    config: BertConfig, rows: int, rngs: nnx.Rngs, padding: int | None = None
+) -> nnx.Param[Any]:
+    shape = (rows, config.hidden_size)
+    table = config.initializer_range * jax.random.normal(rngs.params(), shape, jnp.float32)
+    return nnx.Param(table if padding is None else table.at[padding].set(0.0))
+
+
+def _check(config: BertConfig) -> None:
+    if config.hidden_act not in _ACTIVATIONS:
+        raise UserError(
+            f"hidden_act {config.hidden_act!r} in the BERT configuration is not supported: "
+            f"use one of {', '.join(_ACTIVATIONS)}"
+        )
+    if config.hidden_size % config.num_attention_heads:
+        raise UserError(
+            f"hidden_size {config.hidden_size} in the BERT configuration is not a multiple of "
+            f"num_attention_heads {config.num_attention_heads}"
+        )
+    if config.is_decoder or config.add_cross_attention:
+        raise UserError("is_decoder and add_cross_attention must be false: FlaxBert is an encoder")
+    position_kind = getattr(config, "position_embedding_type", None) or "absolute"
+    if position_kind != "absolute":
+        raise UserError(
+            f"position_embedding_type {position_kind!r} in the BERT configuration is not "
+            "supported: only 'absolute' is"
+        )

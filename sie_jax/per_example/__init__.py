@@ -1,0 +1,14 @@
+"""Exact per-example gradients of any JAX loss for the price of one backward pass."""
+
+from sie_jax.per_example.explain import Explanation, LeafExplanation, explain
+from sie_jax.per_example.forms import PerExampleGrads
+from sie_jax.per_example.transform import grad_norms, value_and_grad
+
+__all__ = [
+    "Explanation",
+    "LeafExplanation",
+    "PerExampleGrads",
+    "explain",
+    "grad_norms",
+    "value_and_grad",
+]

@@ -1,0 +1,184 @@
+"""Writes the report: one HTML file that holds all it shows and asks the network for nothing."""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import Any
+
+import jinja2
+import numpy as np
+from etils import epath
+from markupsafe import Markup
+
+from sie_jax.report import plots
+
+MOST_SUSPICIOUS = 50
+_DASH = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
+
+
+def write(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    metrics: Mapping[str, Any],
+    cleaning: Mapping[str, Any],
+    curves: Mapping[str, Mapping[str, Sequence[plots.Curve]]],
+    scores_by_label: Mapping[str, Mapping[str, np.ndarray]],
+    suspicious: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+    run: str = "weighted",
+    reference: str = "uniform",
+    metric: str = "ndcg@10",
+) -> None:
+    """Writes the report of one pipeline run.
+
+    Every text is data: markup in a title or a query is shown, never run, and a content security
+    policy forbids scripts and every request. Equal arguments give equal bytes. A value that is None
+    (undefined) is shown as a dash.
+
+    Args:
+        path: The HTML file to write.
+        title: Heading of the page.
+        metrics: The content of `metrics.json`: `rows`, `test`, `difference`, `seeds`, `cost`, and
+            optionally `queries`. `test` decides which runs are shown, in its order.
+        cleaning: `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
+            "repaired": {repair: rows}}`.
+        curves: For each plot, by the title of its y axis (say "training loss"), and for each run,
+            one `(steps, values)` per seed. Runs keep their colours if they keep their order.
+        scores_by_label: For each score, by label name (lowest grade first), the training examples'
+            scores, in arrays of floats `[n]`.
+        suspicious: The labels most worth checking, the worst first, each with `query`, `title`,
+            `label`, `opinion` (the label that the model prefers) and `score` (a float), and
+            optionally `example_id`. The first 50 are shown.
+        settings: The configuration: plain values in mappings nested to any depth.
+        run, reference, metric: What the sentence at the top is about.
+    """
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
+        "bounds": _bounds,
+        "seconds": _seconds,
+        "signed": _signed,
+        "value": _value,
+        "whole": _whole,
+    }
+    template = environment.from_string(
+        resources.files("sie_jax.report").joinpath("template.html").read_text("utf-8")
+    )
+    names = list(dict.fromkeys(name for each in metrics["test"].values() for name in each))
+    main = [name for name in names if not name.startswith(("precision_", "recall_"))]
+    difference = metrics["difference"].get(run, {})
+    # The plots are markup already: matplotlib has escaped the names in them.
+    html = template.render(
+        title=title,
+        verdict=verdict(metrics, run=run, reference=reference, metric=metric),
+        metrics=metrics,
+        queries=metrics.get("queries"),
+        reference=reference,
+        main=main,
+        by_label=[name for name in names if name not in main],
+        difference_plot=Markup(
+            plots.intervals(
+                {name: difference[name] for name in main if name in difference},
+                x_label=f"{run} less {reference}",
+            )
+        )
+        if difference
+        else None,
+        funnel=_funnel(cleaning),
+        repaired=cleaning["repaired"],
+        curve_plots=[
+            Markup(plots.lines(by_run, x_label="step", y_label=name))
+            for name, by_run in curves.items()
+            if by_run
+        ],
+        score_plots=[
+            Markup(plots.histograms(by_label, x_label=name))
+            for name, by_label in scores_by_label.items()
+            if by_label
+        ],
+        suspicious=suspicious[:MOST_SUSPICIOUS],
+        settings=_flat(settings),
+    )
+    epath.Path(path).write_text(html, encoding="utf-8")
+
+
+def verdict(
+    metrics: Mapping[str, Any], *, run: str, reference: str, metric: str
+) -> tuple[str, str, str]:
+    """Says whether `run` helped: (kind, first words, rest of the sentence).
+
+    The kind is "helped" or "hurt" where the 95 % interval of the paired difference excludes zero,
+    "unresolved" where it does not, and "unknown" where there is no difference or no interval.
+    """
+    entry = metrics["difference"].get(run, {}).get(metric, {})
+    value, low, high = (entry.get(name) for name in ("value", "low", "high"))
+    if value is None or low is None or high is None:
+        return (
+            "unknown",
+            "Whether weighting helped cannot be told:",
+            f"there is no interval for the difference in {metric} of {run} to {reference}.",
+        )
+    before, after = (_value(metrics["test"][name][metric]["value"]) for name in (reference, run))
+    seeds = len(metrics["seeds"][run][metric])
+    rest = (
+        f"{metric} went from {before} ({reference}) to {after} ({run}), by {_signed(value)}, "
+        f"95% interval {_signed(low)} to {_signed(high)}, "
+        f"mean over {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    )
+    if low > 0:
+        return "helped", "Weighting helped:", f"{rest}."
+    if high < 0:
+        return "hurt", "Weighting hurt:", f"{rest}."
+    return "unresolved", "Whether weighting helped is not resolved:", f"{rest}; that includes zero."
+
+
+def _funnel(cleaning: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:
+    """Rows of the cleaning table: (kind, name, rows, share of the rows read)."""
+    rows = [("total", "read", cleaning["read"])]
+    rows += [("rejected", name, count) for name, count in cleaning["rejected"].items()]
+    rows += [("total", "kept", cleaning["kept"])]
+    rows += [("split", name, count) for name, count in cleaning["splits"].items()]
+    return [(*row, row[-1] / max(cleaning["read"], 1)) for row in rows]
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    rows = []
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            rows += _flat(value, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", str(value)))
+    return rows
+
+
+def _formatted(number: float | None, form: str) -> str:
+    if number is None or math.isnan(number):
+        return _DASH
+    return format(number, form).replace("-", _MINUS)
+
+
+def _value(number: float | None) -> str:
+    return _formatted(number, ".4f")
+
+
+def _signed(number: float | None) -> str:
+    return _formatted(number, "+.4f")
+
+
+def _whole(number: float | None) -> str:
+    return _formatted(number, ",.0f")
+
+
+def _seconds(number: float | None) -> str:
+    return _formatted(number, ",.1f")
+
+
+def _bounds(entry: Mapping[str, float | None], signed: bool) -> str:
+    form = "+.4f" if signed else ".4f"
+    if entry["low"] is None or entry["high"] is None:
+        return "no interval"
+    return f"{_formatted(entry['low'], form)} to {_formatted(entry['high'], form)}"

@@ -1,0 +1,178 @@
+"""Plots as inline SVG: equal input gives equal text, and the page's CSS gives the colours."""
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from io import StringIO
+
+import matplotlib
+import numpy as np
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, told apart by the colour-blind. They leave here as CSS variables
+# (`--series-0`, …), so that a page can lighten them on a dark background.
+SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+_LINES = ("solid", "dashed", "dashdot", "dotted")
+_INK = "#010203"  # stands for the colour of the text around the plot
+_WIDTH = 4.6  # inches; narrow, so that the text stays readable at the width of a phone
+_MOST_POINTS = 200
+_BINS = 32
+_STYLE = {
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "legend.frameon": False,
+    "legend.labelcolor": _INK,
+    "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
+    "svg.hashsalt": "sie_jax",  # else ids are drawn anew every time
+    "text.color": _INK,
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+}
+
+Curve = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
+
+
+@matplotlib.rc_context(_STYLE)
+def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) -> str:
+    """Draws one colour per name and one line per curve (a seed) of that name.
+
+    A curve of more than 200 points is drawn as the means of 200 runs of neighbours. Points that are
+    not finite leave a gap.
+
+    Args:
+        curves: (x, y) of every seed, by name.
+        x_label, y_label: Axis titles.
+
+    Returns:
+        An `<svg>` element.
+    """
+    figure, axes = _figure(height=2.7)
+    for n, (name, seeds) in enumerate(curves.items()):
+        for seed, (x, y) in enumerate(seeds):
+            axes.plot(
+                *_thinned(np.asarray(x, float), np.asarray(y, float)),
+                color=SERIES[n % len(SERIES)],
+                linestyle=_LINES[n % len(_LINES)],
+                linewidth=1.4,
+                alpha=1 if len(seeds) == 1 else 0.7,
+                marker="." if len(x) == 1 else None,
+                label=None if seed else name,
+            )
+    handles, names = axes.get_legend_handles_labels()
+    if handles:
+        axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+    return _svg(figure)
+
+
+@matplotlib.rc_context(_STYLE)
+def histograms(values: Mapping[str, np.ndarray], *, x_label: str) -> str:
+    """Draws one histogram per name, one above the other on a shared axis, the first at the bottom.
+
+    Heights are shares of a name's own values on one scale, so that names of unequal size compare;
+    a tick marks each median. The axis spans the 0.5 to 99.5 % quantiles of all values together;
+    values beyond count in its end bins, values that are not finite in none.
+
+    Args:
+        values: Values by name; some may be empty.
+        x_label: Title of the axis.
+
+    Returns:
+        An `<svg>` element.
+    """
+    finite = {name: each[np.isfinite(each)] for name, each in values.items()}
+    everything = np.concatenate([np.empty(0), *finite.values()])
+    low, high = np.quantile(everything, [0.005, 0.995]) if everything.size else (0.0, 1.0)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    edges = np.linspace(low, high, _BINS + 1)
+    shares = {
+        name: np.histogram(np.clip(each, low, high), edges)[0] / max(len(each), 1)
+        for name, each in finite.items()
+    }
+    tallest = max((float(share.max()) for share in shares.values()), default=0.0) or 1.0
+
+    figure, axes = _figure(height=0.7 + 0.45 * max(len(values), 1))
+    for row, (name, each) in enumerate(finite.items()):
+        axes.stairs(
+            row + 0.85 * shares[name] / tallest,
+            edges,
+            baseline=row,
+            fill=True,
+            color=SERIES[0],
+            alpha=0.75,
+        )
+        if each.size:
+            median = float(np.clip(np.median(each), low, high))
+            axes.plot([median, median], [row, row + 0.3], color=_INK, linewidth=1.4)
+    axes.set_yticks(range(len(finite)), list(finite))
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set(xlabel=x_label, xlim=(low, high), ylim=(-0.05, max(len(values), 1)))
+    axes.grid(axis="y", color=_INK, alpha=0.2, linewidth=0.6)
+    return _svg(figure)
+
+
+@matplotlib.rc_context(_STYLE)
+def intervals(entries: Mapping[str, Mapping[str, float | None]], *, x_label: str) -> str:
+    """Draws `{"value", "low", "high"}` by name as points with bars, one under the other, and zero.
+
+    A bound that is None leaves its point without a bar; a value that is None leaves an empty row.
+    """
+    figure, axes = _figure(height=0.75 + 0.27 * max(len(entries), 1))
+    axes.axvline(0, color=_INK, linewidth=0.8, linestyle="dashed", alpha=0.6)
+    for row, entry in enumerate(entries.values()):
+        value, low, high = entry["value"], entry["low"], entry["high"]
+        if low is not None and high is not None:
+            axes.plot([low, high], [row, row], color=SERIES[0], linewidth=2, alpha=0.6)
+        if value is not None:
+            axes.plot([value], [row], color=SERIES[0], marker="o", markersize=5)
+    axes.set_yticks(range(len(entries)), list(entries))
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.set(xlabel=x_label, ylim=(max(len(entries), 1) - 0.5, -0.5))
+    return _svg(figure)
+
+
+def _figure(*, height: float):
+    """A figure without pyplot, which would keep it in a global list."""
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    return figure, axes
+
+
+def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(x) <= _MOST_POINTS:
+        return x, y
+    starts = np.arange(_MOST_POINTS) * len(x) // _MOST_POINTS
+    sizes = np.diff(np.append(starts, len(x)))
+    return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes
+
+
+def _svg(figure: Figure) -> str:
+    """The figure's `<svg>` element, without the file's prolog, size, namespaces and element ids."""
+    text = StringIO()
+    no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with warnings.catch_warnings():
+        # The reader's browser draws the text with its own fonts.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        FigureCanvasSVG(figure).print_svg(text, metadata=no_metadata)
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    view = re.search(r'viewBox="[^"]*"', svg)
+    assert view
+    svg = re.sub(r"<svg[^>]*>", f'<svg {view[0]} role="img">', svg, count=1)
+    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
+    svg = svg.replace(_INK, "currentColor")
+    for n, colour in enumerate(SERIES):
+        svg = svg.replace(colour, f"var(--series-{n}, {colour})")
+    return svg

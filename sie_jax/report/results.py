@@ -1,0 +1,37 @@
+"""The results of a run as a table for the terminal."""
+
+from typing import Any
+
+from rich.table import Table
+
+SHOWN = ("ndcg@10", "mrr", "accuracy", "macro_f1")
+
+
+def table(metrics: dict[str, Any]) -> Table:
+    """One row per run of metrics.json: its main metrics, the difference to uniform, the cost."""
+    rows, queries = metrics["rows"], metrics["queries"]
+    made = Table(
+        title=f"Test split: {queries['evaluated']} queries, 95 % bootstrap intervals over queries",
+        caption=f"{rows['read']} rows read, {rows['kept']} kept, {rows['rejected']} rejected",
+    )
+    made.add_column("run")
+    for name in (*SHOWN, "ndcg@10 − uniform", "seconds"):
+        made.add_column(name, justify="right")
+    for run, values in metrics["test"].items():
+        difference = metrics["difference"].get(run)
+        cost = metrics["cost"].get(run)
+        made.add_row(
+            run,
+            *(_interval(values[name]) for name in SHOWN),
+            _interval(difference["ndcg@10"], "+") if difference else "",
+            f"{cost['seconds']:.0f}" if cost else "",
+        )
+    return made
+
+
+def _interval(estimate: dict[str, float | None], sign: str = "") -> str:
+    value, low, high = (estimate[name] for name in ("value", "low", "high"))
+    if value is None:
+        return "undefined"
+    text = f"{value:{sign}.3f}"
+    return text if low is None or high is None else f"{text} [{low:{sign}.3f}, {high:{sign}.3f}]"

@@ -1,0 +1,134 @@
+"""What a run leaves behind while it goes on: metrics.jsonl, a lasting clock, a progress bar."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON that is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+class MetricsLog:
+    """metrics.jsonl: one line per report, each with its run, seed and step."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def rewind(self, run: str, step: int) -> None:
+        """Drops a run's lines after `step`, and a torn last line: what a resume does again."""
+        if not self._path.exists():
+            return
+        lines = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # the line that was being written when the process died
+            if record["run"] != run or record["step"] <= step:
+                lines.append(line)
+        temporary = self._path.with_name(f".{self._path.name}.tmp")
+        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        os.replace(temporary, self._path)
+
+    def write(self, run: str, step: int, **values: float) -> None:
+        """Appends one line and sees it to the disk."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"run": run, "step": step, **values}) + "\n")
+
+    def read(self) -> list[dict[str, Any]]:
+        """All lines, oldest first."""
+        if not self._path.exists():
+            return []
+        return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
+
+
+class Clock:
+    """Seconds spent on one piece of work, added up over every process that worked on it.
+
+    Kept in a small file that is rewritten at every `tick`, at most once a second: what a killed
+    process spent after its last tick is all that is lost.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._before = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
+        self._started = self._ticked = time.perf_counter()
+
+    @property
+    def recorded(self) -> float:
+        """Seconds that were written down before this clock was made."""
+        return self._before
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent so far, by all processes."""
+        return self._before + time.perf_counter() - self._started
+
+    def tick(self, *, force: bool = False) -> None:
+        """Writes the seconds down, unless that was done within the last second."""
+        now = time.perf_counter()
+        if force or now - self._ticked >= 1.0:
+            self._ticked = now
+            write_json(self._path, {"seconds": self.seconds})
+
+
+class Bar:
+    """A bar with examples/s, padding share and time left; a line every ten seconds elsewhere."""
+
+    def __init__(self, label: str, total: int, console: Console, done: int = 0) -> None:
+        self._label, self._total, self._console = label, total, console
+        self._done, self._rows, self._slots, self._tokens = done, 0, 0, 0
+        self._started = self._said = time.perf_counter()
+        self._progress = Progress(
+            TextColumn(f"{label:<22}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task(label, total=total, completed=done, note="")
+        self._progress.start()
+
+    def advance(self, batch: dict[str, Any], note: str = "") -> None:
+        """One batch more: its mask and attention_mask give the rows and the padding."""
+        self._done += 1
+        self._rows += int(batch["mask"].sum())
+        self._slots += batch["attention_mask"].size
+        self._tokens += int((batch["attention_mask"] & batch["mask"][:, None]).sum())
+        now = time.perf_counter()
+        speed = self._rows / max(now - self._started, 1e-9)
+        padding = 1 - self._tokens / max(self._slots, 1)
+        text = f"{speed:7.0f} examples/s  padding {padding:4.0%}  {note}"
+        self._progress.update(self._task, advance=1, note=text)
+        if not self._console.is_terminal and now - self._said >= 10:
+            self._said = now
+            print(f"{self._label}  {self._done}/{self._total}  {text}", file=sys.stderr, flush=True)
+
+    def stop(self) -> None:
+        """Takes the bar down."""
+        self._progress.stop()
+
+
+@contextmanager
+def bar(label: str, total: int, console: Console, done: int = 0) -> Iterator[Bar]:
+    """A `Bar` that is taken down whatever happens."""
+    made = Bar(label, total, console, done)
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -1,0 +1,63 @@
+"""What a training step carries forward, and the optimiser that moves it."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import NamedSharding
+
+
+class TrainState(NamedTuple):
+    """Parameters, optimiser state, the number of steps taken, and the seed of the run's dropout.
+
+    The seed is part of the state, so that one compiled step serves every seed.
+    """
+
+    params: Any
+    opt_state: Any
+    step: jax.Array
+    seed: jax.Array
+
+
+@functools.cache
+def make_optimizer(
+    *,
+    learning_rate: float,
+    total_steps: int,
+    warmup_fraction: float,
+    weight_decay: float,
+    clip_norm: float,
+) -> optax.GradientTransformation:
+    """AdamW after clipping by global norm, with linear warm-up and linear decay to zero.
+
+    Weight decay is left off vectors (biases, LayerNorm), as BERT's own training does (Devlin et al.
+    2019, appendix A.2). Equal arguments give the same object, so that steps compile once.
+    """
+    warmup = round(total_steps * warmup_fraction)
+    schedule = optax.join_schedules(
+        [
+            optax.linear_schedule(0.0, learning_rate, max(warmup, 1)),
+            optax.linear_schedule(learning_rate, 0.0, max(total_steps - warmup, 1)),
+        ],
+        [warmup],
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.adamw(schedule, weight_decay=weight_decay, mask=_decayed),
+    )
+
+
+def create(
+    params: Any, optimizer: optax.GradientTransformation, sharding: NamedSharding, *, seed: int
+) -> TrainState:
+    """A state at step 0 that holds its own copy of `params`, replicated over the mesh."""
+    params = jax.tree.map(lambda leaf: jax.device_put(jnp.array(leaf, copy=True), sharding), params)
+    opt_state = jax.jit(optimizer.init, out_shardings=sharding)(params)
+    step, seed_array = (jax.device_put(jnp.int32(value), sharding) for value in (0, seed))
+    return TrainState(params, opt_state, step, seed_array)
+
+
+def _decayed(params: Any) -> Any:
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)

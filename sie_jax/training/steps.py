@@ -1,0 +1,114 @@
+"""The training steps: one that takes each example's weight, one that makes it from the batch.
+
+Both are cached, so that all runs and seeds of one schedule share a compiled program.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from sie_jax import importance, per_example
+from sie_jax.training import mesh as meshes
+from sie_jax.training import objectives
+from sie_jax.training.state import TrainState
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+
+
+@functools.cache
+def weighted_step(
+    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh: Mesh
+) -> Step:
+    """The step on Σ_i w_i ℓ_i / n, with w_i = batch["weight"] (mean 1 over the training set).
+
+    n is the number of real rows in the batch, so weights of 1 give the uniform mean. The offline
+    policies and uniform training take this step.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        loss_fn = objectives.cross_entropy(graphdef, dropout_key=_dropout_key(state))
+        count = jnp.maximum(jnp.sum(batch["mask"]), 1)
+        weights = jnp.where(batch["mask"], batch["weight"], 0.0) / count
+
+        def objective(params: Any) -> tuple[jax.Array, jax.Array]:
+            losses, _ = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
+            return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), losses
+
+        (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        return _update(state, optimizer, gradient, losses, weights, batch["mask"])
+
+    return _compile(step, mesh)
+
+
+@functools.cache
+def online_step(
+    graphdef: nnx.GraphDef,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    score: str,
+    policy: importance.weighting.Policy,
+) -> Step:
+    """The step on Σ_i w_i ∇ℓ_i, with w the policy's weights of this batch's own scores (sum 1).
+
+    Scores, weights and the update come from one forward and one backward pass. The scores are
+    those of this step: its dropout is on in them.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        loss_fn = objectives.cross_entropy(graphdef, dropout_key=_dropout_key(state))
+        (losses, logits), gradients = per_example.value_and_grad(loss_fn, has_aux=True)(
+            state.params, batch
+        )
+        if score == "grad_norm":
+            scores = gradients.norms()
+        else:
+            scores = importance.OUTPUT_SCORES[score](logits, batch["label"])
+        weights = policy(importance.hardness(score, scores), where=batch["mask"])
+        gradient = gradients.weighted_sum(weights)
+        return _update(state, optimizer, gradient, losses, weights, batch["mask"])
+
+    return _compile(step, mesh)
+
+
+def _update(
+    state: TrainState,
+    optimizer: optax.GradientTransformation,
+    gradient: Any,
+    losses: jax.Array,
+    weights: jax.Array,
+    mask: jax.Array,
+) -> tuple[TrainState, Metrics]:
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {
+        "loss": jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1),
+        "gradient_norm": optax.global_norm(gradient),
+        # (Σw)² / Σw²: how many equally weighted examples the batch amounts to
+        "effective_sample_size": jnp.sum(weights) ** 2
+        / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),
+        "losses": losses,
+    }
+    return TrainState(params, opt_state, state.step + 1, state.seed), metrics
+
+
+def _dropout_key(state: TrainState) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(state.seed), state.step)
+
+
+def _compile(step: Step, mesh: Mesh) -> Step:
+    everywhere, over_data = meshes.replicated(mesh), meshes.batch_sharded(mesh)
+    return jax.jit(
+        step,
+        in_shardings=(everywhere, over_data),
+        out_shardings=(everywhere, everywhere),
+        donate_argnums=0,
+    )

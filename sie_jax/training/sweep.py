@@ -1,0 +1,77 @@
+"""Passes over a data set that change nothing: scores of examples, predictions of pairs."""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from sie_jax import importance, per_example
+from sie_jax.training import mesh as meshes
+from sie_jax.training import objectives
+
+Columns = dict[str, np.ndarray]
+Pass = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
+
+
+@functools.cache
+def score_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
+    """Gives, for a batch, every score `[B]` and `prediction` `[B]` (the most probable class).
+
+    Dropout is off. One forward pass and one backward pass that keeps norms only: 2
+    forward-equivalents per example.
+    """
+    norms_of = per_example.grad_norms(objectives.cross_entropy(graphdef), has_aux=True)
+
+    def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        norms, logits = norms_of(params, batch)
+        scores = {
+            name: score(logits, batch["label"]) for name, score in importance.OUTPUT_SCORES.items()
+        }
+        return {"grad_norm": norms, **scores, "prediction": logits.argmax(-1)}
+
+    return _compile(run, mesh)
+
+
+@functools.cache
+def predict_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
+    """Gives, for a batch, `probabilities` `[B, K]` and `loss` `[B]`, dropout off: one forward."""
+    loss_fn = objectives.cross_entropy(graphdef)
+
+    def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        losses, logits = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
+        return {"probabilities": jax.nn.softmax(logits), "loss": losses}
+
+    return _compile(run, mesh)
+
+
+def sweep(
+    function: Pass, params: Any, batches: Iterable[dict[str, np.ndarray]], mesh: Mesh
+) -> Iterator[Columns]:
+    """Runs a pass batch by batch and yields its columns with `row`, padding rows left out."""
+    for batch in batches:
+        output = jax.device_get(function(params, meshes.place_batch(mesh, batch)))
+        real = batch["mask"]
+        yield {"row": batch["row"][real], **{name: v[real] for name, v in output.items()}}
+
+
+def gather(parts: Iterable[Columns], rows: int) -> Columns:
+    """Puts the parts of a sweep into row order; raises ValueError unless every row came once."""
+    joined = [part for part in parts if len(part["row"])]
+    order = np.concatenate([part["row"] for part in joined])
+    if not np.array_equal(np.sort(order), np.arange(rows)):
+        raise ValueError(f"a sweep gave {len(order)} rows where {rows} were due, each once")
+    inverse = np.argsort(order)
+    return {
+        name: np.concatenate([part[name] for part in joined])[inverse]
+        for name in joined[0]
+        if name != "row"
+    }
+
+
+def _compile(function: Pass, mesh: Mesh) -> Pass:
+    everywhere, over_data = meshes.replicated(mesh), meshes.batch_sharded(mesh)
+    return jax.jit(function, in_shardings=(everywhere, over_data), out_shardings=everywhere)

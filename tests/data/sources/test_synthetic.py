@@ -1,0 +1,311 @@
+"""The shop's labels follow its rule, its noise the stated rate, and the seed decides every bit."""
+
+import re
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sie_jax.data.cleaning import REPAIRS, RULES, clean
+from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, SPLITS, normalise_query
+from sie_jax.data.sources import synthetic
+from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Category
+from sie_jax.data.splitting import split
+from sie_jax.errors import UserError
+
+
+def columns(**arguments: Any) -> dict[str, list[Any]]:
+    return synthetic.read(**arguments).table.to_pydict()
+
+
+def names(text: str, phrase: str) -> bool:
+    return re.search(rf"\b{phrase}\b", text) is not None
+
+
+def values_in(text: str, category: Category) -> dict[str, set[int]]:
+    """Which value of each attribute the text names, read from its words alone."""
+    return {
+        kind: {
+            place
+            for place, value in enumerate(getattr(category, kind))
+            if any(names(text, way) for way in value)
+        }
+        for kind in ("brands", "colours", "features", "sizes")
+    }
+
+
+def category_of(text: str) -> int:
+    (found,) = [
+        place
+        for place, category in enumerate(CATEGORIES)
+        if any(names(text, noun) for noun in category.nouns)
+    ]
+    return found
+
+
+def test_the_labels_can_be_read_off_the_texts() -> None:
+    """The rule again, from the words: nothing of how the shop was made is used."""
+    table = columns(queries=150, noise=0.0, dirt=0.0, typos=0.0)
+    judged = 0
+    for query, title, text, truth in zip(
+        table["query"], table["title"], table["text"], table["truth"], strict=True
+    ):
+        wanted, found = category_of(query), category_of(title)
+        if wanted != found:
+            assert truth == "I"
+            continue
+        if " for " in title:
+            assert truth == "C"
+            continue
+        asked = values_in(query, CATEGORIES[wanted])
+        has = values_in(f"{title} {text}", CATEGORIES[wanted])
+        if any(asked[kind] and not has[kind] for kind in asked):
+            continue  # a hidden attribute: the texts do not tell
+        assert truth == ("E" if all(asked[kind] <= has[kind] for kind in asked) else "S")
+        judged += 1
+    assert judged > 0.98 * (table["truth"].count("E") + table["truth"].count("S"))
+
+
+def test_what_a_query_asks_for_and_an_item_has_is_normally_in_the_title() -> None:
+    table = columns(queries=150, noise=0.0, dirt=0.0, typos=0.0)
+    shown = [
+        all(
+            values_in(query, CATEGORIES[category_of(query)])[kind] <= named
+            for kind, named in values_in(title, CATEGORIES[category_of(query)]).items()
+        )
+        for query, title, truth in zip(table["query"], table["title"], table["truth"], strict=True)
+        if truth == "E"
+    ]
+    assert np.mean(shown) > 0.9
+    assert not all(shown)
+
+
+def test_the_words_of_the_shop_can_be_told_apart() -> None:
+    nouns = [noun for category in CATEGORIES for noun in category.nouns]
+    assert len(set(nouns)) == len(nouns)
+    for category in CATEGORIES:
+        phrases = [
+            (kind, place, way)
+            for kind in ("brands", "colours", "features", "sizes")
+            for place, value in enumerate(getattr(category, kind))
+            for way in value
+        ]
+        for kind, place, way in phrases:
+            for other_kind, other_place, other in phrases:
+                if (kind, place) != (other_kind, other_place):
+                    assert not names(way, other)
+        rest = [*ACCESSORY_MAKERS, *FILLERS, *category.accessories]
+        assert not any(names(word, noun) for word in rest for noun in nouns)
+        assert not any(names(word, way) for word in rest for _, _, way in phrases)
+
+
+def test_the_mix_is_about_that_of_esci() -> None:
+    table = columns()
+    rows = len(table["truth"])
+    shares = {label: count / rows for label, count in Counter(table["truth"]).items()}
+    expected = {"E": 0.45, "S": 0.25, "C": 0.12, "I": 0.18}
+    assert all(abs(shares[label] - expected[label]) < 0.03 for label in expected)
+    items = Counter(table["query_id"])
+    assert len(items) == 400
+    # Duplicates and conflicts add a row now and then.
+    assert min(items.values()) >= 16
+    assert sorted(items.values())[380] <= 20
+
+
+def test_titles_are_short_and_the_vocabulary_small() -> None:
+    titles = columns(dirt=0.0)["title"]
+    lengths = [len(title.split()) for title in titles]
+    assert np.mean([6 <= length <= 12 for length in lengths]) > 0.9
+    assert max(lengths) <= 12
+    assert len({word for title in titles for word in title.split()}) < 400
+
+
+def test_no_two_queries_are_one() -> None:
+    table = columns(queries=2000, items_per_query=1, dirt=0.0)
+    queries = dict(zip(table["query_id"], table["query"], strict=True))
+    assert len(queries) == 2000
+    assert len({normalise_query(query) for query in queries.values()}) == 2000
+
+
+def test_queries_have_typos_at_about_the_stated_rate() -> None:
+    words = {
+        word
+        for category in CATEGORIES
+        for kind in ("nouns", "brands", "colours", "features", "sizes")
+        for value in getattr(category, kind)
+        for way in ([value] if kind == "nouns" else value)
+        for word in way.split()
+    } | {"in"}
+    for rate in (0.0, 0.05, 0.3):
+        table = columns(queries=1500, items_per_query=1, dirt=0.0, typos=rate)
+        spoken = [word for query in table["query"] for word in query.split()]
+        # Long words that are no words of the shop; doubling and dropping keep most that long.
+        long = [word for word in spoken if len(word) >= 4 and word.isalpha()]
+        wrong = np.mean([word not in words for word in long])
+        assert abs(wrong - rate) <= 5 * np.sqrt(rate * (1 - rate) / len(long)) + 0.15 * rate
+
+
+def test_near_duplicates_have_another_title_and_the_same_text() -> None:
+    table = columns(queries=400, noise=0.0, dirt=0.0)
+    items = dict(
+        zip(table["item_id"], zip(table["title"], table["text"], strict=True), strict=True)
+    )
+    pairs = [
+        (items[item], items[neighbour])
+        for item in items
+        if (neighbour := f"i{int(item[1:]) - 1}") in items
+        and items[item][1] == items[neighbour][1] != ""
+        and " fits " not in items[item][1]
+    ]
+    # A neighbour can be the same product by chance too (one in 400), and is worded freely then.
+    slight = [
+        title != original and len(set(title.split()) ^ set(original.split())) <= 2
+        for (title, _), (original, _) in pairs
+    ]
+    assert sum(slight) > 50
+    assert np.mean(slight) > 0.9
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.3, 1.0])
+def test_noise_has_the_stated_rate_and_spares_the_test_split(noise: float) -> None:
+    table = columns(queries=600, noise=noise, dirt=0.0)
+    truth, label, where = (np.array(table[name]) for name in ("truth", "label", "split"))
+    assert np.array_equal(truth[where == "test"], label[where == "test"])
+    for name in ("train", "validation"):
+        flipped = (truth != label)[where == name]
+        error = np.sqrt(noise * (1 - noise) / len(flipped))
+        assert abs(flipped.mean() - noise) <= 4 * error
+    # Of what is flipped, each other label gets a third.
+    moved = Counter(
+        zip(truth[truth != label].tolist(), label[truth != label].tolist(), strict=True)
+    )
+    for true in ESCI_SCALE.names:
+        total = sum(count for (source, _), count in moved.items() if source == true)
+        for other in set(ESCI_SCALE.names) - {true}:
+            assert abs(moved[true, other] - total / 3) <= 4 * np.sqrt(total * 2 / 9)
+
+
+def test_noise_and_dirt_leave_the_texts_as_they_are() -> None:
+    bare = columns(queries=60, noise=0.0, dirt=0.0)
+    noisy = columns(queries=60, noise=0.4, dirt=0.0)
+    dirty = columns(queries=60, noise=0.4, dirt=0.1)
+    rows = len(bare["query"])
+    for name in ("example_id", "query_id", "query", "item_id", "title", "text", "split", "truth"):
+        assert noisy[name] == bare[name]
+        if name != "title":
+            assert dirty[name][:rows] == bare[name]
+    same = [one == other for one, other in zip(noisy["label"], dirty["label"], strict=False)]
+    assert np.mean(same) > 0.95
+
+
+def test_what_little_noise_flips_more_noise_flips_alike() -> None:
+    little, more = (np.array(columns(queries=60, noise=n, dirt=0.0)["label"]) for n in (0.1, 0.3))
+    truth = np.array(columns(queries=60, noise=0.1, dirt=0.0)["truth"])
+    flipped = little != truth
+    assert flipped.any()
+    assert np.array_equal(little[flipped], more[flipped])
+
+
+def test_cleaning_undoes_the_dirt() -> None:
+    source = synthetic.read(queries=200, noise=0.2, dirt=0.15)
+    limit = synthetic.LONG_TITLE_CHARACTERS - 1
+    result = clean(source.table, source.scale, max_query_characters=500, max_title_characters=limit)
+    for rule in RULES:
+        assert (result.counts[rule] > 0) == (rule not in ("missing_query", "query_too_long"))
+    for rule in REPAIRS:
+        assert (result.repaired[rule] > 0) == (rule != "unicode_nfc")
+    # What is kept says what the shop without dirt says.
+    bare = {row["example_id"]: row for row in
+            synthetic.read(queries=200, noise=0.2, dirt=0.0).table.to_pylist()}  # fmt: skip
+    for row in result.kept.to_pylist():
+        expected = bare[row["example_id"]]
+        assert (row["query"], row["title"], row["text"]) == (
+            expected["query"],
+            expected["title"],
+            expected["text"],
+        )
+        assert ESCI_SCALE.names[row["label"]] == expected["label"]
+        assert ESCI_SCALE.names[row["truth"]] == expected["truth"]
+    in_test = np.array(result.kept["split"].to_pylist()) == "test"
+    labels, truth = (np.array(result.kept[name]) for name in ("label", "truth"))
+    assert np.array_equal(labels[in_test], truth[in_test])
+    assert abs((labels != truth)[~in_test].mean() - 0.2) < 4 * np.sqrt(0.16 / (~in_test).sum())
+
+
+def test_dirt_has_about_the_stated_rate() -> None:
+    rows = len(columns(queries=600, dirt=0.0)["query"])
+    source = synthetic.read(queries=600, dirt=0.1)
+    result = clean(source.table, source.scale, max_query_characters=500, max_title_characters=500)
+    defects = (
+        sum(result.counts.values())
+        - result.counts["conflicting_labels"] // 2
+        + result.repaired["html_markup"]
+        + result.repaired["control_characters"]
+    )
+    assert abs(defects - 0.1 * rows) < 5 * np.sqrt(0.09 * rows)
+
+
+def test_without_dirt_there_is_nothing_to_clean() -> None:
+    source = synthetic.read(queries=60, dirt=0.0)
+    result = clean(source.table, source.scale, max_query_characters=200, max_title_characters=200)
+    assert set(result.counts.values()) | set(result.repaired.values()) == {0}
+
+
+def test_the_splits_are_by_query_with_the_stated_shares() -> None:
+    source = synthetic.read(queries=200, items_per_query=2, validation=0.15, test=0.25)
+    result = clean(source.table, source.scale, max_query_characters=500, max_title_characters=500)
+    kept, leaked = split(result.kept, validation=0.1, test=0.2, seed=0)
+    assert leaked.num_rows == 0
+    assert kept.equals(result.kept)
+    of_query = dict(
+        zip(source.table["query_id"].to_pylist(), source.table["split"].to_pylist(), strict=True)
+    )
+    assert Counter(of_query.values()) == {"train": 120, "validation": 30, "test": 50}
+
+
+@pytest.mark.parametrize(
+    "shares", [(0.1, 0.2), (0.01, 0.01), (0.98, 0.01), (0.01, 0.98), (0.4, 0.5)]
+)
+def test_three_queries_make_three_splits(shares: tuple[float, float]) -> None:
+    table = columns(queries=3, items_per_query=1, validation=shares[0], test=shares[1])
+    assert set(table["split"]) == set(SPLITS)
+
+
+def test_the_seed_decides_every_bit() -> None:
+    one, again = synthetic.read(queries=60, seed=3), synthetic.read(queries=60, seed=3)
+    assert one.table.equals(again.table)
+    assert one.table.schema == RAW_SCHEMA
+    assert one.location == "synthetic shop, seed 3"
+    assert not one.table.equals(synthetic.read(queries=60, seed=4).table)
+
+
+def test_the_largest_lists_of_items() -> None:
+    table = columns(queries=20, items_per_query=200, dirt=0.0)
+    pairs = pa.table({name: table[name] for name in ("query_id", "item_id")})
+    assert pairs.group_by(["query_id", "item_id"]).aggregate([]).num_rows == pairs.num_rows
+    assert min(Counter(table["query_id"]).values()) >= 160
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"queries": 2}, "queries is 2"),
+        ({"queries": synthetic.MAX_QUERIES + 1}, "queries is 20001"),
+        ({"items_per_query": 0}, "items_per_query is 0"),
+        ({"items_per_query": 201}, "items_per_query is 201"),
+        ({"noise": 1.5}, "noise is 1.5"),
+        ({"noise": float("nan")}, "noise is nan"),
+        ({"dirt": -0.1}, "dirt is -0.1"),
+        ({"typos": 2}, "typos is 2"),
+        ({"noise_kind": "evil"}, "noise_kind is 'evil'; give one of uniform"),
+        ({"validation": 0.0}, "validation is 0.0"),
+        ({"test": 0.95}, "test is 0.95"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_arguments_out_of_range(arguments: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        synthetic.read(**arguments)
+    assert "\n" not in str(error.value)

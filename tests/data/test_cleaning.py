@@ -1,0 +1,276 @@
+"""Every repair and every rule on rows made by hand, and what holds for any table."""
+
+import unicodedata
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from sie_jax.data.cleaning import REPAIRS, RULES, Cleaned, clean, repair
+from sie_jax.data.schema import (
+    CLEAN_SCHEMA,
+    ESCI_SCALE,
+    RAW_COLUMNS,
+    RAW_SCHEMA,
+    REJECTED_SCHEMA,
+    normalise_query,
+)
+from sie_jax.errors import UserError
+
+
+def raw(*rows: dict[str, Any]) -> pa.Table:
+    """A raw table of sound rows, changed as each argument says."""
+    sound = {
+        "query_id": "q",
+        "query": "red shoes",
+        "title": "a title",
+        "text": "",
+        "label": "E",
+        "split": "",
+        "truth": None,
+    }
+    return pa.Table.from_pylist(
+        [
+            sound | {"example_id": str(place), "item_id": f"i{place}"} | row
+            for place, row in enumerate(rows)
+        ],
+        schema=RAW_SCHEMA,
+    )
+
+
+def cleaned(*rows: dict[str, Any]) -> Cleaned:
+    return clean(raw(*rows), ESCI_SCALE, max_query_characters=20, max_title_characters=30)
+
+
+def reasons(result: Cleaned) -> dict[str, str]:
+    return dict(
+        zip(
+            result.rejected["example_id"].to_pylist(),
+            result.rejected["reason"].to_pylist(),
+            strict=True,
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "rules"),
+    [
+        ("red shoes", "red shoes", ()),
+        ("", "", ()),
+        ("<b>red</b> shoes", "red shoes", ("html_markup",)),
+        ("in<i>visi</i>ble", "invisible", ("html_markup",)),
+        ("one<br>two<BR/>three", "one two three", ("html_markup",)),
+        ('<a href="x>y" class=z>red</a> shoes', "red shoes", ("html_markup",)),
+        ("<ul><li>one</li><li>two</li></ul>", "one two", ("html_markup", "whitespace")),
+        ("red<!-- blue --> <style>p {}</style>shoes", "red shoes", ("html_markup", "whitespace")),
+        ("5&quot; &amp; 6&#39;", "5\" & 6'", ("html_markup",)),
+        ("red&nbsp;shoes", "red shoes", ("html_markup", "whitespace")),
+        ("&lt;b&gt;red&lt;/b&gt;", "red", ("html_markup",)),
+        ("<3 inch", "<3 inch", ()),
+        ("a < b and c > d", "a < b and c > d", ()),
+        ("a <b and c> d", "a <b and c> d", ()),
+        ("size <large>", "size <large>", ()),
+        ("AT&T R&D; &copy &notit;", "AT&T R&D; &copy &notit;", ()),
+        ("red\x00 \x1fshoes\u200b", "red shoes", ("control_characters",)),
+        ("\ufeffsoft\u00adware", "software", ("control_characters",)),
+        ("emoji \U0001f468\u200d\U0001f469", "emoji \U0001f468\u200d\U0001f469", ()),
+        ("cafe\u0301", "caf\u00e9", ("unicode_nfc",)),
+        ("  red \t\r\n shoes\u3000\x85", "red shoes", ("whitespace",)),
+        ("<\x07b>red", "red", ("control_characters", "html_markup")),
+        ("e\u200b\u0301", "\u00e9", ("control_characters", "unicode_nfc")),
+    ],
+)
+def test_repair(text: str, expected: str, rules: tuple[str, ...]) -> None:
+    assert repair(text) == (expected, frozenset(rules))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_repairing_twice_is_repairing_once(seed: int) -> None:
+    pieces = ["<", ">", "b", "br", "/", "&", "amp;", "lt;", "gt;", "#9;", " ", "\t", "\x00"]
+    pieces += ["=", "'", '"', "!--", "--", "\u200b", "e", "\u0301", "script", "\u00a0", "\u212b"]
+    rng = np.random.default_rng(seed)
+    for _ in range(300):
+        text = "".join(rng.choice(pieces, size=rng.integers(1, 25)).tolist())
+        once, changed = repair(text)
+        assert repair(once) == (once, frozenset())
+        assert bool(changed) == (once != text)
+        assert changed <= set(REPAIRS)
+        assert unicodedata.is_normalized("NFC", once)
+        assert once == " ".join(once.split())
+
+
+def test_sound_rows_pass_as_they_are() -> None:
+    result = cleaned({"truth": "S", "split": "test"}, {"label": "I", "text": "more"})
+    assert result.kept.schema == CLEAN_SCHEMA
+    assert result.rejected.schema == REJECTED_SCHEMA
+    assert result.kept["label"].to_pylist() == [3, 0]
+    assert result.kept["truth"].to_pylist() == [2, -1]
+    assert result.kept["split"].to_pylist() == ["test", ""]
+    assert result.kept["text"].to_pylist() == ["", "more"]
+    assert result.counts == dict.fromkeys(RULES, 0)
+    assert result.repaired == dict.fromkeys(REPAIRS, 0)
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"query": None}, "missing_query"),
+        ({"query": " \t"}, "missing_query"),
+        ({"title": None}, "missing_title"),
+        ({"title": "<br> &nbsp;"}, "missing_title"),
+        ({"query": "q" * 21}, "query_too_long"),
+        ({"title": "t" * 31}, "title_too_long"),
+        ({"label": None}, "label_outside_scale"),
+        ({"label": ""}, "label_outside_scale"),
+        ({"label": "e"}, "label_outside_scale"),
+    ],
+)
+def test_rules_on_one_row(row: dict[str, Any], reason: str) -> None:
+    result = cleaned({}, row)
+    assert reasons(result) == {"1": reason}
+    assert result.counts == dict.fromkeys(RULES, 0) | {reason: 1}
+    # The row stays as it was read.
+    assert result.rejected.to_pylist()[0] == raw({}, row).to_pylist()[1] | {"reason": reason}
+
+
+def test_limits_hold_for_the_repaired_text() -> None:
+    title = "<b>" + "t" * 30 + "</b>"
+    result = cleaned({"title": title, "query": "q" * 20 + "   "})
+    assert result.kept["title"].to_pylist() == ["t" * 30]
+    assert result.repaired == dict.fromkeys(REPAIRS, 0) | {"html_markup": 1, "whitespace": 1}
+
+
+def test_the_first_rule_broken_gives_the_reason() -> None:
+    result = cleaned(
+        {}, {"query": "", "title": "", "label": "?"}, {"title": "t" * 31, "label": "?"}
+    )
+    assert reasons(result) == {"1": "missing_query", "2": "title_too_long"}
+
+
+def test_of_exact_duplicates_the_first_stays() -> None:
+    result = cleaned(
+        {"item_id": "i"},
+        {"item_id": "i", "query": " RED  shoes"},
+        {"item_id": "i", "title": "<i>a title</i>", "text": "other text"},
+        {"item_id": "i", "title": "another title"},
+        {"item_id": "j"},
+        {"item_id": "i", "query": "blue shoes"},
+    )
+    assert reasons(result) == {"1": "exact_duplicate", "2": "exact_duplicate"}
+
+
+def test_all_rows_of_a_conflict_go() -> None:
+    result = cleaned(
+        {"item_id": "i", "label": "E"},
+        {"item_id": "i", "label": "S", "query": "Red Shoes"},
+        {"item_id": "i", "label": "E", "title": "another title"},
+        {"item_id": "i", "label": "E"},
+        {"item_id": "i", "label": "C", "query": "blue shoes"},
+    )
+    assert reasons(result) == {
+        "0": "conflicting_labels",
+        "1": "conflicting_labels",
+        "2": "conflicting_labels",
+        "3": "exact_duplicate",
+    }
+
+
+def test_a_row_that_cannot_be_used_makes_no_conflict_and_no_duplicate() -> None:
+    result = cleaned(
+        {"item_id": "i", "label": "?"},
+        {"item_id": "i", "label": "S", "title": ""},
+        {"item_id": "i", "label": "E"},
+    )
+    assert reasons(result) == {"0": "label_outside_scale", "1": "missing_title"}
+    assert result.kept["example_id"].to_pylist() == ["2"]
+
+
+def test_repairs_are_counted_once_a_row_and_only_for_kept_rows() -> None:
+    result = cleaned(
+        {"title": "two  gaps", "text": "more  gaps", "query": " red shoes"},
+        {"title": "<b>a</b>\x00"},
+        {"title": "<b>gone</b>", "label": "?"},
+    )
+    assert result.repaired == {
+        "html_markup": 1,
+        "control_characters": 1,
+        "unicode_nfc": 0,
+        "whitespace": 1,
+    }
+
+
+def test_a_truth_off_the_scale_is_unknown() -> None:
+    assert cleaned({"truth": "?"}).kept["truth"].to_pylist() == [-1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_are_conserved_and_order_kept(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = [
+        {
+            "query": rng.choice(["red shoes", "RED shoes", "blue", "", "q" * 25]),
+            "item_id": f"i{rng.integers(5)}",
+            "title": rng.choice(["a", " a", "b", "", "<b>b</b>", "t" * 40]),
+            "label": rng.choice(["E", "S", "?"], p=[0.8, 0.1, 0.1]),
+        }
+        for _ in range(60)
+    ]
+    table = raw(*rows)
+    result = cleaned(*rows)
+    kept, rejected = (
+        [int(i) for i in part["example_id"].to_pylist()] for part in (result.kept, result.rejected)
+    )
+    assert sorted(kept + rejected) == list(range(60))
+    assert kept == sorted(kept)
+    assert rejected == sorted(rejected)
+    assert sum(result.counts.values()) == len(rejected)
+    assert table.take(rejected).equals(result.rejected.select(RAW_COLUMNS))
+    # No pair that is kept has two labels, and none is kept twice with one title.
+    pairs: dict[tuple[str, str], set[int]] = {}
+    for row in result.kept.to_pylist():
+        pairs.setdefault((normalise_query(row["query"]), row["item_id"]), set()).add(row["label"])
+    assert all(len(labels) == 1 for labels in pairs.values())
+    # A second cleaning of what was kept finds nothing to do.
+    names = np.array(ESCI_SCALE.names)
+    again = result.kept.set_column(
+        RAW_SCHEMA.get_field_index("label"), "label", pa.array(names[result.kept["label"]])
+    ).set_column(RAW_SCHEMA.get_field_index("truth"), "truth", pa.nulls(len(kept), pa.string()))
+    second = clean(again, ESCI_SCALE, max_query_characters=20, max_title_characters=30)
+    assert second.kept.equals(result.kept)
+    assert set(second.counts.values()) | set(second.repaired.values()) == {0}
+
+
+def test_pieces_of_a_long_table_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"item_id": f"i{place % 7}", "title": f" t{place % 3}"} for place in range(40)]
+    whole = cleaned(*rows)
+    monkeypatch.setattr("sie_jax.data.cleaning._CHUNK_ROWS", 3)
+    pieces = cleaned(*rows)
+    assert pieces.kept.equals(whole.kept)
+    assert pieces.rejected.equals(whole.rejected)
+    assert (pieces.counts, pieces.repaired) == (whole.counts, whole.repaired)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([], "no rows"),
+        ([{"label": "yes"}, {"label": None}, {"label": "yes"}], r"I, C, S, E.*yes, \(none\)"),
+        ([{"title": ""}], "every one of the 1 rows was rejected: missing_title 1"),
+        ([{"example_id": "7"}, {"example_id": "7"}], "example_id '7' occurs 2 times"),
+    ],
+)
+def test_tables_that_cannot_be_cleaned(rows: list[dict[str, Any]], words: str) -> None:
+    with pytest.raises(UserError, match=words) as error:
+        cleaned(*rows)
+    assert "\n" not in str(error.value)
+
+
+def test_an_example_id_may_repeat_among_rejected_rows() -> None:
+    result = cleaned({"item_id": "i"}, {"item_id": "i", "example_id": "0"})
+    assert result.counts["exact_duplicate"] == 1
+
+
+def test_a_limit_below_one_is_refused() -> None:
+    with pytest.raises(UserError, match="max_query_characters is 0"):
+        clean(raw({}), ESCI_SCALE, max_query_characters=0, max_title_characters=1)

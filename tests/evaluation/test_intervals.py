@@ -1,0 +1,242 @@
+"""The bootstrap against explicit resampling and normal theory, and the shape of the summary."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from sie_jax.evaluation import Predictions, classification, intervals, ranking, summarize
+
+NAMES = ("I", "C", "S", "E")
+GAINS = (0.0, 0.01, 0.1, 1.0)
+
+
+def test_resampling_draws_as_many_queries_as_there_are(monkeypatch):
+    monkeypatch.setattr(intervals, "_BLOCK", 30)
+    blocks = list(intervals.resampling(10, resamples=8, seed=0))
+    assert [len(block) for block in blocks] == [3, 3, 2]
+    counts = np.concatenate(blocks)
+    np.testing.assert_array_equal(counts.sum(1), 10)
+    again = np.concatenate(list(intervals.resampling(10, resamples=8, seed=0)))
+    np.testing.assert_array_equal(again, counts)
+    other = np.concatenate(list(intervals.resampling(10, resamples=8, seed=1)))
+    assert not np.array_equal(other, counts)
+
+
+def test_weighted_mean_is_the_mean_of_the_drawn_queries():
+    generator = np.random.default_rng(0)
+    values = generator.random(6)
+    values[[1, 4]] = np.nan
+    counts = generator.integers(3, size=(20, 6))
+    counts[0] = [0, 3, 0, 0, 3, 0]
+    actual = intervals.weighted_mean(values, counts)
+    assert np.isnan(actual[0])
+    for row, mean in zip(counts[1:], actual[1:], strict=True):
+        drawn = np.repeat(values, row)
+        assert mean == pytest.approx(np.mean(drawn[~np.isnan(drawn)]))
+
+
+def test_interval_width_agrees_with_normal_theory():
+    # The bootstrap distribution of a mean of Q values has standard deviation s / sqrt(Q), s with
+    # divisor Q. Its 2.5 % quantile from R = 4,000 draws has standard error
+    # sqrt(0.025 · 0.975 / R) / φ(1.96) = 0.042 standard deviations; four of them are 0.17. The
+    # skewness of a mean of 400 uniforms adds nothing visible.
+    num_queries, resamples = 400, 4000
+    values = np.random.default_rng(0).random(num_queries)
+    samples = np.concatenate(
+        [
+            intervals.weighted_mean(values, counts)
+            for counts in intervals.resampling(num_queries, resamples=resamples, seed=1)
+        ]
+    )
+    bounds = intervals.interval(float(values.mean()), samples)
+    standard_error = values.std() / math.sqrt(num_queries)
+    assert bounds["low"] == pytest.approx(
+        values.mean() - 1.96 * standard_error, abs=0.17 * standard_error
+    )
+    assert bounds["high"] == pytest.approx(
+        values.mean() + 1.96 * standard_error, abs=0.17 * standard_error
+    )
+
+
+def test_coverage_is_near_the_nominal_level():
+    # 95 % intervals of the mean of 50 normals, 300 worlds. The percentile interval is narrow by
+    # the factor sqrt(49/50) · 1.96 / t(0.975, 49) = 0.965, so it covers 94.1 %; the count over the
+    # worlds has standard deviation sqrt(300 · 0.94 · 0.06) = 4.1 (1.4 %), four of which are 5.5 %.
+    generator = np.random.default_rng(0)
+    (counts,) = intervals.resampling(50, resamples=1000, seed=0)
+    covered = 0
+    for _ in range(300):
+        values = generator.normal(size=50)
+        bounds = intervals.interval(values.mean(), intervals.weighted_mean(values, counts))
+        covered += bounds["low"] <= 0 <= bounds["high"]
+    assert covered / 300 == pytest.approx(0.941, abs=0.055)
+
+
+def test_interval_of_undefined_values_is_none():
+    nothing = {"value": None, "low": None, "high": None}
+    assert intervals.interval(math.nan, np.array([1.0])) == nothing
+    assert intervals.interval(2.0, np.array([np.nan])) == {"value": 2.0, "low": None, "high": None}
+    some = intervals.interval(1.0, np.array([np.nan, 1.0, 1.0]))
+    assert some == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def example(seed=0, *, num_queries=12):
+    """Rows, and three runs: one of two seeds, one close to it, and a baseline of one seed."""
+    generator = np.random.default_rng(seed)
+    lengths = generator.integers(3, 15, size=num_queries)
+    query_ids = np.repeat([f"q{q}" for q in range(num_queries)], lengths)
+    labels = generator.integers(4, size=len(query_ids))
+    labels[np.unique(query_ids, return_index=True)[1]] = 3  # all have the highest grade, except:
+    labels[query_ids == "q0"] = 0  # no gain at all
+    labels[query_ids == "q1"] = np.minimum(labels[query_ids == "q1"], 2)  # gain, nothing relevant
+
+    def run(noise, seeds):
+        return [
+            Predictions(
+                np.where(generator.random(len(labels)) < noise, 0, labels),
+                labels + noise * 6 * generator.random(len(labels)),
+            )
+            for _ in range(seeds)
+        ]
+
+    runs = {"uniform": run(0.5, 2), "weighted": run(0.4, 2), "random": run(0.9, 1)}
+    return labels, query_ids, np.arange(len(labels)).astype(str), NAMES, GAINS, runs
+
+
+def test_summary_agrees_with_drawing_queries_one_by_one():
+    labels, query_ids, example_ids, names, gains, runs = example()
+    summary = summarize(labels, query_ids, example_ids, names, gains, runs, resamples=25, seed=3)
+    distinct = sorted(set(query_ids))
+    (counts,) = intervals.resampling(len(distinct), resamples=25, seed=3)
+
+    def evaluate(seeds, drawn):
+        """All metrics on the drawn queries (a repeated query is a query of its own)."""
+        rows = [np.flatnonzero(query_ids == distinct[q]) for q in drawn]
+        index = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+        rows = np.concatenate(rows)
+        results = []
+        for one in seeds:
+            ranked = ranking.per_query(
+                one.scores[rows],
+                labels[rows],
+                gains,
+                index,
+                num_queries=len(drawn),
+                example_ids=example_ids[rows],
+            )
+            result = {name: np.nanmean(value) for name, value in ranked.items()}
+            confusion = np.zeros((4, 4), int)
+            np.add.at(confusion, (labels[rows], one.classes[rows]), 1)
+            results.append(result | classification.metrics(confusion, names))
+        return results
+
+    def mean(results):
+        return {name: np.mean([result[name] for result in results]) for name in results[0]}
+
+    draws = [np.repeat(np.arange(len(distinct)), row) for row in counts]
+    resampled = {run: [mean(evaluate(seeds, d)) for d in draws] for run, seeds in runs.items()}
+    for run, seeds in runs.items():
+        each = evaluate(seeds, range(len(distinct)))
+        for metric, value in mean(each).items():
+            entry = summary["test"][run][metric]
+            samples = [sample[metric] for sample in resampled[run]]
+            assert entry["value"] == pytest.approx(value)
+            assert entry["low"] == pytest.approx(np.quantile(samples, 0.025))
+            assert entry["high"] == pytest.approx(np.quantile(samples, 0.975))
+            assert summary["seeds"][run][metric] == pytest.approx(
+                np.array([one[metric] for one in each])
+            )
+            if run == "uniform":
+                continue
+            entry = summary["difference"][run][metric]
+            other = [sample[metric] for sample in resampled["uniform"]]
+            paired = np.subtract(samples, other)
+            assert entry["value"] == pytest.approx(
+                value - summary["test"]["uniform"][metric]["value"]
+            )
+            assert entry["low"] == pytest.approx(np.quantile(paired, 0.025))
+            assert entry["high"] == pytest.approx(np.quantile(paired, 0.975))
+
+
+def test_summary_has_the_shape_of_the_contract():
+    *rows, runs = example()
+    summary = summarize(*rows, runs, resamples=20)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert set(summary) == {"test", "difference", "seeds", "queries"}
+    assert set(summary["test"]) == set(summary["seeds"]) == {"uniform", "weighted", "random"}
+    assert set(summary["difference"]) == {"weighted", "random"}
+    expected = {"ndcg@10", "ndcg", "mrr", "recall@10", "accuracy", "macro_f1", "micro_f1"}
+    expected |= {f"{kind}_{name}" for kind in ("precision", "recall") for name in NAMES}
+    for part in ("test", "difference", "seeds"):
+        for metrics in summary[part].values():
+            assert set(metrics) == expected
+    assert len(summary["seeds"]["uniform"]["mrr"]) == 2
+    assert len(summary["seeds"]["random"]["mrr"]) == 1
+    assert summary["queries"] == {
+        "evaluated": 11,
+        "without_positive_gain": 1,
+        "without_highest_grade": 1,
+    }
+
+
+def test_difference_of_a_run_with_itself_is_exactly_zero():
+    *rows, runs = example()
+    summary = summarize(*rows, {"uniform": runs["uniform"], "weighted": runs["uniform"]})
+    for entry in summary["difference"]["weighted"].values():
+        assert entry == {"value": 0, "low": 0, "high": 0}
+
+
+def test_summary_does_not_depend_on_the_order_of_rows():
+    labels, query_ids, example_ids, names, gains, runs = example()
+    shuffled = np.random.default_rng(9).permutation(len(labels))
+    again = {
+        run: [Predictions(one.classes[shuffled], one.scores[shuffled]) for one in seeds]
+        for run, seeds in runs.items()
+    }
+    plain = summarize(labels, query_ids, example_ids, names, gains, runs, resamples=30)
+    assert plain == summarize(
+        labels[shuffled], query_ids[shuffled], example_ids[shuffled], names, gains, again,
+        resamples=30,
+    )  # fmt: skip
+
+
+def test_one_query_has_values_but_no_interval():
+    one = [Predictions(np.array([1, 1]), np.array([0.1, 0.2]))]
+    summary = summarize(
+        np.array([0, 1]), ["q", "q"], ["1", "2"], ("no", "yes"), (0, 1),
+        {"uniform": one, "weighted": one},
+    )  # fmt: skip
+    assert summary["test"]["uniform"]["accuracy"] == {"value": 0.5, "low": None, "high": None}
+    assert summary["difference"]["weighted"]["mrr"] == {"value": 0.0, "low": None, "high": None}
+
+
+def test_nothing_to_rank_is_null():
+    one = [Predictions(np.array([0, 1]), np.array([0.1, 0.2]))]
+    summary = summarize(
+        np.array([0, 0]), ["q", "r"], ["1", "2"], ("no", "yes"), (0, 1), {"uniform": one}
+    )
+    nothing = {"value": None, "low": None, "high": None}
+    for metric in ranking.METRICS:
+        assert summary["test"]["uniform"][metric] == nothing
+        assert summary["seeds"]["uniform"][metric] == [None]
+    assert summary["test"]["uniform"]["accuracy"]["value"] == 0.5
+    assert summary["queries"]["evaluated"] == 0
+
+
+def test_no_rows_are_null():
+    empty = [Predictions(np.zeros(0, int), np.zeros(0))]
+    summary = summarize(np.zeros(0, int), [], [], ("no", "yes"), (0, 1), {"uniform": empty})
+    assert {entry["value"] for entry in summary["test"]["uniform"].values()} == {None}
+
+
+def test_summary_refuses_runs_that_do_not_fit():
+    *rows, runs = example()
+    with pytest.raises(ValueError, match="reference 'other' is not among the runs"):
+        summarize(*rows, runs, reference="other")
+    with pytest.raises(ValueError, match="run 'uniform' needs one seed or more"):
+        summarize(*rows, {"uniform": []})
+    short = [Predictions(runs["random"][0].classes[1:], runs["random"][0].scores)]
+    with pytest.raises(ValueError, match="run 'weighted' needs one seed or more"):
+        summarize(*rows, runs | {"weighted": short})

@@ -1,0 +1,105 @@
+"""One contract over every policy, then what sets each apart."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sie_jax.importance import POLICIES, weighting
+
+# sums of at most a thousand float32 numbers that add up to 1
+TOLERANCE = 1e-5
+
+
+@pytest.fixture(params=sorted(POLICIES))
+def policy(request: pytest.FixtureRequest) -> weighting.Policy:
+    return POLICIES[request.param]
+
+
+@pytest.fixture
+def scores() -> jax.Array:
+    return jnp.exp(jax.random.normal(jax.random.key(1), (101,)))
+
+
+def test_sums_to_one_and_is_finite(policy: weighting.Policy, scores: jax.Array) -> None:
+    for scale in (1e-30, 1.0, 1e37):
+        weights = policy(scores * scale)
+        assert jnp.isfinite(weights).all()
+        assert (weights >= 0).all()
+        assert weights.sum() == pytest.approx(1.0, abs=TOLERANCE)
+
+
+def test_padding_is_exactly_zero_and_has_no_say(
+    policy: weighting.Policy, scores: jax.Array
+) -> None:
+    where = jnp.arange(101) % 3 != 0
+    for filler in (0.0, 1e9, jnp.nan, jnp.inf):
+        weights = policy(jnp.where(where, scores, filler), where=where)
+        assert (weights[~where] == 0).all()
+        np.testing.assert_allclose(weights[where], policy(scores[where]), rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-38, 1.0, 3e38])
+def test_uniform_where_all_scores_are_equal(policy: weighting.Policy, value: float) -> None:
+    where = jnp.arange(10) < 8
+    weights = policy(jnp.full(10, value), where=where)
+    np.testing.assert_allclose(weights, jnp.where(where, 1 / 8, 0.0), rtol=TOLERANCE)
+
+
+def test_permutation_equivariant(policy: weighting.Policy, scores: jax.Array) -> None:
+    order = jax.random.permutation(jax.random.key(2), len(scores))
+    np.testing.assert_allclose(policy(scores[order]), policy(scores)[order], rtol=TOLERANCE)
+
+
+def test_a_broken_score_gets_no_weight(policy: weighting.Policy, scores: jax.Array) -> None:
+    for broken in (jnp.nan, jnp.inf):
+        weights = policy(scores.at[5].set(broken))
+        assert weights[5] == 0
+        np.testing.assert_allclose(
+            jnp.delete(weights, 5), policy(jnp.delete(scores, 5)), rtol=TOLERANCE
+        )
+
+
+def test_all_scores_broken_is_uniform(policy: weighting.Policy) -> None:
+    np.testing.assert_allclose(policy(jnp.full(4, jnp.nan)), jnp.full(4, 0.25))
+
+
+def test_nothing_inside_is_all_zero(policy: weighting.Policy) -> None:
+    assert (policy(jnp.ones(4), where=jnp.zeros(4, bool)) == 0).all()
+
+
+def test_the_same_inside_jit(policy: weighting.Policy, scores: jax.Array) -> None:
+    np.testing.assert_allclose(jax.jit(policy)(scores), policy(scores), rtol=TOLERANCE)
+
+
+def test_bfloat16_scores_are_summed_in_float32(policy: weighting.Policy) -> None:
+    weights = policy(jnp.ones(1000, jnp.bfloat16))
+    assert weights.dtype == jnp.float32
+    assert weights.sum() == pytest.approx(1.0, abs=TOLERANCE)
+
+
+def test_proportional_is_the_textbook_formula(scores: jax.Array) -> None:
+    wide = np.asarray(scores, np.float64)
+    np.testing.assert_allclose(weighting.proportional(scores), wide / wide.sum(), rtol=TOLERANCE)
+
+
+def test_clipped_is_the_formula_with_the_median(scores: jax.Array) -> None:
+    wide = np.asarray(scores, np.float64)
+    values = np.minimum(1.0, np.median(wide) / wide)
+    expected = values / values.sum()
+    np.testing.assert_allclose(weighting.clipped(scores), expected, rtol=TOLERANCE)
+
+
+def test_clipped_bounds_every_pull_by_the_median_one(scores: jax.Array) -> None:
+    pull = weighting.clipped(scores) * scores
+    at_median = pull[jnp.argsort(scores)[50]]
+    assert (pull <= at_median * (1 + TOLERANCE)).all()
+
+
+def test_clipped_gives_zero_gradients_the_full_weight() -> None:
+    weights = weighting.clipped(jnp.array([0.0, 1.0, 2.0]))
+    np.testing.assert_allclose(weights, np.array([1, 1, 0.5]) / 2.5, rtol=TOLERANCE)
+
+
+def test_clipped_is_uniform_where_the_median_is_zero() -> None:
+    np.testing.assert_allclose(weighting.clipped(jnp.array([0.0, 0.0, 5.0])), jnp.full(3, 1 / 3))

@@ -153,7 +153,8 @@ def measure(length: int, arguments: argparse.Namespace, skip: set[str]) -> dict[
     opt_state = optimizer.init(params)
     batch = make_batch(jax.random.key(1), arguments.batch_size, length)
     inputs = (params, opt_state, batch, jax.random.key(2))
-    compiled, results = {}, {}
+    compiled: dict[str, Any] = {}
+    results: dict[str, dict[str, Any]] = {}
     for name, variant in make_variants(graphdef, optimizer).items():
         if name in skip:
             continue

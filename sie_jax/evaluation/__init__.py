@@ -1,6 +1,6 @@
 """Test metrics, their intervals, and the baselines every run is seen against."""
 
-from sie_jax.evaluation import baselines, classification, intervals, ranking
+from sie_jax.evaluation import baselines, classification, detection, intervals, ranking
 from sie_jax.evaluation.intervals import summarize
 from sie_jax.evaluation.predictions import Predictions, from_probabilities
 from sie_jax.evaluation.ranking import rank_scores
@@ -9,6 +9,7 @@ __all__ = [
     "Predictions",
     "baselines",
     "classification",
+    "detection",
     "from_probabilities",
     "intervals",
     "rank_scores",

@@ -66,9 +66,13 @@ def _attend(
 ) -> Float[Array, "*leading T heads depth"]:
     """softmax(q kᵀ / sqrt(depth)) v with the softmax in float32 and dropout on its result."""
     if dropout_key is None or rate == 0.0:
-        flat = [x.reshape(-1, *x.shape[-3:]) for x in (query, key, value)]
+        # It takes at most one leading axis.
+        flat_query, flat_key, flat_value = (
+            x.reshape(-1, *x.shape[-3:]) for x in (query, key, value)
+        )
         flat_mask = None if mask is None else mask.reshape(-1, *mask.shape[-3:])
-        return jax.nn.dot_product_attention(*flat, mask=flat_mask).reshape(query.shape)
+        attended = jax.nn.dot_product_attention(flat_query, flat_key, flat_value, mask=flat_mask)
+        return attended.reshape(query.shape)
     # jax.nn.dot_product_attention has no dropout, and flax's nnx.dot_product_attention takes
     # the softmax in the compute dtype when it has one, so training writes the formula out.
     logits = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,9 +18,12 @@ from sie_jax.models.bert import FlaxBert, dropout, linear
 
 
 class PairClassifier(nnx.Module):
-    """BERT, its pooler, dropout and a linear classifier: `transformers.BertForSequenceClassification`.
+    """BERT, its pooler, dropout and a linear classifier over a query and an item read together.
 
-    logits = W dropout(tanh(P h_0 + p)) + b, with h_0 the last hidden state of the first token ([CLS])
+        logits = W dropout(tanh(P h_0 + p)) + b
+
+    with h_0 the last hidden state of the first token ([CLS]): the same network as
+    `transformers.BertForSequenceClassification`.
 
     Like `FlaxBert` it holds `nnx.Param` and nothing else, takes any leading shape, and keeps its
     parameters in float32. The classifier itself runs in float32 whatever `dtype` is.
@@ -142,7 +146,7 @@ class PairClassifier(nnx.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that `transformers.BertForSequenceClassification` reads."""
-        fields = {"architectures": ["BertForSequenceClassification"]}
+        fields: dict[str, Any] = {"architectures": ["BertForSequenceClassification"]}
         if self.config.num_labels > 1:  # one label means regression in transformers
             fields["problem_type"] = "single_label_classification"
         huggingface.save(self, folder, fields)

@@ -1,4 +1,4 @@
-"""Hugging Face folders: a BERT's config.json and safetensors, read into and written from a model."""
+"""Hugging Face folders: config.json and safetensors, read into and written from a model."""
 
 from __future__ import annotations
 

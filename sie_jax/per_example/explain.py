@@ -91,10 +91,16 @@ def explain(loss_fn: Callable[..., Any], params: Any, *batch: Any, **options: An
     Raises:
       UserError: as `value_and_grad`.
     """
-    _, grads = jax.eval_shape(value_and_grad(loss_fn, **options), params, *batch)
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    found = zip(paths, jax.tree.leaves(params), grads.forms(), grads.reasons(), strict=True)
-    return Explanation(tuple(_explain(*each) for each in found))
+    explained: list[LeafExplanation] = []
+
+    def trace(params: Any, *batch: Any) -> None:
+        _, grads = value_and_grad(loss_fn, **options)(params, *batch)
+        found = zip(paths, jax.tree.leaves(params), grads.forms(), grads.reasons(), strict=True)
+        explained.extend(_explain(*each) for each in found)
+
+    jax.eval_shape(trace, params, *batch)
+    return Explanation(tuple(explained))
 
 
 def _explain(path: str, leaf: Any, form: forms.Form, reasons: tuple[str, ...]) -> LeafExplanation:

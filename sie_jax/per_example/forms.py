@@ -278,7 +278,8 @@ class PerExampleGrads:
 
     def forms(self) -> list[Form]:
         """The form of every leaf, in the order of `jax.tree.leaves(params)`."""
-        return [self._form(leaf) for leaf in self._leaves]
+        joined: dict[tuple[int, ...], Array] = {}
+        return [self._form(leaf, joined) for leaf in self._leaves]
 
     def reasons(self) -> list[tuple[str, ...]]:
         """The primitives that made a leaf's gradient be materialised; none for the others."""
@@ -335,26 +336,19 @@ class PerExampleGrads:
         """∇ℓ_i itself, like params with a leading axis B: B times the parameters' memory."""
         return self._treedef.unflatten([form.materialize() for form in self.forms()])
 
-    def _form(self, leaf: Leaf) -> Form:
+    def _form(self, leaf: Leaf, joined: dict[tuple[int, ...], Array]) -> Form:
         if leaf.kind == "zero":
             return Zero(self.batch_size, leaf.shape, leaf.dtype)
         if leaf.kind == "dense":
             return Dense(self._dense[leaf.data[0]])
         # A weight that meets data several times: its gradient is that of the joined sequences.
-        data = _joined([self._data[slot] for slot in leaf.data])
-        g = _joined([self._cotangents[slot] for slot in leaf.cotangents])
+        g = _joined(self._cotangents, leaf.cotangents)
+        # One array for all leaves of the same data, so that its product is computed once.
+        data = joined.setdefault(leaf.data, _joined(self._data, leaf.data))
         if leaf.kind == "rows":
             return Rows(data, g, leaf.shape, leaf.dtype)
-        return Outer(
-            data,
-            g,
-            leaf.shape,
-            leaf.dtype,
-            leaf.in_axes,
-            leaf.out_axes,
-            leaf.precision,
-            leaf.shared,
-        )
+        axes = (leaf.in_axes, leaf.out_axes)
+        return Outer(data, g, leaf.shape, leaf.dtype, *axes, leaf.precision, leaf.shared)
 
 
 def _wide(dtype: Any) -> Any:
@@ -394,8 +388,9 @@ def _masked(values: Array, weights: Array, *, scale: bool) -> Array:
     return jnp.where(weights == 0, jnp.zeros((), values.dtype), scaled)
 
 
-def _joined(values: Sequence[Array]) -> Array:
-    return values[0] if len(values) == 1 else jnp.concatenate(values, axis=1)
+def _joined(values: Sequence[Array], slots: Sequence[int]) -> Array:
+    chosen = [values[slot] for slot in slots]
+    return chosen[0] if len(chosen) == 1 else jnp.concatenate(chosen, axis=1)
 
 
 def clamped(square: Array) -> Array:

@@ -61,7 +61,13 @@ class OuterUse:
 
     @property
     def layout(self) -> tuple[Any, ...]:
+        """Uses of one leaf with one layout can be joined along T."""
         return ("outer", self.in_axes)
+
+    @property
+    def data_key(self) -> tuple[Any, ...]:
+        """Equal for uses whose data is the same in standard form."""
+        return ("outer", self.data, self.data_axes, len(self.in_axes))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -72,7 +78,14 @@ class RowsUse:
     output: int
     data: int
     clip: bool
-    layout = ("rows",)
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        return ("rows",)
+
+    @property
+    def data_key(self) -> tuple[Any, ...]:
+        return ("rows", self.data, self.clip)
 
 
 Use = OuterUse | RowsUse
@@ -192,7 +205,7 @@ def _flatten(closed: jex_core.ClosedJaxpr, num_leaves: int) -> Program:
             weighty = any(isinstance(name, int) and name in weights for name in inputs)
             primitive = equation.primitive.name
             if weighty and primitive in _INLINED:
-                inner = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+                inner: Any = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
                 outputs = walk(inner.jaxpr, inner.consts, inputs, weights)
                 names.update(zip(equation.outvars, outputs, strict=True))
                 continue

@@ -1,6 +1,8 @@
 """Per-example gradients of a loss: taps go in where weights meet data, forms come out."""
 
+import collections
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -56,7 +58,7 @@ def value_and_grad(
         )
         (losses, (aux, data)), (cotangents, dense) = mapped
         standard = [
-            jax.vmap(lambda g, use=use, size=size: sites.cotangent_of(use, g, size))(g)
+            jax.vmap(functools.partial(sites.cotangent_of, use, row_size=size))(g)
             for g, (use, size) in zip(cotangents, layout.taps, strict=True)
         ]
         grads = PerExampleGrads(
@@ -144,7 +146,8 @@ class _Call:
     """One call's arguments, checked and flattened, with the loss of one example traced."""
 
     def __init__(self, loss_fn, params, batch, has_aux: bool, in_axes: Any):
-        self.leaves, self.treedef = jax.tree.flatten(params)
+        self.treedef: Any = jax.tree.structure(params)
+        self.leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
         for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
                 name = jax.tree_util.keystr(path)
@@ -152,15 +155,20 @@ class _Call:
                     f"params{name} is {jnp.result_type(leaf)}; pass floating parameters only and "
                     "close over the rest"
                 )
-        self.leaves = [jnp.asarray(leaf) for leaf in self.leaves]
-        values, batch_tree = jax.tree.flatten(batch)
+        values = jax.tree.leaves(batch)
+        batch_tree: Any = jax.tree.structure(batch)
         axes = _flat_axes(in_axes, batch)
-        sizes = {
-            jnp.shape(v)[axis] for v, axis in zip(values, axes, strict=True) if axis is not None
-        }
+        try:
+            sizes = {jnp.shape(v)[a] for v, a in zip(values, axes, strict=True) if a is not None}
+        except IndexError:
+            raise UserError(
+                "a batch argument lacks the batch axis; give it None in in_axes to pass it whole"
+            ) from None
         if len(sizes) != 1:
-            found = sorted(sizes) or "no batched argument"
-            raise UserError(f"batch arguments must share one batch size; found {found}")
+            raise UserError(
+                f"batch arguments must share one batch size; found sizes {sorted(sizes)}: give "
+                "every argument in_axes points at the same length"
+            )
         self.batch_size: int = sizes.pop()
         self._axes = axes
         self.mapped = [
@@ -180,9 +188,9 @@ class _Call:
         if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
             raise UserError(
                 "loss_fn must return one floating scalar for one example (and aux with "
-                f"has_aux=True); it returned {jax.tree.map(lambda x: x.shape, loss)}"
+                f"has_aux=True); it returned {loss}"
             )
-        self.aux_tree = jax.tree.structure(aux)
+        self.aux_tree: Any = jax.tree.structure(aux)
         self.sites = sites.find(closed, len(self.leaves))
 
     def run(self, mapped, dense_indices, dense, hooks):
@@ -207,10 +215,10 @@ class _Layout:
     leaves: tuple[Leaf, ...]
 
     def tap(self, taps: Sequence[Array]) -> dict[int, Callable[[Any, Any], Any]]:
-        return {
-            use.operation: (lambda value, read, tap=tap: value + tap)
-            for (use, _), tap in zip(self.taps, taps, strict=True)
-        }
+        def hook(tap: Array) -> Callable[[Any, Any], Any]:
+            return lambda value, read: value + tap
+
+        return {use.operation: hook(tap) for (use, _), tap in zip(self.taps, taps, strict=True)}
 
     def zeros(self, program: sites.Program) -> list[Array]:
         found = [program.shapes[use.output] for use, _ in self.taps]
@@ -235,40 +243,28 @@ def _lay_out(found: sites.Sites, leaves: Sequence[Array], skip: set[int] | None 
             continue
         data, taps = [], []
         for use in uses:
-            key = (type(use), use.data, shape[0] if isinstance(use, sites.RowsUse) else None)
-            key += (
-                (use.data_axes, len(use.in_axes))
-                if isinstance(use, sites.OuterUse)
-                else (use.clip,)
-            )
-            if key not in slots:
-                slots[key] = len(layout.data)
-                layout.data.append((use, shape[0]))
-            data.append(slots[key])
+            rows = shape[0] if isinstance(use, sites.RowsUse) else 0
+            if (use.data_key, rows) not in slots:
+                slots[use.data_key, rows] = len(layout.data)
+                layout.data.append((use, rows))
+            data.append(slots[use.data_key, rows])
             taps.append(len(layout.taps))
             layout.taps.append((use, _row_size(use, shape)))
         first = uses[0]
+        found_leaf = Leaf(shape, dtype, "rows", tuple(data), tuple(taps))
         if isinstance(first, sites.OuterUse):
-            described.append(
-                Leaf(
-                    shape,
-                    dtype,
-                    "outer",
-                    tuple(data),
-                    tuple(taps),
-                    first.in_axes,
-                    first.out_axes,
-                    first.precision,
-                )
+            found_leaf = dataclasses.replace(
+                found_leaf,
+                kind="outer",
+                in_axes=first.in_axes,
+                out_axes=first.out_axes,
+                precision=first.precision,
             )
-        else:
-            described.append(Leaf(shape, dtype, "rows", tuple(data), tuple(taps)))
-    counts = [sum(leaf.data == other.data for other in described) for leaf in described]
+        described.append(found_leaf)
+    sharing = collections.Counter(leaf.data for leaf in described if leaf.kind == "outer")
     shared = tuple(
-        dataclasses.replace(
-            leaf, shared=count if len(leaf.data) == 1 and leaf.kind == "outer" else 1
-        )
-        for leaf, count in zip(described, counts, strict=True)
+        dataclasses.replace(leaf, shared=sharing[leaf.data]) if leaf.kind == "outer" else leaf
+        for leaf in described
     )
     return dataclasses.replace(layout, leaves=shared)
 
@@ -292,7 +288,7 @@ def _probe(use: sites.Use, weight: Array, dummy: Array) -> Callable[[Any, Any], 
 
     def backward(data, cotangent):
         g = sites.cotangent_of(use, cotangent, _row_size(use, shape))[None]
-        a = sites.data_of(use, data, shape[0])[None]
+        a = sites.data_of(use, data, shape[0] if isinstance(use, sites.RowsUse) else 0)[None]
         form: Form
         if isinstance(use, sites.OuterUse):
             form = Outer(a, g, shape, dtype, use.in_axes, use.out_axes)

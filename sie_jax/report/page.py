@@ -42,7 +42,8 @@ def write(
         path: The HTML file to write.
         title: Heading of the page.
         metrics: The content of `metrics.json`: `rows`, `test`, `difference`, `seeds`, `cost`, and
-            optionally `queries`. `test` decides which runs are shown, in its order.
+            optionally `queries`, `device` and `planted_errors` (`{"rate", "count", "auroc": {score:
+            number}}`). Runs without a cost (the baselines) are shown after those that have one.
         cleaning: `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
             "repaired": {repair: rows}}`.
         curves: For each plot, by the title of its y axis (say "training loss"), and for each run,
@@ -75,8 +76,13 @@ def write(
     html = template.render(
         title=title,
         verdict=verdict(metrics, run=run, reference=reference, metric=metric),
-        metrics=metrics,
+        test=_trained_first(metrics["test"], metrics["cost"]),
+        difference=_trained_first(metrics["difference"], metrics["cost"]),
+        seeds=_trained_first(metrics["seeds"], metrics["cost"]),
+        cost=metrics["cost"],
         queries=metrics.get("queries"),
+        device=metrics.get("device"),
+        planted=metrics.get("planted_errors"),
         reference=reference,
         main=main,
         by_label=[name for name in names if name not in main],
@@ -93,7 +99,7 @@ def write(
         curve_plots=[
             Markup(plots.lines(by_run, x_label="step", y_label=name))
             for name, by_run in curves.items()
-            if by_run
+            if any(by_run.values())
         ],
         score_plots=[
             Markup(plots.histograms(by_label, x_label=name))
@@ -134,6 +140,10 @@ def verdict(
     if high < 0:
         return "hurt", "Weighting hurt:", f"{rest}."
     return "unresolved", "Whether weighting helped is not resolved:", f"{rest}; that includes zero."
+
+
+def _trained_first(by_run: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:
+    return {run: by_run[run] for run in sorted(by_run, key=lambda run: run not in cost)}
 
 
 def _funnel(cleaning: Mapping[str, Any]) -> list[tuple[str, str, int, float]]:

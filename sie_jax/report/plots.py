@@ -17,6 +17,7 @@ _LINES = ("solid", "dashed", "dashdot", "dotted")
 _INK = "#010203"  # stands for the colour of the text around the plot
 _WIDTH = 4.6  # inches; narrow, so that the text stays readable at the width of a phone
 _MOST_POINTS = 200
+_LONGEST_NAME = 32
 _BINS = 32
 _STYLE = {
     "axes.edgecolor": _INK,
@@ -53,21 +54,25 @@ def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) 
         An `<svg>` element.
     """
     figure, axes = _figure(height=2.7)
+    handles, names = [], []
     for n, (name, seeds) in enumerate(curves.items()):
         for seed, (x, y) in enumerate(seeds):
-            axes.plot(
+            (line,) = axes.plot(
                 *_thinned(np.asarray(x, float), np.asarray(y, float)),
                 color=SERIES[n % len(SERIES)],
                 linestyle=_LINES[n % len(_LINES)],
                 linewidth=1.4,
                 alpha=1 if len(seeds) == 1 else 0.7,
                 marker="." if len(x) == 1 else None,
-                label=None if seed else name,
             )
-    handles, names = axes.get_legend_handles_labels()
+            if not seed:
+                handles.append(line)
+                names.append(_short(name))
     if handles:
-        axes.legend(handles, names, loc="lower left", bbox_to_anchor=(0, 1), ncols=3)
-    axes.set(xlabel=x_label, ylabel=y_label)
+        columns = min(max(48 // max(len(name) + 6 for name in names), 1), 3)
+        # Given outright: matplotlib leaves out of a legend the labels that begin with "_".
+        figure.legend(handles, names, loc="outside upper left", ncols=columns)
+    axes.set(xlabel=_short(x_label), ylabel=_short(y_label))
     axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
     return _svg(figure)
 
@@ -112,10 +117,10 @@ def histograms(values: Mapping[str, np.ndarray], *, x_label: str) -> str:
         if each.size:
             median = float(np.clip(np.median(each), low, high))
             axes.plot([median, median], [row, row + 0.3], color=_INK, linewidth=1.4)
-    axes.set_yticks(range(len(finite)), list(finite))
+    axes.set_yticks(range(len(finite)), [_short(name) for name in finite])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set(xlabel=x_label, xlim=(low, high), ylim=(-0.05, max(len(values), 1)))
+    axes.set(xlabel=_short(x_label), xlim=(low, high), ylim=(-0.05, max(len(values), 1)))
     axes.grid(axis="y", color=_INK, alpha=0.2, linewidth=0.6)
     return _svg(figure)
 
@@ -134,10 +139,10 @@ def intervals(entries: Mapping[str, Mapping[str, float | None]], *, x_label: str
             axes.plot([low, high], [row, row], color=SERIES[0], linewidth=2, alpha=0.6)
         if value is not None:
             axes.plot([value], [row], color=SERIES[0], marker="o", markersize=5)
-    axes.set_yticks(range(len(entries)), list(entries))
+    axes.set_yticks(range(len(entries)), [_short(name) for name in entries])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set(xlabel=x_label, ylim=(max(len(entries), 1) - 0.5, -0.5))
+    axes.set(xlabel=_short(x_label), ylim=(max(len(entries), 1) - 0.5, -0.5))
     return _svg(figure)
 
 
@@ -148,6 +153,12 @@ def _figure(*, height: float):
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
     return figure, axes
+
+
+def _short(name: str) -> str:
+    """The name in one line that leaves room for the plot."""
+    line = " ".join(name.split())
+    return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,18 @@
+"""python train.py --config=configs/esci.py --config.data.path=FOLDER --config.model.pretrained=FOLDER"""
+
+from sie_jax.config import Config
+
+
+def get_config() -> Config:
+    config = Config(name="esci")
+    config.data.source = "esci"
+    config.data.max_length = 64
+    config.data.buckets = 5
+    config.train.batch_size = 16
+    config.train.learning_rate = 5e-5
+    config.train.epochs = 1
+    config.train.seeds = 3
+    config.train.checkpoint_every = 50
+    config.importance.policy = "clipped"
+    config.importance.compare = "proportional"
+    return config

@@ -1,0 +1,242 @@
+"""The report shows the numbers it is given, runs no text it is given, and asks for nothing."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from sie_jax.report import page
+
+ATTACK = '<script>alert("x")</script><img src=http://example.org/x onerror=alert(1)> & "'
+
+
+def estimate(value, margin=0.01):
+    return {"value": value, "low": value - margin, "high": value + margin}
+
+
+def example_metrics(difference=0.0307):
+    return {
+        "rows": {"read": 1234, "kept": 1200, "rejected": 34},
+        "test": {
+            "random": {"ndcg@10": estimate(0.4), "recall_exact": estimate(0.11)},
+            "uniform": {"ndcg@10": estimate(0.8095), "recall_exact": estimate(0.61)},
+            "weighted": {
+                "ndcg@10": estimate(0.8095 + difference),
+                "recall_exact": {"value": None, "low": None, "high": None},
+            },
+        },
+        "difference": {
+            "random": {"ndcg@10": estimate(-0.4095), "recall_exact": estimate(-0.5)},
+            "weighted": {
+                "ndcg@10": estimate(difference),
+                "recall_exact": {"value": None, "low": None, "high": None},
+            },
+        },
+        "seeds": {
+            "random": {"ndcg@10": [0.4], "recall_exact": [0.11]},
+            "uniform": {"ndcg@10": [0.8023, 0.8167], "recall_exact": [0.6, 0.62]},
+            "weighted": {"ndcg@10": [0.8401, 0.8403], "recall_exact": [None, None]},
+        },
+        "cost": {
+            "uniform": {"seconds": 612.34, "examples": 28000, "forward_equivalents": 84000},
+            "weighted": {"seconds": 733.9, "examples": 30800, "forward_equivalents": 95200},
+        },
+        "queries": {"evaluated": 41, "without_positive_gain": 3, "without_highest_grade": 2},
+    }
+
+
+def write(path, **changes):
+    arguments = {
+        "title": "sie_jax: quickstart",
+        "metrics": example_metrics(),
+        "cleaning": {
+            "read": 1234,
+            "rejected": {"missing_title": 0, "exact_duplicate": 34},
+            "kept": 1200,
+            "splits": {"train": 900, "validation": 100, "test": 200},
+            "repaired": {"html_markup": 17, "whitespace": 0},
+        },
+        "curves": {
+            "training loss": {"uniform": [([1, 2], [0.9, 0.8])], "weighted": [([1, 2], [0.7, 0.6])]}
+        },
+        "scores_by_label": {
+            "gradient_norm": {"irrelevant": np.arange(9.0), "exact": np.arange(9.0) / 2}
+        },
+        "suspicious": [
+            {
+                "example_id": "e7",
+                "query": "usb cable",
+                "title": "Phone case",
+                "label": "exact",
+                "opinion": "irrelevant",
+                "score": 9.87654,
+            }
+        ],
+        "settings": {"seed": 3, "train": {"batch_size": 16, "extra": {}}},
+    }
+    page.write(path, **(arguments | changes))
+    return path.read_text("utf-8")
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text of the page."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.found, self.text = [], ""
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def rows_of(html, section):
+    """The cells' texts of every table row in a section."""
+    body = re.search(rf'<section id="{section}">.*?</section>', html, re.S)[0]
+    rows = re.findall(r"<tr.*?</tr>", body, re.S)
+    return [
+        [" ".join(Elements(cell).text.split()) for cell in re.findall(r"<t[hd].*?</t[hd]>", row)]
+        for row in rows
+    ]
+
+
+def test_sections_hold_the_numbers_given(tmp_path):
+    html = write(tmp_path / "report.html")
+    results = rows_of(html, "results")
+    # Runs that were trained stand before the baseline.
+    assert results[0] == ["metric", "uniform", "weighted", "random"]
+    tested = ["0.80950.7995 to 0.8195", "0.84020.8302 to 0.8502", "0.40000.3900 to 0.4100"]
+    assert ["ndcg@10", *tested] in results
+    differences = ["+0.0307+0.0207 to +0.0407", "−0.4095−0.4195 to −0.3995"]
+    assert ["ndcg@10", *differences] in results
+    by_label = ["0.61000.6000 to 0.6200", "–no interval", "0.11000.1000 to 0.1200"]
+    assert ["recall_exact", *by_label] in results
+    assert ["uniform", "2", "0.8167"] in results
+    assert "nDCG is over 41 queries; 3 without any gain are left out" in html
+    assert ["weighted", "733.9", "30,800", "95,200"] in rows_of(html, "cost")
+    assert rows_of(html, "suspicious")[1:] == [
+        ["1", "usb cable", "Phone case", "exact", "irrelevant", "9.8765"]
+    ]
+    cleaning = rows_of(html, "cleaning")
+    assert [row[:2] for row in cleaning[1:]] == [
+        ["read", "1,234"],
+        ["− missing_title", "0"],
+        ["− exact_duplicate", "34"],
+        ["kept", "1,200"],
+        ["train", "900"],
+        ["validation", "100"],
+        ["test", "200"],
+    ]
+    assert "html_markup 17, whitespace 0." in html
+    assert rows_of(html, "settings") == [
+        ["seed", "3"],
+        ["train.batch_size", "16"],
+        ["train.extra", "{}"],
+    ]
+    assert html.count("<svg") == 3  # differences, training loss, gradient norm
+
+
+def test_optional_parts_of_the_metrics_are_shown(tmp_path):
+    planted = {"rate": 0.25, "count": 225, "auroc": {"gradient_norm": 0.9123}}
+    metrics = example_metrics() | {"device": "2 x TPU", "planted_errors": planted}
+    html = write(tmp_path / "report.html", metrics=metrics)
+    assert "Measured on 2 x TPU." in html
+    assert "225 labels (25.0%) are known to be wrong" in html
+    assert "gradient_norm 0.9123." in html
+
+
+@pytest.mark.parametrize(
+    ("difference", "kind", "words"),
+    [
+        (0.0307, "helped", "Weighting helped:"),
+        (-0.0307, "hurt", "Weighting hurt:"),
+        (0.0099, "unresolved", "Whether weighting helped is not resolved:"),
+        (-0.0099, "unresolved", "Whether weighting helped is not resolved:"),
+        (0.01, "unresolved", "Whether weighting helped is not resolved:"),  # touches zero
+    ],
+)
+def test_verdict_follows_the_interval(difference, kind, words):
+    metrics = example_metrics(difference)
+    found = page.verdict(metrics, run="weighted", reference="uniform", metric="ndcg@10")
+    assert found[:2] == (kind, words)
+    signed = f"{difference:+.4f}".replace("-", "−")
+    after = f"{0.8095 + difference:.4f}"
+    assert f"went from 0.8095 (uniform) to {after} (weighted), by {signed}, " in found[2]
+    assert "mean over 2 seeds" in found[2]
+
+
+def test_verdict_without_an_interval_claims_nothing(tmp_path):
+    metrics = example_metrics()
+    metrics["difference"]["weighted"]["ndcg@10"] = {"value": 0.5, "low": None, "high": None}
+    assert "Whether weighting helped cannot be told:" in write(tmp_path / "a.html", metrics=metrics)
+    metrics["difference"] = {}
+    html = write(tmp_path / "b.html", metrics=metrics)
+    assert "Whether weighting helped cannot be told:" in html
+    assert "No other run to compare." in html
+
+
+def test_text_is_data_wherever_it_stands(tmp_path):
+    metrics = example_metrics()
+    for part in ("test", "seeds", "difference", "cost"):
+        metrics[part][ATTACK] = metrics[part]["weighted"]
+    row = dict.fromkeys(("example_id", "query", "title", "label", "opinion"), ATTACK)
+    html = write(
+        tmp_path / "report.html",
+        title=ATTACK,
+        metrics=metrics,
+        curves={ATTACK: {ATTACK: [([0, 1], [0, 1])]}},
+        scores_by_label={ATTACK: {ATTACK: np.arange(3.0)}},
+        suspicious=[row | {"score": 1.0}],
+        settings={ATTACK: ATTACK},
+    )
+    elements = Elements(html)
+    tags = {tag for tag, _ in elements.found}
+    assert not tags & {"script", "img", "iframe", "object", "link", "base", "form"}
+    assert elements.text.count(ATTACK) >= 4 + 2 + 1, "it is shown as it is"
+
+
+def test_page_asks_for_nothing(tmp_path):
+    html = write(tmp_path / "report.html")
+    policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+    elements = Elements(html).found
+    assert ("meta", {"http-equiv": "Content-Security-Policy", "content": policy}) in elements
+    assert "http://" not in html
+    assert "https://" not in html
+    assert "@import" not in html
+    for tag, attributes in elements:
+        assert tag != "script"
+        for name, value in attributes.items():
+            assert not name.startswith("on")
+            assert name not in ("src", "srcset", "action", "data", "poster")
+            if name in ("href", "xlink:href"):
+                assert value.startswith("#")
+    for target in re.findall(r"url\(([^)]*)\)", html):
+        assert target.startswith("#")
+
+
+def test_page_is_the_same_for_the_same_arguments(tmp_path):
+    assert write(tmp_path / "a.html") == write(tmp_path / "b.html")
+
+
+def test_page_of_little_has_no_empty_sections(tmp_path):
+    html = write(
+        tmp_path / "report.html",
+        curves={"validation loss": {"uniform": [], "weighted": []}},
+        scores_by_label={},
+        suspicious=[],
+        settings={},
+        metrics=example_metrics() | {"difference": {}, "cost": {}},
+    )
+    assert "<svg" not in html
+    assert 'id="training"' not in html
+    assert 'id="scores"' not in html
+
+
+def test_at_most_fifty_suspicious_labels(tmp_path):
+    row = {"query": "q", "title": "t", "label": "a", "opinion": "b", "score": 1.0}
+    html = write(tmp_path / "report.html", suspicious=[row] * 60)
+    assert len(rows_of(html, "suspicious")) == 1 + 50

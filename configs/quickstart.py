@@ -1,7 +1,19 @@
-"""python train.py --config=configs/quickstart.py"""
+"""python train.py --config=configs/quickstart.py
+
+The embedded shop with 20 % wrong labels, a BERT of 0.2 M parameters from random weights.
+"""
 
 from sie_jax.config import Config
 
 
 def get_config() -> Config:
-    return Config(name="quickstart")
+    config = Config(name="quickstart")
+    config.data.synthetic.queries = 2000
+    config.model.hidden_size = 64
+    config.model.num_attention_heads = 2
+    config.model.intermediate_size = 128
+    config.model.dropout = 0.0  # far from overfitting in four epochs, and slower to learn with it
+    config.train.learning_rate = 2e-3
+    config.train.epochs = 4
+    config.importance.warmup_epochs = 2
+    return config

@@ -2,10 +2,11 @@
 
 import csv
 import itertools
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+from sie_jax.files import whole
 
 COLUMNS = (
     "rank",
@@ -26,13 +27,11 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
     A text cell that a spreadsheet would run as a formula gets an apostrophe in front.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("w", encoding="utf-8", newline="") as file:
+    with whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         for row in rows:
             writer.writerow({name: _safe(row[name]) for name in COLUMNS})
-    os.replace(temporary, path)
 
 
 def read(path: Path, *, most: int) -> list[dict[str, str]]:

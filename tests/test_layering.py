@@ -12,6 +12,7 @@ import sie_jax
 ROOT = Path(sie_jax.__file__).parent
 ORDER = [
     "errors",
+    "files",
     "per_example",
     "importance",
     "models",

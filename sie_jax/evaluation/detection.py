@@ -1,5 +1,8 @@
 """How well a score finds the wrong labels, where the truth is known."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 
@@ -17,3 +20,24 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     midranks = np.cumsum(counts) - (counts - 1) / 2
     rank_sum = midranks[inverse][positive].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def planted_errors(
+    labels: np.ndarray, truth: np.ndarray, hardness: Mapping[str, np.ndarray]
+) -> dict[str, Any] | None:
+    """The wrong labels among those whose truth is known, and how well each score finds them.
+
+    labels, truth: int `[N]`, truth −1 where unknown; hardness: for each score, `[N]`, high for
+    hard. Gives `{"rate", "count", "auroc": {score: number or None}}`, or None where no label is
+    known to be wrong. An AUROC is None where every known label is wrong.
+    """
+    known = truth >= 0
+    wrong = (truth != labels)[known]
+    if not wrong.any():
+        return None
+    areas = {name: auroc(values[known], wrong) for name, values in hardness.items()}
+    return {
+        "rate": float(wrong.mean()),
+        "count": int(wrong.sum()),
+        "auroc": {name: None if np.isnan(area) else area for name, area in areas.items()},
+    }

@@ -4,7 +4,6 @@ Columns: example_id, query_id, item_id (strings), label (int32), one float32 col
 `weight` (float32, mean 1: N times the normalised weight).
 """
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 IDENTITY = ("example_id", "query_id", "item_id", "label")
-
-
-def write(path: Path, table: pa.Table) -> None:
-    """Writes a Parquet file that is there whole or not at all (temporary name, then rename)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary)
-    os.replace(temporary, path)
 
 
 def build(identity: pa.Table, scores: dict[str, np.ndarray], weights: np.ndarray) -> pa.Table:

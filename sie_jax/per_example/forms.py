@@ -183,23 +183,20 @@ class Dense:
 
     grad: Array
 
-    @property
-    def _flat(self) -> Array:
-        return self.grad.reshape(self.grad.shape[0], -1)
-
     def squared_norms(self, products: Products) -> Array:
         return _sum_of_squares(self.grad)
 
     def weighted_sum(self, weights: Array) -> Array:
         # Scaling comes after the mask, in the accumulator's precision.
-        total = _dot("b,bi->i", weights, _masked(self._flat, weights, scale=False))
-        return total.reshape(self.grad.shape[1:]).astype(self.grad.dtype)
+        total = _dot("b,b...->...", weights, _masked(self.grad, weights, scale=False))
+        return total.astype(self.grad.dtype)
 
     def dot(self, vector: Array) -> Array:
-        return _dot("bi,i->b", self._flat, vector.reshape(-1))
+        return _dot("bi,i->b", self.grad.reshape(self.grad.shape[0], -1), vector.reshape(-1))
 
     def gram(self) -> Array:
-        return _dot("bi,ci->bc", self._flat, self._flat)
+        flat = self.grad.reshape(self.grad.shape[0], -1)
+        return _dot("bi,ci->bc", flat, flat)
 
     def materialize(self) -> Array:
         return self.grad
@@ -321,9 +318,7 @@ class PerExampleGrads:
         """
         vectors, treedef = jax.tree.flatten(tree)
         if treedef != self._treedef:
-            raise UserError(
-                "dot: the direction's tree differs from params; pass a tree like params"
-            )
+            raise UserError("dot: the direction is not a tree like params; pass one that is")
         products = [f.dot(vector) for f, vector in zip(self.forms(), vectors, strict=True)]
         return total_of(products, self.batch_size)
 

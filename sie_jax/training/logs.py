@@ -1,7 +1,6 @@
 """What a run leaves behind while it goes on: metrics.jsonl, a lasting clock, a progress bar."""
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
@@ -12,13 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON that is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+from sie_jax.files import whole, write_json
 
 
 class MetricsLog:
@@ -39,12 +32,11 @@ class MetricsLog:
                 continue  # the line that was being written when the process died
             if record["run"] != run or record["step"] <= step:
                 lines.append(line)
-        temporary = self._path.with_name(f".{self._path.name}.tmp")
-        temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-        os.replace(temporary, self._path)
+        with whole(self._path) as temporary:
+            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def write(self, run: str, step: int, **values: float) -> None:
-        """Appends one line and sees it to the disk."""
+        """Appends one line."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "step": step, **values}) + "\n")
 
@@ -118,6 +110,11 @@ class Bar:
         if not self._console.is_terminal and now - self._said >= 10:
             self._said = now
             print(f"{self._label}  {self._done}/{self._total}  {text}", file=sys.stderr, flush=True)
+
+    def skip(self, batches: int) -> None:
+        """So many batches were done before."""
+        self._done += batches
+        self._progress.update(self._task, advance=batches)
 
     def stop(self) -> None:
         """Takes the bar down."""

@@ -2,16 +2,26 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from flax import nnx
 from jax.sharding import Mesh
+from rich.console import Console
 
 from sie_jax import importance, per_example
+from sie_jax.data.loading import Arrays, PlannedBatches
+from sie_jax.files import write_parquet
 from sie_jax.training import mesh as meshes
 from sie_jax.training import objectives
+from sie_jax.training.logs import Bar, Clock, bar
+
+# batches between two parts of a pass: what a stop can cost
+PART_BATCHES = 50
 
 Columns = dict[str, np.ndarray]
 Pass = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
@@ -56,6 +66,47 @@ def sweep(
         output = jax.device_get(function(params, meshes.place_batch(mesh, batch)))
         real = batch["mask"]
         yield {"row": batch["row"][real], **{name: v[real] for name, v in output.items()}}
+
+
+def in_parts(
+    function: Pass,
+    params: Any,
+    batches: PlannedBatches,
+    mesh: Mesh,
+    folder: Path,
+    *,
+    clock: Clock,
+    console: Console,
+) -> Columns:
+    """Runs a pass over all of `batches` and gives its columns in row order.
+
+    Every PART_BATCHES batches are left as a Parquet file in `folder`; a part that is there is not
+    computed again, so a pass that was stopped goes on at the part it was in.
+    """
+    parts = []
+    with bar("score", len(batches), console) as progress:
+        for start in range(0, len(batches), PART_BATCHES):
+            path = folder / f"part-{start // PART_BATCHES:05d}.parquet"
+            parts.append(path)
+            indices = range(start, min(start + PART_BATCHES, len(batches)))
+            if path.exists():
+                progress.skip(len(indices))
+                continue
+            taken = _watched((batches[i] for i in indices), progress, clock)
+            done = list(sweep(function, params, taken, mesh))
+            columns = {name: np.concatenate([one[name] for one in done]) for name in done[0]}
+            write_parquet(path, pa.table(columns))
+    clock.tick(force=True)
+    tables = [pq.read_table(path) for path in parts]
+    rows = sum(table.num_rows for table in tables)
+    return gather(({name: t[name].to_numpy() for name in t.column_names} for t in tables), rows)
+
+
+def _watched(batches: Iterable[Arrays], progress: Bar, clock: Clock) -> Iterator[Arrays]:
+    for batch in batches:
+        yield batch
+        progress.advance(batch)
+        clock.tick()
 
 
 def gather(parts: Iterable[Columns], rows: int) -> Columns:

@@ -79,17 +79,19 @@ def poisoned(make_case, name):
     return case, batch
 
 
-@pytest.mark.parametrize("name", ["dense", "dense_general", "layer_norm", "convolution", "scanned"])
+@pytest.mark.parametrize("name", ["dense", "layer_norm", "convolution"])
 def test_weight_zero_contributes_exactly_zero_even_with_nan(make_case, name):
     case, batch = poisoned(make_case, name)
     weights = jnp.array([0.5, 0.0, 1.0, 2.0, 0.25])
-    _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *batch)
-    _, clean = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
-    assert np.isnan(grads.norms()[1])
-    assert np.isfinite(np.delete(grads.norms(), 1)).all()
-    jax.tree.map(
-        np.testing.assert_array_equal, grads.weighted_sum(weights), clean.weighted_sum(weights)
-    )
+
+    @jax.jit
+    def compute(*batch):
+        _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *batch)
+        return grads.norms(), grads.weighted_sum(weights)
+
+    norms, total = compute(*batch)
+    np.testing.assert_array_equal(np.isfinite(norms), [True, False, True, True, True])
+    jax.tree.map(np.testing.assert_array_equal, total, compute(*case.batch)[1])
 
 
 def test_weight_zero_with_nan_rows():
@@ -127,5 +129,5 @@ def test_weights_of_another_shape_are_refused(make_case, weights):
 def test_direction_of_another_tree_is_refused(make_case):
     case = make_case("dense")
     _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
-    with pytest.raises(UserError, match="tree like params"):
+    with pytest.raises(UserError, match="not a tree like params"):
         grads.dot({"first": case.params["first"]})

@@ -1,0 +1,180 @@
+"""From a source to what training reads: rows chosen, split and tokenised, and the count of each."""
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from transformers import PreTrainedTokenizerFast
+
+from sie_jax.data import batches, builders, cleaning, splitting, tokenization
+from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
+from sie_jax.errors import UserError
+from sie_jax.files import read_json, write_json, write_parquet
+
+
+class Selection(NamedTuple):
+    """The rows of a source that are fit to use, each with its split, and the rows that are not."""
+
+    source: Source
+    kept: pa.Table
+    rejected: pa.Table
+    repaired: dict[str, int]
+
+
+class Prepared(NamedTuple):
+    """What is stored: pairs with their texts, token ids, the scale, the tokenizer, the counts."""
+
+    pairs: pa.Table
+    scale: LabelScale
+    tokenizer: PreTrainedTokenizerFast
+    boundaries: tuple[int, ...]
+    lengths: dict[str, np.ndarray]
+    counts: dict[str, Any]
+    folder: Path
+
+    def split(self, name: str) -> pa.Table:
+        """The pairs of one split, in the order of their token ids."""
+        return self.pairs.filter(pc.equal(self.pairs["split"], name))
+
+    def tokens(self, name: str) -> Any:
+        """The random-access source of one split's token ids."""
+        return builders.read(self.folder / "tokens", name)
+
+
+def select(
+    source: Source,
+    *,
+    max_query_characters: int,
+    max_title_characters: int,
+    validation: float,
+    test: float,
+    seed: int,
+) -> Selection:
+    """Cleans the source's rows and splits them by query; writes nothing."""
+    cleaned = cleaning.clean(
+        source.table,
+        source.scale,
+        max_query_characters=max_query_characters,
+        max_title_characters=max_title_characters,
+    )
+    kept, leaked = splitting.split(cleaned.kept, validation=validation, test=test, seed=seed)
+    rejected = pa.concat_tables([cleaned.rejected, as_rejected(leaked, source.scale)])
+    return Selection(source, kept, rejected, cleaned.repaired)
+
+
+def store(
+    selection: Selection,
+    workdir: Path,
+    *,
+    tokenizer_folder: str,
+    vocabulary_size: int,
+    item_text: bool,
+    max_length: int,
+    buckets: int,
+) -> None:
+    """Tokenises the selected rows and leaves rejected.parquet, cleaning.json and the folder data/.
+
+    The tokenizer is that of `tokenizer_folder`, or a WordPiece vocabulary trained on the texts of
+    the training split where that is empty. A row whose query leaves no room for its item is
+    rejected, so that rows read = kept + rejected; that and the splits' disjointness are checked
+    here, at run time. The folder data/ appears last and at once: where it is, all is.
+
+    Raises UserError where a split has no rows left.
+    """
+    source, kept = selection.source, selection.kept
+    queries, items = kept["query"].to_pylist(), kept["title"].to_pylist()
+    if item_text:
+        texts = kept["text"].to_pylist()
+        items = [f"{title} {text}".strip() for title, text in zip(items, texts, strict=True)]
+    if tokenizer_folder:
+        tokenizer = tokenization.load(tokenizer_folder)
+    else:
+        training = np.flatnonzero(_column(kept, "split") == "train")
+        seen = (text for i in training for text in (queries[i], items[i]))
+        tokenizer = tokenization.train(seen, vocabulary_size=vocabulary_size)
+    encoded = tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
+
+    reasons = pa.array(["query_fills_max_length"] * kept.num_rows, pa.string())
+    too_long = kept.append_column("reason", reasons).filter(pa.array(~encoded.fits))
+    rejected = pa.concat_tables([selection.rejected, as_rejected(too_long, source.scale)])
+    kept = kept.filter(pa.array(encoded.fits))
+    split = _column(kept, "split")
+    empty = [name for name in SPLITS if not (split == name).any()]
+    if empty:
+        raise UserError(
+            f"{source.location}: no row is left in {' and '.join(empty)}: "
+            "raise data.max_length, or give more rows"
+        )
+    splitting.assert_disjoint(kept)
+    if source.table.num_rows != kept.num_rows + rejected.num_rows:
+        raise AssertionError(
+            f"{source.table.num_rows} rows read, {kept.num_rows} kept, {rejected.num_rows} rejected"
+        )
+
+    input_ids = [ids for ids in encoded.input_ids if len(ids)]
+    lengths = np.array([len(ids) for ids in input_ids], np.int32)
+    query_lengths, labels = encoded.query_lengths[encoded.fits], kept["label"].to_numpy()
+    temporary = workdir / ".data.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    tokens = {}
+    for name in SPLITS:
+        rows = np.flatnonzero(split == name)
+        tokens[name] = {
+            "input_ids": [input_ids[i] for i in rows],
+            "query_length": query_lengths[rows],
+            "label": labels[rows],
+        }
+    builders.write(temporary / "tokens", tokens)
+    write_parquet(
+        temporary / "pairs.parquet", kept.append_column("length", pa.array(lengths, pa.int32()))
+    )
+    tokenizer.save_pretrained(temporary / "tokenizer")
+    boundaries = batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length)
+    scale = source.scale
+    write_json(
+        temporary / "prepared.json",
+        {"labels": scale.names, "gains": scale.gains, "boundaries": boundaries},
+    )
+    write_parquet(workdir / "rejected.parquet", rejected)
+    found = Counter(rejected["reason"].to_pylist())
+    query_ids = _column(kept, "query_id")
+    write_json(
+        workdir / "cleaning.json",
+        {
+            "source": source.location,
+            "read": source.table.num_rows,
+            "kept": kept.num_rows,
+            "rejected": {rule: found[rule] for rule in dict.fromkeys((*cleaning.RULES, *found))},
+            "repaired": selection.repaired,
+            "splits": {name: int((split == name).sum()) for name in SPLITS},
+            "queries": {name: len(set(query_ids[split == name])) for name in SPLITS},
+        },
+    )
+    os.replace(temporary, workdir / "data")
+
+
+def load(workdir: Path) -> Prepared:
+    """Reads back what `store` left."""
+    folder = workdir / "data"
+    summary = read_json(folder / "prepared.json")
+    pairs = pq.read_table(folder / "pairs.parquet")
+    lengths, split = pairs["length"].to_numpy(), _column(pairs, "split")
+    return Prepared(
+        pairs,
+        LabelScale(tuple(summary["labels"]), tuple(summary["gains"])),
+        tokenization.load(folder / "tokenizer"),
+        tuple(summary["boundaries"]),
+        {name: lengths[split == name] for name in SPLITS},
+        read_json(workdir / "cleaning.json"),
+        folder,
+    )
+
+
+def _column(table: pa.Table, name: str) -> np.ndarray:
+    return table[name].to_numpy(zero_copy_only=False)

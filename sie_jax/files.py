@@ -1,0 +1,41 @@
+"""Files that are there whole or not at all, whenever the process dies."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary path to write to, which takes the place of `path` when the block ends.
+
+    The folder is made where it is missing. Where the block raises, `path` stays as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    yield temporary
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON, indented; raises ValueError for NaN and infinity, which JSON does not have."""
+    with whole(path) as temporary:
+        text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Writes a table as one Parquet file."""
+    with whole(path) as temporary:
+        pq.write_table(table, temporary)

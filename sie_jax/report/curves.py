@@ -1,0 +1,34 @@
+"""The lines of metrics.jsonl as the report's curves."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sie_jax.report.plots import Curve
+
+TITLES = {
+    "loss": "training loss",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+}
+
+
+def by_run(
+    lines: Iterable[Mapping[str, Any]], runs: Iterable[str]
+) -> dict[str, dict[str, list[Curve]]]:
+    """For each quantity by its title, for each run, one (steps, values) per seed.
+
+    A line's `run` is the run's name, a hyphen and the number of the seed.
+    """
+    points: dict[str, dict[str, tuple[list[int], list[float]]]] = {key: {} for key in TITLES}
+    for line in lines:
+        for key in TITLES.keys() & line.keys():
+            steps, values = points[key].setdefault(line["run"], ([], []))
+            steps.append(line["step"])
+            values.append(line[key])
+    return {
+        title: {
+            run: [curve for name, curve in points[key].items() if name.rpartition("-")[0] == run]
+            for run in runs
+        }
+        for key, title in TITLES.items()
+    }

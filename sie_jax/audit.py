@@ -19,7 +19,8 @@ COLUMNS = (
     "prediction",
     "score",
 )
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+# the full-width forms count as formulas in spreadsheets set to Japanese or Chinese
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:

@@ -173,11 +173,12 @@ class Config:
         _one_of("model.dtype", model.dtype, DTYPES)
         for field in ("batch_size", "epochs", "seeds", "checkpoint_every", "log_every"):
             _at_least(f"train.{field}", getattr(train, field), 1)
-        _at_least("train.seed", train.seed, 0)
+        # the seed of a run is an int32 on the device
+        _between("train.seed", train.seed, 0, 2**31 - 1 - train.seeds)
         _positive("train.learning_rate", train.learning_rate)
         _positive("train.clip_norm", train.clip_norm)
         _between("train.warmup_fraction", train.warmup_fraction, 0.0, 1.0)
-        _between("train.weight_decay", train.weight_decay, 0.0, math.inf)
+        _at_least("train.weight_decay", train.weight_decay, 0)
         _one_of("importance.score", importance.score, SCORES)
         _one_of("importance.policy", importance.policy, POLICIES)
         _one_of("importance.mode", importance.mode, MODES)
@@ -189,6 +190,7 @@ class Config:
         if self.mesh.data == 0 or self.mesh.data < -1:
             raise UserError(f"mesh.data is {self.mesh.data}: give a number of devices, or -1")
         _at_least("evaluation.resamples", self.evaluation.resamples, 100)
+        _at_least("evaluation.seed", self.evaluation.seed, 0)
 
 
 def as_json(config: Config) -> dict[str, Any]:
@@ -196,16 +198,25 @@ def as_json(config: Config) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any], prefix: str = "") -> list[str]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries by their dotted names: `train.epochs`."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            values[f"{prefix}{key}"] = value
+    return values
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
     """One text per field that differs between two configs as JSON: `train.epochs 3, not 2`."""
-    found: list[str] = []
-    for key in sorted(ours.keys() | theirs.keys()):
-        mine, other = ours.get(key), theirs.get(key)
-        if isinstance(mine, dict) and isinstance(other, dict):
-            found += differences(mine, other, f"{prefix}{key}.")
-        elif mine != other:
-            found.append(f"{prefix}{key} {other!r}, not {mine!r}")
-    return found
+    mine, other = flat(ours), flat(theirs)
+    return [
+        f"{name} {other.get(name)!r}, not {mine.get(name)!r}"
+        for name in sorted(mine.keys() | other.keys())
+        if mine.get(name) != other.get(name)
+    ]
 
 
 def _check_types(node: Any, prefix: str) -> None:
@@ -229,7 +240,7 @@ def _one_of(name: str, value: str, choices: Collection[str]) -> None:
 
 
 def _at_least(name: str, value: float, low: float) -> None:
-    if not value >= low:
+    if not low <= value < math.inf:
         raise UserError(f"{name} is {value}: give a number of at least {low}")
 
 

@@ -23,9 +23,9 @@ from transformers import BertConfig
 from sie_jax import audit, importance
 from sie_jax.config import Config, as_json, differences
 from sie_jax.data import batches as plans
-from sie_jax.data import preparing
+from sie_jax.data import preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
-from sie_jax.data.preparing import Prepared
+from sie_jax.data.preparing import Prepared, Selection
 from sie_jax.data.schema import LabelScale, Source
 from sie_jax.data.sources import esci, synthetic
 from sie_jax.errors import NumericalError, UserError
@@ -84,7 +84,7 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
         evaluate(line, table, train(line, table))
     metrics = read_json(metrics_file)
     console.print(results.table(metrics))
-    console.print(f"Report: {workdir / 'report.html'}")
+    _say(console, f"Report: {workdir / 'report.html'}")
     return metrics
 
 
@@ -94,20 +94,12 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
 def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line:
     """Reads, cleans, splits and tokenises the source, and stores what the other stages read."""
     data = config.data
-    if not (workdir / "data").exists():
-        selection = preparing.select(
-            _read(config),
-            max_query_characters=data.max_query_characters,
-            max_title_characters=data.max_title_characters,
-            validation=data.validation,
-            test=data.test,
-            seed=data.split_seed,
-        )
+    if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
+        selection = _select(config)
         # looked at now, so that a wrong checkpoint ends the run before anything is written
-        _, notes = _initial_model(config, selection.source.scale, vocabulary_size=8, seed=0)
-        for note in notes:
-            console.print(note, soft_wrap=True)
-        write_json(workdir / "config.json", as_json(config))
+        for note in _check_checkpoint(config, selection.source.scale):
+            _say(console, note)
+        shutil.rmtree(workdir / "data", ignore_errors=True)  # killed before config.json was there
         preparing.store(
             selection,
             workdir,
@@ -117,10 +109,44 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
             max_length=data.max_length,
             buckets=data.buckets,
         )
+        # last: what makes `store` refuse the rows leaves the workdir as it was
+        write_json(workdir / "config.json", as_json(config))
     prepared = preparing.load(workdir)
     vocabulary_size = len(prepared.tokenizer)
     model, _ = _initial_model(config, prepared.scale, vocabulary_size=vocabulary_size, seed=0)
     return Line(config, workdir, mesh, console, prepared, nnx.graphdef(model))
+
+
+def _say(console: Console, text: str) -> None:
+    """Prints one line as it is: a path may hold what Rich would take for markup."""
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+
+def _select(config: Config) -> Selection:
+    source, data = _read(config), config.data
+    try:
+        return preparing.select(
+            source,
+            max_query_characters=data.max_query_characters,
+            max_title_characters=data.max_title_characters,
+            validation=data.validation,
+            test=data.test,
+            seed=data.split_seed,
+        )
+    except UserError as error:
+        raise UserError(f"{source.location}: {error}") from None
+
+
+def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
+    """What is to be said of the checkpoint; raises UserError where it cannot be used."""
+    model, notes = _initial_model(config, scale, vocabulary_size=8, seed=0)
+    folder = config.model.pretrained
+    if folder and len(tokenization.load(folder)) > model.config.vocab_size:
+        raise UserError(
+            f"{folder}: the tokenizer has {len(tokenization.load(folder))} tokens, but vocab_size "
+            f"in config.json is {model.config.vocab_size}: take both from one checkpoint"
+        )
+    return notes
 
 
 def _read(config: Config) -> Source:
@@ -139,21 +165,36 @@ def _read(config: Config) -> Source:
     gains = config.gains()
     if gains is None:
         return source
-    return Source(source.table, LabelScale(source.scale.names, gains), source.location)
+    try:
+        scale = LabelScale(source.scale.names, gains)
+    except UserError as error:
+        labels = ", ".join(source.scale.names)
+        raise UserError(f"data.gains, for the labels {labels}: {error}") from None
+    return Source(source.table, scale, source.location)
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:
-    """Raises UserError where the workdir belongs to a run of another config."""
+    """Raises UserError where the workdir cannot be one, or is that of a run of another config."""
+    there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UserError(f"{there} is a file: give a folder with --workdir")
+    if not os.access(there, os.W_OK):
+        raise UserError(f"{there} cannot be written to: give another folder with --workdir")
     stored = workdir / "config.json"
-    if workdir.exists() and not workdir.is_dir():
-        raise UserError(f"{workdir} is a file: give a folder with --workdir")
-    if stored.exists():
+    if not stored.exists():
+        # a run leaves data/ with prepared.json in it; any other folder of that name is the user's
+        if (workdir / "data").exists() and not (workdir / "data" / "prepared.json").exists():
+            raise UserError(f"{workdir} has a folder data that no run made: give another --workdir")
+        return
+    try:
         found = differences(as_json(config), read_json(stored))
-        if found:
-            raise UserError(
-                f"{workdir} was made by a different config ({'; '.join(found)}): "
-                "give another --workdir, or the config it was made by"
-            )
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{stored} cannot be read ({error}): give another --workdir") from None
+    if found:
+        raise UserError(
+            f"{workdir} was made by a different config ({'; '.join(found)}): "
+            "give another --workdir, or the config it was made by"
+        )
 
 
 # --------------------------------------------------------------------------------------- score

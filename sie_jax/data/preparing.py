@@ -1,7 +1,5 @@
 """From a source to what training reads: rows chosen, split and tokenised, and the count of each."""
 
-import os
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 from sie_jax.data import batches, builders, cleaning, splitting, tokenization
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
 from sie_jax.errors import UserError
-from sie_jax.files import read_json, write_json, write_parquet
+from sie_jax.files import read_json, whole_folder, write_json, write_parquet
 
 
 class Selection(NamedTuple):
@@ -120,8 +118,6 @@ def store(
     input_ids = [ids for ids in encoded.input_ids if len(ids)]
     lengths = np.array([len(ids) for ids in input_ids], np.int32)
     query_lengths, labels = encoded.query_lengths[encoded.fits], kept["label"].to_numpy()
-    temporary = workdir / ".data.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
     tokens = {}
     for name in SPLITS:
         rows = np.flatnonzero(split == name)
@@ -130,33 +126,35 @@ def store(
             "query_length": query_lengths[rows],
             "label": labels[rows],
         }
-    builders.write(temporary / "tokens", tokens)
-    write_parquet(
-        temporary / "pairs.parquet", kept.append_column("length", pa.array(lengths, pa.int32()))
-    )
-    tokenizer.save_pretrained(temporary / "tokenizer")
-    boundaries = batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length)
-    scale = source.scale
-    write_json(
-        temporary / "prepared.json",
-        {"labels": scale.names, "gains": scale.gains, "boundaries": boundaries},
-    )
-    write_parquet(workdir / "rejected.parquet", rejected)
-    found = Counter(rejected["reason"].to_pylist())
-    query_ids = _column(kept, "query_id")
-    write_json(
-        workdir / "cleaning.json",
-        {
-            "source": source.location,
-            "read": source.table.num_rows,
-            "kept": kept.num_rows,
-            "rejected": {rule: found[rule] for rule in dict.fromkeys((*cleaning.RULES, *found))},
-            "repaired": selection.repaired,
-            "splits": {name: int((split == name).sum()) for name in SPLITS},
-            "queries": {name: len(set(query_ids[split == name])) for name in SPLITS},
-        },
-    )
-    os.replace(temporary, workdir / "data")
+    with whole_folder(workdir / "data") as temporary:
+        builders.write(temporary / "tokens", tokens)
+        write_parquet(
+            temporary / "pairs.parquet", kept.append_column("length", pa.array(lengths, pa.int32()))
+        )
+        tokenizer.save_pretrained(temporary / "tokenizer")
+        boundaries = batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length)
+        scale = source.scale
+        write_json(
+            temporary / "prepared.json",
+            {"labels": scale.names, "gains": scale.gains, "boundaries": boundaries},
+        )
+        write_parquet(workdir / "rejected.parquet", rejected)
+        found = Counter(rejected["reason"].to_pylist())
+        query_ids = _column(kept, "query_id")
+        write_json(
+            workdir / "cleaning.json",
+            {
+                "source": source.location,
+                "read": source.table.num_rows,
+                "kept": kept.num_rows,
+                "rejected": {
+                    rule: found[rule] for rule in dict.fromkeys((*cleaning.RULES, *found))
+                },
+                "repaired": selection.repaired,
+                "splits": {name: int((split == name).sum()) for name in SPLITS},
+                "queries": {name: len(set(query_ids[split == name])) for name in SPLITS},
+            },
+        )
 
 
 def load(workdir: Path) -> Prepared:

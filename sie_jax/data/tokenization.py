@@ -39,18 +39,23 @@ INPUTS = ["input_ids", "token_type_ids", "attention_mask"]
 def load(folder: str | Path) -> PreTrainedTokenizerFast:
     """Loads the fast tokenizer of a Hugging Face folder (tokenizer.json, or a BERT vocab.txt).
 
-    Raises UserError where the folder has neither.
+    Special tokens that the folder does not name are BERT's. Raises UserError where the folder has
+    neither file, where one cannot be read, and where a special token is not in the vocabulary.
     """
     folder = Path(folder)
-    if (folder / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-    if not (folder / "vocab.txt").is_file():
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise UserError(f"{folder} has no tokenizer.json and no vocab.txt: copy one into it")
-    options = folder / "tokenizer_config.json"
-    settings = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
-    lowercase = bool(settings.get("do_lower_case", True))
-    tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)
-    return _wrap(tokenizer._tokenizer)
+    try:
+        tokenizer = _read(folder)
+    except Exception as error:  # the tokenizers library raises Exception itself
+        raise UserError(f"{folder}: the tokenizer cannot be read: {error}") from None
+    unnamed = {role: token for role, token in SPECIAL.items() if getattr(tokenizer, role) is None}
+    vocabulary = tokenizer.get_vocab()
+    for token in unnamed.values():
+        if token not in vocabulary:  # added now, its id would have no row in the checkpoint
+            raise UserError(f"{folder}: the tokenizer's vocabulary has no {token}")
+    tokenizer.add_special_tokens(unnamed)
+    return tokenizer
 
 
 def train(texts: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:
@@ -58,16 +63,22 @@ def train(texts: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerF
 
     The same texts in the same order give the same vocabulary.
     """
-    tokenizer = tokenizers.Tokenizer(tokenizers.models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = tokenizers.decoders.WordPiece()
+    texts = list(texts)
+    learner = _word_piece({})
+    # Left to itself the trainer numbers the letters inside words in the order of a hash map, which
+    # differs from process to process, and breaks ties between merges by those numbers. Named
+    # beforehand they have a fixed order.
+    letters = sorted(_letters_inside_words(learner, texts))
     trainer = tokenizers.trainers.WordPieceTrainer(
-        vocab_size=vocabulary_size, special_tokens=list(SPECIAL.values()), show_progress=False
+        vocab_size=vocabulary_size,
+        special_tokens=[*SPECIAL.values(), *(f"##{letter}" for letter in letters)],
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
+    learner.train_from_iterator(texts, trainer)
+    ids = learner.get_vocab()
+    tokenizer = _word_piece(ids)  # in which those letters are no special tokens
     tokenizer.post_processor = tokenizers.processors.BertProcessing(
-        ("[SEP]", tokenizer.token_to_id("[SEP]")), ("[CLS]", tokenizer.token_to_id("[CLS]"))
+        ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
     )
     return _wrap(tokenizer)
 
@@ -97,6 +108,36 @@ def encode_pairs(
         input_ids.append(np.asarray(ids, np.int32))
     query_lengths = np.array([len(encodings[unique[query]].ids) + 2 for query in queries], np.int32)
     return EncodedPairs(input_ids, query_lengths, np.array([len(ids) > 0 for ids in input_ids]))
+
+
+def _word_piece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
+    model = tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]")
+    tokenizer = tokenizers.Tokenizer(model)
+    tokenizer.normalizer = tokenizers.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = tokenizers.decoders.WordPiece()
+    return tokenizer
+
+
+def _letters_inside_words(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> set[str]:
+    letters: set[str] = set()
+    for text in dict.fromkeys(texts):
+        normal = tokenizer.normalizer.normalize_str(text)
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
+            letters.update(word[1:])
+    return letters
+
+
+def _read(folder: Path) -> PreTrainedTokenizerFast:
+    if (folder / "tokenizer.json").is_file():
+        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    options = folder / "tokenizer_config.json"
+    settings = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
+    lowercase = bool(settings.get("do_lower_case", True))
+    tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer._tokenizer, model_input_names=INPUTS
+    )  # its special tokens are named by `load`, once they are known to be in the vocabulary
 
 
 def _wrap(tokenizer: tokenizers.Tokenizer) -> PreTrainedTokenizerFast:

@@ -1,7 +1,9 @@
 """Scores (how much an example matters, by one estimator) and weights (what is done with it)."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
+import numpy as np
 from jaxtyping import Array
 
 from sie_jax.importance import outputs, table, weighting
@@ -19,7 +21,10 @@ SCORES = ("grad_norm", *OUTPUT_SCORES)
 """All scores by name: the columns of an importance table."""
 
 
-def hardness(name: str, scores: Array) -> Array:
+Scores = TypeVar("Scores", Array, np.ndarray)
+
+
+def hardness(name: str, scores: Scores) -> Scores:
     """A score turned so that high means hard and 0 is the least: 1 − margin, the others unchanged.
 
     Policies take this, and the audit ranks by it. Works on NumPy and JAX arrays alike.

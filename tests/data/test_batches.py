@@ -1,0 +1,69 @@
+import numpy as np
+import pytest
+
+from sie_jax.data import batches
+
+LENGTHS = np.random.default_rng(0).integers(5, 61, 203)
+
+
+def plan(seed: int = 0, epoch: int = 0, batch_size: int = 8) -> list[batches.Batch]:
+    boundaries = batches.bucket_lengths(LENGTHS, buckets=4, max_length=60)
+    return batches.epoch(
+        LENGTHS, seed=seed, epoch=epoch, batch_size=batch_size, boundaries=boundaries
+    )
+
+
+def flat(made: list[batches.Batch]) -> list[list[int]]:
+    return [batch.rows.tolist() for batch in made]
+
+
+@pytest.mark.parametrize("buckets", [1, 2, 5, 300])
+def test_bucket_lengths_rise_and_the_longest_row_fits(buckets: int) -> None:
+    made = batches.bucket_lengths(LENGTHS, buckets=buckets, max_length=60)
+    assert 1 <= len(made) <= buckets
+    assert list(made) == sorted(set(made))
+    assert made[-1] == 60  # 60 is the longest row: eights would go past max_length
+    assert all(length % 8 == 0 for length in made[:-1])
+
+
+def test_bucket_lengths_do_not_exceed_what_is_needed() -> None:
+    assert batches.bucket_lengths(np.array([3, 9, 17]), buckets=1, max_length=512) == (24,)
+    assert batches.bucket_lengths(np.array([8, 8]), buckets=3, max_length=512) == (8,)
+
+
+@pytest.mark.parametrize("batch_size", [1, 8, 203, 500])
+def test_every_row_once_and_one_short_batch_at_most(batch_size: int) -> None:
+    made = plan(batch_size=batch_size)
+    np.testing.assert_array_equal(np.sort(np.concatenate(flat(made))), np.arange(len(LENGTHS)))
+    sizes = [len(batch.rows) for batch in made]
+    assert len(made) == -(-len(LENGTHS) // batch_size)
+    assert sum(size != batch_size for size in sizes) <= 1
+    assert max(sizes) <= batch_size
+
+
+def test_rows_fit_the_length_of_their_batch() -> None:
+    for batch in plan():
+        assert LENGTHS[batch.rows].max() <= batch.length
+
+
+def test_buckets_pad_less() -> None:
+    slots = sum(len(batch.rows) * batch.length for batch in plan())
+    assert slots < 0.8 * len(LENGTHS) * LENGTHS.max()
+
+
+def test_a_plan_is_a_function_of_seed_and_epoch() -> None:
+    assert flat(plan(3, 1)) == flat(plan(3, 1))
+    assert flat(plan(3, 1)) != flat(plan(3, 2))
+    assert flat(plan(3, 1)) != flat(plan(4, 1))
+    assert flat(plan(3, 1)) != flat(plan(1, 3))
+
+
+def test_batches_are_shuffled_across_buckets() -> None:
+    lengths = [batch.length for batch in plan()]
+    assert lengths != sorted(lengths)
+
+
+def test_in_order_keeps_the_order_within_each_length() -> None:
+    boundaries = batches.bucket_lengths(LENGTHS, buckets=1, max_length=60)
+    made = batches.in_order(LENGTHS, batch_size=8, boundaries=boundaries)
+    assert np.concatenate(flat(made)).tolist() == list(range(len(LENGTHS)))

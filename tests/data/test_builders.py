@@ -1,0 +1,58 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sie_jax.data import builders
+
+
+def columns(rows: int, seed: int) -> dict[str, Any]:
+    generator = np.random.default_rng(seed)
+    return {
+        "input_ids": [generator.integers(0, 9, 3 + i % 5).astype(np.int32) for i in range(rows)],
+        "query_length": generator.integers(2, 4, rows).astype(np.int32),
+        "label": generator.integers(0, 4, rows).astype(np.int32),
+    }
+
+
+SPLITS = {"train": columns(25, 0), "test": columns(3, 1)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokens")
+    builders.write(path, SPLITS)
+    return path
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_round_trip_in_the_order_given(folder: Path, split: str) -> None:
+    source, wanted = builders.read(folder, split), SPLITS[split]
+    assert len(source) == len(wanted["label"])
+    for i in range(len(source)):
+        record = source[i]
+        assert set(record) == {"row", "input_ids", "query_length", "label"}
+        assert record["row"] == i
+        assert record["label"] == wanted["label"][i]
+        assert record["query_length"] == wanted["query_length"][i]
+        assert record["input_ids"].dtype == np.int32
+        np.testing.assert_array_equal(record["input_ids"], wanted["input_ids"][i])
+
+
+def test_rows_are_read_at_random(folder: Path) -> None:
+    asked = [24, 0, 7, 7]
+    records = builders.read(folder, "train").__getitems__(asked)
+    assert [record["row"] for record in records] == asked
+
+
+def test_what_is_there_is_not_replaced(folder: Path) -> None:
+    builders.write(folder, {"train": columns(2, 5), "test": columns(2, 6)})
+    assert len(builders.read(folder, "train")) == 25
+
+
+def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:
+    broken = columns(4, 0)
+    broken["label"] = broken["label"][:3]
+    with pytest.raises(ValueError, match="shorter"):
+        builders.write(tmp_path, {"train": broken})

@@ -1,0 +1,137 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sie_jax.data import batches
+from sie_jax.data.loading import PlannedBatches, iterate
+
+PAD = 99
+ROWS = 21
+
+
+class Records:
+    """Rows in memory, read as the sources of `builders.read` are."""
+
+    def __init__(self) -> None:
+        generator = np.random.default_rng(0)
+        self.lengths = generator.integers(4, 17, ROWS)
+        self.rows = [
+            {
+                "row": i,
+                "input_ids": generator.integers(0, 50, length).astype(np.int32),
+                "query_length": 3,
+                "label": i % 4,
+            }
+            for i, length in enumerate(self.lengths)
+        ]
+
+    def __getitems__(self, rows: list[int]) -> list[dict[str, Any]]:
+        return [self.rows[i] for i in rows]
+
+
+RECORDS = Records()
+
+
+def planned(epochs: int = 2, **options: Any) -> PlannedBatches:
+    boundaries = batches.bucket_lengths(RECORDS.lengths, buckets=2, max_length=16)
+    plan = [
+        batches.epoch(RECORDS.lengths, seed=0, epoch=epoch, batch_size=4, boundaries=boundaries)
+        for epoch in range(epochs)
+    ]
+    return PlannedBatches(RECORDS, plan, batch_size=4, pad_token_id=PAD, **options)
+
+
+def test_shapes_and_types() -> None:
+    made = planned()
+    assert made.batches_per_epoch == 6  # ⌈21 / 4⌉
+    assert len(made) == 12
+    for i in range(len(made)):
+        batch = made[i]
+        length = batch["input_ids"].shape[1]
+        for name, dtype, shape in (
+            ("row", np.int32, (4,)),
+            ("input_ids", np.int32, (4, length)),
+            ("token_type_ids", np.int32, (4, length)),
+            ("attention_mask", np.bool_, (4, length)),
+            ("label", np.int32, (4,)),
+            ("mask", np.bool_, (4,)),
+            ("weight", np.float32, (4,)),
+        ):
+            assert batch[name].dtype == dtype, name
+            assert batch[name].shape == shape, name
+
+
+def test_a_row_is_padded_with_the_pad_token_and_not_attended_there() -> None:
+    made = planned()
+    seen = []
+    for index in range(made.batches_per_epoch):
+        batch = made[index]
+        for i, row in enumerate(batch["row"]):
+            if not batch["mask"][i]:
+                continue
+            seen.append(row)
+            record, size = RECORDS.rows[row], RECORDS.lengths[row]
+            np.testing.assert_array_equal(batch["input_ids"][i, :size], record["input_ids"])
+            assert (batch["input_ids"][i, size:] == PAD).all()
+            assert batch["attention_mask"][i].tolist() == [
+                position < size for position in range(batch["input_ids"].shape[1])
+            ]
+            assert batch["token_type_ids"][i].tolist() == [
+                int(3 <= position < size) for position in range(batch["input_ids"].shape[1])
+            ]
+            assert batch["label"][i] == record["label"]
+            assert batch["weight"][i] == 1.0
+    assert sorted(seen) == list(range(ROWS))
+
+
+def test_a_padding_row_attends_to_its_first_token_only() -> None:
+    made = planned()
+    short = next(made[i] for i in range(6) if not made[i]["mask"].all())
+    for i in np.flatnonzero(~short["mask"]):
+        assert short["row"][i] == -1
+        assert (short["input_ids"][i] == PAD).all()
+        assert short["attention_mask"][i].tolist() == [True] + [False] * (
+            short["input_ids"].shape[1] - 1
+        )
+        assert short["weight"][i] == 1.0
+
+
+def test_weights_are_joined_by_row() -> None:
+    weights = np.linspace(0.1, 3, ROWS)
+    made = planned(weights=weights)
+    for i in range(len(made)):
+        batch = made[i]
+        real = batch["mask"]
+        np.testing.assert_array_equal(
+            batch["weight"][real], weights[batch["row"][real]].astype(np.float32)
+        )
+
+
+@pytest.mark.parametrize("processes", [2, 4])
+def test_shares_of_the_processes_make_up_the_global_batch(processes: int) -> None:
+    whole = planned()
+    shares = [planned(process_index=i, process_count=processes) for i in range(processes)]
+    for i in range(len(whole)):
+        parts = [share[i] for share in shares]
+        for name, values in whole[i].items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), values)
+
+
+def test_processes_must_divide_the_batch() -> None:
+    with pytest.raises(ValueError, match="batch size 4 does not divide by 3 processes"):
+        planned(process_count=3)
+
+
+def test_the_iterator_goes_on_from_its_state() -> None:
+    made = planned()
+    iterator = iterate(made)
+    for _ in range(5):
+        next(iterator)
+    state = iterator.get_state()
+    other = iterate(planned())
+    other.set_state(state)
+    rest = [batch["row"] for batch in other]
+    assert len(rest) == len(made) - 5
+    for i, rows in enumerate(rest, start=5):
+        np.testing.assert_array_equal(rows, made[i]["row"])

@@ -1,0 +1,150 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from transformers import PreTrainedTokenizerFast
+
+from sie_jax.data import tokenization
+from sie_jax.errors import UserError
+
+QUERIES = ["red shoes", "blue running shoes for men", "a", "Blue  shoes!", "red shoes"]
+ITEMS = [
+    "Shoes, red, size 42",
+    "running shoe for men in blue and red and blue and red and blue",
+    "",
+    "ÜBER blue",
+    "unseen 靴 words",
+]
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return tokenization.train([*QUERIES, *ITEMS] * 3, vocabulary_size=120)
+
+
+def plain(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def test_layout(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = tokenization.encode_pairs(tokenizer, QUERIES, ITEMS, max_length=64)
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    assert encoded.fits.all()
+    for query, item, ids, segment in zip(
+        QUERIES, ITEMS, encoded.input_ids, encoded.query_lengths, strict=True
+    ):
+        head = [cls, *plain(tokenizer, query), sep]
+        assert ids.dtype == np.int32
+        assert ids.tolist() == [*head, *plain(tokenizer, item), sep]
+        assert segment == len(head)
+
+
+@pytest.mark.parametrize("max_length", [10, 12, 17, 64])
+def test_equals_transformers(tokenizer: PreTrainedTokenizerFast, max_length: int) -> None:
+    encoded = tokenization.encode_pairs(tokenizer, QUERIES, ITEMS, max_length=max_length)
+    assert encoded.fits.all()
+    for i, (query, item) in enumerate(zip(QUERIES, ITEMS, strict=True)):
+        if not item:  # transformers takes an empty second text for none at all
+            continue
+        wanted = tokenizer(query, item, truncation="only_second", max_length=max_length)
+        assert encoded.input_ids[i].tolist() == wanted["input_ids"]
+        segments = (np.arange(len(encoded.input_ids[i])) >= encoded.query_lengths[i]).astype(int)
+        assert segments.tolist() == wanted["token_type_ids"]
+
+
+def test_only_the_item_is_truncated(tokenizer: PreTrainedTokenizerFast) -> None:
+    query, item = QUERIES[1], ITEMS[1]
+    query_ids, item_ids = plain(tokenizer, query), plain(tokenizer, item)
+    room = 4
+    length = len(query_ids) + 3 + room
+    encoded = tokenization.encode_pairs(tokenizer, [query], [item], max_length=length)
+    assert len(encoded.input_ids[0]) == length
+    assert encoded.input_ids[0][1 : 1 + len(query_ids)].tolist() == query_ids
+    assert encoded.input_ids[0][-1 - room :].tolist() == [*item_ids[:room], tokenizer.sep_token_id]
+
+
+def test_a_query_that_leaves_no_room_does_not_fit(tokenizer: PreTrainedTokenizerFast) -> None:
+    size = len(plain(tokenizer, QUERIES[1]))
+    for max_length, fits in ((size, False), (size + 3, False), (size + 4, True)):
+        encoded = tokenization.encode_pairs(
+            tokenizer, [QUERIES[1], "a"], [ITEMS[1], "b"], max_length=max_length
+        )
+        assert encoded.fits.tolist() == [fits, True]
+        assert len(encoded.input_ids[0]) == (max_length if fits else 0)
+
+
+def test_the_same_texts_give_the_same_vocabulary(tokenizer: PreTrainedTokenizerFast) -> None:
+    for _ in range(5):  # the library's own order changes from one training to the next
+        again = tokenization.train([*QUERIES, *ITEMS] * 3, vocabulary_size=120)
+        assert again.backend_tokenizer.to_str() == tokenizer.backend_tokenizer.to_str()
+    assert len(tokenizer) <= 120
+    assert set(tokenizer.all_special_tokens) == set(tokenization.SPECIAL.values())
+
+
+def test_a_word_of_letters_it_knows_comes_back(tokenizer: PreTrainedTokenizerFast) -> None:
+    ids = plain(tokenizer, "redshoe")
+    assert tokenizer.unk_token_id not in ids
+    assert tokenizer.decode(ids, skip_special_tokens=True) == "redshoe"
+
+
+def test_save_and_load(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    loaded = tokenization.load(tmp_path)
+    ours = tokenization.encode_pairs(tokenizer, QUERIES, ITEMS, max_length=16)
+    theirs = tokenization.encode_pairs(loaded, QUERIES, ITEMS, max_length=16)
+    for mine, other in zip(ours.input_ids, theirs.input_ids, strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert loaded.pad_token_id == tokenizer.pad_token_id
+    assert list(loaded("red shoes", "blue")) == tokenization.INPUTS
+
+
+def test_tokenizer_json_alone_has_berts_special_tokens(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tokenizer.save_pretrained(tmp_path)
+    for path in tmp_path.iterdir():
+        if path.name != "tokenizer.json":
+            path.unlink()
+    loaded = tokenization.load(tmp_path)
+    assert len(loaded) == len(tokenizer)
+    for role in tokenization.SPECIAL:
+        assert getattr(loaded, f"{role}_id") == getattr(tokenizer, f"{role}_id")
+
+
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_vocab_txt_alone(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path, lowercase: bool
+) -> None:
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda pair: pair[1])
+    (tmp_path / "vocab.txt").write_text(
+        "".join(f"{token}\n" for token, _ in vocabulary), encoding="utf-8"
+    )
+    if not lowercase:
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False}))
+    loaded = tokenization.load(tmp_path)
+    assert loaded.get_vocab() == tokenizer.get_vocab()
+    assert loaded.convert_ids_to_tokens(plain(loaded, "red")) == ["red"]
+    assert (plain(loaded, "RED") == plain(loaded, "red")) is lowercase
+    encoded = tokenization.encode_pairs(loaded, ["red shoes"], ["blue"], max_length=16)
+    wanted = loaded("red shoes", "blue", truncation="only_second", max_length=16)
+    assert encoded.input_ids[0].tolist() == wanted["input_ids"]
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no tokenizer.json and no vocab.txt"),
+        ({"tokenizer.json": "{"}, "the tokenizer cannot be read"),
+        ({"vocab.txt": "[PAD]\n[UNK]\nred\n"}, "the tokenizer cannot be read"),
+        ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]\nred\n"}, r"vocabulary has no \[PAD\]"),
+    ],
+)
+def test_a_folder_that_cannot_be_used_is_named(
+    tmp_path: Path, files: dict[str, str], message: str
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        tokenization.load(tmp_path)
+    assert str(tmp_path) in str(caught.value)

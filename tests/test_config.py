@@ -1,0 +1,158 @@
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+
+from sie_jax.config import Config, as_json, differences
+from sie_jax.errors import UserError
+
+
+def changed(field: str, value: Any) -> Config:
+    config = Config()
+    *parts, last = field.split(".")
+    node: Any = config
+    for part in parts:
+        node = getattr(node, part)
+    setattr(node, last, value)
+    return config
+
+
+def fields(node: Any, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for field in dataclasses.fields(node):
+        value = getattr(node, field.name)
+        name = f"{prefix}{field.name}"
+        names += fields(value, f"{name}.") if dataclasses.is_dataclass(value) else [name]
+    return names
+
+
+def test_defaults_are_valid() -> None:
+    Config().validate()
+
+
+@pytest.mark.parametrize("field", fields(Config()))
+def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
+    config = changed(field, [1, 2])
+    with pytest.raises(UserError, match=rf"^{field} is \[1, 2\]: give a value of type \w+$"):
+        config.validate()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("data.source", "wayfair"),
+        ("data.gains", "0,a,1"),
+        ("data.buckets", 0),
+        ("data.max_length", 7),
+        ("data.vocabulary_size", 99),
+        ("data.max_query_characters", 0),
+        ("data.max_title_characters", 0),
+        ("data.validation", 0.0),
+        ("data.validation", math.nan),
+        ("data.test", 0.0),
+        ("data.test", 0.9),  # with validation 0.1 nothing is left to train on
+        ("model.hidden_size", 0),
+        ("model.hidden_size", 130),  # 4 heads
+        ("model.num_hidden_layers", 0),
+        ("model.num_attention_heads", 0),
+        ("model.intermediate_size", 0),
+        ("model.dropout", -0.1),
+        ("model.dropout", 1.0),
+        ("model.dropout", math.nan),
+        ("model.dtype", "float16"),
+        ("train.batch_size", 0),
+        ("train.learning_rate", 0.0),
+        ("train.learning_rate", math.inf),
+        ("train.learning_rate", math.nan),
+        ("train.epochs", 0),
+        ("train.warmup_fraction", 1.1),
+        ("train.weight_decay", -0.01),
+        ("train.weight_decay", math.inf),
+        ("train.clip_norm", 0.0),
+        ("train.seed", -1),
+        ("train.seed", 2**31 - 1),
+        ("train.seeds", 0),
+        ("train.checkpoint_every", 0),
+        ("train.log_every", 0),
+        ("importance.score", "gradient"),
+        ("importance.policy", "equal"),
+        ("importance.mode", "sometimes"),
+        ("importance.warmup_epochs", 0),
+        ("importance.compare", "proportional,equal"),
+        ("importance.compare", "uniform"),
+        ("mesh.data", 0),
+        ("mesh.data", -2),
+        ("evaluation.resamples", 99),
+        ("evaluation.seed", -1),
+    ],
+)
+def test_a_value_out_of_range_names_its_field(field: str, value: Any) -> None:
+    with pytest.raises(UserError) as caught:
+        changed(field, value).validate()
+    assert field in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("train.epochs", True), ("data.item_text", 1), ("train.epochs", 2.0)]
+)
+def test_numbers_and_booleans_are_not_mixed_up(field: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"^{field} is {value}: give a value of type"):
+        changed(field, value).validate()
+
+
+def test_an_integer_is_taken_for_a_float() -> None:
+    config = changed("train.learning_rate", 1)
+    config.validate()
+    assert config.train.learning_rate == 1.0
+    assert type(config.train.learning_rate) is float
+
+
+def test_a_part_replaced_by_something_else_is_named() -> None:
+    with pytest.raises(UserError, match="^train must be a TrainConfig$"):
+        changed("train", {"epochs": 1}).validate()
+
+
+def test_esci_needs_a_path() -> None:
+    config = changed("data.source", "esci")
+    with pytest.raises(UserError, match=r"data\.path is empty"):
+        config.validate()
+    config.data.path = "somewhere"
+    config.validate()
+
+
+def test_an_unknown_field_cannot_be_set() -> None:
+    with pytest.raises(AttributeError):
+        changed("train.learning_rat", 0.1)
+
+
+def test_gains() -> None:
+    assert Config().gains() is None
+    assert changed("data.gains", "0, 0.01,0.1,1").gains() == (0.0, 0.01, 0.1, 1.0)
+
+
+def test_compared_policies() -> None:
+    assert Config().compared_policies() == ()
+    config = changed("importance.compare", " proportional, clipped,")
+    assert config.compared_policies() == ("proportional", "clipped")
+
+
+def test_as_json_comes_back_from_a_file_without_differences() -> None:
+    ours = as_json(Config())
+    assert differences(ours, json.loads(json.dumps(ours))) == []
+
+
+def test_differences_name_each_field_with_both_values() -> None:
+    other = changed("train.epochs", 2)
+    other.name = "else"
+    assert differences(as_json(Config()), as_json(other)) == [
+        "name 'else', not 'quickstart'",
+        "train.epochs 2, not 3",
+    ]
+
+
+def test_differences_see_a_field_that_only_one_side_has() -> None:
+    assert differences({"a": 1}, {"a": 1, "b": {"c": 2}}) == ["b.c 2, not None"]
+    assert differences({"b": 0, "a": 1}, {"a": 1}) == ["b None, not 0"]

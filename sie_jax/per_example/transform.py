@@ -78,8 +78,9 @@ def grad_norms(
 ) -> Callable[..., Any]:
     """‖∇ℓ_i‖ alone, exact, without keeping any factor.
 
-    Each place where a weight meets data returns its squared norm from the backward pass, so the
-    memory is that of plain backprop without weight gradients.
+    Each place where a weight meets data returns its squared norm from the backward pass, so no
+    factor outlives its layer. How much memory that leaves in use is the compiler's choice
+    (benchmarks/results/step.json has it for BERT); `chunk_size` bounds it.
 
     Args:
       loss_fn, has_aux, in_axes: as in `value_and_grad`.

@@ -8,9 +8,11 @@ import difflib
 import os
 import re
 import runpy
+import signal
 import sys
 import traceback
 from pathlib import Path
+from typing import NoReturn
 
 # transformers says at import that PyTorch is missing, which is as intended here
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
@@ -46,9 +48,6 @@ def entry(argv: list[str]) -> int:
     except (UserError, NumericalError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted: the same command goes on from here", file=sys.stderr)
-        return 130
     return 0
 
 
@@ -71,7 +70,7 @@ def _parse(argv: list[str]) -> tuple[Config, Path]:
             f"--{error.flagname} is no flag: the flags are --config, --config.FIELD and --workdir"
         ) from None
     except flags.Error as error:
-        raise UserError(f"{error}; --help shows the order of the flags") from None
+        raise UserError(f"{error}; see --help") from None
     if rest:
         raise UserError(f"{rest[0]!r} is no flag: flags begin with --, as in --workdir=FOLDER")
     if not values["config"].present:
@@ -85,9 +84,11 @@ def _check_fields(argv: list[str]) -> None:
     for flag in argv[1:]:
         override = re.match(r"--?(?:no)?config\.([^=]*)", flag)
         if override and override[1] not in FIELDS:
-            near = difflib.get_close_matches(override[1], FIELDS)
+            name = override[1]
+            near = [field for field in FIELDS if field.startswith(f"{name}.")]
+            near = near or difflib.get_close_matches(name, FIELDS, n=1)
             mend = f"did you mean {' or '.join(near)}?" if near else "--help lists all fields"
-            raise UserError(f"--config.{override[1]}: there is no field {override[1]}; {mend}")
+            raise UserError(f"--config.{name}: there is no field {name!r}; {mend}")
 
 
 def _load(file: str) -> Config:
@@ -108,5 +109,17 @@ def _load(file: str) -> Config:
     return config
 
 
+def _interrupted(*_: object) -> NoReturn:
+    """Ends the process where it stands, as a kill would: all that is on disk stands that.
+
+    Unwinding instead would cut Orbax off in the middle of a save, of which its threads complain.
+    """
+    show_cursor = b"\x1b[?25h\n" if sys.stdout.isatty() else b""  # the progress bar hides it
+    os.write(1, show_cursor)
+    os.write(2, b"interrupted: the same command resumes from the last checkpoint\n")
+    os._exit(130)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, _interrupted)
     sys.exit(entry(sys.argv))

@@ -8,8 +8,7 @@ with the same command. Leaves benchmarks/results/noise.json.
 """
 
 import argparse
-import importlib.util
-import platform
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +30,7 @@ RESAMPLES = 200
 
 def config_for(rate: float) -> Config:
     """The quickstart at a noise rate, smaller, with three seeds and both policies."""
-    file = ROOT / "configs" / "quickstart.py"
-    spec = importlib.util.spec_from_file_location("quickstart", file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config = module.get_config()
+    config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
     config.name = f"noise-{rate:g}"
     config.data.synthetic.noise = rate
     config.data.synthetic.queries = 1000
@@ -48,7 +41,7 @@ def config_for(rate: float) -> Config:
 
 
 def auroc_intervals(workdir: Path) -> dict[str, dict[str, float | None]]:
-    """Each score's AUROC for the planted errors, its interval bootstrapped over training queries."""
+    """Each score's AUROC for the planted errors, its interval bootstrapped over queries."""
     training = preparing.load(workdir).split("train")
     table = importance.table.read(workdir / "importance.parquet")
     wrong = training["truth"].to_numpy() != training["label"].to_numpy()
@@ -73,7 +66,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/noise"))
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "noise.json")
     arguments = parser.parse_args()
-    results: dict[str, Any] = {"device": "", "processor": platform.processor(), "rates": {}}
+    results: dict[str, Any] = {"device": "", "rates": {}}
     shown = Table(title="Test split, mean of three seeds, 95 % bootstrap intervals over queries")
     for column in ("noise", "run", *METRICS, "ndcg@10 − uniform"):
         shown.add_column(column)

@@ -1,4 +1,7 @@
-"""python train.py --config=configs/esci.py --config.data.path=FOLDER --config.model.pretrained=FOLDER"""
+"""python train.py --config=configs/esci.py --config.data.path=DATA --config.model.pretrained=BERT
+
+DATA holds the two files of the Shopping Queries data set (ESCI), BERT a Hugging Face folder.
+"""
 
 from sie_jax.config import Config
 

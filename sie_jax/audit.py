@@ -36,12 +36,17 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def read(path: Path, *, most: int) -> list[dict[str, str]]:
-    """The first `most` rows of a file that `write` left, as texts."""
+    """The first `most` rows of a file that `write` left, as the texts they were."""
     with path.open(encoding="utf-8", newline="") as file:
-        return list(itertools.islice(csv.DictReader(file), most))
+        rows = itertools.islice(csv.DictReader(file), most)
+        return [{name: _unsafe(text) for name, text in row.items()} for row in rows]
 
 
 def _safe(value: Any) -> Any:
     if isinstance(value, str) and value.startswith(FORMULA_STARTS):
         return f"'{value}"
     return value
+
+
+def _unsafe(text: str) -> str:
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text

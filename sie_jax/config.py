@@ -143,6 +143,8 @@ class Config:
         """Raises UserError for the first field whose type or value cannot work."""
         _check_types(self, "")
         data, model, train, importance = self.data, self.model, self.train, self.importance
+        if not self.name:
+            raise UserError("name is empty: give one, as in --config.name=quickstart")
         _one_of("data.source", data.source, SOURCES)
         if data.source == "esci" and not data.path:
             raise UserError(

@@ -152,7 +152,10 @@ def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
 def _read(config: Config) -> Source:
     data = config.data
     if data.source == "esci":
-        source = esci.read(data.path, locale=data.esci.locale, version=data.esci.version)
+        try:
+            source = esci.read(data.path, locale=data.esci.locale, version=data.esci.version)
+        except pa.ArrowException as error:  # from columns of other types than the official ones
+            raise UserError(f"{data.path}: a column has a type of its own: {error}") from None
     else:
         shop = data.synthetic
         source = synthetic.read(
@@ -160,6 +163,8 @@ def _read(config: Config) -> Source:
             items_per_query=shop.items_per_query,
             noise=shop.noise,
             dirt=shop.dirt,
+            validation=data.validation,
+            test=data.test,
             seed=shop.seed,
         )
     gains = config.gains()
@@ -223,7 +228,7 @@ def score(line: Line) -> pa.Table:
         suspects = _suspects(line, scores[config.score], columns["prediction"])
         audit.write(line.workdir / "audit.csv", suspects)
         write_parquet(path, importance.table.build(training, scores, weights))
-        shutil.rmtree(parts)
+    shutil.rmtree(line.workdir / "scores", ignore_errors=True)
     return importance.table.read(path)
 
 
@@ -249,15 +254,17 @@ def _suspects(line: Line, scores: np.ndarray, prediction: np.ndarray) -> Iterato
     training, names = line.prepared.split("train"), line.prepared.scale.names
     hardness = importance.hardness(line.config.importance.score, scores)
     order = np.argsort(-hardness, kind="stable")
-    for rank, i in enumerate(order.tolist(), start=1):
-        row = training.slice(i, 1).to_pylist()[0]
-        yield {
-            **row,
-            "rank": rank,
-            "label": names[row["label"]],
-            "prediction": names[prediction[i]],
-            "score": float(scores[i]),
-        }
+    columns = {
+        "rank": np.arange(1, len(order) + 1),
+        "prediction": np.array(names)[prediction[order]],
+        "score": scores[order],
+    }
+    table = training.take(pa.array(order))
+    for name, values in columns.items():
+        table = table.append_column(name, pa.array(values))
+    for batch in table.to_batches(max_chunksize=10_000):
+        for row in batch.to_pylist():
+            yield {**row, "label": names[row["label"]]}
 
 
 # --------------------------------------------------------------------------------------- train

@@ -111,7 +111,7 @@ def test_an_integer_is_taken_for_a_float() -> None:
 
 
 def test_a_part_replaced_by_something_else_is_named() -> None:
-    with pytest.raises(UserError, match="^train must be a TrainConfig$"):
+    with pytest.raises(UserError, match=r"^train must be a TrainConfig$"):
         changed("train", {"epochs": 1}).validate()
 
 

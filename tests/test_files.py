@@ -34,9 +34,14 @@ def test_parquet_round_trip(tmp_path: Path) -> None:
 def test_whole_leaves_nothing_of_a_write_that_fails(tmp_path: Path) -> None:
     path = tmp_path / "file.txt"
     path.write_text("old")
-    with pytest.raises(OSError, match="disk full"), files.whole(path) as temporary:
-        temporary.write_text("half a fi")
-        raise OSError("disk full")
+
+    def write() -> None:
+        with files.whole(path) as temporary:
+            temporary.write_text("half a fi")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -55,10 +60,11 @@ def test_whole_folder_appears_at_once_and_starts_empty(tmp_path: Path) -> None:
 
 
 def test_whole_folder_leaves_nothing_where_the_block_raises(tmp_path: Path) -> None:
-    with (
-        pytest.raises(OSError, match="disk full"),
-        files.whole_folder(tmp_path / "data") as temporary,
-    ):
-        (temporary / "part").touch()
-        raise OSError("disk full")
+    def write() -> None:
+        with files.whole_folder(tmp_path / "data") as temporary:
+            (temporary / "part").touch()
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
     assert list(tmp_path.iterdir()) == []

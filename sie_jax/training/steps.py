@@ -91,7 +91,7 @@ def _update(
     params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1),
-        "gradient_norm": optax.global_norm(gradient),
+        "gradient_norm": optax.tree.norm(gradient),
         # (Σw)² / Σw²: how many equally weighted examples the batch amounts to
         "effective_sample_size": jnp.sum(weights) ** 2
         / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),

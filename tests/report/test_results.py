@@ -1,0 +1,71 @@
+import io
+from typing import Any
+
+from rich.console import Console
+
+from sie_jax.report import results
+
+
+def estimate(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
+    return {"value": value, "low": low, "high": high}
+
+
+def values(ndcg: dict[str, Any]) -> dict[str, Any]:
+    other = estimate(0.5, 0.4, 0.6)
+    return {"ndcg@10": ndcg, "mrr": other, "accuracy": other, "macro_f1": other, "ndcg": other}
+
+
+METRICS = {
+    "rows": {"read": 12, "kept": 10, "rejected": 2},
+    "queries": {"evaluated": 3},
+    "test": {
+        "random": values(estimate(0.25, None, None)),
+        "uniform": values(estimate(0.7, 0.6512, 0.75)),
+        "weighted": values(estimate(None, None, None)),
+    },
+    "difference": {
+        "random": {"ndcg@10": estimate(-0.45, -0.5, -0.4)},
+        "weighted": {"ndcg@10": estimate(None, None, None)},
+    },
+    "cost": {"uniform": {"seconds": 12.6}, "weighted": {"seconds": 40.2}},
+}
+
+
+def printed(metrics: dict[str, Any]) -> list[str]:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(results.table(metrics))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def cells(lines: list[str], run: str) -> list[str]:
+    line = next(line for line in lines if line.startswith(f"│ {run} "))
+    return [cell.strip() for cell in line.strip("│").split("│")]
+
+
+def test_one_row_per_run() -> None:
+    lines = printed(METRICS)
+    half = "0.500 [0.400, 0.600]"
+    assert cells(lines, "uniform") == ["uniform", "0.700 [0.651, 0.750]", *[half] * 3, "", "13"]
+    assert cells(lines, "random") == [
+        "random",
+        "0.250",  # no interval: none is shown
+        *[half] * 3,
+        "-0.450 [-0.500, -0.400]",
+        "",  # costs nothing to speak of
+    ]
+    assert cells(lines, "weighted") == ["weighted", "undefined", *[half] * 3, "undefined", "40"]
+
+
+def test_what_was_read_and_measured_is_said() -> None:
+    text = " ".join("\n".join(printed(METRICS)).split())
+    assert "Test split: 3 queries, 95 % bootstrap intervals over queries" in text
+    assert "12 rows read, 10 kept, 2 rejected" in text
+
+
+def test_a_gain_has_its_sign() -> None:
+    metrics = {
+        **METRICS,
+        "difference": {"weighted": {"ndcg@10": estimate(0.0312, -0.01, 0.07)}},
+    }
+    assert cells(printed(metrics), "weighted")[5] == "+0.031 [-0.010, +0.070]"

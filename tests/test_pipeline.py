@@ -1,0 +1,264 @@
+import dataclasses
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from sie_jax import audit, importance, pipeline
+from sie_jax.config import Config, as_json
+from sie_jax.data import builders, preparing, tokenization
+from sie_jax.errors import UserError
+from sie_jax.models import PairClassifier
+
+CONTRACT = {
+    "config.json",
+    "cleaning.json",
+    "rejected.parquet",
+    "importance.parquet",
+    "audit.csv",
+    "metrics.json",
+    "metrics.jsonl",
+    "checkpoints",
+    "model",
+    "report.html",
+}
+METRICS = {"ndcg@10", "ndcg", "mrr", "recall@10", "accuracy", "macro_f1", "micro_f1"}
+COLUMNS = {f"{kind}_{label}" for kind in ("precision", "recall") for label in "ICSE"}
+
+
+def tiny(**changed: Any) -> Config:
+    """Some 30 queries and a BERT of two layers, hidden 16; one padded length, to compile once."""
+    config = Config(name="tiny")
+    config.data.synthetic.queries = 30
+    config.data.synthetic.items_per_query = 6
+    config.data.synthetic.dirt = 0.1
+    config.data.max_length = 24
+    config.data.buckets = 1
+    config.data.vocabulary_size = 200
+    config.model.hidden_size = 16
+    config.model.num_attention_heads = 2
+    config.model.intermediate_size = 32
+    config.train.batch_size = 16
+    config.train.epochs = 1
+    config.train.checkpoint_every = 3
+    config.train.log_every = 2
+    config.evaluation.resamples = 100
+    config.importance = dataclasses.replace(config.importance, **changed)
+    return config
+
+
+def run(config: Config, workdir: Path) -> dict[str, Any]:
+    return pipeline.run(config, workdir, console=Console(file=io.StringIO(), width=120))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly() -> Iterator[None]:
+    """The model is tiny: compiling it takes all the time, and optimising it gains none."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
+
+
+@pytest.fixture(scope="module")
+def finished(
+    compile_quickly: None, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    del compile_quickly
+    workdir = tmp_path_factory.mktemp("runs") / "tiny"
+    return workdir, run(tiny(), workdir)
+
+
+@pytest.fixture(scope="module")
+def workdir(finished: tuple[Path, dict[str, Any]]) -> Path:
+    return finished[0]
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_every_file_of_the_contract_is_there(workdir: Path) -> None:
+    assert {path.name for path in workdir.iterdir()} >= CONTRACT
+    assert not list(workdir.rglob(".*.tmp"))
+    assert read(workdir / "config.json") == as_json(tiny())
+    assert (workdir / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_metrics_json(workdir: Path, finished: Any) -> None:
+    metrics = read(workdir / "metrics.json")
+    assert metrics == finished[1]
+    rows = metrics["rows"]
+    assert rows["read"] == rows["kept"] + rows["rejected"]
+    assert rows["rejected"] == pq.read_table(workdir / "rejected.parquet").num_rows > 0
+    runs = ["random", "token_overlap", "uniform", "weighted"]
+    assert list(metrics["test"]) == runs
+    assert set(metrics["difference"]) == set(runs) - {"uniform"}
+    assert list(metrics["cost"]) == ["uniform", "weighted"]
+    for part in ("test", "difference"):
+        for values in metrics[part].values():
+            assert set(values) == METRICS | COLUMNS
+            for estimate in values.values():
+                assert set(estimate) == {"value", "low", "high"}
+    for name in METRICS:
+        for one in runs:
+            estimate = metrics["test"][one][name]
+            assert 0 <= estimate["low"] <= estimate["value"] <= estimate["high"] <= 1
+            assert metrics["seeds"][one][name] == [pytest.approx(estimate["value"])]
+        for one in metrics["difference"]:
+            assert metrics["difference"][one][name]["value"] == pytest.approx(
+                metrics["test"][one][name]["value"] - metrics["test"]["uniform"][name]["value"]
+            )
+
+
+def test_costs_count_examples_and_forward_passes(workdir: Path) -> None:
+    rows = read(workdir / "cleaning.json")["splits"]["train"]
+    cost = read(workdir / "metrics.json")["cost"]
+    assert cost["uniform"]["examples"] == rows
+    assert cost["uniform"]["forward_equivalents"] == 3 * rows
+    # training, the warm-up, and the scores: one forward pass and a backward of norms only
+    assert cost["weighted"]["examples"] == rows + rows + rows
+    assert cost["weighted"]["forward_equivalents"] == 3 * rows + 3 * rows + 2 * rows
+    clocks = {path.stem: read(path)["seconds"] for path in (workdir / "clocks").iterdir()}
+    assert cost["uniform"]["seconds"] == clocks["uniform-0"]
+    assert cost["weighted"]["seconds"] == pytest.approx(
+        clocks["weighted-0"] + clocks["warmup"] + clocks["score"]
+    )
+
+
+def test_importance_parquet(workdir: Path) -> None:
+    table = pq.read_table(workdir / "importance.parquet")
+    assert table.column_names == [
+        *("example_id", "query_id", "item_id", "label"),
+        *importance.SCORES,
+        "weight",
+    ]
+    training = preparing.load(workdir).split("train")
+    for name in ("example_id", "query_id", "item_id", "label"):
+        assert table[name].to_pylist() == training[name].to_pylist()
+    weight = table["weight"].to_numpy()
+    assert weight.dtype == np.float32
+    assert weight.astype(np.float64).mean() == pytest.approx(1.0, rel=1e-6)
+    norms = jnp.asarray(table["grad_norm"].to_numpy())
+    wanted = importance.POLICIES["clipped"](norms) * len(weight)
+    np.testing.assert_allclose(weight, wanted, rtol=1e-6)
+
+
+def test_audit_ranks_the_training_pairs(workdir: Path) -> None:
+    table = pq.read_table(workdir / "importance.parquet")
+    rows = audit.read(workdir / "audit.csv", most=table.num_rows + 1)
+    assert [int(row["rank"]) for row in rows] == list(range(1, table.num_rows + 1))
+    scores = dict(zip(table["example_id"].to_pylist(), table["grad_norm"].to_pylist(), strict=True))
+    assert [float(row["score"]) for row in rows] == sorted(scores.values(), reverse=True)
+    for row in rows:
+        assert float(row["score"]) == scores[row["example_id"]]
+        assert {row["label"], row["prediction"]} <= set("ICSE")
+
+
+def test_metrics_jsonl_has_the_curves_of_every_run(workdir: Path) -> None:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for name in ("warmup", "uniform-0", "weighted-0"):
+        mine = [line for line in lines if line["run"] == name]
+        assert [line["step"] for line in mine] == sorted(line["step"] for line in mine)
+        assert any("loss" in line for line in mine)
+        assert sum("validation_loss" in line for line in mine) == 1
+
+
+def test_the_model_loads_again_and_predicts_the_same(workdir: Path) -> None:
+    folder, prepared = workdir / "model", preparing.load(workdir)
+    model, report = PairClassifier.from_pretrained(folder)
+    assert not report.initialised
+    assert [model.config.id2label[i] for i in range(4)] == list("ICSE")
+    tokenizer = tokenization.load(folder)
+    test = prepared.split("test")
+    stored = pq.read_table(workdir / "predictions" / "weighted-0.parquet")
+    wanted = np.stack([column.to_numpy() for column in stored.columns], 1)
+    inputs = tokenizer(
+        test["query"].to_pylist(),
+        test["title"].to_pylist(),
+        truncation="only_second",
+        max_length=24,
+        padding=True,
+        return_tensors="np",
+    )
+    logits = model(inputs["input_ids"], inputs["token_type_ids"], inputs["attention_mask"])
+    assert len(builders.read(workdir / "data" / "tokens", "test")) == len(wanted)
+    np.testing.assert_allclose(jax.nn.softmax(logits), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_one_config_two_workdirs_the_same_bits(workdir: Path, tmp_path: Path) -> None:
+    again = run(tiny(), tmp_path / "again")
+    theirs = read(workdir / "metrics.json")
+    assert again["test"] == theirs["test"]
+    assert again["difference"] == theirs["difference"]
+    assert pq.read_table(tmp_path / "again" / "importance.parquet").equals(
+        pq.read_table(workdir / "importance.parquet")
+    )
+    for name in ("model/model.safetensors", "audit.csv", "metrics.jsonl", "cleaning.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (workdir / name).read_bytes(), name
+
+
+def test_a_finished_run_is_left_alone(workdir: Path) -> None:
+    def state() -> dict[Path, int]:
+        return {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+
+    before = state()
+    assert run(tiny(), workdir) == read(workdir / "metrics.json")
+    assert state() == before
+
+
+def test_a_workdir_of_another_config_is_refused(workdir: Path) -> None:
+    config = tiny()
+    config.train.epochs = 2
+    with pytest.raises(UserError, match=r"different config \(train\.epochs 1, not 2\)"):
+        run(config, workdir)
+
+
+def test_online_weights_and_further_policies(workdir: Path, tmp_path: Path) -> None:
+    metrics = run(tiny(mode="online", score="el2n", compare="proportional"), tmp_path / "online")
+    assert list(metrics["test"])[2:] == ["uniform", "weighted", "proportional"]
+    cost = metrics["cost"]
+    for one in ("weighted", "proportional"):  # no scoring pass is charged to them
+        assert cost[one]["forward_equivalents"] == cost["uniform"]["forward_equivalents"]
+    theirs = read(workdir / "metrics.json")
+    assert metrics["test"]["uniform"] == theirs["test"]["uniform"]
+    predictions = [
+        pq.read_table(tmp_path / "online" / "predictions" / f"{one}-0.parquet")
+        for one in ("uniform", "weighted", "proportional")
+    ]
+    assert not predictions[1].equals(predictions[0])
+    assert not predictions[1].equals(predictions[2])
+
+
+def nothing_fits(config: Config) -> None:
+    """With a vocabulary of little more than letters, every query fills eight tokens."""
+    config.data.vocabulary_size, config.data.max_length = 100, 8
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: setattr(config.train, "batch_size", 0), r"train\.batch_size"),
+        (lambda config: setattr(config.data, "gains", "0,1"), "gains|label scale"),
+        (nothing_fits, r"data\.max_length"),
+        (lambda config: setattr(config.model, "pretrained", "nowhere"), "nowhere"),
+        (lambda config: setattr(config.mesh, "data", 512), r"mesh\.data"),
+    ],
+)
+def test_what_the_user_can_mend_ends_the_run_before_anything_is_written(
+    tmp_path: Path, change: Callable[[Config], None], message: str
+) -> None:
+    config = tiny()
+    change(config)
+    with pytest.raises(UserError, match=message) as caught:
+        run(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,585 @@
+"""The command line: exit codes, the one line a bad input gets, and what it leaves on disk."""
+
+import contextlib
+import csv
+import html.parser
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+from transformers import BertConfig
+
+import sie_jax
+from sie_jax.data import tokenization
+from sie_jax.data.sources import esci
+from sie_jax.models import PairClassifier
+
+ROOT = Path(sie_jax.__file__).parents[1]
+# Compiling is most of what a tiny run does.
+ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+TINY = """
+from sie_jax.config import Config
+
+
+def get_config():
+    config = Config(name="tiny")
+    config.data.synthetic.queries = 8
+    config.data.synthetic.items_per_query = 8
+    config.data.vocabulary_size = 500
+    config.data.max_length = 32
+    config.data.buckets = 1
+    config.model.hidden_size = 8
+    config.model.num_hidden_layers = 1
+    config.model.num_attention_heads = 2
+    config.model.intermediate_size = 8
+    config.train.batch_size = 8
+    config.train.epochs = 1
+    config.evaluation.resamples = 100
+    return config
+"""
+
+# Imports once (which takes seconds) and then runs every command line that it reads from stdin in a
+# process forked from itself, through train.py's own entry.
+SERVER = """
+import json, os, sys, tempfile, traceback
+import train
+
+for line in sys.stdin:
+    argv, environment = json.loads(line)
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        child = os.fork()
+        if child == 0:
+            os.environ.update(environment)
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            code = 1
+            try:
+                code = train.entry(["train.py", *argv])
+            except BaseException:
+                traceback.print_exc()
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        out.seek(0)
+        err.seek(0)
+        print(json.dumps([code, out.read(), err.read()]), flush=True)
+"""
+
+
+class Done(NamedTuple):
+    """A command line that has ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Cli:
+    """Runs command lines with the tiny config, the current folder being an empty one."""
+
+    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
+        self._server = server
+        self.folder = folder
+        self.config = f"--config={folder.parent / 'tiny.py'}"
+
+    def __call__(self, *flags: str, environment: dict[str, str] | None = None) -> Done:
+        assert self._server.stdin
+        assert self._server.stdout
+        self._server.stdin.write(json.dumps([flags, environment or {}]) + "\n")
+        self._server.stdin.flush()
+        return Done(*json.loads(self._server.stdout.readline()))
+
+    def refused(self, *flags: str, environment: dict[str, str] | None = None) -> str:
+        """The one line of a command line that must end with 2 and write nothing at all."""
+        done = self(*flags, environment=environment)
+        assert done.code == 2, done
+        assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
+        assert done.out == ""
+        assert list(self.folder.iterdir()) == []
+        print(done.err)  # pytest -rP shows all lines
+        return done.err
+
+
+@pytest.fixture(scope="module")
+def cli(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli") / "empty"
+    folder.mkdir()
+    (folder.parent / "tiny.py").write_text(TINY)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{SERVER}"
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env=ENVIRONMENT,
+    ) as server:
+        yield Cli(server, folder)
+
+
+# ------------------------------------------------------------------------------- the input's files
+
+
+def judgments(queries: int = 6, **columns: list[Any]) -> dict[str, list[Any]]:
+    """Four judged items for each query; the last query of all is the test split."""
+    rows = 4 * queries
+    query = [row // 4 for row in range(rows)]
+    table: dict[str, list[Any]] = {
+        "example_id": list(range(rows)),
+        "query": [f"query {i}" for i in query],
+        "query_id": query,
+        "product_id": [f"p{row}" for row in range(rows)],
+        "product_locale": ["us"] * rows,
+        "esci_label": list("ISCE") * queries,
+        "small_version": [1] * rows,
+        "large_version": [1] * rows,
+        "split": ["test" if i == queries - 1 and i else "train" for i in query],
+    }
+    return table | columns
+
+
+def write_esci(
+    folder: Path, examples: dict[str, list[Any]], titles: list[str] | None = None
+) -> str:
+    """Writes the two files of the official layout and gives the flag that selects them."""
+    ids = examples["product_id"]
+    products = {
+        "product_id": ids,
+        "product_locale": ["us"] * len(ids),
+        "product_title": titles or [f"title {i}" for i in ids],
+        "product_description": [None] * len(ids),
+        "product_bullet_point": [None] * len(ids),
+    }
+    folder.mkdir()
+    texts = [name for name in (*examples, *products) if name in esci._PRODUCT_COLUMNS]
+    texts += ["query", "esci_label", "split"]
+    for name, columns in ((esci.EXAMPLES, examples), (esci.PRODUCTS, products)):
+        kinds = {column: pa.string() if column in texts else pa.int64() for column in columns}
+        pq.write_table(pa.table(columns, schema=pa.schema(kinds.items())), folder / name)
+    return f"--config.data.path={folder}"
+
+
+ESCI = "--config.data.source=esci"
+
+
+def write_checkpoint(folder: Path, *, bert_alone: bool = False) -> str:
+    """Writes a tiny cross-encoder with its tokenizer and gives the flag that selects it."""
+    tokenizer = tokenization.train(["query title lamp 0 1 2"], vocabulary_size=100)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=8,
+        max_position_embeddings=64,
+    )
+    PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    if bert_alone:
+        tensors = load_file(folder / "model.safetensors")
+        kept = {k: v for k, v in tensors.items() if "pooler" not in k and "classifier" not in k}
+        kept["bert.embeddings.position_ids"] = np.arange(64)[None]
+        kept["cls.predictions.bias"] = np.zeros(3, np.float32)
+        save_file(kept, folder / "model.safetensors")
+    return f"--config.model.pretrained={folder}"
+
+
+# ------------------------------------------------------------------------------- flags and fields
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        ([], ["--config is missing", "--config=configs/quickstart.py"]),
+        (["--workdir=w"], ["--config is missing"]),
+        (["--config=none.py"], ["--config=none.py: no such file"]),
+        (["--config=none.py", "--config.train.epochs=1"], ["--config=none.py: no such file"]),
+        (["--config"], ["Missing value for flag --config"]),
+        (["TINY", "--confg=x"], ["--confg is no flag", "--workdir"]),
+        (["TINY", "stray"], ["'stray' is no flag"]),
+        (
+            ["TINY", "--config.train.batchsize=3"],
+            ["no field 'train.batchsize';", "mean train.batch_size?"],
+        ),
+        (["TINY", "--config.train=3"], ["there is no field 'train';", "train.batch_size or"]),
+        (["TINY", "--config.zzz.qqq=3"], ["there is no field 'zzz.qqq';", "--help"]),
+        (["TINY", "--config.train.batch_size=abc"], ["--config.train.batch_size=abc:", "int"]),
+        (["TINY", "--config.train.batch_size=1.5"], ["--config.train.batch_size=1.5:", "int"]),
+        (["TINY", "--config.train.learning_rate=fast"], ["learning_rate=fast:", "float"]),
+        (["TINY", "--config.data.item_text=maybe"], ["--config.data.item_text=maybe:", "bool"]),
+        (["TINY", "--config.train.learning_rate=-1"], ["train.learning_rate is -1.0", "than 0"]),
+        (["TINY", "--config.train.learning_rate=nan"], ["train.learning_rate is nan"]),
+        (["TINY", "--config.train.batch_size=0"], ["train.batch_size is 0", "at least 1"]),
+        (["TINY", "--config.importance.policy=best"], ["importance.policy is 'best'", "clipped"]),
+        (["TINY", "--config.name="], ["name is empty"]),
+        (["TINY", "--config.data.source=web"], ["data.source is 'web'", "esci"]),
+        (["TINY", "--config.data.source=esci"], ["data.path is empty"]),
+        (["TINY", "--config.data.gains=0,1"], ["data.gains", "I, C, S, E", "one gain for each"]),
+        (["TINY", "--config.data.gains=0,1,a,2"], ["data.gains is '0,1,a,2'"]),
+        (["TINY", "--config.data.gains=1,0,0,0"], ["data.gains", "must rise"]),
+        (["TINY", "--config.data.synthetic.queries=1"], ["queries is 1"]),
+        (["TINY", "--config.mesh.data=0"], ["mesh.data is 0"]),
+        (["TINY", "--config.mesh.data=2"], ["mesh.data is 2", "there are 1 devices"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_bad_flag_gets_one_line(cli, flags, parts):
+    line = cli.refused(*(cli.config if flag == "TINY" else flag for flag in flags))
+    for part in parts:
+        assert part in line
+
+
+def test_the_mesh_must_divide_the_batch_and_have_its_devices(cli):
+    line = cli.refused(cli.config, "--config.train.batch_size=12", environment=EIGHT_DEVICES)
+    assert "train.batch_size 12 does not divide over mesh.data 8" in line
+    assert "such as 16" in line
+    line = cli.refused(cli.config, "--config.mesh.data=9", environment=EIGHT_DEVICES)
+    assert "mesh.data is 9, but there are 8 devices" in line
+
+
+@pytest.mark.parametrize(
+    ("code", "part"),
+    [
+        ("def get_config(:", r"SyntaxError: invalid syntax \(c.py, line 1\)"),
+        ("def get_config():\n    return 1 / 0", r"c.py, line 2: ZeroDivisionError"),
+        ("import nothing_of_that_name", r"c.py, line 1: ModuleNotFoundError"),
+        ("x = 1", r"get_config that returns sie_jax.config.Config"),
+        ("def get_config():\n    return {}", r"get_config that returns sie_jax.config.Config"),
+        (
+            f"{TINY}\n_get = get_config\ndef get_config():\n    _get().train.batchsize = 3",
+            r"line \d+: AttributeError: .*batchsize",
+        ),
+        (
+            f"{TINY}\n_get = get_config\ndef get_config():\n"
+            "    config = _get()\n    config.train.epochs = '3'\n    return config",
+            r"train.epochs is '3': give a value of type int",
+        ),
+    ],
+    ids=["syntax", "raises", "import", "without", "another", "unknown", "type"],
+)
+def test_a_bad_config_file_gets_one_line(cli, tmp_path, code, part):
+    file = tmp_path / "c.py"
+    file.write_text(code)
+    assert re.search(part, cli.refused(f"--config={file}"))
+
+
+def test_help_lists_every_field(cli):
+    done = cli("--help")
+    assert (done.code, done.err) == (0, "")
+    for flag in ("--config ", "--workdir ", "--config.train.batch_size=32", "--config.data.path="):
+        assert flag in done.out
+
+
+# --------------------------------------------------------------------------------------- the data
+
+
+def test_a_missing_file_or_column_gets_one_line(cli, tmp_path):
+    line = cli.refused(cli.config, ESCI, f"--config.data.path={tmp_path / 'none'}")
+    assert "none' does not exist" in line
+    assert esci.EXAMPLES in line
+
+    path = write_esci(tmp_path / "short", judgments())
+    for name in (esci.PRODUCTS, esci.EXAMPLES):
+        (tmp_path / "short" / name).unlink()
+        assert f"{name} is missing" in cli.refused(cli.config, ESCI, path)
+
+    examples = judgments()
+    del examples["esci_label"]
+    line = cli.refused(cli.config, ESCI, write_esci(tmp_path / "unlabelled", examples))
+    assert f"{esci.EXAMPLES} lacks the column esci_label; it has example_id, query," in line
+
+    path = write_esci(tmp_path / "numbers", judgments())
+    file = tmp_path / "numbers" / esci.EXAMPLES
+    table = pq.read_table(file)
+    at = table.column_names.index("product_id")
+    pq.write_table(table.set_column(at, "product_id", table["example_id"]), file)
+    line = cli.refused(cli.config, ESCI, path)
+    assert f"{tmp_path / 'numbers'}: a column has a type of its own" in line
+    assert "(string, int64, string)" in line
+
+    path = write_esci(tmp_path / "torn", judgments())
+    (tmp_path / "torn" / esci.EXAMPLES).write_bytes(b"PAR1 and no more")
+    assert f"{esci.EXAMPLES} cannot be read as Parquet" in cli.refused(cli.config, ESCI, path)
+
+
+@pytest.mark.parametrize(
+    ("examples", "parts"),
+    [
+        (judgments(0), [esci.EXAMPLES, "no judgments of locale 'us'", "large: none"]),
+        (judgments(product_locale=["jp"] * 24), ["no judgments of locale 'us'", "jp (24)"]),
+        (judgments(esci_label=["relevant"] * 24), ["I, C, S, E", "labels found are relevant"]),
+        (judgments(1), ["splitting: 1 query in 4 rows", "rows of more queries"]),
+        (judgments(2), ["too few for train and validation", "rows of more queries"]),
+        (judgments(query=["long " * 40 + str(i // 4) for i in range(24)]), ["data.max_length"]),
+        (judgments(example_id=[7] * 24), ["example_id '7' occurs 24 times"]),
+    ],
+    ids=["empty", "locale", "labels", "one query", "two queries", "long queries", "ids"],
+)
+def test_data_that_cannot_be_used_gets_one_line(cli, tmp_path, examples, parts):
+    path = write_esci(tmp_path / "shop", examples)
+    line = cli.refused(cli.config, ESCI, path)
+    for part in (str(tmp_path / "shop"), *parts):
+        assert part in line
+
+
+# --------------------------------------------------------------------------------- the checkpoint
+
+
+def change_json(file: Path, **fields: Any) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+def test_a_checkpoint_of_another_kind_gets_one_line(cli, tmp_path):
+    pretrained = write_checkpoint(tmp_path / "c")
+
+    change_json(tmp_path / "c" / "config.json", model_type="roberta")
+    line = cli.refused(cli.config, pretrained)
+    assert "config.json: model_type is 'roberta', only 'bert' can be read" in line
+
+    change_json(tmp_path / "c" / "config.json", model_type="bert", vocab_size=6)
+    assert "embeddings.word_embeddings.weight has shape" in cli.refused(cli.config, pretrained)
+    change_json(tmp_path / "c" / "config.json", vocab_size=100)
+
+    assert "no such folder" in cli.refused(
+        cli.config, f"--config.model.pretrained={tmp_path / 'none'}"
+    )
+
+
+def test_all_tensors_at_fault_are_named_at_once(cli, tmp_path):
+    pretrained = write_checkpoint(tmp_path / "c")
+    file = tmp_path / "c" / "model.safetensors"
+    tensors = load_file(file)
+    layer = "bert.encoder.layer.0"
+    del tensors[f"{layer}.attention.self.query.weight"], tensors[f"{layer}.output.dense.bias"]
+    tensors[f"{layer}.intermediate.dense.bias"] = np.zeros(5, np.float32)
+    save_file(tensors, file)
+    line = cli.refused(cli.config, pretrained)
+    for fault in (
+        "attention.self.query.weight is missing",
+        "output.dense.bias is missing",
+        "intermediate.dense.bias has shape [5], expected [8]",
+    ):
+        assert f"encoder.layer.0.{fault}" in line
+
+
+def test_only_safetensors_and_a_tokenizer_that_fits_are_read(cli, tmp_path):
+    pretrained = write_checkpoint(tmp_path / "c")
+    tensors = (tmp_path / "c" / "model.safetensors").rename(tmp_path / "aside")
+    (tmp_path / "c" / "pytorch_model.bin").write_bytes(b"pickled")
+    line = cli.refused(cli.config, pretrained)
+    assert "pytorch_model.bin but no model.safetensors; convert it" in line
+    tensors.rename(tmp_path / "c" / "model.safetensors")
+
+    line = cli.refused(cli.config, pretrained, "--config.data.max_length=65")
+    assert "data.max_length is 65" in line
+    assert "has 64 positions" in line
+
+    larger = tokenization.train(["more words than the other has"], vocabulary_size=100)
+    larger.save_pretrained(tmp_path / "c")
+    line = cli.refused(cli.config, pretrained)
+    assert f"the tokenizer has {len(larger)} tokens" in line
+
+    (tmp_path / "c" / "tokenizer.json").unlink()
+    assert "no tokenizer.json and no vocab.txt" in cli.refused(cli.config, pretrained)
+
+
+# ------------------------------------------------------------------------------------ whole runs
+
+SCRIPT, LOADER = "<script>alert(1)</script>", "<script/src=//example.org/x.js></script/>"
+HANDLER, FORMULA = '"><img/src=x/onerror=alert(2)>', "=cmd('calc')"
+
+
+class Run(NamedTuple):
+    """A finished run and the flags that made it."""
+
+    flags: list[str]
+    workdir: Path
+    done: Done
+
+
+def start(flags: list[str]) -> subprocess.Popen[str]:
+    """`python train.py` as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    )
+
+
+def without_progress(err: str) -> str:
+    """What remains of stderr without the line that tells every ten seconds how far training is."""
+    return re.sub(r"^[\w-]+ +\d+/\d+ .*examples/s.*\n", "", err, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def finished(cli, tmp_path_factory):
+    """A run from a bare BERT on rows whose texts attack whoever opens them."""
+    folder = tmp_path_factory.mktemp("finished")
+    titles = [f"{bad} lamp {i}" for i in range(6) for bad in (SCRIPT, LOADER, HANDLER, FORMULA)]
+    queries = [f"{bad} {i // 4}" for i, bad in enumerate([LOADER] * 12 + ["+1+cmd()"] * 12)]
+    flags = [
+        cli.config,
+        ESCI,
+        write_esci(folder / "shop", judgments(query=queries), titles),
+        write_checkpoint(folder / "[red]bert", bert_alone=True),
+        "--config.data.max_length=64",
+        f"--workdir={folder / 'work'}",
+    ]
+    with start(flags) as process:
+        out, err = process.communicate()
+    return Run(flags, folder / "work", Done(process.returncode, out, err))
+
+
+def test_a_run_says_what_the_checkpoint_lacks_and_nothing_on_stderr(finished):
+    assert finished.done.code == 0, finished.done
+    assert without_progress(finished.done.err) == ""
+    lines = finished.done.out.splitlines()
+    folder = finished.workdir.parent / "[red]bert"
+    assert lines[0] == (
+        f"{folder}: initialised bert.pooler.dense.bias, bert.pooler.dense.weight, "
+        "classifier.bias, classifier.weight"
+    )
+    assert lines[1] == f"{folder}: ignored bert.embeddings.position_ids, cls.predictions.bias"
+    assert lines[-1] == f"Report: {finished.workdir / 'report.html'}"
+
+
+class _Tags(html.parser.HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+        self.attributes: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.names.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+
+def test_markup_in_texts_does_not_run_in_the_report(finished):
+    page = (finished.workdir / "report.html").read_text(encoding="utf-8")
+    tags = _Tags()
+    tags.feed(page)
+    assert not {"script", "img", "iframe", "link"} & tags.names
+    assert not [name for name in tags.attributes if name.startswith("on")]
+    # what cleaning leaves is shown, as text
+    assert "&lt;script/src=//example.org/x.js&gt;" in page
+    assert "&lt;img/src=x/onerror=alert(2)&gt;" in page
+    assert "alert(1)" not in page
+
+
+def test_no_cell_of_the_audit_is_a_formula(finished):
+    with (finished.workdir / "audit.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert rows
+    for row in rows:
+        for name in ("query", "title", "example_id", "query_id", "item_id"):
+            assert not row[name].startswith(("=", "+", "-", "@", "\t", "\r"))
+    assert any(row["title"].startswith("'=cmd('calc') lamp") for row in rows)
+    assert any(row["query"].startswith("'+1+cmd()") for row in rows)
+
+
+def test_the_same_command_again_repeats_nothing(cli, finished):
+    before = snapshot(finished.workdir)
+    done = cli(*finished.flags)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.splitlines()[-1] == finished.done.out.splitlines()[-1]
+    assert snapshot(finished.workdir) == before
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def test_a_workdir_that_is_taken_gets_one_line(cli, finished, tmp_path):
+    before = snapshot(finished.workdir)
+    line = cli.refused(*finished.flags, "--config.train.epochs=2", "--config.name=other")
+    assert (
+        "was made by a different config (name 'tiny', not 'other'; train.epochs 1, not 2)" in line
+    )
+    assert snapshot(finished.workdir) == before
+
+    (tmp_path / "file").write_text("mine")
+    for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
+        line = cli.refused(cli.config, f"--workdir={workdir}")
+        assert f"{tmp_path / 'file'} is a file: give a folder with --workdir" in line
+
+    (tmp_path / "data").mkdir()
+    line = cli.refused(cli.config, f"--workdir={tmp_path}")
+    assert "a folder data that no run made" in line
+
+    (tmp_path / "config.json").write_text("{")
+    assert "config.json cannot be read" in cli.refused(cli.config, f"--workdir={tmp_path}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "data", "file"]
+
+
+def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp_path):
+    workdir = tmp_path / "work"
+    flags = (
+        cli.config,
+        f"--workdir={workdir}",
+        "--config.train.learning_rate=1e30",
+        "--config.train.warmup_fraction=0",
+        "--config.train.checkpoint_every=1",
+    )
+    done = cli(*flags)
+    assert done.code == 3, done
+    found = re.fullmatch(
+        r"error: run warmup: loss (?:nan|inf), gradient norm \S+ at step (\d+), "
+        r"example ids ([\d, ]+): .*\n",
+        without_progress(done.err),
+    )
+    assert found, done.err
+    step, ids = int(found[1]), set(found[2].split(", "))
+    pairs = pq.read_table(workdir / "data" / "pairs.parquet")
+    assert ids <= set(pairs["example_id"].to_pylist())
+    assert step > 1
+    assert (workdir / "checkpoints" / "warmup" / str(step - 1)).is_dir()
+    assert not (workdir / "checkpoints" / "warmup" / str(step)).exists()
+    assert not (workdir / "metrics.json").exists()
+    # the checkpoint is whole: the same command resumes from it, and meets the same step
+    again = cli(*flags)
+    assert (again.code, without_progress(again.err)) == (3, found[0])
+
+
+def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
+    workdir = tmp_path / "work"
+    endless = ["--config.importance.warmup_epochs=5000", "--config.train.checkpoint_every=1"]
+    with start([cli.config, f"--workdir={workdir}", *endless]) as run:
+        try:
+            deadline = time.monotonic() + 120
+            while not list((workdir / "checkpoints").glob("warmup/*[0-9]")):
+                assert run.poll() is None, run.communicate()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            run.send_signal(signal.SIGINT)
+            _, err = run.communicate(timeout=60)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                run.kill()
+    assert run.returncode == 130, err
+    assert (
+        without_progress(err) == "interrupted: the same command resumes from the last checkpoint\n"
+    )
+
+
+def test_a_bad_flag_ends_the_program_itself_with_2():
+    with start(["--config=none.py"]) as process:
+        out, err = process.communicate()
+    assert (process.returncode, out) == (2, "")
+    assert re.fullmatch(r"error: --config=none.py: no such file; [^\n]+\n", err)

@@ -1,0 +1,161 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sie_jax.errors import NumericalError
+from sie_jax.training import loop, steps
+from sie_jax.training import mesh as meshes
+from sie_jax.training import state as states
+from sie_jax.training.checkpoints import RunCheckpoints
+from sie_jax.training.logs import Clock, MetricsLog
+
+EPOCHS = 2
+OPTIMIZER = states.make_optimizer(
+    learning_rate=0.01, total_steps=12, warmup_fraction=0.1, weight_decay=0.01, clip_norm=1.0
+)
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a process."""
+
+
+@pytest.fixture
+def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
+    """Runs `fit` in a folder; `stop_at` raises in that step, `spoil` changes a step's batch."""
+    real = steps.weighted_step(shop.graphdef, OPTIMIZER, shop.mesh)
+
+    def run(
+        folder: str,
+        *,
+        stop_at: int | None = None,
+        spoil: int | None = None,
+        validate: Any = None,
+        checkpoint_every: int = 4,
+    ) -> Any:
+        def step(state: Any, batch: Any) -> Any:
+            number = int(state.step) + 1
+            if number == stop_at:
+                raise StoppedError
+            if number == spoil:
+                batch = {**batch, "weight": batch["weight"].at[2].set(jnp.nan)}
+            state, metrics = real(state, batch)
+            if number == spoil:
+                metrics["losses"] = metrics["losses"].at[2].set(jnp.nan)
+                metrics["loss"] = jnp.float32(jnp.nan)
+            return state, metrics
+
+        workdir = tmp_path / folder
+        workdir.mkdir(exist_ok=True)
+        checkpoints = RunCheckpoints(workdir / "checkpoints")
+        state = states.create(shop.params, OPTIMIZER, meshes.replicated(shop.mesh), seed=3)
+        try:
+            return loop.fit(
+                "uniform-0",
+                state,
+                step,
+                shop.planned(EPOCHS),
+                checkpoints=checkpoints,
+                log=MetricsLog(workdir / "metrics.jsonl"),
+                clock=Clock(workdir / "clock.json"),
+                console=console,
+                mesh=shop.mesh,
+                example_ids=np.array(
+                    [f"id-{i}" for i in range(len(shop.prepared.lengths["train"]))]
+                ),
+                config={"name": "test"},
+                checkpoint_every=checkpoint_every,
+                log_every=1,
+                validate=validate,
+            )
+        finally:
+            checkpoints.close()
+
+    return run
+
+
+def log_of(folder: Path) -> list[Any]:
+    return MetricsLog(folder / "metrics.jsonl").read()
+
+
+def test_stopped_and_resumed_is_as_if_never_stopped(
+    shop: Any, train: Any, tmp_path: Path, assert_trees_equal: Any
+) -> None:
+    made = shop.planned(EPOCHS)
+    rows = len(shop.prepared.lengths["train"])
+    validated: list[int] = []
+
+    def validate(state: Any) -> dict[str, float]:
+        validated.append(int(state.step))
+        return {"validation_loss": float(state.step)}
+
+    whole, record = train("whole", validate=validate)
+    assert record == {"examples": EPOCHS * rows, "config": {"name": "test"}}
+    assert int(whole.step) == len(made)
+    ends = [made.batches_per_epoch * (epoch + 1) for epoch in range(EPOCHS)]
+    assert validated == ends
+
+    with pytest.raises(StoppedError):
+        train("stopped", stop_at=3, validate=validate)  # before the first checkpoint
+    with pytest.raises(StoppedError):
+        train("stopped", stop_at=7, validate=validate)
+    with pytest.raises(StoppedError):
+        train("stopped", stop_at=made.batches_per_epoch + 2, validate=validate)
+    resumed, again = train("stopped", validate=validate)
+    assert_trees_equal(resumed, whole)
+    assert again == record
+    assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
+    steps_logged = [line["step"] for line in log_of(tmp_path / "whole") if "loss" in line]
+    assert steps_logged == list(range(1, len(made) + 1))
+
+    finished, same = train("whole", stop_at=1)  # nothing is left to do: no step is taken
+    assert_trees_equal(finished, whole)
+    assert same == record
+
+
+def test_nan_names_step_and_examples_and_keeps_the_checkpoint_before(
+    shop: Any, train: Any, tmp_path: Path, assert_trees_equal: Any
+) -> None:
+    row = shop.planned(EPOCHS)[5]["row"][2]
+    with pytest.raises(NumericalError) as caught:
+        train("broken", spoil=6)
+    message = str(caught.value)
+    assert "run uniform-0: loss nan" in message
+    assert f"at step 6, example ids id-{row}:" in message
+    assert "\n" not in message
+
+    with pytest.raises(StoppedError):
+        train("until", stop_at=5)
+    checkpoints = [RunCheckpoints(tmp_path / one / "checkpoints") for one in ("broken", "until")]
+    assert [one.latest_step for one in checkpoints] == [4, 4]
+    state = states.create(shop.params, OPTIMIZER, meshes.replicated(shop.mesh), seed=3)
+    kept, good = (one.restore(state)[0] for one in checkpoints)
+    for one in checkpoints:
+        one.close()
+    assert_trees_equal(kept, good)
+    assert all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(kept.params))
+
+
+def test_a_checkpoint_is_not_written_after_a_step_that_broke(train: Any, tmp_path: Path) -> None:
+    with pytest.raises(NumericalError, match="at step 4, "):
+        train("broken", spoil=4)  # a step at whose end a checkpoint is due
+    checkpoints = RunCheckpoints(tmp_path / "broken" / "checkpoints")
+    assert checkpoints.latest_step is None
+    checkpoints.close()
+
+
+def test_a_gradient_that_is_not_finite_names_all_rows() -> None:
+    """Where every loss is finite and the gradient is not, no single row can be blamed."""
+    metrics = {
+        "loss": jnp.float32(1.0),
+        "gradient_norm": jnp.float32(jnp.inf),
+        "losses": jnp.ones(4),
+    }
+    report = loop.Report(2, np.array([7, 5, 9]), metrics)
+    ids = np.array([f"id-{i}" for i in range(10)])
+    with pytest.raises(NumericalError, match=r"norm inf at step 2, example ids id-7, id-5, id-9:"):
+        loop._checked(report, MetricsLog(Path("unused")), "uniform-0", 1, ids)

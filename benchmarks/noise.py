@@ -2,8 +2,8 @@
 
     python benchmarks/noise.py --workdir=runs/noise
 
-For 0, 20 and 40 % wrong labels: the quickstart's model on a shop of 1,000 queries, three seeds,
-`uniform`, `proportional` and `clipped` weights from the same scores. Can be stopped, and goes on
+For 0, 20 and 40 % wrong labels: the quickstart's model on a shop of 1,000 queries, three epochs,
+three seeds, `uniform`, `proportional` and `clipped` weights from the same scores. Can be stopped, and goes on
 with the same command. Leaves benchmarks/results/noise.json.
 """
 
@@ -34,6 +34,7 @@ def config_for(rate: float) -> Config:
     config.name = f"noise-{rate:g}"
     config.data.synthetic.noise = rate
     config.data.synthetic.queries = 1000
+    config.train.epochs = 3
     config.train.seeds = 3
     config.importance.policy = "clipped"
     config.importance.compare = "proportional"

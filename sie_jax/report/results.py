@@ -14,7 +14,7 @@ def table(metrics: dict[str, Any]) -> Table:
         title=f"Test split: {queries['evaluated']} queries, 95 % bootstrap intervals over queries",
         caption=f"{rows['read']} rows read, {rows['kept']} kept, {rows['rejected']} rejected",
     )
-    made.add_column("run")
+    made.add_column("run", no_wrap=True, min_width=13)
     for name in (*SHOWN, "ndcg@10 − uniform", "seconds"):
         made.add_column(name, justify="right")
     for run, values in metrics["test"].items():

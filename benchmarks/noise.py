@@ -3,8 +3,8 @@
     python benchmarks/noise.py --workdir=runs/noise
 
 For 0, 20 and 40 % wrong labels: the quickstart's model on a shop of 1,000 queries, three epochs,
-three seeds, `uniform`, `proportional` and `clipped` weights from the same scores. Can be stopped, and goes on
-with the same command. Leaves benchmarks/results/noise.json.
+three seeds, `uniform`, `proportional` and `clipped` weights from the same scores. Can be stopped,
+and goes on with the same command. Leaves benchmarks/results/noise.json.
 """
 
 import argparse

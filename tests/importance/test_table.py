@@ -2,9 +2,9 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
+from sie_jax.files import write_parquet
 from sie_jax.importance import table
 
 
@@ -35,24 +35,8 @@ def test_lengths_must_agree(identity: pa.Table) -> None:
 
 
 def test_file_and_folder_of_parts_read_alike(tmp_path: Path, identity: pa.Table) -> None:
-    table.write(tmp_path / "one.parquet", identity)
-    table.write(tmp_path / "parts" / "part-0.parquet", identity.slice(0, 2))
-    table.write(tmp_path / "parts" / "part-1.parquet", identity.slice(2))
+    write_parquet(tmp_path / "one.parquet", identity)
+    write_parquet(tmp_path / "parts" / "part-0.parquet", identity.slice(0, 2))
+    write_parquet(tmp_path / "parts" / "part-1.parquet", identity.slice(2))
     assert table.read(tmp_path / "one.parquet") == identity
     assert table.read(tmp_path / "parts") == identity
-
-
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, identity: pa.Table, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "one.parquet"
-    table.write(path, identity)
-
-    def torn(_: pa.Table, where: Path) -> None:
-        Path(where).write_bytes(b"half a fi")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(pq, "write_table", torn)
-    with pytest.raises(OSError, match="disk full"):
-        table.write(path, identity.slice(0, 1))
-    assert table.read(path) == identity

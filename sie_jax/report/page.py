@@ -117,7 +117,8 @@ def verdict(
 ) -> tuple[str, str, str]:
     """Says whether `run` helped: (kind, first words, rest of the sentence).
 
-    The kind is "helped" or "hurt" where the 95 % interval of the paired difference excludes zero,
+    The kind is "helped" or "hurt" where the 95 % interval of the paired difference excludes zero
+    (and the words say so where that is one seed's difference),
     "unresolved" where it does not, and "unknown" where there is no difference or no interval.
     """
     entry = metrics["difference"].get(run, {}).get(metric, {})
@@ -135,11 +136,19 @@ def verdict(
         f"95% interval {_signed(low)} to {_signed(high)}, "
         f"mean over {seeds} {'seed' if seeds == 1 else 'seeds'}"
     )
-    if low > 0:
-        return "helped", "Weighting helped:", f"{rest}."
-    if high < 0:
-        return "hurt", "Weighting hurt:", f"{rest}."
-    return "unresolved", "Whether weighting helped is not resolved:", f"{rest}; that includes zero."
+    if low <= 0 <= high:
+        words = "Whether weighting helped is not resolved:"
+        return "unresolved", words, f"{rest}; that includes zero."
+    kind = "helped" if low > 0 else "hurt"
+    if seeds == 1:
+        # the interval is over queries: it knows nothing of what another seed would have given
+        words = f"In this one training run weighting {kind}:"
+        return (
+            kind,
+            words,
+            f"{rest}; one seed cannot tell weighting from luck, so repeat over seeds.",
+        )
+    return kind, f"Weighting {kind}:", f"{rest}."
 
 
 def _trained_first(by_run: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:

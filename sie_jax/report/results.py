@@ -4,7 +4,7 @@ from typing import Any
 
 from rich.table import Table
 
-SHOWN = ("ndcg@10", "mrr", "accuracy", "macro_f1")
+SHOWN = ("ndcg@10", "accuracy", "macro_f1")
 
 
 def table(metrics: dict[str, Any]) -> Table:

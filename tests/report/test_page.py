@@ -169,6 +169,16 @@ def test_verdict_follows_the_interval(difference, kind, words):
     assert "mean over 2 seeds" in found[2]
 
 
+def test_verdict_of_one_seed_says_that_it_is_one():
+    metrics = example_metrics(0.05)
+    metrics["seeds"]["weighted"] = {
+        name: values[:1] for name, values in metrics["seeds"]["weighted"].items()
+    }
+    found = page.verdict(metrics, run="weighted", reference="uniform", metric="ndcg@10")
+    assert found[:2] == ("helped", "In this one training run weighting helped:")
+    assert "mean over 1 seed; one seed cannot tell weighting from luck" in found[2]
+
+
 def test_verdict_without_an_interval_claims_nothing(tmp_path):
     metrics = example_metrics()
     metrics["difference"]["weighted"]["ndcg@10"] = {"value": 0.5, "low": None, "high": None}

@@ -11,6 +11,7 @@ from sie_jax.config import Config
 def get_config() -> Config:
     config = Config(name="quickstart")
     config.data.synthetic.queries = 1500
+    config.data.synthetic.seed = 1  # the settings below were chosen on the shop of seed 0
     config.model.hidden_size = 64
     config.model.num_attention_heads = 2
     config.model.intermediate_size = 128

@@ -29,7 +29,14 @@ from sie_jax.data.preparing import Prepared, Selection
 from sie_jax.data.schema import LabelScale, Source
 from sie_jax.data.sources import esci, synthetic
 from sie_jax.errors import NumericalError, UserError
-from sie_jax.evaluation import Predictions, baselines, detection, from_probabilities, summarize
+from sie_jax.evaluation import (
+    Predictions,
+    baselines,
+    detection,
+    from_probabilities,
+    ranking,
+    summarize,
+)
 from sie_jax.files import read_json, whole, write_json, write_parquet
 from sie_jax.models import PairClassifier
 from sie_jax.report import curves, page, results
@@ -211,7 +218,7 @@ def score(line: Line) -> pa.Table:
     if not path.exists():
         config, parts = line.config.importance, line.workdir / "scores"
         seed = line.config.train.seed
-        state, _ = _fit(line, "warmup", seed=seed, epochs=config.warmup_epochs)
+        state, _ = fit_run(line, "warmup", seed=seed, epochs=config.warmup_epochs)
         columns = sweep.in_parts(
             sweep.score_pass(line.graphdef, line.mesh),
             state.params,
@@ -287,7 +294,7 @@ def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
             files[run].append(file)
             if file.exists():
                 continue
-            state, record = _fit(
+            state, record = fit_run(
                 line,
                 name,
                 seed=config.train.seed + repeat,
@@ -471,7 +478,7 @@ def _initial_model(
     return loaded, notes
 
 
-def _fit(
+def fit_run(
     line: Line,
     name: str,
     *,
@@ -540,12 +547,27 @@ def _fit(
 
 
 def _validation(line: Line, state: TrainState) -> dict[str, float]:
+    """What settings are chosen by: loss, accuracy and nDCG@10 on the validation split's labels."""
     columns = _predict(line, state.params, "validation")
-    labels = line.prepared.split("validation")["label"].to_numpy()
-    return {
+    validation, gains = line.prepared.split("validation"), line.prepared.scale.gains
+    labels = validation["label"].to_numpy()
+    queries, query_index = np.unique(validation["query_id"].to_pylist(), return_inverse=True)
+    predicted = from_probabilities(columns["probabilities"], gains)
+    rankings = ranking.per_query(
+        predicted.scores,
+        labels,
+        gains,
+        query_index,
+        num_queries=len(queries),
+        example_ids=validation["example_id"].to_pylist(),
+    )
+    values = {
         "validation_loss": float(columns["loss"].mean()),
-        "validation_accuracy": float((columns["probabilities"].argmax(1) == labels).mean()),
+        "validation_accuracy": float((predicted.classes == labels).mean()),
     }
+    if not np.isnan(rankings["ndcg@10"]).all():  # else no query has an item of positive gain
+        values["validation_ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
+    return values
 
 
 def _predict(line: Line, params: Any, split: str) -> sweep.Columns:

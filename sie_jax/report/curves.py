@@ -9,6 +9,7 @@ TITLES = {
     "loss": "training loss",
     "validation_loss": "validation loss",
     "validation_accuracy": "validation accuracy",
+    "validation_ndcg@10": "validation nDCG@10",
 }
 
 

@@ -16,6 +16,7 @@ def test_one_curve_per_run_and_seed_in_the_order_of_the_lines() -> None:
         },
         "validation loss": {"uniform": [([20], [0.7])], "weighted": []},
         "validation accuracy": {"uniform": [], "weighted": []},
+        "validation nDCG@10": {"uniform": [], "weighted": []},
     }
 
 

@@ -14,8 +14,8 @@ def get_config() -> Config:
     config.data.max_length = 64
     config.data.buckets = 5
     config.train.batch_size = 16
-    config.train.learning_rate = 2e-4
-    config.train.epochs = 2
+    config.train.learning_rate = 1e-4  # the best of three on validation queries: benchmarks/tune.py
+    config.train.epochs = 3
     config.train.seeds = 3
     config.train.checkpoint_every = 50
     config.importance.policy = "clipped"

@@ -1,10 +1,11 @@
 """Exact per-example gradients of any JAX loss for the price of one backward pass."""
 
 from sie_jax.per_example.explain import Explanation, LeafExplanation, explain
-from sie_jax.per_example.forms import PerExampleGrads
+from sie_jax.per_example.forms import Covariance, PerExampleGrads
 from sie_jax.per_example.transform import grad_norms, value_and_grad
 
 __all__ = [
+    "Covariance",
     "Explanation",
     "LeafExplanation",
     "PerExampleGrads",

@@ -14,9 +14,9 @@ from sie_jax.per_example.transform import value_and_grad
 class LeafExplanation:
     """One parameter leaf, per example.
 
-    form: "Outer", "Rows", "Dense" or "Zero". norm: "Gram" or "direct". flops, bytes: of the squared
-    norm and of what is kept; materialized_flops, materialized_bytes: of the same by
-    `vmap(grad)`. reason: the primitives that made the gradient be materialised, else "".
+    form: "Outer", "Rows", "Tied", "Stacked", "Dense" or "Zero". norm: "Gram" or "direct". flops,
+    bytes: of the squared norm and of what is kept; materialized_flops, materialized_bytes: of the
+    same by `vmap(grad)`. reason: the primitives that made the gradient be materialised, else "".
     """
 
     path: str
@@ -110,16 +110,11 @@ def _explain(path: str, leaf: Any, form: forms.Form, reasons: tuple[str, ...]) -
     norm, flops, materialized, kept = "direct", square, square, size * itemsize
     if isinstance(form, forms.Zero):
         norm, flops, kept = "", 0, 0
-    elif isinstance(form, forms.Outer):
+    elif not isinstance(form, forms.Dense):
         norm = "Gram" if form.uses_gram else "direct"
         flops = min(form.gram_flops, form.direct_flops)
         materialized = form.direct_flops
-        kept = _bytes(form.a) // form.shared + _bytes(form.g)
-    elif isinstance(form, forms.Rows):
-        norm = "Gram" if form.uses_gram else "direct"
-        flops = min(form.gram_flops, form.direct_flops)
-        materialized = form.direct_flops
-        kept = _bytes(form.ids) + _bytes(form.g)
+        kept = _kept_bytes(form)
     return LeafExplanation(
         path=path,
         shape=tuple(leaf.shape),
@@ -131,6 +126,17 @@ def _explain(path: str, leaf: Any, form: forms.Form, reasons: tuple[str, ...]) -
         materialized_bytes=size * itemsize,
         reason=", ".join(reasons),
     )
+
+
+def _kept_bytes(form: forms.Outer | forms.Rows | forms.Tied | forms.Stacked) -> int:
+    """Of one example's factors; data that several leaves share count once for them all."""
+    if isinstance(form, forms.Stacked):
+        return _kept_bytes(form.layers)
+    if isinstance(form, forms.Tied):
+        return _kept_bytes(form.outer) + _kept_bytes(form.rows)
+    if isinstance(form, forms.Rows):
+        return _bytes(form.ids) + _bytes(form.g)
+    return _bytes(form.a) // form.shared + _bytes(form.g)
 
 
 def _bytes(factor: Any) -> int:

@@ -1,4 +1,4 @@
-"""The forms a per-example gradient takes (Outer, Rows, Dense, Zero) and what is computed from each.
+"""The forms a per-example gradient takes (Outer, Rows, Tied, Stacked, Dense, Zero), and their uses.
 
 Guarantees, for every form:
 
@@ -12,8 +12,10 @@ Guarantees, for every form:
 """
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,24 @@ from sie_jax.errors import UserError
 Products = dict[int, Any]
 
 
+class Covariance(NamedTuple):
+    """Second moments of what a weight's gradient is made of, for K-FAC and EK-FAC.
+
+    input: 1/B Σ_i Σ_t a_it a_itᵀ, [in, in]; for a table that is looked up, the mean count of each
+    row, [rows], as its data are one-hot. cotangent: 1/B Σ_i Σ_t g_it g_itᵀ, [out, out]. The axes
+    `in` and `out` merge the leaf's contracted and other axes in ascending order; a leaf that a scan
+    takes apart has its layers as a leading axis of both.
+    """
+
+    input: Array
+    cotangent: Array
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["a", "g"],
+    meta_fields=["shape", "dtype", "in_axes", "out_axes", "precision", "shared"],
+)
 @dataclasses.dataclass(frozen=True)
 class Outer:
     """∇ℓ_i = a_iᵀ g_i, for a weight matrix.
@@ -47,14 +67,14 @@ class Outer:
     @property
     def gram_flops(self) -> int:
         """Multiply–adds ×2 of the Gram form of one example's squared norm."""
-        _, T, size_in = self.a.shape
-        return 2 * T * T * (size_in // self.shared + self.g.shape[2])
+        T, size_in = self.a.shape[-2:]
+        return 2 * T * T * (size_in // self.shared + self.g.shape[-1])
 
     @property
     def direct_flops(self) -> int:
         """Multiply–adds ×2 of one example's aᵀ g and its squared norm."""
-        _, T, size_in = self.a.shape
-        return 2 * (T + 1) * size_in * self.g.shape[2]
+        T, size_in = self.a.shape[-2:]
+        return 2 * (T + 1) * size_in * self.g.shape[-1]
 
     @property
     def uses_gram(self) -> bool:
@@ -80,30 +100,46 @@ class Outer:
         matrix = jnp.transpose(vector, order).reshape(self.a.shape[2], self.g.shape[2])
         return jnp.sum(_dot("bti,io->bto", self.a, matrix) * self.g, (1, 2))
 
-    def gram(self) -> Array:
+    def gram(self, other: "Outer") -> Array:
         B, T, size_in = self.a.shape
-        size_out = self.g.shape[2]
-        if B * T * T * (size_in + size_out) > (T + B) * size_in * size_out:
-            flat = _dot("bti,bto->bio", self.a, self.g).reshape(B, -1)
-            return _dot("bi,ci->bc", flat, flat)
+        others, steps, size_out = other.g.shape
+        if (
+            B * others * T * steps * (size_in + size_out)
+            > (B * T + others * steps + B * others) * size_in * size_out
+        ):
+            left, right = (_dot("bti,bto->bio", form.a, form.g) for form in (self, other))
+            return _dot("bi,ci->bc", left.reshape(B, -1), right.reshape(others, -1))
 
         def row(factors: tuple[Array, Array]) -> Array:
             a, g = factors
-            of_data = _dot("ti,bsi->bts", a, self.a)
-            return jnp.sum(of_data * _dot("to,bso->bts", g, self.g), (1, 2))
+            of_data = _dot("ti,bsi->bts", a, other.a)
+            return jnp.sum(of_data * _dot("to,bso->bts", g, other.g), (1, 2))
 
         return lax.map(row, (self.a, self.g))
+
+    def project(self, maps: Sequence[Array]) -> Array:
+        a = _along(self.a, [self.shape[axis] for axis in self.in_axes], maps, self.in_axes)
+        g = _along(self.g, [self.shape[axis] for axis in self.out_axes], maps, self.out_axes)
+        matrices = _dot("bti,bto->bio", a.reshape(*a.shape[:2], -1), g.reshape(*g.shape[:2], -1))
+        return self._as_leaf(matrices, [part.shape[1] for part in maps])
+
+    def covariance(self) -> Covariance:
+        return Covariance(*(_dot("bti,btj->ij", f, f) / f.shape[0] for f in (self.a, self.g)))
 
     def materialize(self) -> Array:
         return self._as_leaf(_dot("bti,bto->bio", self.a, self.g)).astype(self.dtype)
 
-    def _as_leaf(self, matrices: Array) -> Array:
+    def _as_leaf(self, matrices: Array, sizes: Sequence[int] = ()) -> Array:
         order = self.in_axes + self.out_axes
-        split = matrices.reshape(matrices.shape[0], *(self.shape[axis] for axis in order))
+        sizes = sizes or self.shape
+        split = matrices.reshape(matrices.shape[0], *(sizes[axis] for axis in order))
         inverse = sorted(range(len(order)), key=lambda place: order[place])
         return jnp.transpose(split, (0, *(place + 1 for place in inverse)))
 
 
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["ids", "g"], meta_fields=["shape", "dtype"]
+)
 @dataclasses.dataclass(frozen=True)
 class Rows:
     """∇ℓ_i has g_it added to row ids_it, for a table looked up by id.
@@ -119,12 +155,12 @@ class Rows:
 
     @property
     def gram_flops(self) -> int:
-        _, T, size = self.g.shape
+        T, size = self.g.shape[-2:]
         return 2 * T * T * size
 
     @property
     def direct_flops(self) -> int:
-        _, T, size = self.g.shape
+        T, size = self.g.shape[-2:]
         return (T + 2 * self.shape[0]) * size
 
     @property
@@ -136,7 +172,7 @@ class Rows:
         if self.uses_gram:
             same = self._same(self.ids[:, :, None], self.ids[:, None, :])
             return jnp.sum(jnp.where(same, _self_product(self.g, products), 0), (1, 2))
-        return _sum_of_squares(self._scattered())
+        return _sum_of_squares(self.scattered())
 
     def weighted_sum(self, weights: Array) -> Array:
         g = _masked(self.g, weights, scale=True)
@@ -151,30 +187,193 @@ class Rows:
         valid = (self.ids < self.shape[0])[:, :, None]
         return jnp.sum(jnp.where(valid, taken * self.g, 0), (1, 2))
 
-    def gram(self) -> Array:
-        if self.g.shape[1] ** 2 > self.shape[0]:
-            flat = self._scattered().reshape(self.g.shape[0], -1)
-            return _dot("bi,ci->bc", flat, flat)
+    def gram(self, other: "Rows") -> Array:
+        if self.g.shape[1] * other.g.shape[1] > self.shape[0]:
+            left, right = (form.scattered() for form in (self, other))
+            return _dot("bi,ci->bc", left.reshape(len(left), -1), right.reshape(len(right), -1))
 
         def row(factors: tuple[Array, Array]) -> Array:
             ids, g = factors
-            same = self._same(ids[None, :, None], self.ids[:, None, :])
-            return jnp.sum(jnp.where(same, _dot("th,bsh->bts", g, self.g), 0), (1, 2))
+            same = self._same(ids[None, :, None], other.ids[:, None, :])
+            return jnp.sum(jnp.where(same, _dot("th,bsh->bts", g, other.g), 0), (1, 2))
 
         return lax.map(row, (self.ids, self.g))
 
+    def project(self, maps: Sequence[Array]) -> Array:
+        rows = maps[0].at[self.ids].get(mode="fill", fill_value=0)
+        axes = range(1, len(self.shape))
+        g = _along(self.g, self.shape[1:], maps, axes)
+        # a position without a row may hold anything, NaN included
+        g = jnp.where((self.ids < self.shape[0])[:, :, None], g.reshape(*g.shape[:2], -1), 0)
+        return _dot("btk,bth->bkh", rows, g).reshape(-1, *(part.shape[1] for part in maps))
+
+    def covariance(self) -> Covariance:
+        valid = (self.ids < self.shape[0])[:, :, None]
+        g = jnp.where(valid, self.g, 0)
+        counts = jnp.zeros((self.shape[0],), _wide(self.dtype))
+        counts = counts.at[self.ids.reshape(-1)].add(1, mode="drop")
+        return Covariance(counts / len(g), _dot("bti,btj->ij", g, g) / len(g))
+
     def materialize(self) -> Array:
-        return self._scattered().reshape(-1, *self.shape).astype(self.dtype)
+        return self.scattered().reshape(-1, *self.shape).astype(self.dtype)
 
     def _same(self, left: Array, right: Array) -> Array:
         return (left == right) & (left < self.shape[0])
 
-    def _scattered(self) -> Array:
+    def scattered(self) -> Array:
         def one(ids: Array, g: Array) -> Array:
             zeros = jnp.zeros((self.shape[0], g.shape[1]), _wide(g.dtype))
             return zeros.at[ids].add(g.astype(zeros.dtype), mode="drop")
 
         return jax.vmap(one)(self.ids, self.g)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["outer", "rows"], meta_fields=[])
+@dataclasses.dataclass(frozen=True)
+class Tied:
+    """∇ℓ_i = outer_i + rows_i, for a table that is looked up and also multiplied with.
+
+    The table's rows are all of the product's inputs, or all of its outputs.
+    """
+
+    outer: Outer
+    rows: Rows
+
+    @property
+    def gram_flops(self) -> int:
+        return self.outer.gram_flops + self.rows.gram_flops + self._cross_flops
+
+    @property
+    def direct_flops(self) -> int:
+        return self.outer.direct_flops + self.rows.direct_flops
+
+    @property
+    def uses_gram(self) -> bool:
+        return self.outer.uses_gram
+
+    @property
+    def _cross_flops(self) -> int:
+        return 2 * self.outer.a.shape[-2] * math.prod(self.rows.g.shape[-2:])
+
+    def squared_norms(self, products: Products) -> Array:
+        """‖outer‖² + ‖rows‖² + 2 Σ_ts of[t, ids_s] (other_t·g_s), of the side that has the rows."""
+        one = self.outer.squared_norms(products) + self.rows.squared_norms(products)
+
+        def cross(own: tuple[Array, Array, Array, Array]) -> Array:
+            of_rows, other, ids, g = own
+            return _cross(of_rows, other, ids[None], g[None])[0]
+
+        return one + 2 * jax.vmap(cross)((*self._sides(), self.rows.ids, self.rows.g))
+
+    def weighted_sum(self, weights: Array) -> Array:
+        return self.outer.weighted_sum(weights) + self.rows.weighted_sum(weights)
+
+    def dot(self, vector: Array) -> Array:
+        return self.outer.dot(vector) + self.rows.dot(vector)
+
+    def gram(self, other: "Tied") -> Array:
+        def crossed(products: "Tied", rows: Rows) -> Array:
+            def one(sides: tuple[Array, Array]) -> Array:
+                return _cross(sides[0], sides[1], rows.ids, rows.g)
+
+            return lax.map(one, products._sides())
+
+        return (
+            self.outer.gram(other.outer)
+            + self.rows.gram(other.rows)
+            + crossed(self, other.rows)
+            + crossed(other, self.rows).T
+        )
+
+    def project(self, maps: Sequence[Array]) -> Array:
+        return self.outer.project(maps) + self.rows.project(maps)
+
+    def covariance(self) -> None:
+        return None  # the sum of two products is not the product of second moments
+
+    def materialize(self) -> Array:
+        return self.outer.materialize() + self.rows.materialize()
+
+    def _sides(self) -> tuple[Array, Array]:
+        """The product's factor that has the table's rows as its last axis, and the other one."""
+        if self.outer.in_axes == (0,):
+            return self.outer.a, self.outer.g
+        return self.outer.g, self.outer.a
+
+
+@functools.partial(
+    jax.tree_util.register_dataclass, data_fields=["layers"], meta_fields=["shape", "dtype", "axes"]
+)
+@dataclasses.dataclass(frozen=True)
+class Stacked:
+    """A leaf of which a scan takes one entry a step: `layers`, a form whose factors are [B, L, …].
+
+    shape, dtype: the leaf's. axes: those that the scans take apart, ascending; L merges them.
+    """
+
+    layers: "Outer | Rows | Tied"
+    shape: tuple[int, ...]
+    dtype: Any
+    axes: tuple[int, ...]
+
+    @property
+    def gram_flops(self) -> int:
+        return self._depth * self.layers.gram_flops
+
+    @property
+    def direct_flops(self) -> int:
+        return self._depth * self.layers.direct_flops
+
+    @property
+    def uses_gram(self) -> bool:
+        return self.layers.uses_gram
+
+    @property
+    def _depth(self) -> int:
+        return math.prod(self.shape[axis] for axis in self.axes)
+
+    def squared_norms(self, products: Products) -> Array:
+        return jnp.sum(self._each(lambda form: clamped(form.squared_norms({}))), 0)
+
+    def weighted_sum(self, weights: Array) -> Array:
+        return self._as_leaf(self._each(lambda form: form.weighted_sum(weights)), 0)
+
+    def dot(self, vector: Array) -> Array:
+        parts = jnp.moveaxis(vector, self.axes, range(len(self.axes)))
+        parts = parts.reshape(self._depth, *parts.shape[len(self.axes) :])
+        products = jax.vmap(lambda form, part: form.dot(part), in_axes=(1, 0))(self.layers, parts)
+        return jnp.sum(products, 0)
+
+    def gram(self, other: "Stacked") -> Array:
+        products = jax.vmap(lambda ours, theirs: ours.gram(theirs), in_axes=1)
+        return jnp.sum(products(self.layers, other.layers), 0)
+
+    def project(self, maps: Sequence[Array]) -> Array:
+        inner = [part for axis, part in enumerate(maps) if axis not in self.axes]
+        projected = self._each(lambda form: form.project(inner))
+        split = projected.reshape(*(self.shape[axis] for axis in self.axes), *projected.shape[1:])
+        for axis in self.axes:  # each becomes the last
+            split = jnp.tensordot(split, maps[axis], ((0,), (0,)), precision=_HIGHEST)
+        last = range(split.ndim - len(self.axes), split.ndim)
+        return jnp.moveaxis(split, last, [1 + axis for axis in self.axes])
+
+    def covariance(self) -> Covariance | None:
+        if isinstance(self.layers, Tied):
+            return None
+        return self._each(lambda form: form.covariance())
+
+    def materialize(self) -> Array:
+        return self._as_leaf(self._each(lambda form: form.materialize()), 1)
+
+    def _each(self, function: Any) -> Any:
+        """[L, …] of what the function gives for each layer."""
+        return jax.vmap(function, in_axes=1)(self.layers)
+
+    def _as_leaf(self, layers: Array, leading: int) -> Array:
+        """[L, leading axes, the rest of the leaf] as [leading axes, the leaf]."""
+        depths = [self.shape[axis] for axis in self.axes]
+        split = layers.reshape(*depths, *layers.shape[1:])
+        return jnp.moveaxis(split, range(len(depths)), [leading + axis for axis in self.axes])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,9 +393,18 @@ class Dense:
     def dot(self, vector: Array) -> Array:
         return _dot("bi,i->b", self.grad.reshape(self.grad.shape[0], -1), vector.reshape(-1))
 
-    def gram(self) -> Array:
-        flat = self.grad.reshape(self.grad.shape[0], -1)
-        return _dot("bi,ci->bc", flat, flat)
+    def gram(self, other: "Dense") -> Array:
+        left, right = (form.grad.reshape(len(form.grad), -1) for form in (self, other))
+        return _dot("bi,ci->bc", left, right)
+
+    def project(self, maps: Sequence[Array]) -> Array:
+        grad = self.grad.astype(_wide(self.grad.dtype))
+        for part in maps:  # each axis in turn becomes the last
+            grad = jnp.tensordot(grad, part, ((1,), (0,)), precision=_HIGHEST)
+        return grad
+
+    def covariance(self) -> None:
+        return None
 
     def materialize(self) -> Array:
         return self.grad
@@ -219,29 +427,51 @@ class Zero:
     def dot(self, vector: Array) -> Array:
         return jnp.zeros((self.batch_size,), _wide(self.dtype))
 
-    def gram(self) -> Array:
-        return jnp.zeros((self.batch_size, self.batch_size), _wide(self.dtype))
+    def gram(self, other: "Zero") -> Array:
+        return jnp.zeros((self.batch_size, other.batch_size), _wide(self.dtype))
+
+    def project(self, maps: Sequence[Array]) -> Array:
+        sizes = (part.shape[1] for part in maps)
+        return jnp.zeros((self.batch_size, *sizes), _wide(self.dtype))
+
+    def covariance(self) -> None:
+        return None
 
     def materialize(self) -> Array:
         return jnp.zeros((self.batch_size, *self.shape), self.dtype)
 
 
-Form = Outer | Rows | Dense | Zero
+Form = Outer | Rows | Tied | Stacked | Dense | Zero
 
 
 @dataclasses.dataclass(frozen=True)
-class Leaf:
-    """How one parameter leaf's gradients are kept: which data and cotangents belong to it."""
+class Part:
+    """One kind of use of a leaf: which data and cotangents belong to it.
 
-    shape: tuple[int, ...]
-    dtype: Any
-    kind: str  # "outer", "rows", "dense" or "zero"
-    data: tuple[int, ...] = ()
-    cotangents: tuple[int, ...] = ()
+    in_axes, out_axes: of the leaf without the axes that scans take apart.
+    """
+
+    kind: str  # "outer" or "rows"
+    data: tuple[int, ...]
+    cotangents: tuple[int, ...]
     in_axes: tuple[int, ...] = ()
     out_axes: tuple[int, ...] = ()
     precision: Any = None
     shared: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """How one parameter leaf's gradients are kept: as parts, or as the array of slot `dense`.
+
+    Neither: zero. stack_axes: those that scans take apart. reasons: why it is an array.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    parts: tuple[Part, ...] = ()
+    dense: int | None = None
+    stack_axes: tuple[int, ...] = ()
     reasons: tuple[str, ...] = ()
 
 
@@ -322,35 +552,102 @@ class PerExampleGrads:
         products = [f.dot(vector) for f, vector in zip(self.forms(), vectors, strict=True)]
         return total_of(products, self.batch_size)
 
-    def gram(self) -> Array:
-        """⟨∇ℓ_i, ∇ℓ_j⟩ for all pairs of examples."""
-        products = [form.gram() for form in self.forms()]
-        return sum(products, jnp.zeros((self.batch_size, self.batch_size)))
+    def gram(self, other: "PerExampleGrads | None" = None) -> Array:
+        """⟨∇ℓ_i, ∇ℓ'_j⟩, [B, B'], for all pairs of examples of this batch and of another one.
+
+        Without `other`, of this batch with itself. Leaves whose forms differ between the two (the
+        other loss uses a weight in another way) are materialised.
+
+        Raises:
+          UserError: the other gradients are not of params like these.
+        """
+        other = self if other is None else other
+        if (other._treedef, other._shapes) != (self._treedef, self._shapes):
+            raise UserError(
+                "gram: the other gradients are of other params; pass one params to both"
+            )
+        products = [_gram(*pair) for pair in zip(self.forms(), other.forms(), strict=True)]
+        return sum(products, jnp.zeros((self.batch_size, other.batch_size)))
+
+    def project(self, key: Array, dim: int) -> Array:
+        """P ∇ℓ_i, [B, dim], with a random matrix P that is never built.
+
+        For each leaf, P is a Kronecker product of one matrix of signs, ±1/√k, for each of the
+        leaf's axes (the k multiply to dim), and the leaves' projections add up. So it is linear,
+        depends on key, dim and the shapes of params alone, whatever the loss, and over keys
+        E ⟨P x, P y⟩ = ⟨x, y⟩. For the part x of one leaf, Var ‖P x‖² ≤ (Π (1 + 2/k) − 1) ‖x‖⁴, the
+        product over the leaf's axes: one with k = 1 triples it, so take a dim of many factors.
+
+        Raises:
+          UserError: dim is below 1.
+
+        Source: Park et al., TRAK, 2023 (projected gradients); Choe et al., LoGra, 2024 (Kronecker).
+        """
+        if dim < 1:
+            raise UserError(f"project: dim is {dim}; pass a positive number")
+        total = jnp.zeros((self.batch_size, dim))
+        for place, (leaf, form) in enumerate(zip(self._leaves, self.forms(), strict=True)):
+            keys = jax.random.split(jax.random.fold_in(key, place), max(len(leaf.shape), 1))
+            sizes = _spread(dim, leaf.shape or (1,))
+            maps = [
+                jax.random.rademacher(each, (n, k), _wide(leaf.dtype)) / math.sqrt(k)
+                for each, n, k in zip(keys, leaf.shape or (1,), sizes, strict=True)
+            ]
+            if not leaf.shape:
+                scalars = form.materialize().astype(_wide(leaf.dtype))
+                projected = scalars[:, None] * maps[0]
+            else:
+                projected = form.project(maps)
+            total = total + projected.reshape(self.batch_size, dim)
+        return total
+
+    def covariances(self) -> Any:
+        """A tree like params of `Covariance`; None where a leaf is not kept as factors.
+
+        Nothing is centred. Also None for a table that is both looked up and multiplied with.
+        """
+        return self._treedef.unflatten([form.covariance() for form in self.forms()])
 
     def materialize(self) -> Any:
         """∇ℓ_i itself, like params with a leading axis B: B times the parameters' memory."""
         return self._treedef.unflatten([form.materialize() for form in self.forms()])
 
+    @property
+    def _shapes(self) -> list[tuple[int, ...]]:
+        return [leaf.shape for leaf in self._leaves]
+
     def _form(self, leaf: Leaf, joined: dict[tuple[int, ...], Array]) -> Form:
-        if leaf.kind == "zero":
+        if leaf.dense is not None:
+            return Dense(self._dense[leaf.dense])
+        if not leaf.parts:
             return Zero(self.batch_size, leaf.shape, leaf.dtype)
-        if leaf.kind == "dense":
-            return Dense(self._dense[leaf.data[0]])
+        shape = tuple(n for axis, n in enumerate(leaf.shape) if axis not in leaf.stack_axes)
+        forms = [self._part(leaf, part, shape, joined) for part in leaf.parts]
+        form: Any = forms[0] if len(forms) == 1 else Tied(*forms)
+        return Stacked(form, leaf.shape, leaf.dtype, leaf.stack_axes) if leaf.stack_axes else form
+
+    def _part(
+        self, leaf: Leaf, part: Part, shape: tuple[int, ...], joined: dict[tuple[int, ...], Array]
+    ) -> Any:
         # A weight that meets data several times: its gradient is that of the joined sequences.
-        g = _joined(self._cotangents, leaf.cotangents)
+        axis = 2 if leaf.stack_axes else 1
+        g = _joined(self._cotangents, part.cotangents, axis)
         # One array for all leaves of the same data, so that its product is computed once.
-        data = joined.setdefault(leaf.data, _joined(self._data, leaf.data))
-        if leaf.kind == "rows":
-            return Rows(data, g, leaf.shape, leaf.dtype)
-        axes = (leaf.in_axes, leaf.out_axes)
-        return Outer(data, g, leaf.shape, leaf.dtype, *axes, leaf.precision, leaf.shared)
+        data = joined.setdefault(part.data, _joined(self._data, part.data, axis))
+        if part.kind == "rows":
+            return Rows(data, g, shape, leaf.dtype)
+        axes = (part.in_axes, part.out_axes)
+        return Outer(data, g, shape, leaf.dtype, *axes, part.precision, part.shared)
+
+
+_HIGHEST = lax.Precision.HIGHEST
 
 
 def _wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def _dot(equation: str, left: Array, right: Array, precision: Any = lax.Precision.HIGHEST) -> Array:
+def _dot(equation: str, left: Array, right: Array, precision: Any = _HIGHEST) -> Array:
     dtype = jnp.promote_types(left.dtype, right.dtype)
     return jnp.einsum(
         equation,
@@ -383,9 +680,50 @@ def _masked(values: Array, weights: Array, *, scale: bool) -> Array:
     return jnp.where(weights == 0, jnp.zeros((), values.dtype), scaled)
 
 
-def _joined(values: Sequence[Array], slots: Sequence[int]) -> Array:
+def _joined(values: Sequence[Array], slots: Sequence[int], axis: int) -> Array:
     chosen = [values[slot] for slot in slots]
-    return chosen[0] if len(chosen) == 1 else jnp.concatenate(chosen, axis=1)
+    return chosen[0] if len(chosen) == 1 else jnp.concatenate(chosen, axis=axis)
+
+
+def _cross(of_rows: Array, other: Array, ids: Array, g: Array) -> Array:
+    """⟨outer, rows_j⟩ [B] for one example's product (`_sides`) and all tables [B, S] looked up."""
+    taken = jnp.take(of_rows, ids, axis=1, mode="fill", fill_value=0)  # [T, B, S]
+    inner = _dot("th,bsh->tbs", other, g)
+    valid = ids < of_rows.shape[1]
+    return jnp.sum(jnp.where(valid, taken.astype(inner.dtype) * inner, 0), (0, 2))
+
+
+def _gram(ours: Form, theirs: Form) -> Array:
+    structures: list[Any] = [jax.tree.structure(form) for form in (ours, theirs)]
+    if type(ours) is not type(theirs) or structures[0] != structures[1]:
+        ours, theirs = Dense(ours.materialize()), Dense(theirs.materialize())
+    return ours.gram(theirs)  # type: ignore[arg-type]  # of one class, as their structures are
+
+
+def _along(
+    factor: Array, sizes: Sequence[int], maps: Sequence[Array], axes: Iterable[int]
+) -> Array:
+    """[B, T, Π sizes] with each of the merged axes multiplied by its map: [B, T, k, …]."""
+    split = factor.reshape(*factor.shape[:2], *sizes).astype(_wide(factor.dtype))
+    for axis in axes:  # each in turn becomes the last
+        split = jnp.tensordot(split, maps[axis], ((2,), (0,)), precision=_HIGHEST)
+    return split
+
+
+def _spread(dim: int, shape: Sequence[int]) -> list[int]:
+    """Sizes with the product dim, one for each axis, larger for longer axes."""
+    sizes = [1] * len(shape)
+    factors, rest, prime = [], dim, 2
+    while rest > 1:
+        if rest % prime:
+            prime += 1
+        else:
+            factors.append(prime)
+            rest //= prime
+    for factor in sorted(factors, reverse=True):
+        longest = max(range(len(shape)), key=lambda axis: shape[axis] / sizes[axis])
+        sizes[longest] *= factor
+    return sizes
 
 
 def clamped(square: Array) -> Array:

@@ -128,14 +128,14 @@ def used_twice() -> Case:
 
 
 def tied() -> Case:
-    """An embedding that is the output layer too: neither form holds both uses."""
+    """An embedding that is the output layer too: the norm has one cross term."""
 
     def loss_fn(params, ids):
         hidden = jnp.take(params["table"], ids, axis=0) @ params["kernel"]
         return jnp.sum(jax.nn.log_softmax(hidden @ params["table"].T) ** 2)
 
     params = {"table": _normal(0, 7, 4), "kernel": _normal(1, 4, 4)}
-    return Case(loss_fn, params, (_ids(1, 2, 3, 2),), {"table": "Dense", "kernel": "Outer"})
+    return Case(loss_fn, params, (_ids(1, 2, 3, 2),), {"table": "Tied", "kernel": "Outer"})
 
 
 def convolution() -> Case:
@@ -156,7 +156,43 @@ def scanned() -> Case:
         return jnp.sum(hidden)
 
     params = {"first": _normal(0, 4, 4), "layers": _normal(1, 3, 4, 4)}
-    return Case(loss_fn, params, (_normal(2, B, T, 4),), {"first": "Outer", "layers": "Dense"})
+    return Case(loss_fn, params, (_normal(2, B, T, 4),), {"first": "Outer", "layers": "Stacked"})
+
+
+def recurrent() -> Case:
+    """A cell whose weight every step meets, layer over layer: the weights are stacked by layer."""
+
+    def loss_fn(params, x):
+        def layer(sequence, weights):
+            inward, recurrent = weights
+
+            def step(state, entry):
+                state = jnp.tanh(entry @ inward + state @ recurrent)
+                return state, state
+
+            return jax.lax.scan(step, jnp.zeros(4, x.dtype), sequence, reverse=True)[1], None
+
+        hidden, _ = jax.lax.scan(layer, x, (params["inward"], params["recurrent"]))
+        return jnp.sum(hidden**2)
+
+    params = {"inward": _normal(0, 2, 4, 4), "recurrent": _normal(1, 2, 4, 4)}
+    return Case(loss_fn, params, (_normal(2, B, T, 4),), dict.fromkeys(params, "Stacked"))
+
+
+def carried() -> Case:
+    """A weight that a scan carries and changes, and one that a checkpoint gives back: plain AD."""
+
+    def loss_fn(params, x):
+        def step(carry, entry):
+            weight, total = carry
+            return (weight / 2, total + jnp.sum(jnp.tanh(entry @ weight))), None
+
+        (_, total), _ = jax.lax.scan(step, (params["carried"], jnp.zeros((), x.dtype)), x)
+        returned = jax.checkpoint(lambda weight: weight)(params["returned"])
+        return total + jnp.sum(jnp.tanh(x @ returned))
+
+    params = {"carried": _normal(0, 4, 3), "returned": _normal(1, 4, 3)}
+    return Case(loss_fn, params, (_normal(2, B, T, 4),), dict.fromkeys(params, "Dense"))
 
 
 def rematerialised() -> Case:
@@ -165,7 +201,7 @@ def rematerialised() -> Case:
         return jnp.sum(block(params["inside"], jnp.tanh(x @ params["outside"])))
 
     params = {"inside": _normal(0, 4, 4), "outside": _normal(1, 4, 4)}
-    return Case(loss_fn, params, (_normal(2, B, T, 4),), {"inside": "Dense", "outside": "Outer"})
+    return Case(loss_fn, params, (_normal(2, B, T, 4),), {"inside": "Outer", "outside": "Outer"})
 
 
 def odd_uses() -> Case:
@@ -204,6 +240,8 @@ ALL = {
         tied,
         convolution,
         scanned,
+        recurrent,
+        carried,
         rematerialised,
         odd_uses,
     )

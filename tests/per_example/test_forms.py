@@ -113,7 +113,7 @@ def test_squared_norms_never_below_zero():
     g = jax.random.normal(jax.random.key(1), (64, 1, 5)) * 1e3
     a = jnp.concatenate([a, a / 3, a], axis=1)
     g = jnp.concatenate([g, -3 * g, jnp.zeros_like(g)], axis=1)
-    leaf = forms.Leaf((3, 5), jnp.float32, "outer", (0,), (0,), (0,), (1,))
+    leaf = forms.Leaf((3, 5), jnp.dtype("float32"), (forms.Part("outer", (0,), (0,), (0,), (1,)),))
     grads = forms.PerExampleGrads((a,), (g,), (), 64, (leaf,), jax.tree.structure(0))
     assert np.isfinite(grads.norms()).all()
 

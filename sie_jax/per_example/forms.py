@@ -92,7 +92,10 @@ class Outer:
         # dot(g, a) then a transpose: XLA keeps g and a as they lie, as plain backprop does.
         g = _masked(self.g, weights, scale=True)
         a = _masked(self.a, weights, scale=False)
-        total = _dot("bto,bti->oi", g, a, precision=self.precision)
+        # The product rounds to the leaf's dtype itself, as backprop's: of bfloat16 factors, XLA's
+        # CPU backend has no product whose float32 result is transposed and rounded after.
+        dtype = jnp.promote_types(self.dtype, jnp.promote_types(g.dtype, a.dtype))
+        total = _dot("bto,bti->oi", g, a, precision=self.precision, result_dtype=dtype)
         return self._as_leaf(total.T[None])[0].astype(self.dtype)
 
     def dot(self, vector: Array) -> Array:
@@ -647,14 +650,20 @@ def _wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-def _dot(equation: str, left: Array, right: Array, precision: Any = _HIGHEST) -> Array:
+def _dot(
+    equation: str,
+    left: Array,
+    right: Array,
+    precision: Any = _HIGHEST,
+    result_dtype: Any = None,
+) -> Array:
     dtype = jnp.promote_types(left.dtype, right.dtype)
     return jnp.einsum(
         equation,
         left.astype(dtype),
         right.astype(dtype),
         precision=precision,
-        preferred_element_type=_wide(dtype),
+        preferred_element_type=_wide(dtype) if result_dtype is None else result_dtype,
     )
 
 

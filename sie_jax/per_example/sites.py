@@ -222,7 +222,7 @@ def _follow(
                 entered = _enter(views[outer], entrance, operation)
                 if entered is None:
                     reasons[views[outer].leaf].append(f"{operation.name} (carry)")
-                else:
+                elif operation.params.get("length") != 0:  # no step, no use
                     inside[inner] = entered
             _follow(operation.body, inside, uses, reasons)
             for name in operation.body.outputs:

@@ -126,7 +126,9 @@ def grad_norms(
         once = {
             leaf
             for leaf, uses in enumerate(call.sites.uses)
-            if len(uses) == 1 and all(level.stack_axis is not None for level in uses[0].levels)
+            if len(uses) == 1
+            and call.leaves[leaf].size
+            and all(level.stack_axis is not None for level in uses[0].levels)
         }
         layout = _lay_out(call.sites, call.leaves, skip=once)
         call.warn_of_large(layout)
@@ -337,7 +339,7 @@ def _lay_out(found: sites.Sites, leaves: Sequence[Array], skip: set[int] | None 
             described.append(Leaf(shape, dtype, dense=slot, reasons=found.reasons[index]))
             layout.dense.append(index)
             continue
-        if not uses or (skip and index in skip):
+        if not uses or not leaf.size or (skip and index in skip):
             described.append(Leaf(shape, dtype))
             continue
         stack = sites.stack_axes(uses[0])

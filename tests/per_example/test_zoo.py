@@ -43,15 +43,18 @@ EXPECTED: dict[str, tuple[str, dict[str, str]]] = {
     "lora_passed_whole": ("down|up", {}),
     "conditional": ("kernel", {"gate": "cond"}),
     "three_places": ("kernel", {}),
-    "straight_and_transposed": ("kernel", {}),
+    "straight_and_transposed": ("$^", {"kernel": "do not join"}),
     "custom_derivative": ("kernel", {"custom": "custom_vjp"}),
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_fast() -> Iterator[None]:
-    """The programs run for microseconds: nearly all the time would go to optimising them."""
-    jax.config.update("jax_disable_most_optimizations", True)
+@pytest.fixture(autouse=True)
+def compile_fast(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The programs run for microseconds: nearly all the time would go to optimising them.
+
+    Not so for bfloat16, whose products XLA runs on a CPU only after it has rewritten them.
+    """
+    jax.config.update("jax_disable_most_optimizations", "bfloat16" not in request.node.name)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
 
@@ -199,7 +202,7 @@ def test_weights_that_meet_data_are_not_materialised(name: str) -> None:
     explained = per_example.explain(loss_fn, params, *batch, in_axes=in_axes).leaves
     assert [leaf.form for leaf in explained] == forms
     kept = [leaf for leaf in explained if re.search(factored, leaf.path)]
-    assert kept
+    assert kept or name == "straight_and_transposed"
     for leaf in kept:
         assert leaf.form != "Dense", leaf
         assert leaf.reason == "", leaf

@@ -177,21 +177,53 @@ def test_the_model_loads_again_and_predicts_the_same(workdir: Path) -> None:
     model, report = PairClassifier.from_pretrained(folder)
     assert not report.initialised
     assert [model.config.id2label[i] for i in range(4)] == list("ICSE")
-    tokenizer = tokenization.load(folder)
     test = prepared.split("test")
     stored = pq.read_table(workdir / "predictions" / "weighted-0.parquet")
     wanted = np.stack([column.to_numpy() for column in stored.columns], 1)
-    inputs = tokenizer(
-        test["query"].to_pylist(),
-        test["title"].to_pylist(),
+    assert len(builders.read(workdir / "data" / "tokens", "test")) == len(wanted)
+    np.testing.assert_allclose(probabilities(model, folder, test), wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_the_validation_metrics_are_those_of_the_model(workdir: Path) -> None:
+    folder, prepared = workdir / "model", preparing.load(workdir)
+    model, _ = PairClassifier.from_pretrained(folder)
+    validation, gains = prepared.split("validation"), np.asarray(prepared.scale.gains)
+    labels = validation["label"].to_numpy()
+    predicted = probabilities(model, folder, validation)
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    (logged,) = [x for x in lines if x["run"] == "weighted-0" and "validation_loss" in x]
+    accuracy = (predicted.argmax(1) == labels).mean()
+    loss = -np.log(predicted[np.arange(len(labels)), labels]).mean()
+    assert logged["validation_accuracy"] == pytest.approx(accuracy)
+    assert logged["validation_loss"] == pytest.approx(loss, rel=1e-4)
+
+    scores = predicted @ gains
+    of_queries = []
+    for query in set(validation["query_id"].to_pylist()):
+        mine = np.array([value == query for value in validation["query_id"].to_pylist()])
+        by_score = gains[labels[mine][np.argsort(-scores[mine])]]
+        best = np.sort(gains[labels[mine]])[::-1]
+        dcg, ideal = (
+            sum(gain / np.log2(rank + 2) for rank, gain in enumerate(ranked[:10]))
+            for ranked in (by_score, best)
+        )
+        if ideal > 0:
+            of_queries.append(dcg / ideal)
+    assert logged["validation_ndcg@10"] == pytest.approx(np.mean(of_queries))
+
+
+def probabilities(model: PairClassifier, folder: Path, pairs: Any) -> np.ndarray:
+    """As a user of the folder would compute them, without anything of the pipeline."""
+    inputs = tokenization.load(folder)(
+        pairs["query"].to_pylist(),
+        pairs["title"].to_pylist(),
         truncation="only_second",
         max_length=24,
         padding=True,
         return_tensors="np",
     )
     logits = model(inputs["input_ids"], inputs["token_type_ids"], inputs["attention_mask"])
-    assert len(builders.read(workdir / "data" / "tokens", "test")) == len(wanted)
-    np.testing.assert_allclose(jax.nn.softmax(logits), wanted, rtol=1e-4, atol=1e-6)
+    return np.asarray(jax.nn.softmax(logits))
 
 
 def test_one_config_two_workdirs_the_same_bits(workdir: Path, tmp_path: Path) -> None:

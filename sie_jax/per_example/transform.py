@@ -427,7 +427,7 @@ _WHOLE = object()
 def _flat_axes(in_axes: Any, batch: tuple[Any, ...]) -> list[int | None]:
     if isinstance(in_axes, list):
         in_axes = tuple(in_axes)
-    # A None among in_axes is an axis; a None in the batch, as Equinox leaves them, is an empty tree.
+    # A None among in_axes is an axis; a None in the batch (Equinox leaves them) is an empty tree.
     marked = jax.tree.map(
         lambda axis: _WHOLE if axis is None else axis, in_axes, is_leaf=lambda axis: axis is None
     )

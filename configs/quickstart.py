@@ -1,8 +1,8 @@
 """python train.py --config=configs/quickstart.py
 
 The embedded shop with 20 % wrong labels, a BERT of 0.2 M parameters from random weights. On 2 CPU
-cores 3 minutes 25 seconds, installing included; nDCG@10 0.853 uniform, 0.841 clipped, of one seed, no
-difference resolved (benchmarks/results/quickstart.json).
+cores 3 minutes 25 seconds, installing included; nDCG@10 0.853 uniform, 0.841 clipped, of one seed,
+no difference resolved (benchmarks/results/quickstart.json).
 """
 
 from sie_jax.config import Config

@@ -1,8 +1,6 @@
 """The folders stand in dependency order: a file imports only from folders above its own."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -52,12 +50,3 @@ def test_imports_only_from_folders_above(path: Path) -> None:
 def test_only_the_pipeline_reads_the_config(path: Path) -> None:
     if _room(path) not in ("config", "pipeline"):
         assert not any(name.startswith("sie_jax.config") for name in _imported(path))
-
-
-def test_per_example_needs_nothing_but_jax() -> None:
-    code = (
-        "import sys, sie_jax.per_example; "
-        "print(sorted({'flax', 'optax', 'transformers', 'grain', 'pyarrow'} & set(sys.modules)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -89,7 +89,7 @@ def explain(loss_fn: Callable[..., Any], params: Any, *batch: Any, **options: An
       loss_fn, params, *batch, options: as for `value_and_grad` (arrays or ShapeDtypeStructs).
 
     Raises:
-      UserError: as `value_and_grad`.
+      ValueError: as `value_and_grad`.
     """
     paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     explained: list[LeafExplanation] = []

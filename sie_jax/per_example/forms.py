@@ -21,8 +21,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from sie_jax.errors import UserError
-
 # Products of a factor with itself, by the factor's identity: layers that read the same input
 # (query, key, value) compute it once.
 Products = dict[int, Any]
@@ -529,11 +527,11 @@ class PerExampleGrads:
         An example of weight 0 contributes exactly 0, even if its loss or gradient is NaN.
 
         Raises:
-          UserError: the weights are not of shape [B].
+          ValueError: the weights are not of shape [B].
         """
         weights = jnp.asarray(weights)
         if weights.shape != (self.batch_size,):
-            raise UserError(
+            raise ValueError(
                 f"weighted_sum: weights have shape {weights.shape}; pass [{self.batch_size}], "
                 "one weight for each example"
             )
@@ -547,11 +545,11 @@ class PerExampleGrads:
         """⟨∇ℓ_i, v⟩ for one direction v given like params.
 
         Raises:
-          UserError: the tree's structure is not that of params.
+          ValueError: the tree's structure is not that of params.
         """
         vectors, treedef = jax.tree.flatten(tree)
         if treedef != self._treedef:
-            raise UserError("dot: the direction is not a tree like params; pass one that is")
+            raise ValueError("dot: the direction is not a tree like params; pass one that is")
         products = [f.dot(vector) for f, vector in zip(self.forms(), vectors, strict=True)]
         return total_of(products, self.batch_size)
 
@@ -562,11 +560,11 @@ class PerExampleGrads:
         other loss uses a weight in another way) are materialised.
 
         Raises:
-          UserError: the other gradients are not of params like these.
+          ValueError: the other gradients are not of params like these.
         """
         other = self if other is None else other
         if (other._treedef, other._shapes) != (self._treedef, self._shapes):
-            raise UserError(
+            raise ValueError(
                 "gram: the other gradients are of other params; pass one params to both"
             )
         products = [_gram(*pair) for pair in zip(self.forms(), other.forms(), strict=True)]
@@ -582,12 +580,12 @@ class PerExampleGrads:
         product over the leaf's axes: one with k = 1 triples it, so take a dim of many factors.
 
         Raises:
-          UserError: dim is below 1.
+          ValueError: dim is below 1.
 
         Source: Park et al., TRAK, 2023 (projected gradients); Choe et al., LoGra, 2024 (Kronecker).
         """
         if dim < 1:
-            raise UserError(f"project: dim is {dim}; pass a positive number")
+            raise ValueError(f"project: dim is {dim}; pass a positive number")
         total = jnp.zeros((self.batch_size, dim))
         for place, (leaf, form) in enumerate(zip(self._leaves, self.forms(), strict=True)):
             keys = jax.random.split(jax.random.fold_in(key, place), max(len(leaf.shape), 1))

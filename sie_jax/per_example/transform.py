@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sie_jax.errors import UserError
 from sie_jax.per_example import sites
 from sie_jax.per_example.forms import (
     Form,
@@ -60,7 +59,7 @@ def value_and_grad(
     backward pass of the weighted loss, where memory is short.
 
     Raises:
-      UserError: a parameter that is not floating, a loss that is not a scalar, or batch arguments
+      ValueError: a parameter that is not floating, a loss that is not a scalar, or batch arguments
         that disagree on B.
     """
 
@@ -115,10 +114,10 @@ def grad_norms(
       rounding.
 
     Raises:
-      UserError: as `value_and_grad`, or a chunk_size below 1.
+      ValueError: as `value_and_grad`, or a chunk_size below 1.
     """
     if chunk_size is not None and chunk_size < 1:
-        raise UserError(f"grad_norms: chunk_size is {chunk_size}; pass a positive number or None")
+        raise ValueError(f"grad_norms: chunk_size is {chunk_size}; pass a positive number or None")
 
     def wrapped(*arguments: Any):
         call = _Call(loss_fn, arguments, argnums, has_aux, in_axes)
@@ -178,13 +177,13 @@ class _Call:
     def __init__(self, loss_fn, arguments, argnums, has_aux: bool, in_axes: Any):
         chosen = [argnums] if isinstance(argnums, int) else list(argnums)
         if not all(-len(arguments) <= number < len(arguments) for number in chosen):
-            raise UserError(
+            raise ValueError(
                 f"argnums is {argnums}, but there are {len(arguments)} arguments: give numbers "
                 f"below {len(arguments)}"
             )
         chosen = [number % len(arguments) for number in chosen]
         if len(set(chosen)) != len(chosen) or not chosen:
-            raise UserError(f"argnums is {argnums}: name at least one argument, each of them once")
+            raise ValueError(f"argnums is {argnums}: name at least one argument, each of them once")
         params = (
             arguments[chosen[0]]
             if isinstance(argnums, int)
@@ -197,7 +196,7 @@ class _Call:
         for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
             self._paths.append(jax.tree_util.keystr(path))
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-                raise UserError(
+                raise ValueError(
                     f"params{self._paths[-1]} is {jnp.result_type(leaf)}; pass floating parameters "
                     "only and close over the rest"
                 )
@@ -207,11 +206,11 @@ class _Call:
         try:
             sizes = {jnp.shape(v)[a] for v, a in zip(values, axes, strict=True) if a is not None}
         except IndexError:
-            raise UserError(
+            raise ValueError(
                 "a batch argument lacks the batch axis; give it None in in_axes to pass it whole"
             ) from None
         if len(sizes) != 1:
-            raise UserError(
+            raise ValueError(
                 f"batch arguments must share one batch size; found sizes {sorted(sizes)}: give "
                 "every argument in_axes points at the same length"
             )
@@ -235,7 +234,7 @@ class _Call:
         closed, result = jax.make_jaxpr(flat, return_shape=True)(self.leaves, one, self._whole)
         loss, aux = result if has_aux else (result, ())
         if getattr(loss, "shape", None) != () or not jnp.issubdtype(loss.dtype, jnp.floating):
-            raise UserError(
+            raise ValueError(
                 "loss_fn must return one floating scalar for one example (and aux with "
                 f"has_aux=True); it returned {loss}"
             )
@@ -434,7 +433,7 @@ def _flat_axes(in_axes: Any, batch: tuple[Any, ...]) -> list[int | None]:
     try:
         axes = jax.tree.leaves(jax.tree.broadcast(marked, batch))
     except ValueError:
-        raise UserError(
+        raise ValueError(
             f"in_axes {in_axes} does not match {len(batch)} batch arguments; give an int, None or "
             "a tuple with one entry for each argument after params"
         ) from None

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from sie_jax import per_example
-from sie_jax.errors import UserError
 from sie_jax.per_example import forms
 
 
@@ -122,12 +121,12 @@ def test_squared_norms_never_below_zero():
 def test_weights_of_another_shape_are_refused(make_case, weights):
     case = make_case("dense")
     _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
-    with pytest.raises(UserError, match=r"pass \[5\]"):
+    with pytest.raises(ValueError, match=r"pass \[5\]"):
         grads.weighted_sum(weights)
 
 
 def test_direction_of_another_tree_is_refused(make_case):
     case = make_case("dense")
     _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
-    with pytest.raises(UserError, match="not a tree like params"):
+    with pytest.raises(ValueError, match="not a tree like params"):
         grads.dot({"first": case.params["first"]})

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from sie_jax import per_example
-from sie_jax.errors import UserError
 
 # float32: sums of some hundred products in another order differ by about sqrt(100)·6e-8 relative
 # to the largest term; 1e-5 leaves room for cancellation in norms, the absolute part in entries.
@@ -171,20 +170,61 @@ def test_custom_derivatives_are_kept():
 )
 @pytest.mark.parametrize("transform", [per_example.value_and_grad, per_example.grad_norms])
 def test_user_errors_are_one_line(transform, call, message):
-    with pytest.raises(UserError, match=message) as error:
+    with pytest.raises(ValueError, match=message) as error:
         call(transform)
     assert "\n" not in str(error.value)
 
 
 def test_chunk_size_must_be_positive():
-    with pytest.raises(UserError, match="chunk_size is 0"):
+    with pytest.raises(ValueError, match="chunk_size is 0"):
         per_example.grad_norms(lambda p, x: p @ x, chunk_size=0)
 
 
 def test_importing_loads_jax_alone():
     code = (
         "import sys, sie_jax.per_example\n"
-        "loaded = {'flax', 'optax', 'transformers', 'jaxtyping', 'grain'} & set(sys.modules)\n"
-        "assert not loaded, loaded"
+        "foreign = {'flax', 'optax', 'absl', 'transformers', 'jaxtyping', 'grain', 'pyarrow'}\n"
+        "ours = [name for name in sys.modules if name.startswith('sie_jax.')]\n"
+        "beside = [name for name in ours if not name.startswith('sie_jax.per_example')]\n"
+        "assert not foreign & set(sys.modules), foreign & set(sys.modules)\n"
+        "assert not beside, beside"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_one_compilation_for_each_shape(make_case):
+    """Other values of one shape trace nothing new, nor do gradients that cross jit."""
+    loss_fn, params, batch, _ = make_case("dense")
+    traced = []
+
+    @jax.jit
+    def step(params, batch, weights):
+        traced.append(batch[0].shape)
+        _, grads = per_example.value_and_grad(loss_fn)(params, *batch)
+        norms = per_example.grad_norms(loss_fn, chunk_size=2)(params, *batch)
+        return grads, grads.weighted_sum(weights), norms
+
+    read = jax.jit(lambda grads: grads.norms())
+    size = batch[0].shape[0]
+    for scale in (1.0, 2.0, 3.0):
+        scaled = jax.tree.map(lambda x, scale=scale: (scale * x).astype(x.dtype), batch)
+        grads, params, _ = step(params, scaled, jnp.full((size,), scale))
+        read(grads)
+    assert step._cache_size() == read._cache_size() == len(traced) == 1
+    grads, *_ = step(params, jax.tree.map(lambda x: x[:-1], batch), jnp.ones(size - 1))
+    read(grads)
+    assert step._cache_size() == read._cache_size() == len(traced) == 2
+
+
+@pytest.mark.parametrize("transform", [per_example.value_and_grad, per_example.grad_norms])
+def test_large_materialised_gradients_are_warned_of_once_with_their_cause(transform):
+    """A leaf of 5 MiB that is only scaled: 16 examples take 80 MiB."""
+    params = {"scale": jnp.ones((1280, 1024)), "small": jnp.ones(4)}
+
+    def loss_fn(params, x):
+        return jnp.sum(x * params["scale"]) + jnp.sum(x * params["small"])
+
+    with pytest.warns(UserWarning, match="80 MiB, because of .*mul") as caught:
+        jax.eval_shape(transform(loss_fn), params, jnp.ones(16))
+    (warning,) = caught
+    assert "params['scale']: the gradients of all 16 examples" in str(warning.message)

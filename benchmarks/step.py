@@ -11,26 +11,19 @@ ratio to the plain step of the same round, so that a machine whose speed drifts 
 """
 
 import argparse
-import datetime
 import functools
 import importlib
 import importlib.util
 import json
-import os
-import platform
-import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import interleaved
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from flax import nnx
-from rich.console import Console
-from rich.table import Table
 from transformers import BertConfig
 
 from sie_jax import per_example
@@ -38,7 +31,6 @@ from sie_jax.importance import weighting
 from sie_jax.models import PairClassifier
 
 NUM_LABELS = 4
-PLAIN = "plain step"
 
 
 def build(key: jax.Array) -> tuple[nnx.GraphDef, nnx.State]:
@@ -117,7 +109,7 @@ def make_variants(graphdef: nnx.GraphDef, optimizer: Any) -> dict[str, Callable[
         return update(params, opt_state, total, weights @ losses)
 
     variants = {
-        PLAIN: plain,
+        "plain step": plain,
         "weighted step, online": weighted,
         "weighted step, offline weights": offline,
         "norms only": norms,
@@ -150,75 +142,14 @@ def make_rival(losses_of, keys_of, update) -> Callable[..., Any] | None:
     return step
 
 
-def measure(length: int, arguments: argparse.Namespace, skip: set[str]) -> dict[str, Any]:
+def measure(length: int, arguments: argparse.Namespace) -> dict[str, Any]:
     graphdef, params = build(jax.random.key(0))
     optimizer = optax.adamw(1e-4)
-    opt_state = optimizer.init(params)
     batch = make_batch(jax.random.key(1), arguments.batch_size, length)
-    inputs = (params, opt_state, batch, jax.random.key(2))
-    compiled: dict[str, Any] = {}
-    results: dict[str, dict[str, Any]] = {}
-    for name, variant in make_variants(graphdef, optimizer).items():
-        if name in skip:
-            continue
-        start = time.perf_counter()
-        compiled[name] = jax.jit(variant).lower(*inputs).compile()
-        cost = compiled[name].cost_analysis() or {}
-        memory = compiled[name].memory_analysis()
-        results[name] = {
-            "compile_seconds": time.perf_counter() - start,
-            "temp_bytes": memory.temp_size_in_bytes if memory else None,
-            "flops": cost.get("flops"),
-        }
-        jax.block_until_ready(compiled[name](*inputs))  # warm-up
-    seconds: dict[str, list[float]] = {name: [] for name in compiled}
-    for turn in range(arguments.rounds):
-        # Every second round runs backwards: no variant always follows the same one.
-        for name in list(compiled)[:: -1 if turn % 2 else 1]:
-            start = time.perf_counter()
-            jax.block_until_ready(compiled[name](*inputs))
-            seconds[name].append(time.perf_counter() - start)
-    for name, result in results.items():
-        ratios = [one / plain for one, plain in zip(seconds[name], seconds[PLAIN], strict=True)]
-        result["seconds"] = statistics.median(seconds[name])
-        result["time_ratio"] = statistics.median(ratios)
-        result["time_ratio_low"], result["time_ratio_high"] = np.percentile(ratios, [25, 75])
-        result["memory_ratio"] = result["temp_bytes"] / results[PLAIN]["temp_bytes"]
-    return results
-
-
-def machine() -> dict[str, Any]:
-    cpu = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        cpu = names[0].split(":", 1)[1].strip() if names else cpu
-    return {
-        "device": jax.devices()[0].device_kind,
-        "platform": jax.default_backend(),
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "jax": jax.__version__,
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def print_table(results: dict[str, Any], title: str) -> None:
-    table = Table(title=title)
-    table.add_column("variant")
-    for column in ("ms", "time ratio", "quartiles", "temp MiB", "memory ratio", "compile s"):
-        table.add_column(column, justify="right")
-    for name, result in results.items():
-        table.add_row(
-            name,
-            f"{1e3 * result['seconds']:.0f}",
-            f"{result['time_ratio']:.3f}",
-            f"{result['time_ratio_low']:.3f}–{result['time_ratio_high']:.3f}",
-            f"{result['temp_bytes'] / 2**20:.0f}",
-            f"{result['memory_ratio']:.3f}",
-            f"{result['compile_seconds']:.1f}",
-        )
-    Console(width=110).print(table)
+    inputs = (params, optimizer.init(params), batch, jax.random.key(2))
+    variants = make_variants(graphdef, optimizer)
+    kept = {name: variants[name] for name in variants if name not in arguments.skip}
+    return interleaved.measure(kept, inputs, arguments.rounds)
 
 
 def main() -> None:
@@ -232,16 +163,16 @@ def main() -> None:
     if importlib.util.find_spec("jax_privacy") is None:
         print("jax-privacy is not installed: no rival is measured (pip install jax-privacy)")
     report: dict[str, Any] = {
-        "machine": machine(),
+        "machine": interleaved.machine(),
         "batch_size": arguments.batch_size,
         "rounds": arguments.rounds,
         "dtype": "float32",
         "lengths": {},
     }
     for length in arguments.lengths:
-        results = measure(length, arguments, set(arguments.skip))
+        results = measure(length, arguments)
         title = f"batch {arguments.batch_size}, {length} tokens, {report['machine']['device']}"
-        print_table(results, title)
+        interleaved.print_table(results, title)
         report["lengths"][str(length)] = results
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     arguments.out.write_text(json.dumps(report, indent=2) + "\n")

@@ -7,7 +7,7 @@ Guarantees, for every form:
 | accumulation       | at least float32 (float64 for float64 factors)                             |
 | matrix products    | `Precision.HIGHEST`; `weighted_sum` keeps the precision of the forward pass |
 | squared norms      | never below 0, whatever the rounding                                       |
-| weight exactly 0   | contributes exactly 0 to `weighted_sum`, even if the example holds NaN     |
+| weight exactly 0   | contributes exactly 0 to `PerExampleGrads.weighted_sum`, even of NaN       |
 | materialize        | the leaf's dtype; every other method agrees with it up to rounding         |
 """
 
@@ -87,13 +87,18 @@ class Outer:
         return _sum_of_squares(_dot("bti,bto->bio", self.a, self.g))
 
     def weighted_sum(self, weights: Array) -> Array:
+        a, g = self.a, self.g
+        dtype = jnp.promote_types(a.dtype, g.dtype)
+        # A pass over memory: over the side that has fewer numbers, counting what leaves share once.
+        if a.shape[2] <= g.shape[2] * self.shared:
+            a = _scaled(a, weights).astype(dtype)
+        else:
+            g = _scaled(g, weights).astype(dtype)
         # dot(g, a) then a transpose: XLA keeps g and a as they lie, as plain backprop does.
-        g = _masked(self.g, weights, scale=True)
-        a = _masked(self.a, weights, scale=False)
         # The product rounds to the leaf's dtype itself, as backprop's: of bfloat16 factors, XLA's
         # CPU backend has no product whose float32 result is transposed and rounded after.
-        dtype = jnp.promote_types(self.dtype, jnp.promote_types(g.dtype, a.dtype))
-        total = _dot("bto,bti->oi", g, a, precision=self.precision, result_dtype=dtype)
+        result_dtype = jnp.promote_types(self.dtype, dtype)
+        total = _dot("bto,bti->oi", g, a, precision=self.precision, result_dtype=result_dtype)
         return self._as_leaf(total.T[None])[0].astype(self.dtype)
 
     def dot(self, vector: Array) -> Array:
@@ -176,7 +181,7 @@ class Rows:
         return _sum_of_squares(self.scattered())
 
     def weighted_sum(self, weights: Array) -> Array:
-        g = _masked(self.g, weights, scale=True)
+        g = _scaled(self.g, weights).astype(self.g.dtype)
         rows = g.reshape(-1, g.shape[2]).astype(_wide(g.dtype))
         total = jnp.zeros((self.shape[0], g.shape[2]), rows.dtype)
         total = total.at[self.ids.reshape(-1)].add(rows, mode="drop")
@@ -387,9 +392,7 @@ class Dense:
         return _sum_of_squares(self.grad)
 
     def weighted_sum(self, weights: Array) -> Array:
-        # Scaling comes after the mask, in the accumulator's precision.
-        total = _dot("b,b...->...", weights, _masked(self.grad, weights, scale=False))
-        return total.astype(self.grad.dtype)
+        return _dot("b,b...->...", weights, self.grad).astype(self.grad.dtype)
 
     def dot(self, vector: Array) -> Array:
         return _dot("bi,i->b", self.grad.reshape(self.grad.shape[0], -1), vector.reshape(-1))
@@ -535,7 +538,12 @@ class PerExampleGrads:
                 f"weighted_sum: weights have shape {weights.shape}; pass [{self.batch_size}], "
                 "one weight for each example"
             )
-        return self._treedef.unflatten([form.weighted_sum(weights) for form in self.forms()])
+        children, static = self.tree_flatten()
+        children = jax.tree.unflatten(
+            jax.tree.structure(children), _zeroed(weights == 0, jax.tree.leaves(children))
+        )
+        forms = self.tree_unflatten(static, children).forms()
+        return self._treedef.unflatten([form.weighted_sum(weights) for form in forms])
 
     def mean(self) -> Any:
         """The gradient of the mean loss, like params."""
@@ -677,14 +685,38 @@ def _sum_of_squares(values: Array) -> Array:
     return jnp.sum(wide * wide, axis=tuple(range(1, values.ndim)))
 
 
-def _masked(values: Array, weights: Array, *, scale: bool) -> Array:
-    """values (times weights where `scale`), exactly 0 at weight 0 even where values hold NaN.
+def _scaled(values: Array, weights: Array) -> Array:
+    return values * weights.reshape(-1, *(1 for _ in values.shape[1:]))
 
-    The result has the dtype of `values`: backprop of a weighted loss would round the same way.
+
+@jax.custom_jvp
+def _zeroed(excluded: Array, arrays: list[Array]) -> list[Array]:
+    """The arrays [B, …] with exact zeros where an example is excluded.
+
+    The loop runs once, or not at all where nobody is excluded: XLA works in place there, which
+    spares the usual step a pass over all factors.
     """
-    weights = weights.reshape(-1, *(1 for _ in values.shape[1:]))
-    scaled = (values * weights).astype(values.dtype) if scale else values
-    return jnp.where(weights == 0, jnp.zeros((), values.dtype), scaled)
+
+    def mask(_: Any, arrays: list[Array]) -> list[Array]:
+        return [_masked(excluded, values) for values in arrays]
+
+    return lax.fori_loop(0, jnp.any(excluded).astype(int), mask, arrays)
+
+
+@_zeroed.defjvp
+def _zeroed_jvp(primals: Any, tangents: Any) -> Any:
+    # Linear in the arrays; said without the loop, which reverse mode could not go through.
+    excluded = primals[0]
+    masked = [
+        tangent if tangent.dtype == jax.dtypes.float0 else _masked(excluded, tangent)
+        for tangent in tangents[1]
+    ]
+    return _zeroed(*primals), masked
+
+
+def _masked(excluded: Array, values: Array) -> Array:
+    broadcast = excluded.reshape(-1, *(1 for _ in values.shape[1:]))
+    return jnp.where(broadcast, jnp.zeros((), values.dtype), values)
 
 
 def _joined(values: Sequence[Array], slots: Sequence[int], axis: int) -> Array:

@@ -65,16 +65,8 @@ def _attend(
     dropout_key: PRNGKeyArray | None,
 ) -> Float[Array, "*leading T heads depth"]:
     """softmax(q kᵀ / sqrt(depth)) v with the softmax in float32 and dropout on its result."""
-    if dropout_key is None or rate == 0.0:
-        # It takes at most one leading axis.
-        flat_query, flat_key, flat_value = (
-            x.reshape(-1, *x.shape[-3:]) for x in (query, key, value)
-        )
-        flat_mask = None if mask is None else mask.reshape(-1, *mask.shape[-3:])
-        attended = jax.nn.dot_product_attention(flat_query, flat_key, flat_value, mask=flat_mask)
-        return attended.reshape(query.shape)
-    # jax.nn.dot_product_attention has no dropout, and flax's nnx.dot_product_attention takes
-    # the softmax in the compute dtype when it has one, so training writes the formula out.
+    # jax.nn.dot_product_attention has no dropout, and under `vmap` XLA copies its logits once more;
+    # flax's nnx.dot_product_attention takes the softmax in the compute dtype when it has one.
     logits = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
     logits = logits * query.shape[-1] ** -0.5
     if mask is not None:

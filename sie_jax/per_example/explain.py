@@ -112,7 +112,7 @@ def _explain(path: str, leaf: Any, form: forms.Form, reasons: tuple[str, ...]) -
         norm, flops, kept = "", 0, 0
     elif not isinstance(form, forms.Dense):
         norm = "Gram" if form.uses_gram else "direct"
-        flops = min(form.gram_flops, form.direct_flops)
+        flops = form.gram_flops if form.uses_gram else form.direct_flops
         materialized = form.direct_flops
         kept = _kept_bytes(form)
     return LeafExplanation(

@@ -21,6 +21,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+# What moving a byte to or from memory costs, in operations: about 10 on CPUs, more on accelerators.
+OPERATIONS_PER_BYTE = 10
+
 # Products of a factor with itself, by the factor's identity: layers that read the same input
 # (query, key, value) compute it once.
 Products = dict[int, Any]
@@ -76,10 +79,13 @@ class Outer:
 
     @property
     def uses_gram(self) -> bool:
-        return self.gram_flops <= self.direct_flops
+        T, size_in = self.a.shape[-2:]
+        # Float32 results, written and read: the two of [T, T], or the one of [in, out].
+        gram_bytes, direct_bytes = 16 * T * T, 8 * size_in * self.g.shape[-1]
+        return _cost(self.gram_flops, gram_bytes) <= _cost(self.direct_flops, direct_bytes)
 
     def squared_norms(self, products: Products) -> Array:
-        """Σ_tt' (a_t·a_t')(g_t·g_t'), or ‖aᵀg‖² where that takes fewer operations."""
+        """Σ_tt' (a_t·a_t')(g_t·g_t'), or ‖aᵀg‖² where that is estimated cheaper."""
         if self.uses_gram:
             return jnp.sum(
                 _self_product(self.a, products) * _self_product(self.g, products), (1, 2)
@@ -171,7 +177,10 @@ class Rows:
 
     @property
     def uses_gram(self) -> bool:
-        return self.gram_flops <= self.direct_flops
+        T, size = self.g.shape[-2:]
+        # Float32 results: [T, T] written and read; the table zeroed, added to and read.
+        gram_bytes, direct_bytes = 8 * T * T, 12 * self.shape[0] * size
+        return _cost(self.gram_flops, gram_bytes) <= _cost(self.direct_flops, direct_bytes)
 
     def squared_norms(self, products: Products) -> Array:
         """Σ_tt' [ids_t = ids_t'](g_t·g_t'), or the squares of the summed rows where cheaper."""
@@ -650,6 +659,10 @@ class PerExampleGrads:
 
 
 _HIGHEST = lax.Precision.HIGHEST
+
+
+def _cost(flops: int, moved: int) -> int:
+    return flops + OPERATIONS_PER_BYTE * moved
 
 
 def _wide(dtype: Any) -> Any:

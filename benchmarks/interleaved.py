@@ -3,6 +3,7 @@
 import datetime
 import os
 import platform
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -44,9 +45,10 @@ def measure(
         }
         jax.block_until_ready(executable(*inputs))  # warm-up
     seconds: dict[str, list[float]] = {name: [] for name in compiled}
-    for turn in range(rounds):
-        # Every second round runs backwards: no variant always follows the same one.
-        for name in list(compiled)[:: -1 if turn % 2 else 1]:
+    order = random.Random(0)
+    for _ in range(rounds):
+        # In another order every round: what a variant leaves in caches meets all the others.
+        for name in order.sample(list(compiled), len(compiled)):
             start = time.perf_counter()
             jax.block_until_ready(compiled[name](*inputs))
             seconds[name].append(time.perf_counter() - start)

@@ -52,6 +52,15 @@ def test_bounded_memory(names: dict[str, Any]) -> None:
     assert_close(flat(names["bounded"]), weights @ matrix)
 
 
+def test_bounded_memory_leaves_out_an_example_that_is_nan(names: dict[str, Any]) -> None:
+    x, y = names["batch"]
+    matrix = np.delete(gradients(names["loss_fn"], names["params"], x, y), 3, axis=0)
+    norms = np.linalg.norm(matrix, axis=1)
+    weights = np.minimum(1, np.median(norms) / norms) / len(y)
+    total = names["bounded_step"](names["params"], x.at[3].set(jnp.nan), y)
+    assert_close(flat(total), weights @ matrix)
+
+
 def test_private_clipping(names: dict[str, Any]) -> None:
     matrix = gradients(names["linen_loss"], names["linen_params"], *names["batch"])
     norms = np.linalg.norm(matrix, axis=1, keepdims=True)

@@ -48,7 +48,8 @@ def clipped(scores: Float[Array, " n"], *, where: Bool[Array, " n"] | None = Non
 
     With g the gradient norm, w_i‖∇ℓ_i‖ ≤ c/Σφ, as in per-example gradient clipping (Abadi et al.
     2016) with c taken from the data. g = 0 gives φ = 1. Where the median itself is 0 it bounds
-    nothing, and the weights are uniform.
+    nothing, and the weights are uniform. The median needs the whole batch: microbatches take all
+    norms first and one weighted backward pass after.
     """
     where = _where(scores, where)
     scores = _wide(scores)

@@ -1,7 +1,8 @@
 """Exact per-example gradients of any JAX loss for the price of one backward pass."""
 
 from sie_jax.per_example.explain import Explanation, LeafExplanation, explain
-from sie_jax.per_example.forms import Covariance, PerExampleGrads
+from sie_jax.per_example.forms import Covariance
+from sie_jax.per_example.gradients import PerExampleGrads
 from sie_jax.per_example.transform import grad_norms, value_and_grad
 
 __all__ = [

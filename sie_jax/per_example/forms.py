@@ -1,4 +1,4 @@
-"""The forms a per-example gradient takes (Outer, Rows, Tied, Stacked, Dense, Zero), and their uses.
+"""The forms a per-example gradient takes: Outer, Rows, Tied, Stacked, Dense, Zero.
 
 Guarantees, for every form:
 
@@ -191,13 +191,13 @@ class Rows:
 
     def weighted_sum(self, weights: Array) -> Array:
         g = _scaled(self.g, weights).astype(self.g.dtype)
-        rows = g.reshape(-1, g.shape[2]).astype(_wide(g.dtype))
+        rows = g.reshape(-1, g.shape[2]).astype(wide(g.dtype))
         total = jnp.zeros((self.shape[0], g.shape[2]), rows.dtype)
         total = total.at[self.ids.reshape(-1)].add(rows, mode="drop")
         return total.reshape(self.shape).astype(self.dtype)
 
     def dot(self, vector: Array) -> Array:
-        rows = vector.reshape(self.shape[0], -1).astype(_wide(self.dtype))
+        rows = vector.reshape(self.shape[0], -1).astype(wide(self.dtype))
         taken = rows.at[self.ids].get(mode="fill", fill_value=0)
         valid = (self.ids < self.shape[0])[:, :, None]
         return jnp.sum(jnp.where(valid, taken * self.g, 0), (1, 2))
@@ -225,7 +225,7 @@ class Rows:
     def covariance(self) -> Covariance:
         valid = (self.ids < self.shape[0])[:, :, None]
         g = jnp.where(valid, self.g, 0)
-        counts = jnp.zeros((self.shape[0],), _wide(self.dtype))
+        counts = jnp.zeros((self.shape[0],), wide(self.dtype))
         counts = counts.at[self.ids.reshape(-1)].add(1, mode="drop")
         return Covariance(counts / len(g), _dot("bti,btj->ij", g, g) / len(g))
 
@@ -237,7 +237,7 @@ class Rows:
 
     def scattered(self) -> Array:
         def one(ids: Array, g: Array) -> Array:
-            zeros = jnp.zeros((self.shape[0], g.shape[1]), _wide(g.dtype))
+            zeros = jnp.zeros((self.shape[0], g.shape[1]), wide(g.dtype))
             return zeros.at[ids].add(g.astype(zeros.dtype), mode="drop")
 
         return jax.vmap(one)(self.ids, self.g)
@@ -411,7 +411,7 @@ class Dense:
         return _dot("bi,ci->bc", left, right)
 
     def project(self, maps: Sequence[Array]) -> Array:
-        grad = self.grad.astype(_wide(self.grad.dtype))
+        grad = self.grad.astype(wide(self.grad.dtype))
         for part in maps:  # each axis in turn becomes the last
             grad = jnp.tensordot(grad, part, ((1,), (0,)), precision=_HIGHEST)
         return grad
@@ -432,20 +432,20 @@ class Zero:
     dtype: Any
 
     def squared_norms(self, products: Products) -> Array:
-        return jnp.zeros((self.batch_size,), _wide(self.dtype))
+        return jnp.zeros((self.batch_size,), wide(self.dtype))
 
     def weighted_sum(self, weights: Array) -> Array:
         return jnp.zeros(self.shape, self.dtype)
 
     def dot(self, vector: Array) -> Array:
-        return jnp.zeros((self.batch_size,), _wide(self.dtype))
+        return jnp.zeros((self.batch_size,), wide(self.dtype))
 
     def gram(self, other: "Zero") -> Array:
-        return jnp.zeros((self.batch_size, other.batch_size), _wide(self.dtype))
+        return jnp.zeros((self.batch_size, other.batch_size), wide(self.dtype))
 
     def project(self, maps: Sequence[Array]) -> Array:
         sizes = (part.shape[1] for part in maps)
-        return jnp.zeros((self.batch_size, *sizes), _wide(self.dtype))
+        return jnp.zeros((self.batch_size, *sizes), wide(self.dtype))
 
     def covariance(self) -> None:
         return None
@@ -457,207 +457,6 @@ class Zero:
 Form = Outer | Rows | Tied | Stacked | Dense | Zero
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One kind of use of a leaf: which data and cotangents belong to it.
-
-    in_axes, out_axes: of the leaf without the axes that scans take apart.
-    """
-
-    kind: str  # "outer" or "rows"
-    data: tuple[int, ...]
-    cotangents: tuple[int, ...]
-    in_axes: tuple[int, ...] = ()
-    out_axes: tuple[int, ...] = ()
-    precision: Any = None
-    shared: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Leaf:
-    """How one parameter leaf's gradients are kept: as parts, or as the array of slot `dense`.
-
-    Neither: zero. stack_axes: those that scans take apart. reasons: why it is an array.
-    """
-
-    shape: tuple[int, ...]
-    dtype: Any
-    parts: tuple[Part, ...] = ()
-    dense: int | None = None
-    stack_axes: tuple[int, ...] = ()
-    reasons: tuple[str, ...] = ()
-
-
-@jax.tree_util.register_pytree_node_class
-class PerExampleGrads:
-    """The gradients of B examples' losses, kept as the factors that backprop produced.
-
-    A pytree: it crosses `jit`, and so do all its methods. Weights that two layers share, or that
-    meet data more than once, are handled exactly. `params`-like results have the parameters' tree
-    type and dtypes; everything else is float32 (float64 for float64 parameters).
-
-    Memory: as the backward pass of plain training; an unrecognised use of a weight costs B times
-    that weight (`explain` tells which).
-    """
-
-    def __init__(self, data, cotangents, dense, batch_size: int, leaves, treedef):
-        self._data: tuple[Array, ...] = data
-        self._cotangents: tuple[Array, ...] = cotangents
-        self._dense: tuple[Array, ...] = dense
-        self.batch_size = batch_size
-        self._leaves: tuple[Leaf, ...] = leaves
-        self._treedef = treedef
-
-    def tree_flatten(self):
-        children = (self._data, self._cotangents, self._dense)
-        return children, (self.batch_size, self._leaves, self._treedef)
-
-    @classmethod
-    def tree_unflatten(cls, static, children):
-        return cls(*children, *static)
-
-    def forms(self) -> list[Form]:
-        """The form of every leaf, in the order of `jax.tree.leaves(params)`."""
-        joined: dict[tuple[int, ...], Array] = {}
-        return [self._form(leaf, joined) for leaf in self._leaves]
-
-    def reasons(self) -> list[tuple[str, ...]]:
-        """The primitives that made a leaf's gradient be materialised; none for the others."""
-        return [leaf.reasons for leaf in self._leaves]
-
-    def norms(self, *, per_leaf: bool = False) -> Any:
-        """‖∇ℓ_i‖ over all parameters, [B]; or, `per_leaf`, a tree like params of [B] norms."""
-        products: Products = {}
-        squares = [clamped(form.squared_norms(products)) for form in self.forms()]
-        if per_leaf:
-            return self._treedef.unflatten([jnp.sqrt(square) for square in squares])
-        return jnp.sqrt(total_of(squares, self.batch_size))
-
-    def weighted_sum(self, weights: Array) -> Any:
-        """Σ_i w_i ∇ℓ_i, like params.
-
-        An example of weight 0 contributes exactly 0, even if its loss or gradient is NaN.
-
-        Raises:
-          ValueError: the weights are not of shape [B].
-        """
-        weights = jnp.asarray(weights)
-        if weights.shape != (self.batch_size,):
-            raise ValueError(
-                f"weighted_sum: weights have shape {weights.shape}; pass [{self.batch_size}], "
-                "one weight for each example"
-            )
-        children, static = self.tree_flatten()
-        children = jax.tree.unflatten(
-            jax.tree.structure(children), _zeroed(weights == 0, jax.tree.leaves(children))
-        )
-        forms = self.tree_unflatten(static, children).forms()
-        return self._treedef.unflatten([form.weighted_sum(weights) for form in forms])
-
-    def mean(self) -> Any:
-        """The gradient of the mean loss, like params."""
-        return self.weighted_sum(jnp.full((self.batch_size,), 1 / self.batch_size))
-
-    def dot(self, tree: Any) -> Array:
-        """⟨∇ℓ_i, v⟩ for one direction v given like params.
-
-        Raises:
-          ValueError: the tree's structure is not that of params.
-        """
-        vectors, treedef = jax.tree.flatten(tree)
-        if treedef != self._treedef:
-            raise ValueError("dot: the direction is not a tree like params; pass one that is")
-        products = [f.dot(vector) for f, vector in zip(self.forms(), vectors, strict=True)]
-        return total_of(products, self.batch_size)
-
-    def gram(self, other: "PerExampleGrads | None" = None) -> Array:
-        """⟨∇ℓ_i, ∇ℓ'_j⟩, [B, B'], for all pairs of examples of this batch and of another one.
-
-        Without `other`, of this batch with itself. Leaves whose forms differ between the two (the
-        other loss uses a weight in another way) are materialised.
-
-        Raises:
-          ValueError: the other gradients are not of params like these.
-        """
-        other = self if other is None else other
-        if (other._treedef, other._shapes) != (self._treedef, self._shapes):
-            raise ValueError(
-                "gram: the other gradients are of other params; pass one params to both"
-            )
-        products = [_gram(*pair) for pair in zip(self.forms(), other.forms(), strict=True)]
-        return sum(products, jnp.zeros((self.batch_size, other.batch_size)))
-
-    def project(self, key: Array, dim: int) -> Array:
-        """P ∇ℓ_i, [B, dim], with a random matrix P that is never built.
-
-        For each leaf, P is a Kronecker product of one matrix of signs, ±1/√k, for each of the
-        leaf's axes (the k multiply to dim), and the leaves' projections add up. So it is linear,
-        depends on key, dim and the shapes of params alone, whatever the loss, and over keys
-        E ⟨P x, P y⟩ = ⟨x, y⟩. For the part x of one leaf, Var ‖P x‖² ≤ (Π (1 + 2/k) − 1) ‖x‖⁴, the
-        product over the leaf's axes: one with k = 1 triples it, so take a dim of many factors.
-
-        Raises:
-          ValueError: dim is below 1.
-
-        Source: Park et al., TRAK, 2023 (projected gradients); Choe et al., LoGra, 2024 (Kronecker).
-        """
-        if dim < 1:
-            raise ValueError(f"project: dim is {dim}; pass a positive number")
-        total = jnp.zeros((self.batch_size, dim))
-        for place, (leaf, form) in enumerate(zip(self._leaves, self.forms(), strict=True)):
-            keys = jax.random.split(jax.random.fold_in(key, place), max(len(leaf.shape), 1))
-            sizes = _spread(dim, leaf.shape or (1,))
-            maps = [
-                jax.random.rademacher(each, (n, k), _wide(leaf.dtype)) / math.sqrt(k)
-                for each, n, k in zip(keys, leaf.shape or (1,), sizes, strict=True)
-            ]
-            if not leaf.shape:
-                scalars = form.materialize().astype(_wide(leaf.dtype))
-                projected = scalars[:, None] * maps[0]
-            else:
-                projected = form.project(maps)
-            total = total + projected.reshape(self.batch_size, dim)
-        return total
-
-    def covariances(self) -> Any:
-        """A tree like params of `Covariance`; None where a leaf is not kept as factors.
-
-        Nothing is centred. Also None for a table that is both looked up and multiplied with.
-        """
-        return self._treedef.unflatten([form.covariance() for form in self.forms()])
-
-    def materialize(self) -> Any:
-        """∇ℓ_i itself, like params with a leading axis B: B times the parameters' memory."""
-        return self._treedef.unflatten([form.materialize() for form in self.forms()])
-
-    @property
-    def _shapes(self) -> list[tuple[int, ...]]:
-        return [leaf.shape for leaf in self._leaves]
-
-    def _form(self, leaf: Leaf, joined: dict[tuple[int, ...], Array]) -> Form:
-        if leaf.dense is not None:
-            return Dense(self._dense[leaf.dense])
-        if not leaf.parts:
-            return Zero(self.batch_size, leaf.shape, leaf.dtype)
-        shape = tuple(n for axis, n in enumerate(leaf.shape) if axis not in leaf.stack_axes)
-        forms = [self._part(leaf, part, shape, joined) for part in leaf.parts]
-        form: Any = forms[0] if len(forms) == 1 else Tied(*forms)
-        return Stacked(form, leaf.shape, leaf.dtype, leaf.stack_axes) if leaf.stack_axes else form
-
-    def _part(
-        self, leaf: Leaf, part: Part, shape: tuple[int, ...], joined: dict[tuple[int, ...], Array]
-    ) -> Any:
-        # A weight that meets data several times: its gradient is that of the joined sequences.
-        axis = 2 if leaf.stack_axes else 1
-        g = _joined(self._cotangents, part.cotangents, axis)
-        # One array for all leaves of the same data, so that its product is computed once.
-        data = joined.setdefault(part.data, _joined(self._data, part.data, axis))
-        if part.kind == "rows":
-            return Rows(data, g, shape, leaf.dtype)
-        axes = (part.in_axes, part.out_axes)
-        return Outer(data, g, shape, leaf.dtype, *axes, part.precision, part.shared)
-
-
 _HIGHEST = lax.Precision.HIGHEST
 
 
@@ -665,7 +464,7 @@ def _cost(flops: int, moved: int) -> int:
     return flops + OPERATIONS_PER_BYTE * moved
 
 
-def _wide(dtype: Any) -> Any:
+def wide(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
@@ -682,7 +481,7 @@ def _dot(
         left.astype(dtype),
         right.astype(dtype),
         precision=precision,
-        preferred_element_type=_wide(dtype) if result_dtype is None else result_dtype,
+        preferred_element_type=wide(dtype) if result_dtype is None else result_dtype,
     )
 
 
@@ -694,47 +493,12 @@ def _self_product(factor: Array, products: Products) -> Array:
 
 
 def _sum_of_squares(values: Array) -> Array:
-    wide = values.astype(_wide(values.dtype))
-    return jnp.sum(wide * wide, axis=tuple(range(1, values.ndim)))
+    values = values.astype(wide(values.dtype))
+    return jnp.sum(values * values, axis=tuple(range(1, values.ndim)))
 
 
 def _scaled(values: Array, weights: Array) -> Array:
     return values * weights.reshape(-1, *(1 for _ in values.shape[1:]))
-
-
-@jax.custom_jvp
-def _zeroed(excluded: Array, arrays: list[Array]) -> list[Array]:
-    """The arrays [B, …] with exact zeros where an example is excluded.
-
-    The loop runs once, or not at all where nobody is excluded: XLA works in place there, which
-    spares the usual step a pass over all factors.
-    """
-
-    def mask(_: Any, arrays: list[Array]) -> list[Array]:
-        return [_masked(excluded, values) for values in arrays]
-
-    return lax.fori_loop(0, jnp.any(excluded).astype(int), mask, arrays)
-
-
-@_zeroed.defjvp
-def _zeroed_jvp(primals: Any, tangents: Any) -> Any:
-    # Linear in the arrays; said without the loop, which reverse mode could not go through.
-    excluded = primals[0]
-    masked = [
-        tangent if tangent.dtype == jax.dtypes.float0 else _masked(excluded, tangent)
-        for tangent in tangents[1]
-    ]
-    return _zeroed(*primals), masked
-
-
-def _masked(excluded: Array, values: Array) -> Array:
-    broadcast = excluded.reshape(-1, *(1 for _ in values.shape[1:]))
-    return jnp.where(broadcast, jnp.zeros((), values.dtype), values)
-
-
-def _joined(values: Sequence[Array], slots: Sequence[int], axis: int) -> Array:
-    chosen = [values[slot] for slot in slots]
-    return chosen[0] if len(chosen) == 1 else jnp.concatenate(chosen, axis=axis)
 
 
 def _cross(of_rows: Array, other: Array, ids: Array, g: Array) -> Array:
@@ -745,43 +509,16 @@ def _cross(of_rows: Array, other: Array, ids: Array, g: Array) -> Array:
     return jnp.sum(jnp.where(valid, taken.astype(inner.dtype) * inner, 0), (0, 2))
 
 
-def _gram(ours: Form, theirs: Form) -> Array:
-    structures: list[Any] = [jax.tree.structure(form) for form in (ours, theirs)]
-    if type(ours) is not type(theirs) or structures[0] != structures[1]:
-        ours, theirs = Dense(ours.materialize()), Dense(theirs.materialize())
-    return ours.gram(theirs)  # type: ignore[arg-type]  # of one class, as their structures are
-
-
 def _along(
     factor: Array, sizes: Sequence[int], maps: Sequence[Array], axes: Iterable[int]
 ) -> Array:
     """[B, T, Π sizes] with each of the merged axes multiplied by its map: [B, T, k, …]."""
-    split = factor.reshape(*factor.shape[:2], *sizes).astype(_wide(factor.dtype))
+    split = factor.reshape(*factor.shape[:2], *sizes).astype(wide(factor.dtype))
     for axis in axes:  # each in turn becomes the last
         split = jnp.tensordot(split, maps[axis], ((2,), (0,)), precision=_HIGHEST)
     return split
 
 
-def _spread(dim: int, shape: Sequence[int]) -> list[int]:
-    """Sizes with the product dim, one for each axis, larger for longer axes."""
-    sizes = [1] * len(shape)
-    factors, rest, prime = [], dim, 2
-    while rest > 1:
-        if rest % prime:
-            prime += 1
-        else:
-            factors.append(prime)
-            rest //= prime
-    for factor in sorted(factors, reverse=True):
-        longest = max(range(len(shape)), key=lambda axis: shape[axis] / sizes[axis])
-        sizes[longest] *= factor
-    return sizes
-
-
 def clamped(square: Array) -> Array:
     """Rounding of the Gram form may give a tiny negative number; NaN stays NaN."""
     return jnp.maximum(square, 0)
-
-
-def total_of(values: Sequence[Array], batch_size: int) -> Array:
-    return sum(values, jnp.zeros((batch_size,)))

@@ -12,16 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 
 from sie_jax.per_example import sites
-from sie_jax.per_example.forms import (
-    Form,
-    Leaf,
-    Outer,
-    Part,
-    PerExampleGrads,
-    Rows,
-    clamped,
-    total_of,
-)
+from sie_jax.per_example.forms import Form, Outer, Rows, clamped
+from sie_jax.per_example.gradients import Leaf, Part, PerExampleGrads, total_of
 
 # Above this, gradients that are materialised for one leaf are warned of.
 LARGE_BYTES = 1 << 26

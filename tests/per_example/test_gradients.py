@@ -1,0 +1,96 @@
+"""What the gradients of a batch promise beside their values: weight 0, derivatives, refusals."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sie_jax import per_example
+from sie_jax.per_example import gradients
+
+
+def poisoned(make_case, name):
+    """The case with NaN in the floating input of example 1, which makes all its factors NaN."""
+    case = make_case(name)
+    batch = tuple(
+        x.at[1].set(jnp.nan) if jnp.issubdtype(x.dtype, jnp.floating) else x for x in case.batch
+    )
+    return case, batch
+
+
+@pytest.mark.parametrize("name", ["dense", "layer_norm", "convolution"])
+def test_weight_zero_contributes_exactly_zero_even_with_nan(make_case, name):
+    case, batch = poisoned(make_case, name)
+    weights = jnp.array([0.5, 0.0, 1.0, 2.0, 0.25])
+
+    @jax.jit
+    def compute(*batch):
+        _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *batch)
+        return grads.norms(), grads.weighted_sum(weights)
+
+    norms, total = compute(*batch)
+    np.testing.assert_array_equal(np.isfinite(norms), [True, False, True, True, True])
+    jax.tree.map(np.testing.assert_array_equal, total, compute(*case.batch)[1])
+
+
+def test_weight_zero_with_nan_rows():
+    """A row whose cotangent is NaN in the example of weight 0 and finite in the other."""
+
+    def loss_fn(params, ids, scale):
+        return jnp.sum(scale * jnp.take(params, ids, axis=0))
+
+    ids, scale = jnp.array([[0, 1], [1, 2]]), jnp.array([1.0, jnp.nan])
+    _, grads = per_example.value_and_grad(loss_fn)(jnp.ones((3, 2)), ids, scale)
+    np.testing.assert_array_equal(
+        grads.weighted_sum(jnp.array([2.0, 0.0])), [[2.0, 2.0], [2.0, 2.0], [0.0, 0.0]]
+    )
+
+
+def test_squared_norms_never_below_zero():
+    """Cancelling tokens: the gradient is 0, and rounding of the Gram form must not give NaN."""
+    a = jax.random.normal(jax.random.key(0), (64, 1, 3)) * 1e3
+    g = jax.random.normal(jax.random.key(1), (64, 1, 5)) * 1e3
+    a = jnp.concatenate([a, a / 3, a], axis=1)
+    g = jnp.concatenate([g, -3 * g, jnp.zeros_like(g)], axis=1)
+    leaf = gradients.Leaf(
+        (3, 5), jnp.dtype("float32"), (gradients.Part("outer", (0,), (0,), (0,), (1,)),)
+    )
+    grads = gradients.PerExampleGrads((a,), (g,), (), 64, (leaf,), jax.tree.structure(0))
+    assert np.isfinite(grads.norms()).all()
+
+
+@pytest.mark.parametrize("weights", [jnp.ones(3), jnp.ones((5, 1)), 1.0])
+def test_weights_of_another_shape_are_refused(make_case, weights):
+    case = make_case("dense")
+    _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
+    with pytest.raises(ValueError, match=r"pass \[5\]"):
+        grads.weighted_sum(weights)
+
+
+def test_direction_of_another_tree_is_refused(make_case):
+    case = make_case("dense")
+    _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
+    with pytest.raises(ValueError, match="not a tree like params"):
+        grads.dot({"first": case.params["first"]})
+
+
+def test_weighted_sum_is_differentiable_in_weights_and_in_gradients(make_case):
+    """d/dw ⟨Σ w_i ∇ℓ_i, v⟩ = ⟨∇ℓ_i, v⟩, and what a weight of 0 leaves out moves nothing."""
+    case = make_case("dense")
+    _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
+    weights = jnp.array([0.5, 0.0, -1.0, 2.0, 0.25])
+
+    def along(grads, weights):
+        total = grads.weighted_sum(weights)
+        products = jax.tree.map(lambda g, p: jnp.sum(g * p), total, case.params)
+        return sum(jax.tree.leaves(products))
+
+    dots = np.asarray(grads.dot(case.params))
+    of_grads, of_weights = jax.grad(along, argnums=(0, 1), allow_int=True)(grads, weights)
+    used = np.array(weights) != 0
+    np.testing.assert_allclose(of_weights[used], dots[used], rtol=1e-5)
+    for leaf in jax.tree.leaves(of_grads):
+        assert not np.any(leaf[1])
+        assert np.all(np.any(np.asarray(leaf)[used], axis=tuple(range(1, leaf.ndim))))
+    _, forward = jax.jvp(lambda w: along(grads, w), (weights,), (jnp.ones(5),))
+    np.testing.assert_allclose(forward, of_weights.sum(), rtol=1e-5)

@@ -201,6 +201,17 @@ def largest_batch(variant: Callable[..., Any], params: Any, length: int, limit: 
     return low
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """The time and memory ratios as the table of docs/per_example.md."""
+    settings = report["settings"]
+    lines = [["", *settings], ["---"] * (1 + len(settings))]
+    for variant in next(iter(settings.values())):
+        cells = [settings[name][variant] for name in settings]
+        ratios = [f"{cell['time_ratio']:.2f} / {cell['memory_ratio']:.2f}" for cell in cells]
+        lines.append([variant, *ratios])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
@@ -251,6 +262,7 @@ def main() -> None:
             },
         }
         save()
+    print(markdown(report))
     print(f"written: {arguments.out}")
 
 

@@ -1,5 +1,6 @@
 """What the page for JAX users shows is what runs, and gives what it says."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-PAGE = Path(__file__).parents[1] / "docs" / "per_example.md"
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "per_example.md"
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +107,26 @@ def test_the_group_as_the_example(names: dict[str, Any]) -> None:
     matrix = gradients(names["list_loss"], names["params"], *names["queries"])
     assert jnp.all(names["per_query"] > 0)
     assert_close(names["per_query"], np.linalg.norm(matrix, axis=1))
+
+
+def test_measured_table_is_the_committed_result() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    report = json.loads((ROOT / "benchmarks" / "results" / "per_example.json").read_text())
+    rows = {
+        cells[0]: cells[1:]
+        for cells in (
+            [cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()
+        )
+    }
+    settings = report["settings"].values()
+    for variant in next(iter(settings)):
+        ratios = [
+            (found[variant]["time_ratio"], found[variant]["memory_ratio"]) for found in settings
+        ]
+        assert rows[variant] == [f"{time:.2f} / {memory:.2f}" for time, memory in ratios]
+    sizes = report["largest_batch"]["batch_sizes"]
+    for variant, size in sizes.items():
+        assert f"{variant} {size}" in " ".join(text.split())
+    machine = report["machine"]
+    assert machine["cpu"] in text
+    assert f"jax {machine['jax']}" in text

@@ -1,21 +1,26 @@
 """Repairs the texts of a raw table and sets aside, with a reason, the rows that cannot be used."""
 
+import hashlib
 import html
 import re
 import unicodedata
-from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html.entities import html5
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sie_jax.data.schema import (
+    ATTRIBUTE,
     CLEAN_SCHEMA,
+    RATER,
     RAW_SCHEMA,
-    REJECTED_SCHEMA,
     LabelScale,
     normalise_query,
 )
+from sie_jax.data.spool import CHUNK_ROWS, filtered, spool
 from sie_jax.errors import UserError
 
 REPAIRS = ("html_markup", "control_characters", "unicode_nfc", "whitespace")
@@ -28,16 +33,15 @@ RULES = (
     "exact_duplicate",
     "conflicting_labels",
 )
-# A table is worked on in pieces, since one string array holds at most 2 GiB.
-_CHUNK_ROWS = 65_536
+_DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
 
 
 @dataclass(frozen=True)
 class Cleaned:
     """What `clean` gives.
 
-    kept: table of CLEAN_SCHEMA, in the order read, texts repaired.
-    rejected: table of REJECTED_SCHEMA, in the order read: the row as it was read, and its `reason`.
+    kept: table of CLEAN_SCHEMA and the further columns, in the order read, texts repaired.
+    rejected: the rows as they were read, in that order, and a column `reason`.
     counts: rows rejected by each of RULES, 0 included.
     repaired: kept rows that each of REPAIRS changed, 0 included; a row can count under several.
     """
@@ -71,14 +75,15 @@ def clean(
        rows of the pair go, since nothing says which is right.
 
     Args:
-      table: columns of RAW_SCHEMA.
+      table: columns of RAW_SCHEMA, and any further ones that `Source` names.
       scale: the labels that count.
       max_query_characters, max_title_characters: limits, >= 1.
 
     Returns:
       Cleaned, with kept + rejected rows = rows read. `label` becomes its place on the scale;
-      `truth` likewise, -1 where it is null or not on the scale; other nulls become "". Cleaning
-      repaired texts again changes nothing.
+      `truth` and raters' columns likewise, -1 where they are null or not on the scale; other nulls
+      become "". Cleaning repaired texts again changes nothing. Both tables lie on disk; what is
+      held in memory is some 50 bytes a row.
 
     Raises:
       UserError: the table is empty, no row's label is on the scale, every row is rejected, an
@@ -91,76 +96,75 @@ def clean(
         )
     if table.num_rows == 0:
         raise UserError("cleaning: the source gave no rows; check its path and filters")
-    table = table.select(RAW_SCHEMA.names).cast(RAW_SCHEMA)
+    table = table.cast(_schema(RAW_SCHEMA, table))
     grades = {name: grade for grade, name in enumerate(scale.names)}
     _check_labels(table, grades)
 
-    def fault(row: dict[str, str]) -> str | None:
-        """The first rule that the row alone breaks."""
-        if not row["query"]:
-            return "missing_query"
-        if not row["title"]:
-            return "missing_title"
-        if len(row["query"]) > max_query_characters:
-            return "query_too_long"
-        if len(row["title"]) > max_title_characters:
-            return "title_too_long"
-        return None if row["label"] in grades else "label_outside_scale"
+    # First pass: repairs, and the rules that look at a row alone. Rows are known by 128-bit digests
+    # from here on, so that memory does not hold the texts.
+    rows = table.num_rows
+    reasons = np.zeros(rows, np.int8)  # 0: none; else 1 + the place among RULES
+    changes = np.zeros((rows, len(REPAIRS)), bool)
+    pairs, judgments = np.zeros(rows, _DIGEST), np.zeros(rows, _DIGEST)
+    labels = np.full(rows, -1, np.int16)
 
-    # First pass: repairs, and the rules up to duplicates.
-    repaired_chunks: list[pa.Table] = []
-    changes: list[frozenset[str]] = []
-    reasons: list[str | None] = []
-    pairs: list[tuple[str, str]] = []
-    seen: set[tuple[tuple[str, str], str, str]] = set()
-    labels_of_pair: dict[tuple[str, str], set[str]] = {}
-    for start in range(0, table.num_rows, _CHUNK_ROWS):
-        chunk, changed = _repaired(table.slice(start, _CHUNK_ROWS))
-        repaired_chunks.append(chunk)
-        changes += changed
-        for row in chunk.select(["query", "title", "item_id", "label"]).to_pylist():
-            pair = (normalise_query(row["query"]), row["item_id"])
-            reason = fault(row)
-            if reason is None:
-                key = (pair, row["title"], row["label"])
-                if key in seen:
-                    reason = "exact_duplicate"
-                else:
-                    seen.add(key)
-                    labels_of_pair.setdefault(pair, set()).add(row["label"])
-            reasons.append(reason)
-            pairs.append(pair)
+    def fault(query: str, title: str, label: str) -> int:
+        """The first rule that the row alone breaks, as in `reasons`."""
+        broken = (
+            not query,
+            not title,
+            len(query) > max_query_characters,
+            len(title) > max_title_characters,
+            label not in grades,
+        )
+        return broken.index(True) + 1 if True in broken else 0
 
-    # Second pass: conflicts show only once all rows are read.
-    for index, pair in enumerate(pairs):
-        if reasons[index] is None and len(labels_of_pair[pair]) > 1:
-            reasons[index] = "conflicting_labels"
+    def repaired_chunks() -> Iterator[pa.RecordBatch]:
+        for start in range(0, rows, CHUNK_ROWS):
+            raw = table.slice(start, CHUNK_ROWS)
+            chunk = _repaired(raw, changes[start : start + raw.num_rows])
+            columns = (chunk[name].to_pylist() for name in ("query", "title", "item_id", "label"))
+            for row, (query, title, item, label) in enumerate(zip(*columns, strict=True), start):
+                reasons[row] = fault(query, title, label)
+                labels[row] = grades.get(label, -1)
+                pairs[row] = _digest(normalise_query(query), item)
+                judgments[row] = _digest(normalise_query(query), item, title, label)
+            yield from chunk.to_batches()
 
-    keep = pa.array([reason is None for reason in reasons])
-    reject = pa.array([reason is not None for reason in reasons])
-    kept = _graded(pa.concat_tables(repaired_chunks).filter(keep), grades)
-    rejected = table.append_column("reason", pa.array(reasons, pa.string())).filter(reject)
-    counts = Counter(reason for reason in reasons if reason is not None)
-    repaired = Counter(
-        rule
-        for changed, reason in zip(changes, reasons, strict=True)
-        if reason is None
-        for rule in changed
+    repaired = spool(repaired_chunks(), table.schema)
+
+    # Second pass: duplicates and conflicts show only among rows that could be used.
+    usable = np.flatnonzero(reasons == 0)
+    first = np.unique(judgments[usable], return_index=True)[1]
+    copies = np.delete(usable, first)
+    reasons[copies] = 1 + RULES.index("exact_duplicate")
+    usable = np.sort(usable[first])
+    _, pair = np.unique(pairs[usable], return_inverse=True)
+    lowest = np.full(len(usable), np.iinfo(np.int16).max, np.int16)
+    highest = np.full(len(usable), -1, np.int16)
+    np.minimum.at(lowest, pair, labels[usable])
+    np.maximum.at(highest, pair, labels[usable])
+    reasons[usable[(lowest != highest)[pair]]] = 1 + RULES.index("conflicting_labels")
+
+    keep = reasons == 0
+    kept = _graded(repaired, pa.array(keep), grades)
+    dropped = filtered(table, pa.array(~keep))
+    dropped = dropped.append_column(
+        "reason", pa.array(np.array(RULES)[reasons[~keep] - 1], pa.string())
     )
     cleaned = Cleaned(
         kept=kept,
-        rejected=rejected.cast(REJECTED_SCHEMA),
-        counts={rule: counts[rule] for rule in RULES},
-        repaired={rule: repaired[rule] for rule in REPAIRS},
+        rejected=dropped,
+        counts={rule: int((reasons == place).sum()) for place, rule in enumerate(RULES, 1)},
+        repaired={rule: int(changes[keep, i].sum()) for i, rule in enumerate(REPAIRS)},
     )
-    if kept.num_rows + rejected.num_rows != table.num_rows:
+    if kept.num_rows + dropped.num_rows != rows:
         raise AssertionError(
-            f"cleaning lost rows: read {table.num_rows}, kept {kept.num_rows}, "
-            f"rejected {rejected.num_rows}"
+            f"cleaning lost rows: read {rows}, kept {kept.num_rows}, rejected {dropped.num_rows}"
         )
     if kept.num_rows == 0:
         found = ", ".join(f"{rule} {count}" for rule, count in cleaned.counts.items() if count)
-        raise UserError(f"cleaning: every one of the {table.num_rows} rows was rejected: {found}")
+        raise UserError(f"cleaning: every one of the {rows} rows was rejected: {found}")
     _check_ids(kept)
     return cleaned
 
@@ -242,44 +246,80 @@ _MENDS = (
 )
 
 
-def _repaired(chunk: pa.Table) -> tuple[pa.Table, list[frozenset[str]]]:
-    """The chunk with its texts repaired and no nulls but in `truth`; what changed in each row."""
-    changes: list[frozenset[str]] = [frozenset()] * chunk.num_rows
-    columns = {name: chunk[name].fill_null("") for name in RAW_SCHEMA.names if name != "truth"}
+def _schema(base: pa.Schema, table: pa.Table) -> pa.Schema:
+    """`base`, then the further columns of `table`: attributes as texts, raters as labels."""
+    like_label = base.field("label").type
+    further = [name for name in table.column_names if name.startswith((ATTRIBUTE, RATER))]
+    types = (like_label if name.startswith(RATER) else pa.string() for name in further)
+    return pa.schema([*base, *map(pa.field, further, types)])
+
+
+def _digest(*texts: str) -> tuple[int, int]:
+    """128 bits that are equal where all texts are, and, but for a chance of 2**-128, only there."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        encoded = text.encode()
+        digest.update(len(encoded).to_bytes(8, "big"))
+        digest.update(encoded)
+    number = digest.digest()
+    return int.from_bytes(number[:8], "big"), int.from_bytes(number[8:], "big")
+
+
+def _repaired(chunk: pa.Table, changes: np.ndarray) -> pa.Table:
+    """The chunk with its texts repaired and no nulls but in `truth` and raters' columns.
+
+    What was changed is marked in `changes`, bool `[rows, len(REPAIRS)]`.
+    """
+    columns = {
+        name: chunk[name]
+        if name == "truth" or name.startswith(RATER)
+        else chunk[name].fill_null("")
+        for name in chunk.column_names
+    }
     for name in ("query", "title", "text"):
         # Queries repeat on many rows, and items on some: each text is repaired once.
-        done: dict[str, tuple[str, frozenset[str]]] = {}
-        texts: list[str] = []
-        for row, text in enumerate(columns[name].to_pylist()):
-            if text not in done:
-                done[text] = repair(text)
-            texts.append(done[text][0])
-            changes[row] |= done[text][1]
-        columns[name] = pa.chunked_array([texts], pa.string())
-    return pa.table({**columns, "truth": chunk["truth"]}, schema=RAW_SCHEMA), changes
+        encoded = columns[name].combine_chunks().dictionary_encode()
+        done = [repair(text) for text in encoded.dictionary.to_pylist()]
+        texts = pa.array([text for text, _ in done], pa.string())
+        marks = np.array([[rule in rules for rule in REPAIRS] for _, rules in done], bool)
+        changes |= marks[encoded.indices.to_numpy()]
+        columns[name] = texts.take(encoded.indices)
+    return pa.table(columns, schema=chunk.schema)
 
 
-def _graded(table: pa.Table, grades: dict[str, int]) -> pa.Table:
-    """The table with `label` and `truth` as places on the scale."""
-    for name in ("label", "truth"):
-        values = pa.array([grades.get(label, -1) for label in table[name].to_pylist()], pa.int32())
-        table = table.set_column(table.schema.get_field_index(name), name, values)
-    return table.cast(CLEAN_SCHEMA)
+def _graded(table: pa.Table, keep: pa.Array, grades: dict[str, int]) -> pa.Table:
+    """The rows to keep, with `label`, `truth` and raters' columns as places on the scale."""
+    schema = _schema(CLEAN_SCHEMA, table)
+    names, places = pa.array(list(grades), pa.string()), pa.array(grades.values(), pa.int32())
+
+    def chunks() -> Iterator[pa.RecordBatch]:
+        for start in range(0, table.num_rows, CHUNK_ROWS):
+            chunk = table.slice(start, CHUNK_ROWS).filter(keep.slice(start, CHUNK_ROWS))
+            for at, field in enumerate(chunk.schema):
+                if field.name in ("label", "truth") or field.name.startswith(RATER):
+                    grade = places.take(pc.index_in(chunk[field.name], names).combine_chunks())
+                    chunk = chunk.set_column(at, field.name, grade.fill_null(-1))
+            yield from chunk.cast(schema).to_batches()
+
+    return spool(chunks(), schema)
 
 
 def _check_labels(table: pa.Table, grades: dict[str, int]) -> None:
-    found = Counter(table["label"].to_pylist())
-    if not any(label in grades for label in found):
-        most = ", ".join("(none)" if label is None else label for label, _ in found.most_common(10))
+    counts = {one["values"]: one["counts"] for one in table["label"].value_counts().to_pylist()}
+    if not any(label in grades for label in counts):
+        most = sorted(counts, key=lambda label: -counts[label])[:10]
+        found = ", ".join("(none)" if label is None else label for label in most)
         raise UserError(
             f"cleaning: no row's label is on the scale {', '.join(grades)}; the labels found are "
-            f"{most}"
+            f"{found}"
         )
 
 
 def _check_ids(kept: pa.Table) -> None:
-    ids, times = Counter(kept["example_id"].to_pylist()).most_common(1)[0]
+    counts = kept["example_id"].value_counts()
+    times = pc.max(counts.field("counts")).as_py()
     if times > 1:
+        ids = counts.filter(pc.equal(counts.field("counts"), times))[0]["values"].as_py()
         raise UserError(
             f"cleaning: example_id {ids!r} occurs {times} times; give every row an id of its own"
         )

@@ -1,6 +1,7 @@
 """From a source to what training reads: rows chosen, split and tokenised, and the count of each."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, splitting, tokenization
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
+from sie_jax.data.spool import CHUNK_ROWS, filtered
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json, write_parquet
 
@@ -62,7 +64,10 @@ def select(
         max_title_characters=max_title_characters,
     )
     kept, leaked = splitting.split(cleaned.kept, validation=validation, test=test, seed=seed)
-    rejected = pa.concat_tables([cleaned.rejected, as_rejected(leaked, source.scale)])
+    leaked = as_rejected(leaked, source.scale)
+    rejected = pa.concat_tables(
+        [source.unreadable, cleaned.rejected, leaked], promote_options="default"
+    )
     return Selection(source, kept, rejected, cleaned.repaired)
 
 
@@ -86,22 +91,24 @@ def store(
     Raises UserError where a split has no rows left.
     """
     source, kept = selection.source, selection.kept
-    queries, items = kept["query"].to_pylist(), kept["title"].to_pylist()
-    if item_text:
-        texts = kept["text"].to_pylist()
-        items = [f"{title} {text}".strip() for title, text in zip(items, texts, strict=True)]
     if tokenizer_folder:
         tokenizer = tokenization.load(tokenizer_folder)
     else:
-        training = np.flatnonzero(_column(kept, "split") == "train")
-        seen = (text for i in training for text in (queries[i], items[i]))
+        training = kept.filter(pc.equal(kept["split"], "train"))
+        pieces = _texts(training, item_text)
+        seen = (text for piece in pieces for pair in zip(*piece, strict=True) for text in pair)
         tokenizer = tokenization.train(seen, vocabulary_size=vocabulary_size)
-    encoded = tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
+    encoded = tokenization.join(
+        tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
+        for queries, items in _texts(kept, item_text)
+    )
 
     reasons = pa.array(["query_fills_max_length"] * kept.num_rows, pa.string())
     too_long = kept.append_column("reason", reasons).filter(pa.array(~encoded.fits))
-    rejected = pa.concat_tables([selection.rejected, as_rejected(too_long, source.scale)])
-    kept = kept.filter(pa.array(encoded.fits))
+    rejected = pa.concat_tables(
+        [selection.rejected, as_rejected(too_long, source.scale)], promote_options="default"
+    )
+    kept = filtered(kept, pa.array(encoded.fits))
     split = _column(kept, "split")
     empty = [name for name in SPLITS if not (split == name).any()]
     if empty:
@@ -110,9 +117,10 @@ def store(
             "raise data.max_length, or give more rows"
         )
     splitting.assert_disjoint(kept)
-    if source.table.num_rows != kept.num_rows + rejected.num_rows:
+    read = source.table.num_rows + source.unreadable.num_rows
+    if read != kept.num_rows + rejected.num_rows:
         raise AssertionError(
-            f"{source.table.num_rows} rows read, {kept.num_rows} kept, {rejected.num_rows} rejected"
+            f"{read} rows read, {kept.num_rows} kept, {rejected.num_rows} rejected"
         )
 
     input_ids = [ids for ids in encoded.input_ids if len(ids)]
@@ -145,7 +153,7 @@ def store(
             workdir / "cleaning.json",
             {
                 "source": source.location,
-                "read": source.table.num_rows,
+                "read": read,
                 "kept": kept.num_rows,
                 "rejected": {
                     rule: found[rule] for rule in dict.fromkeys((*cleaning.RULES, *found))
@@ -172,6 +180,17 @@ def load(workdir: Path) -> Prepared:
         read_json(workdir / "cleaning.json"),
         folder,
     )
+
+
+def _texts(pairs: pa.Table, item_text: bool) -> Iterator[tuple[list[str], list[str]]]:
+    """Queries and items as the tokenizer reads them, a chunk of rows at a time."""
+    for start in range(0, pairs.num_rows, CHUNK_ROWS):
+        chunk = pairs.slice(start, CHUNK_ROWS)
+        items = chunk["title"].to_pylist()
+        if item_text:
+            texts = chunk["text"].to_pylist()
+            items = [f"{title} {text}".strip() for title, text in zip(items, texts, strict=True)]
+        yield chunk["query"].to_pylist(), items
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:

@@ -2,9 +2,10 @@
 
 import math
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sie_jax.errors import UserError
 
@@ -34,6 +35,10 @@ CLEAN_SCHEMA = pa.schema(
 )
 
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
+
+# A table may have further columns of strings, named with one of these in front: what else is known
+# of the item (attribute:brand), and the labels that single people gave (rater:rating_1).
+ATTRIBUTE, RATER = "attribute:", "rater:"
 
 
 @dataclass(frozen=True)
@@ -75,11 +80,19 @@ ESCI_SCALE = LabelScale(names=("I", "C", "S", "E"), gains=(0.0, 0.01, 0.1, 1.0))
 
 @dataclass(frozen=True)
 class Source:
-    """What reading a source gives: a table of RAW_SCHEMA, its label scale, and where it lies."""
+    """What reading a source gives.
+
+    table: columns of RAW_SCHEMA, then any number of string columns whose names begin with ATTRIBUTE
+      or RATER.
+    scale: its labels. location: where it lies.
+    unreadable: of REJECTED_SCHEMA, what could not be read as a row, with the reason. Where a line
+      has no fields to tell apart, `example_id` is "<file>:<line>" and `text` the line.
+    """
 
     table: pa.Table
     scale: LabelScale
     location: str
+    unreadable: pa.Table = field(default_factory=REJECTED_SCHEMA.empty_table)
 
 
 def normalise_query(query: str) -> str:
@@ -94,9 +107,11 @@ def normalise_query(query: str) -> str:
 
 
 def as_rejected(table: pa.Table, scale: LabelScale) -> pa.Table:
-    """Clean rows with a column `reason` as rows of REJECTED_SCHEMA, their labels by name again."""
-    for name in ("label", "truth"):
-        values = [scale.names[i] if i >= 0 else None for i in table[name].to_pylist()]
-        at = table.schema.get_field_index(name)
-        table = table.set_column(at, name, pa.array(values, pa.string()))
-    return table.select(REJECTED_SCHEMA.names).cast(REJECTED_SCHEMA)
+    """Clean rows with a column `reason` as raw rows with one: their labels by name again."""
+    names = pa.array(scale.names, pa.string())
+    for at, name in enumerate(table.column_names):
+        if name in ("label", "truth") or name.startswith(RATER):
+            places = table[name].combine_chunks()
+            known = pc.if_else(pc.greater_equal(places, 0), places, None)
+            table = table.set_column(at, name, names.take(known))
+    return table

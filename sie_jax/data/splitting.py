@@ -2,9 +2,12 @@
 
 import hashlib
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from sie_jax.data.schema import SPLITS, normalise_query
+from sie_jax.data.spool import filtered
 from sie_jax.errors import UserError
 
 
@@ -45,41 +48,38 @@ def split(
             f"splitting: validation is {validation} and test is {test}; give shares above 0 with a "
             "sum below 1"
         )
-    queries = [normalise_query(query) for query in table["query"].to_pylist()]
-    given = [value or "train" for value in table["split"].to_pylist()]
-    strange = sorted(set(given) - set(SPLITS))
+    strange = sorted(set(table["split"].unique().to_pylist()) - {"", *SPLITS})
     if strange:
         raise UserError(
             f"splitting: split is {strange[0]!r} in some rows; give {', '.join(SPLITS)}, or nothing"
         )
-    if len(set(queries)) < 2:
+    queries, query = _queries(table)  # row i is of queries[query[i]]
+    if len(queries) < 2:
         raise UserError(
-            f"splitting: {len(set(queries))} query in {table.num_rows} rows, nothing to split; "
+            f"splitting: {len(queries)} query in {table.num_rows} rows, nothing to split; "
             "give rows of more queries"
         )
-
-    # What a query is held out for weighs more than what else it is given for.
-    split_of: dict[str, str] = {}
-    for name in SPLITS:
-        split_of.update({query: name for query, value in zip(queries, given, strict=True)
-                         if value == name})  # fmt: skip
-    reasons = [
-        None if value == split_of[query] else f"query_in_{split_of[query]}"
-        for query, value in zip(queries, given, strict=True)
-    ]
+    # places in SPLITS, which stand in rising order of weight: what a query is held out for weighs
+    # more than what else it is given for
+    given = pc.index_in(table["split"], pa.array(SPLITS)).fill_null(0).to_numpy()
+    heaviest = np.zeros(len(queries), given.dtype)
+    np.maximum.at(heaviest, query, given)
+    split_of = {text: SPLITS[place] for text, place in zip(queries, heaviest, strict=True)}
+    leaked = given != heaviest[query]
     shares = {"test": test, "validation": validation}
     wanted = {name: share for name, share in shares.items() if name not in split_of.values()}
     split_of.update(
         _carved([query for query, name in split_of.items() if name == "train"], wanted, seed)
     )
 
-    column = pa.array([split_of[query] for query in queries], pa.string())
+    names = np.array([split_of[text] for text in queries])
     at = table.schema.get_field_index("split")
-    kept = table.set_column(at, "split", column).filter(
-        pa.array([reason is None for reason in reasons])
+    kept = filtered(
+        table.set_column(at, "split", pa.array(names[query], pa.string())), pa.array(~leaked)
     )
-    rejected = table.append_column("reason", pa.array(reasons, pa.string())).filter(
-        pa.array([reason is not None for reason in reasons])
+    reasons = np.char.add("query_in_", np.array(SPLITS))[heaviest[query[leaked]]]
+    rejected = table.filter(pa.array(leaked)).append_column(
+        "reason", pa.array(reasons, pa.string())
     )
     if kept.num_rows + rejected.num_rows != table.num_rows:
         raise AssertionError(f"splitting lost rows: {table.num_rows} read")
@@ -89,13 +89,29 @@ def split(
 
 def assert_disjoint(table: pa.Table) -> None:
     """Raises AssertionError unless every row has a split, and every query is in one split only."""
-    split_of: dict[str, str] = {}
-    for query, name in zip(table["query"].to_pylist(), table["split"].to_pylist(), strict=True):
-        if name not in SPLITS:
-            raise AssertionError(f"split is {name!r} for the query {query!r}")
-        if split_of.setdefault(normalise_query(query), name) != name:
-            raise AssertionError(f"the query {query!r} is in {split_of[normalise_query(query)]} "
-                                 f"and in {name}")  # fmt: skip
+    queries, query = _queries(table)
+    place = pc.index_in(table["split"], pa.array(SPLITS))
+    if place.null_count:
+        raise AssertionError(f"split is {table['split'].filter(place.is_null())[0].as_py()!r}")
+    places = place.to_numpy()
+    lowest, highest = np.full(len(queries), len(SPLITS)), np.full(len(queries), -1)
+    np.minimum.at(lowest, query, places)
+    np.maximum.at(highest, query, places)
+    for at in np.flatnonzero(lowest != highest):
+        raise AssertionError(
+            f"the query {queries[at]!r} is in {SPLITS[lowest[at]]} and in {SPLITS[highest[at]]}"
+        )
+
+
+def _queries(table: pa.Table) -> tuple[list[str], np.ndarray]:
+    """The different queries under `normalise_query`, and the place of each row's among them."""
+    encoded = table["query"].combine_chunks().dictionary_encode()
+    place: dict[str, int] = {}
+    of_text = [
+        place.setdefault(normalise_query(text), len(place))
+        for text in encoded.dictionary.to_pylist()
+    ]
+    return list(place), np.array(of_text)[encoded.indices.to_numpy()]
 
 
 def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str, str]:

@@ -244,7 +244,7 @@ def test_rows_are_conserved_and_order_kept(seed: int) -> None:
 def test_pieces_of_a_long_table_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"item_id": f"i{place % 7}", "title": f" t{place % 3}"} for place in range(40)]
     whole = cleaned(*rows)
-    monkeypatch.setattr("sie_jax.data.cleaning._CHUNK_ROWS", 3)
+    monkeypatch.setattr("sie_jax.data.cleaning.CHUNK_ROWS", 3)
     pieces = cleaned(*rows)
     assert pieces.kept.equals(whole.kept)
     assert pieces.rejected.equals(whole.rejected)
@@ -274,3 +274,14 @@ def test_an_example_id_may_repeat_among_rejected_rows() -> None:
 def test_a_limit_below_one_is_refused() -> None:
     with pytest.raises(UserError, match="max_query_characters is 0"):
         clean(raw({}), ESCI_SCALE, max_query_characters=0, max_title_characters=1)
+
+
+def test_further_columns_stay_and_ratings_become_grades() -> None:
+    table = raw({}, {"label": "nonsense"})
+    table = table.append_column("attribute:brand", pa.array([None, "Acme"], pa.string()))
+    table = table.append_column("rater:first", pa.array(["E", None], pa.string()))
+    result = clean(table, ESCI_SCALE, max_query_characters=20, max_title_characters=30)
+    assert result.kept["attribute:brand"].to_pylist() == [""]
+    assert result.kept["rater:first"].to_pylist() == [ESCI_SCALE.names.index("E")]
+    assert result.rejected["attribute:brand"].to_pylist() == ["Acme"]
+    assert result.rejected["rater:first"].to_pylist() == [None]

@@ -1,0 +1,37 @@
+"""Tables larger than memory: record batches written to a nameless file and mapped back."""
+
+import os
+import tempfile
+from collections.abc import Iterable
+
+import pyarrow as pa
+
+# rows worked on at a time: also keeps one string array far below the 2 GiB that it can hold
+CHUNK_ROWS = 65_536
+
+
+def spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
+    """The batches as one table that lies on disk and is paged in as it is read.
+
+    The file stands in the folder for temporary files (TMPDIR says where), has no name once this
+    returns, and is gone with the table. Peak memory is that of one batch.
+    """
+    handle, path = tempfile.mkstemp(prefix="sie_jax-", suffix=".arrow")
+    try:
+        with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for batch in batches:
+                writer.write_batch(batch)
+        return pa.ipc.open_file(pa.memory_map(path)).read_all()
+    finally:
+        os.unlink(path)
+
+
+def filtered(table: pa.Table, mask: pa.Array) -> pa.Table:
+    """The rows of `table` where the boolean `mask` `[rows]` is true, on disk."""
+
+    def chunks() -> Iterable[pa.RecordBatch]:
+        for start in range(0, table.num_rows, CHUNK_ROWS):
+            chunk = table.slice(start, CHUNK_ROWS).filter(mask.slice(start, CHUNK_ROWS))
+            yield from chunk.to_batches()
+
+    return spool(chunks(), table.schema)

@@ -41,6 +41,7 @@ def main() -> None:
         epoch=0,
         batch_size=BATCH_SIZE,
         boundaries=prepared.boundaries,
+        rows=np.arange(len(prepared.lengths["train"])),
     )[: arguments.batches]
     planned = PlannedBatches(
         prepared.tokens("train"),

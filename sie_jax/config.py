@@ -81,6 +81,7 @@ class TrainConfig:
     clip_norm: float = 1.0
     seed: int = 0
     seeds: int = 1
+    folds: int = 0  # of the training queries, for out-of-fold predictions; 0 for none
     checkpoint_every: int = 200
     log_every: int = 20
 
@@ -93,6 +94,9 @@ class ImportanceConfig:
     policy: str = "clipped"
     mode: str = "offline"
     warmup_epochs: int = 1  # of uniform training before the scoring pass
+    keep_fraction: float = 0.8  # of the policy `keep`
+    drop_hardest: float = 0.1  # of the policy `banded`, as shares
+    drop_easiest: float = 0.1
     compare: str = ""  # further policies, comma-separated, each trained as a run of its own name
 
 
@@ -175,6 +179,8 @@ class Config:
         _one_of("model.dtype", model.dtype, DTYPES)
         for field in ("batch_size", "epochs", "seeds", "checkpoint_every", "log_every"):
             _at_least(f"train.{field}", getattr(train, field), 1)
+        if train.folds == 1 or train.folds < 0:
+            raise UserError(f"train.folds is {train.folds}: give at least 2, or 0 for none")
         # the seed of a run is an int32 on the device
         _between("train.seed", train.seed, 0, 2**31 - 1 - train.seeds)
         _positive("train.learning_rate", train.learning_rate)
@@ -183,6 +189,16 @@ class Config:
         _at_least("train.weight_decay", train.weight_decay, 0)
         _one_of("importance.score", importance.score, SCORES)
         _one_of("importance.policy", importance.policy, POLICIES)
+        _between("importance.keep_fraction", importance.keep_fraction, 0.0, 1.0)
+        _positive("importance.keep_fraction", importance.keep_fraction)
+        for field in ("drop_hardest", "drop_easiest"):
+            _between(f"importance.{field}", getattr(importance, field), 0.0, 1.0)
+        dropped = importance.drop_hardest + importance.drop_easiest
+        if dropped >= 1.0:
+            raise UserError(
+                f"importance.drop_hardest + importance.drop_easiest is {dropped:g}: "
+                "make the sum less than 1, so that examples are left to train on"
+            )
         _one_of("importance.mode", importance.mode, MODES)
         for name in self.compared_policies():
             _one_of("importance.compare", name, POLICIES)

@@ -1,12 +1,15 @@
-"""The stages of a run in order: prepare, score, train, evaluate. Only this file reads the config.
+"""The stages of a run in order: prepare, score, cross_fit, train, evaluate.
+
+Only this file reads the config.
 
 Each stage takes what the one before it left in the workdir and leaves files of its own, whole or
 not at all; a stage whose files are there is not run again.
 """
 
+import functools
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from flax import nnx
 from jax.sharding import Mesh
@@ -26,11 +30,12 @@ from sie_jax.data import batches as plans
 from sie_jax.data import preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.data.preparing import Prepared, Selection
-from sie_jax.data.schema import LabelScale, Source
+from sie_jax.data.schema import RATER, SPLITS, LabelScale, Source, normalise_query
 from sie_jax.data.sources import esci, synthetic
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
     Predictions,
+    agreement,
     baselines,
     detection,
     from_probabilities,
@@ -40,9 +45,9 @@ from sie_jax.evaluation import (
 from sie_jax.files import read_json, whole, write_json, write_parquet
 from sie_jax.models import PairClassifier
 from sie_jax.report import curves, page, results
+from sie_jax.training import crossfit, steps, sweep
 from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
-from sie_jax.training import steps, sweep
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.logs import Clock, MetricsLog
 from sie_jax.training.loop import fit
@@ -88,7 +93,8 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
     if not metrics_file.exists():
         line = prepare(config, workdir, mesh, console)
         table = score(line)
-        evaluate(line, table, train(line, table))
+        held_out = cross_fit(line)
+        evaluate(line, table, held_out, train(line, table))
     metrics = read_json(metrics_file)
     console.print(results.table(metrics))
     _say(console, f"Report: {workdir / 'report.html'}")
@@ -225,24 +231,42 @@ def score(line: Line) -> pa.Table:
             _in_order(line, "train"),
             line.mesh,
             parts,
+            rows=_all_rows(line, "train"),
             clock=line.clock("score"),
             console=line.console,
         )
         scores = {name: columns[name] for name in importance.SCORES}
         training = line.prepared.split("train")
         _check_finite(scores, training)
-        weights = _weights(scores[config.score], config.score, config.policy)
-        suspects = _suspects(line, scores[config.score], columns["prediction"])
-        audit.write(line.workdir / "audit.csv", suspects)
+        weights = _weights(line, scores[config.score], config.policy)
+        if not line.config.train.folds:
+            _write_audit(line, training, scores[config.score], _probabilities(line, columns))
         write_parquet(path, importance.table.build(training, scores, weights))
     shutil.rmtree(line.workdir / "scores", ignore_errors=True)
     return importance.table.read(path)
 
 
-def _weights(scores: np.ndarray, name: str, policy: str) -> np.ndarray:
+def _weights(line: Line, scores: np.ndarray, policy: str) -> np.ndarray:
     """The offline weights `[N]`, sum 1, that a policy gives the float32 scores of the table."""
+    name = line.config.importance.score
     hardness = importance.hardness(name, jnp.asarray(scores, jnp.float32))
-    return np.asarray(importance.POLICIES[policy](hardness))
+    return np.asarray(_policy(line, policy)(hardness))
+
+
+def _policy(line: Line, name: str) -> importance.weighting.Policy:
+    """The policy of that name, with the shares that the config gives it."""
+    config = line.config.importance
+    shares: dict[str, dict[str, float]] = {
+        "keep": {"fraction": config.keep_fraction},
+        "banded": {"drop_hardest": config.drop_hardest, "drop_easiest": config.drop_easiest},
+    }
+    return functools.partial(importance.POLICIES[name], **shares.get(name, {}))
+
+
+def _probabilities(line: Line, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The class probabilities `[N, K]` among the columns of a score pass."""
+    classes = range(len(line.prepared.scale.names))
+    return np.stack([columns[f"probability_{i}"] for i in classes], 1)
 
 
 def _check_finite(scores: dict[str, np.ndarray], training: pa.Table) -> None:
@@ -256,22 +280,113 @@ def _check_finite(scores: dict[str, np.ndarray], training: pa.Table) -> None:
             )
 
 
-def _suspects(line: Line, scores: np.ndarray, prediction: np.ndarray) -> Iterator[dict[str, Any]]:
-    """The training pairs as rows of the audit, hardest first."""
-    training, names = line.prepared.split("train"), line.prepared.scale.names
+def _write_audit(
+    line: Line, pairs: pa.Table, scores: np.ndarray, probabilities: np.ndarray
+) -> None:
+    """Leaves audit.csv and audit.jsonl: the pairs, hardest first, with the model's opinion."""
     hardness = importance.hardness(line.config.importance.score, scores)
-    order = np.argsort(-hardness, kind="stable")
-    columns = {
-        "rank": np.arange(1, len(order) + 1),
-        "prediction": np.array(names)[prediction[order]],
-        "score": scores[order],
-    }
-    table = training.take(pa.array(order))
-    for name, values in columns.items():
-        table = table.append_column(name, pa.array(values))
-    for batch in table.to_batches(max_chunksize=10_000):
-        for row in batch.to_pylist():
-            yield {**row, "label": names[row["label"]]}
+    names = line.prepared.scale.names
+    rows = audit.ranked(pairs, names, probabilities, scores=scores, hardness=hardness)
+    audit.write(line.workdir / "audit.csv", line.workdir / "audit.jsonl", rows)
+
+
+# ----------------------------------------------------------------------------------- cross_fit
+
+
+def cross_fit(line: Line) -> pa.Table | None:
+    """Scores every pair by models that never saw its query, and leaves out_of_fold.parquet.
+
+    The training queries are dealt into `train.folds` folds; each fold's pairs are scored by a model
+    trained on the other folds, without weights. Validation and test pairs are in no fold (−1) and
+    train no model: theirs are the means over all of these models. None where there are no folds.
+    """
+    folds, path = line.config.train.folds, line.workdir / "out_of_fold.parquet"
+    if not folds:
+        return None
+    if not path.exists():
+        training, parts = line.prepared.split("train"), line.workdir / "fold_scores"
+        queries = [normalise_query(query) for query in training["query"].to_pylist()]
+        try:
+            fold = crossfit.assign(queries, folds=folds, seed=line.config.data.split_seed)
+        except ValueError as error:
+            raise UserError(f"train.folds: {error}") from None
+        held: dict[str, list[sweep.Columns]] = {name: [] for name in SPLITS}
+        for number in range(folds):
+            others = np.flatnonzero(fold != number)
+            config = line.config.train
+            state, _ = fit_run(
+                line, f"fold-{number}", seed=config.seed, epochs=config.epochs, rows=others
+            )
+            for split in SPLITS:
+                rows = np.flatnonzero(fold == number) if split == "train" else None
+                columns = sweep.in_parts(
+                    sweep.score_pass(line.graphdef, line.mesh),
+                    state.params,
+                    _in_order(line, split, rows),
+                    line.mesh,
+                    parts / f"{number}-{split}",
+                    rows=_all_rows(line, split) if rows is None else rows,
+                    clock=line.clock(f"fold-{number}"),
+                    console=line.console,
+                )
+                held[split].append(columns)
+        place = np.argsort(np.concatenate([np.flatnonzero(fold == i) for i in range(folds)]))
+        tables = []
+        for split in SPLITS:
+            pairs, several = line.prepared.split(split), held[split]
+            columns = {
+                name: np.concatenate([one[name] for one in several])[place]
+                if split == "train"
+                else np.mean([one[name] for one in several], axis=0)
+                for name in several[0]
+            }
+            if split == "train":
+                _check_finite({name: columns[name] for name in importance.SCORES}, pairs)
+            folds_of = fold if split == "train" else np.full(pairs.num_rows, -1, np.int32)
+            table = pairs.select([*importance.table.IDENTITY, "split"])
+            for name, values in {"fold": folds_of, **columns}.items():
+                table = table.append_column(name, pa.array(values))
+            tables.append(table)
+        joined = pa.concat_tables(tables)
+        everything = pa.concat_tables([line.prepared.split(split) for split in SPLITS])
+        columns = {name: joined[name].to_numpy() for name in held["train"][0]}
+        scores = columns[line.config.importance.score]
+        _write_audit(line, everything, scores, _probabilities(line, columns))
+        write_parquet(path, joined)
+    shutil.rmtree(line.workdir / "fold_scores", ignore_errors=True)
+    return pq.read_table(path)
+
+
+def _cross_validation(line: Line, held_out: pa.Table) -> dict[str, Any]:
+    """Metrics of training pairs' out-of-fold predictions, and whether scores go with raters."""
+    config, scale = line.config.evaluation, line.prepared.scale
+    pairs = line.prepared.split("train")
+    held_out = held_out.filter(pc.greater_equal(held_out["fold"], 0))
+    columns = {name: held_out[name].to_numpy() for name in held_out.column_names[5:]}
+    predicted = from_probabilities(_probabilities(line, columns), scale.gains)
+    query_ids = pairs["query_id"].to_pylist()
+    measured = summarize(
+        pairs["label"].to_numpy(),
+        query_ids,
+        pairs["example_id"].to_pylist(),
+        scale.names,
+        scale.gains,
+        {"uniform": [predicted]},
+        resamples=config.resamples,
+        seed=config.seed,
+    )
+    result: dict[str, Any] = {"cross_validation": measured["test"]["uniform"]}
+    raters = [name for name in pairs.column_names if name.startswith(RATER)]
+    if len(raters) > 1:
+        ratings = np.stack([pairs[name].to_numpy() for name in raters], 1)
+        result["rater_disagreement"] = agreement.correlations(
+            {name: importance.hardness(name, columns[name]) for name in importance.SCORES},
+            agreement.disagreement(ratings),
+            query_ids,
+            resamples=config.resamples,
+            seed=config.seed,
+        )
+    return result
 
 
 # --------------------------------------------------------------------------------------- train
@@ -312,7 +427,7 @@ def _weighting(line: Line, table: pa.Table, policy: str) -> dict[str, Any]:
     config = line.config.importance
     if config.mode == "online":
         return {"online_policy": policy}
-    weights = _weights(table[config.score].to_numpy(), config.score, policy)
+    weights = _weights(line, table[config.score].to_numpy(), policy)
     return {"weights": (weights * len(weights)).astype(np.float32)}
 
 
@@ -335,7 +450,9 @@ def _save_model(line: Line, params: Any) -> None:
 # ------------------------------------------------------------------------------------ evaluate
 
 
-def evaluate(line: Line, table: pa.Table, files: dict[str, list[Path]]) -> None:
+def evaluate(
+    line: Line, table: pa.Table, held_out: pa.Table | None, files: dict[str, list[Path]]
+) -> None:
     """Measures every run on the test split, and leaves report.html and, last, metrics.json."""
     config, prepared = line.config, line.prepared
     scale, test, training = prepared.scale, prepared.split("test"), prepared.split("train")
@@ -372,6 +489,7 @@ def evaluate(line: Line, table: pa.Table, files: dict[str, list[Path]]) -> None:
             training["label"].to_numpy(), training["truth"].to_numpy(), hardness
         ),
         "device": f"{line.mesh.size} × {jax.devices()[0].device_kind}",
+        **({} if held_out is None else _cross_validation(line, held_out)),
     }
     _write_report(line, table, metrics)
     write_json(line.workdir / "metrics.json", metrics)
@@ -484,10 +602,14 @@ def fit_run(
     *,
     seed: int,
     epochs: int,
+    rows: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     online_policy: str | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
-    """Trains one run from the initial parameters of its seed, or from its newest checkpoint."""
+    """Trains one run from the initial parameters of its seed, or from its newest checkpoint.
+
+    rows: the training rows to take, all where None.
+    """
     config, prepared, clock = line.config.train, line.prepared, line.clock(name)
     plan = [
         plans.epoch(
@@ -496,6 +618,7 @@ def fit_run(
             epoch=epoch,
             batch_size=config.batch_size,
             boundaries=prepared.boundaries,
+            rows=_all_rows(line, "train") if rows is None else rows,
         )
         for epoch in range(epochs)
     ]
@@ -515,7 +638,7 @@ def fit_run(
             optimizer,
             line.mesh,
             score=line.config.importance.score,
-            policy=importance.POLICIES[online_policy],
+            policy=_policy(line, online_policy),
         )
     vocabulary_size = len(prepared.tokenizer)
     model, _ = _initial_model(
@@ -574,14 +697,19 @@ def _predict(line: Line, params: Any, split: str) -> sweep.Columns:
     function = sweep.predict_pass(line.graphdef, line.mesh)
     batches = _in_order(line, split)
     parts = sweep.sweep(function, params, (batches[i] for i in range(len(batches))), line.mesh)
-    return sweep.gather(parts, len(line.prepared.lengths[split]))
+    return sweep.gather(parts, _all_rows(line, split))
 
 
-def _in_order(line: Line, split: str) -> PlannedBatches:
+def _all_rows(line: Line, split: str) -> np.ndarray:
+    return np.arange(len(line.prepared.lengths[split]))
+
+
+def _in_order(line: Line, split: str, rows: np.ndarray | None = None) -> PlannedBatches:
     plan = plans.in_order(
         line.prepared.lengths[split],
         batch_size=line.config.train.batch_size,
         boundaries=line.prepared.boundaries,
+        rows=_all_rows(line, split) if rows is None else rows,
     )
     return _planned(line, split, [plan])
 

@@ -1,7 +1,10 @@
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
 from sie_jax import audit
@@ -10,6 +13,7 @@ from sie_jax import audit
 def row(**changed: Any) -> dict[str, Any]:
     return {
         "rank": 1,
+        "rank_in_query": 1,
         "example_id": "17",
         "query_id": "q1",
         "item_id": "B00X",
@@ -17,6 +21,10 @@ def row(**changed: Any) -> dict[str, Any]:
         "title": "Bücher\nin two lines; 靴",
         "label": "E",
         "prediction": "I",
+        "split": "train",
+        "label_probability": 0.125,
+        "prediction_probability": 0.5,
+        "corrected_label": "",
         "score": 0.1 + 0.2,
         **changed,
     }
@@ -24,8 +32,8 @@ def row(**changed: Any) -> dict[str, Any]:
 
 def test_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
-    rows = [row(), row(rank=2, example_id="18", score=-1.5, split="a key that has no column")]
-    audit.write(path, rows)
+    rows = [row(), row(rank=2, example_id="18", score=-1.5, other="a key that has no column")]
+    audit.write(path, path.with_suffix(".jsonl"), rows)
     back = audit.read(path, most=10)
     assert back == [{name: str(one[name]) for name in audit.COLUMNS} for one in rows]
     assert float(back[0]["score"]) == rows[0]["score"]  # to the last bit
@@ -33,7 +41,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 def test_reads_no_more_than_asked(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
-    audit.write(path, (row(rank=rank) for rank in range(1, 6)))
+    audit.write(path, path.with_suffix(".jsonl"), (row(rank=rank) for rank in range(1, 6)))
     assert [one["rank"] for one in audit.read(path, most=2)] == ["1", "2"]
     assert audit.read(path, most=0) == []
 
@@ -43,7 +51,7 @@ def test_reads_no_more_than_asked(tmp_path: Path) -> None:
 def test_no_cell_starts_as_a_formula(tmp_path: Path, column: str, start: str) -> None:
     path = tmp_path / "audit.csv"
     text = f'{start}HYPERLINK("http://evil", "click")'
-    audit.write(path, [row(**{column: text})])
+    audit.write(path, path.with_suffix(".jsonl"), [row(**{column: text})])
     with path.open(encoding="utf-8", newline="") as file:
         assert next(csv.DictReader(file))[column] == f"'{text}"
     assert audit.read(path, most=1)[0][column] == text
@@ -51,14 +59,52 @@ def test_no_cell_starts_as_a_formula(tmp_path: Path, column: str, start: str) ->
 
 def test_numbers_stay_numbers(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
-    audit.write(path, [row(score=-0.25)])
+    audit.write(path, path.with_suffix(".jsonl"), [row(score=-0.25)])
     assert audit.read(path, most=1)[0]["score"] == "-0.25"
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "audit.csv"
-    audit.write(path, [row()])
+    audit.write(path, path.with_suffix(".jsonl"), [row()])
     before = path.read_bytes()
-    with pytest.raises(KeyError, match="example_id"):
-        audit.write(path, [row(), {"rank": 2}])
+    with pytest.raises(KeyError, match="rank_in_query"):
+        audit.write(path, path.with_suffix(".jsonl"), [row(), {"rank": 2}])
     assert path.read_bytes() == before
+
+
+def test_json_lines_hold_the_same_rows_as_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "audit.csv"
+    rows = [row(title="=1+1"), row(rank=2)]
+    audit.write(path, path.with_suffix(".jsonl"), rows)
+    lines = path.with_suffix(".jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == rows
+
+
+def test_ranked_counts_over_all_and_within_queries() -> None:
+    pairs = pa.table(
+        {
+            "example_id": ["a", "b", "c", "d"],
+            "query_id": ["x", "y", "x", "x"],
+            "item_id": ["1", "2", "3", "4"],
+            "split": ["train"] * 4,
+            "query": ["red", "blue", "red", "red"],
+            "title": ["t1", "t2", "t3", "t4"],
+            "label": [0, 1, 1, 0],
+        }
+    )
+    probabilities = np.array([[0.75, 0.25], [0.75, 0.25], [0.125, 0.875], [0.5, 0.5]])
+    hardness = np.array([1.0, 3.0, 0.0, 1.0])
+    rows = list(
+        audit.ranked(pairs, ("no", "yes"), probabilities, scores=-hardness, hardness=hardness)
+    )
+    assert all(set(one) == set(audit.COLUMNS) for one in rows)
+    chosen = ("rank", "rank_in_query", "example_id", "label", "prediction", "score")
+    assert [tuple(one[name] for name in chosen) for one in rows] == [
+        (1, 1, "b", "yes", "no", -3.0),
+        (2, 1, "a", "no", "no", -1.0),
+        (3, 2, "d", "no", "no", -1.0),
+        (4, 3, "c", "yes", "yes", 0.0),
+    ]
+    assert [one["label_probability"] for one in rows] == [0.25, 0.75, 0.5, 0.875]
+    assert [one["prediction_probability"] for one in rows] == [0.75, 0.75, 0.5, 0.875]
+    assert {one["corrected_label"] for one in rows} == {""}

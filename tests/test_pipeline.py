@@ -163,6 +163,59 @@ def test_audit_ranks_the_training_pairs(workdir: Path) -> None:
         assert {row["label"], row["prediction"]} <= set("ICSE")
 
 
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run with three folds."""
+    config, workdir = tiny(), tmp_path_factory.mktemp("folded")
+    config.train.folds = 3
+    run(config, workdir)
+    return workdir
+
+
+def test_folds_score_every_pair_and_hold_queries_apart(folded: Path) -> None:
+    prepared, held = preparing.load(folded), pq.read_table(folded / "out_of_fold.parquet")
+    ids = held["example_id"].to_pylist()
+    assert sorted(ids) == sorted(prepared.pairs["example_id"].to_pylist())
+    fold = dict(zip(ids, held["fold"].to_pylist(), strict=True))
+    of_query: dict[str, set[int]] = {}
+    for row in prepared.pairs.to_pylist():
+        assert (fold[row["example_id"]] >= 0) == (row["split"] == "train")
+        of_query.setdefault(row["query_id"], set()).add(fold[row["example_id"]])
+    assert all(len(folds) == 1 for folds in of_query.values())
+    assert set(fold.values()) == {-1, 0, 1, 2}
+    probabilities = np.stack([held[f"probability_{i}"].to_numpy() for i in range(4)], 1)
+    np.testing.assert_allclose(probabilities.sum(1), 1.0, rtol=1e-5)
+    # the loss is −log of the label's probability, by which the rows are seen to belong together
+    training = np.flatnonzero(held["fold"].to_numpy() >= 0)
+    labels = held["label"].to_numpy()
+    np.testing.assert_allclose(
+        held["loss"].to_numpy()[training],
+        -np.log(probabilities[training, labels[training]]),
+        rtol=1e-4,
+        atol=1e-6,
+    )
+
+
+def test_the_audit_of_a_run_with_folds_has_every_pair(folded: Path) -> None:
+    held = pq.read_table(folded / "out_of_fold.parquet")
+    rows = audit.read(folded / "audit.csv", most=held.num_rows + 1)
+    assert len(rows) == held.num_rows
+    assert {row["split"] for row in rows} == {"train", "validation", "test"}
+    scores = dict(zip(held["example_id"].to_pylist(), held["grad_norm"].to_pylist(), strict=True))
+    assert all(float(row["score"]) == pytest.approx(scores[row["example_id"]]) for row in rows)
+    metrics = json.loads((folded / "metrics.json").read_text())
+    assert set(metrics["cross_validation"]) == METRICS | COLUMNS
+
+
+def test_a_fold_model_has_not_seen_its_fold(folded: Path) -> None:
+    lines = [json.loads(line) for line in (folded / "metrics.jsonl").read_text().splitlines()]
+    held = pq.read_table(folded / "out_of_fold.parquet")["fold"].to_numpy()
+    for number in range(3):
+        steps = max(line["step"] for line in lines if line["run"] == f"fold-{number}")
+        others = ((held >= 0) & (held != number)).sum()
+        assert steps == -(-others // 16)
+
+
 def test_metrics_jsonl_has_the_curves_of_every_run(workdir: Path) -> None:
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     for name in ("warmup", "uniform-0", "weighted-0"):

@@ -27,21 +27,29 @@ def bucket_lengths(lengths: np.ndarray, *, buckets: int, max_length: int) -> tup
 
 
 def epoch(
-    lengths: np.ndarray, *, seed: int, epoch: int, batch_size: int, boundaries: tuple[int, ...]
+    lengths: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    boundaries: tuple[int, ...],
+    rows: np.ndarray,
 ) -> list[Batch]:
-    """One epoch's batches: every row once, shuffled, each batch of rows of about one length.
+    """One epoch's batches: each of `rows` once, shuffled, each batch of rows of about one length.
 
     What a bucket cannot fill a batch with moves up to the next one, so at most one batch of an
-    epoch is short. The number of batches is ⌈N / batch_size⌉ in every epoch.
+    epoch is short. The number of batches is ⌈n / batch_size⌉ in every epoch, n being len(rows).
     """
     generator = np.random.default_rng((seed, epoch))
-    plan = _cut(generator.permutation(len(lengths)), lengths, batch_size, boundaries)
+    plan = _cut(generator.permutation(rows), lengths, batch_size, boundaries)
     return [plan[i] for i in generator.permutation(len(plan))]
 
 
-def in_order(lengths: np.ndarray, *, batch_size: int, boundaries: tuple[int, ...]) -> list[Batch]:
-    """The batches of a sweep: every row once, nothing shuffled."""
-    return _cut(np.arange(len(lengths)), lengths, batch_size, boundaries)
+def in_order(
+    lengths: np.ndarray, *, batch_size: int, boundaries: tuple[int, ...], rows: np.ndarray
+) -> list[Batch]:
+    """The batches of a sweep over `rows`: each once, nothing shuffled."""
+    return _cut(rows, lengths, batch_size, boundaries)
 
 
 def _cut(

@@ -1,12 +1,13 @@
 """Test metrics, their intervals, and the baselines every run is seen against."""
 
-from sie_jax.evaluation import baselines, classification, detection, intervals, ranking
+from sie_jax.evaluation import agreement, baselines, classification, detection, intervals, ranking
 from sie_jax.evaluation.intervals import summarize
 from sie_jax.evaluation.predictions import Predictions, from_probabilities
 from sie_jax.evaluation.ranking import rank_scores
 
 __all__ = [
     "Predictions",
+    "agreement",
     "baselines",
     "classification",
     "detection",

@@ -6,6 +6,12 @@ from typing import Any
 import numpy as np
 
 
+def midranks(values: np.ndarray) -> np.ndarray:
+    """The ranks of `values` `[N]` from 1, float64; equal values share the mean of their ranks."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+
 def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     """Area under the ROC curve: P(score of a positive > score of a negative) + ½ P(equal).
 
@@ -16,9 +22,7 @@ def auroc(scores: np.ndarray, positive: np.ndarray) -> float:
     negatives = len(positive) - positives
     if positives == 0 or negatives == 0:
         return float("nan")
-    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    midranks = np.cumsum(counts) - (counts - 1) / 2
-    rank_sum = midranks[inverse][positive].sum()
+    rank_sum = midranks(scores)[positive].sum()
     return float((rank_sum - positives * (positives + 1) / 2) / (positives * negatives))
 
 

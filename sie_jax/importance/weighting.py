@@ -1,4 +1,4 @@
-"""Policies that turn scores into weights over the objective: uniform, proportional, clipped.
+"""Policies that turn scores into weights over the objective.
 
 A policy is an unnormalised φ(score) ≥ 0; `normalise` is the one function that makes weights of it.
 Weights change the objective to Σ w_i ℓ_i. Drawing examples with probability p_i and correcting by
@@ -58,10 +58,68 @@ def clipped(scores: Float[Array, " n"], *, where: Bool[Array, " n"] | None = Non
     return normalise(jnp.where(median > 0, bounded, 1.0), scores=scores, where=where)
 
 
+def inverse(scores: Float[Array, " n"], *, where: Bool[Array, " n"] | None = None) -> Array:
+    """w_i ∝ 1/(1 + g_i/c), c the median of the scores: the harder, the less.
+
+    1/g itself would give everything to the example whose gradient is nearest to 0; with c in it no
+    φ is above 1 and the median example's is 1/2. Where the median is 0 the weights are uniform.
+    Favours what is learned already, and so trusts easy labels: the opposite bet of `proportional`.
+    """
+    where = _where(scores, where)
+    scores = _wide(scores)
+    median = jnp.nanmedian(jnp.where(where & jnp.isfinite(scores), scores, jnp.nan))
+    ratio = scores / jnp.maximum(median, jnp.finfo(scores.dtype).tiny)
+    return normalise(jnp.where(median > 0, 1 / (1 + ratio), 1.0), scores=scores, where=where)
+
+
+def banded(
+    scores: Float[Array, " n"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    drop_hardest: float = 0.1,
+    drop_easiest: float = 0.1,
+) -> Array:
+    """w_i ∝ 1 between two quantiles of the scores, 0 outside: neither errors nor what is known.
+
+    Of n finite scores the round(drop_hardest · n) highest and the round(drop_easiest · n) lowest
+    go; at least one stays. An example whose score equals that of one that stays, stays.
+
+    drop_hardest, drop_easiest: shares ≥ 0 with a sum < 1. Dropping the hardest removes mislabelled
+    examples, and with them the rare ones that are merely hard; dropping the easiest alone is the
+    pruning of Paul et al. 2021 ("Deep Learning on a Data Diet", section 3).
+    """
+    inside = _where(scores, where)
+    usable = inside & jnp.isfinite(scores)
+    scores = _wide(scores)
+    ascending = jnp.sort(jnp.where(usable, scores, jnp.inf))
+    count = jnp.sum(usable)
+    last = jnp.maximum(count - jnp.round(drop_hardest * count).astype(int) - 1, 0)
+    first = jnp.minimum(jnp.round(drop_easiest * count).astype(int), last)
+    kept = (scores >= ascending[first]) & (scores <= ascending[last])
+    return normalise(1.0 * kept, scores=scores, where=inside)
+
+
+def keep(
+    scores: Float[Array, " n"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    fraction: float = 0.8,
+) -> Array:
+    """w_i ∝ 1 for the `fraction` of the examples with the lowest scores, 0 for the rest.
+
+    Training on the labels that the model finds easiest to believe; `banded` without a lower end.
+    fraction: in (0, 1]. At least one example stays, and all that tie with the last that does.
+    """
+    return banded(scores, where=where, drop_hardest=1 - fraction, drop_easiest=0.0)
+
+
 POLICIES: dict[str, Policy] = {
     "uniform": uniform,
     "proportional": proportional,
     "clipped": clipped,
+    "inverse": inverse,
+    "keep": keep,
+    "banded": banded,
 }
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +30,7 @@ Pass = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
 
 @functools.cache
 def score_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
-    """Gives, for a batch, every score `[B]` and `prediction` `[B]` (the most probable class).
+    """Gives, for a batch, every score `[B]` and `probability_0` to `probability_<K-1>` `[B]`.
 
     Dropout is off. One forward pass and one backward pass that keeps norms only: 2
     forward-equivalents per example.
@@ -41,7 +42,9 @@ def score_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
         scores = {
             name: score(logits, batch["label"]) for name, score in importance.OUTPUT_SCORES.items()
         }
-        return {"grad_norm": norms, **scores, "prediction": logits.argmax(-1)}
+        probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
+        classes = {f"probability_{i}": column for i, column in enumerate(probabilities.T)}
+        return {"grad_norm": norms, **scores, **classes}
 
     return _compile(run, mesh)
 
@@ -75,10 +78,11 @@ def in_parts(
     mesh: Mesh,
     folder: Path,
     *,
+    rows: np.ndarray,
     clock: Clock,
     console: Console,
 ) -> Columns:
-    """Runs a pass over all of `batches` and gives its columns in row order.
+    """Runs a pass over all of `batches`, which hold `rows` (ascending), and gives its columns.
 
     Every PART_BATCHES batches are left as a Parquet file in `folder`; a part that is there is not
     computed again, so a pass that was stopped goes on at the part it was in.
@@ -98,7 +102,6 @@ def in_parts(
             write_parquet(path, pa.table(columns))
     clock.tick(force=True)
     tables = [pq.read_table(path) for path in parts]
-    rows = sum(table.num_rows for table in tables)
     return gather(({name: t[name].to_numpy() for name in t.column_names} for t in tables), rows)
 
 
@@ -109,12 +112,15 @@ def _watched(batches: Iterable[Arrays], progress: Bar, clock: Clock) -> Iterator
         clock.tick()
 
 
-def gather(parts: Iterable[Columns], rows: int) -> Columns:
-    """Puts the parts of a sweep into row order; raises ValueError unless every row came once."""
+def gather(parts: Iterable[Columns], rows: np.ndarray) -> Columns:
+    """Puts the parts of a sweep in the order of `rows`, ascending; each must have come once.
+
+    Raises ValueError where one did not.
+    """
     joined = [part for part in parts if len(part["row"])]
     order = np.concatenate([part["row"] for part in joined])
-    if not np.array_equal(np.sort(order), np.arange(rows)):
-        raise ValueError(f"a sweep gave {len(order)} rows where {rows} were due, each once")
+    if not np.array_equal(np.sort(order), rows):
+        raise ValueError(f"a sweep gave {len(order)} rows where {len(rows)} were due, each once")
     inverse = np.argsort(order)
     return {
         name: np.concatenate([part[name] for part in joined])[inverse]

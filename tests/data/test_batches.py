@@ -6,15 +6,29 @@ from sie_jax.data import batches
 LENGTHS = np.random.default_rng(0).integers(5, 61, 203)
 
 
-def plan(seed: int = 0, epoch: int = 0, batch_size: int = 8) -> list[batches.Batch]:
+def plan(
+    seed: int = 0, epoch: int = 0, batch_size: int = 8, rows: np.ndarray | None = None
+) -> list[batches.Batch]:
     boundaries = batches.bucket_lengths(LENGTHS, buckets=4, max_length=60)
     return batches.epoch(
-        LENGTHS, seed=seed, epoch=epoch, batch_size=batch_size, boundaries=boundaries
+        LENGTHS,
+        seed=seed,
+        epoch=epoch,
+        batch_size=batch_size,
+        boundaries=boundaries,
+        rows=np.arange(len(LENGTHS)) if rows is None else rows,
     )
 
 
 def flat(made: list[batches.Batch]) -> list[list[int]]:
     return [batch.rows.tolist() for batch in made]
+
+
+def test_some_rows_alone() -> None:
+    rows = np.flatnonzero(np.arange(len(LENGTHS)) % 3 == 1)
+    made = plan(rows=rows)
+    assert sorted(row for batch in flat(made) for row in batch) == rows.tolist()
+    assert len(made) == -(-len(rows) // 8)
 
 
 @pytest.mark.parametrize("buckets", [1, 2, 5, 300])
@@ -65,5 +79,7 @@ def test_batches_are_shuffled_across_buckets() -> None:
 
 def test_in_order_keeps_the_order_within_each_length() -> None:
     boundaries = batches.bucket_lengths(LENGTHS, buckets=1, max_length=60)
-    made = batches.in_order(LENGTHS, batch_size=8, boundaries=boundaries)
+    made = batches.in_order(
+        LENGTHS, batch_size=8, boundaries=boundaries, rows=np.arange(len(LENGTHS))
+    )
     assert np.concatenate(flat(made)).tolist() == list(range(len(LENGTHS)))

@@ -36,7 +36,14 @@ RECORDS = Records()
 def planned(epochs: int = 2, **options: Any) -> PlannedBatches:
     boundaries = batches.bucket_lengths(RECORDS.lengths, buckets=2, max_length=16)
     plan = [
-        batches.epoch(RECORDS.lengths, seed=0, epoch=epoch, batch_size=4, boundaries=boundaries)
+        batches.epoch(
+            RECORDS.lengths,
+            seed=0,
+            epoch=epoch,
+            batch_size=4,
+            boundaries=boundaries,
+            rows=np.arange(len(RECORDS.lengths)),
+        )
         for epoch in range(epochs)
     ]
     return PlannedBatches(RECORDS, plan, batch_size=4, pad_token_id=PAD, **options)

@@ -101,5 +101,34 @@ def test_clipped_gives_zero_gradients_the_full_weight() -> None:
     np.testing.assert_allclose(weights, np.array([1, 1, 0.5]) / 2.5, rtol=TOLERANCE)
 
 
+def test_inverse_is_the_formula_with_the_median(scores: jax.Array) -> None:
+    wide = np.asarray(scores, np.float64)
+    values = 1 / (1 + wide / np.median(wide))
+    np.testing.assert_allclose(weighting.inverse(scores), values / values.sum(), rtol=TOLERANCE)
+
+
+def test_keep_takes_the_lowest_share(scores: jax.Array) -> None:
+    order = np.argsort(np.asarray(scores))
+    for fraction, count in ((0.8, 81), (0.5, 51), (1.0, 101), (1e-9, 1)):  # 80.8, 50.5 → 101 - 50
+        expected = np.zeros(101)
+        expected[order[:count]] = 1 / count
+        weights = weighting.keep(scores, fraction=fraction)
+        np.testing.assert_allclose(weights, expected, rtol=TOLERANCE)
+
+
+def test_banded_drops_both_ends(scores: jax.Array) -> None:
+    order = np.argsort(np.asarray(scores))
+    expected = np.zeros(101)
+    expected[order[10:81]] = 1 / 71
+    weights = weighting.banded(scores, drop_hardest=0.2, drop_easiest=0.1)
+    np.testing.assert_allclose(weights, expected, rtol=TOLERANCE)
+
+
+def test_banded_keeps_what_ties_with_a_bound() -> None:
+    scores = jnp.array([0.0, 1.0, 1.0, 1.0, 5.0])
+    weights = weighting.banded(scores, drop_hardest=0.4, drop_easiest=0.4)
+    np.testing.assert_allclose(weights, np.array([0, 1, 1, 1, 0]) / 3, rtol=TOLERANCE)
+
+
 def test_clipped_is_uniform_where_the_median_is_zero() -> None:
     np.testing.assert_allclose(weighting.clipped(jnp.array([0.0, 0.0, 5.0])), jnp.full(3, 1 / 3))

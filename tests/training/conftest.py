@@ -28,6 +28,11 @@ class Shop:
     params: Any
     mesh: Mesh
 
+    @property
+    def rows(self) -> np.ndarray:
+        """All training rows."""
+        return np.arange(len(self.prepared.lengths["train"]))
+
     def planned(self, epochs: int = 1, **options: Any) -> PlannedBatches:
         plan = [
             batches.epoch(
@@ -36,6 +41,7 @@ class Shop:
                 epoch=epoch,
                 batch_size=BATCH_SIZE,
                 boundaries=self.prepared.boundaries,
+                rows=self.rows,
             )
             for epoch in range(epochs)
         ]
@@ -46,6 +52,7 @@ class Shop:
             self.prepared.lengths["train"],
             batch_size=BATCH_SIZE,
             boundaries=self.prepared.boundaries,
+            rows=self.rows,
         )
         return self._planned([plan], **options)
 

@@ -19,7 +19,7 @@ def scores(shop: Any) -> sweep.Columns:
     made = shop.in_order()
     function = sweep.score_pass(shop.graphdef, shop.mesh)
     parts = sweep.sweep(function, shop.params, (made[i] for i in range(len(made))), shop.mesh)
-    return sweep.gather(parts, len(shop.prepared.lengths["train"]))
+    return sweep.gather(parts, shop.rows)
 
 
 @pytest.fixture(scope="module")
@@ -50,8 +50,10 @@ def test_grad_norm_equals_the_norm_of_materialised_gradients(
 
 def test_outputs_and_predictions(shop: Any, scores: Any, naive: Any) -> None:
     logits, labels = naive[1], shop.prepared.split("train")["label"].to_numpy()
-    assert set(scores) == {*importance.SCORES, "prediction"}
-    np.testing.assert_array_equal(scores["prediction"], logits.argmax(-1))
+    classes = [f"probability_{i}" for i in range(logits.shape[1])]
+    assert set(scores) == {*importance.SCORES, *classes}
+    found = np.stack([scores[name] for name in classes], 1)
+    np.testing.assert_allclose(found, jax.nn.softmax(logits), rtol=1e-5)
     for name, score in importance.OUTPUT_SCORES.items():
         wanted = score(jnp.asarray(logits), jnp.asarray(labels))
         np.testing.assert_allclose(scores[name], wanted, rtol=1e-4, atol=1e-6, err_msg=name)
@@ -61,9 +63,10 @@ def test_predictions_are_probabilities_in_row_order(shop: Any, scores: Any) -> N
     made = shop.planned()  # shuffled batches
     function = sweep.predict_pass(shop.graphdef, shop.mesh)
     parts = sweep.sweep(function, shop.params, (made[i] for i in range(len(made))), shop.mesh)
-    columns = sweep.gather(parts, len(shop.prepared.lengths["train"]))
+    columns = sweep.gather(parts, shop.rows)
     np.testing.assert_allclose(columns["probabilities"].sum(1), 1.0, rtol=1e-5)
-    np.testing.assert_array_equal(columns["probabilities"].argmax(1), scores["prediction"])
+    classes = [scores[f"probability_{i}"] for i in range(columns["probabilities"].shape[1])]
+    np.testing.assert_allclose(columns["probabilities"], np.stack(classes, 1), rtol=1e-4)
     np.testing.assert_allclose(columns["loss"], scores["loss"], rtol=1e-4, atol=1e-6)
 
 
@@ -81,7 +84,14 @@ def test_parts_that_are_there_are_not_computed_again(
     def run() -> sweep.Columns:
         clock = Clock(tmp_path / "clock.json")
         return sweep.in_parts(
-            function, shop.params, made, shop.mesh, tmp_path / "parts", clock=clock, console=console
+            function,
+            shop.params,
+            made,
+            shop.mesh,
+            tmp_path / "parts",
+            rows=shop.rows,
+            clock=clock,
+            console=console,
         )
 
     first = run()
@@ -105,7 +115,11 @@ def test_gather_wants_every_row_once() -> None:
         for one in rows:
             yield {"row": np.array(one), "loss": np.array(one) * 10.0}
 
-    np.testing.assert_array_equal(sweep.gather(parts([2, 0], [], [1]), 3)["loss"], [0, 10, 20])
+    np.testing.assert_array_equal(
+        sweep.gather(parts([2, 0], [], [1]), np.arange(3))["loss"], [0, 10, 20]
+    )
+    some = sweep.gather(parts([7], [4]), np.array([4, 7]))
+    np.testing.assert_array_equal(some["loss"], [40, 70])
     for rows in ([[0, 1]], [[0, 1, 1]], [[0, 1], [2, 0]], [[0, 1, 3]]):
         with pytest.raises(ValueError, match=r"rows where 3 were due, each once"):
-            sweep.gather(parts(*rows), 3)
+            sweep.gather(parts(*rows), np.arange(3))

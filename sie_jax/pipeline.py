@@ -7,11 +7,13 @@ not at all; a stage whose files are there is not run again.
 """
 
 import functools
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +32,7 @@ from sie_jax.data import batches as plans
 from sie_jax.data import preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.data.preparing import Prepared, Selection
-from sie_jax.data.schema import RATER, SPLITS, LabelScale, Source, normalise_query
+from sie_jax.data.schema import ATTRIBUTE, RATER, SPLITS, LabelScale, Source, normalise_query
 from sie_jax.data.sources import esci, synthetic
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
@@ -434,8 +436,8 @@ def _weighting(line: Line, table: pa.Table, policy: str) -> dict[str, Any]:
 def _write_predictions(line: Line, state: TrainState, record: dict[str, Any], file: Path) -> None:
     probabilities = _predict(line, state.params, "test")["probabilities"]
     table = pa.table({f"probability_{i}": column for i, column in enumerate(probabilities.T)})
-    examples = {"examples": str(record["examples"])}
-    write_parquet(file, table.replace_schema_metadata(examples))
+    kept = {"examples": record["examples"], "train": _measured(line, state, "train")}
+    write_parquet(file, table.replace_schema_metadata({"record": json.dumps(kept)}))
 
 
 def _save_model(line: Line, params: Any) -> None:
@@ -457,13 +459,19 @@ def evaluate(
     config, prepared = line.config, line.prepared
     scale, test, training = prepared.scale, prepared.split("test"), prepared.split("train")
     runs, cost = _baselines(line, training, test), {}
+    trained: dict[str, dict[str, float]] = {}
     for run, run_files in files.items():
         tables = [pq.read_table(file) for file in run_files]
         runs[run] = [
             from_probabilities(np.stack([c.to_numpy() for c in one.columns], 1), scale.gains)
             for one in tables
         ]
-        cost[run] = _cost(line, run, [int(one.schema.metadata[b"examples"]) for one in tables])
+        records = [json.loads(one.schema.metadata[b"record"]) for one in tables]
+        cost[run] = _cost(line, run, [record["examples"] for record in records])
+        trained[run] = {
+            metric: float(np.mean([record["train"][metric] for record in records]))
+            for metric in set.intersection(*(set(record["train"]) for record in records))
+        }
     hardness = {
         name: importance.hardness(name, table[name].to_numpy()) for name in importance.SCORES
     }
@@ -484,6 +492,7 @@ def evaluate(
             resamples=config.evaluation.resamples,
             seed=config.evaluation.seed,
         ),
+        "train": trained,
         "cost": cost,
         "planted_errors": detection.planted_errors(
             training["label"].to_numpy(), training["truth"].to_numpy(), hardness
@@ -491,7 +500,7 @@ def evaluate(
         "device": f"{line.mesh.size} × {jax.devices()[0].device_kind}",
         **({} if held_out is None else _cross_validation(line, held_out)),
     }
-    _write_report(line, table, metrics)
+    _write_report(line, table, metrics, _groups(line, table))
     write_json(line.workdir / "metrics.json", metrics)
 
 
@@ -533,7 +542,30 @@ def _cost(line: Line, run: str, trained: list[int]) -> dict[str, Any]:
     return cost
 
 
-def _write_report(line: Line, table: pa.Table, metrics: dict[str, Any]) -> None:
+def _groups(line: Line, table: pa.Table) -> dict[str, pa.Table]:
+    """Importance by query, item and attribute, each left as a file in groups/."""
+    training, score = line.prepared.split("train"), line.config.importance.score
+    items = pc.binary_join_element_wise(training["item_id"], training["title"], " ")
+    columns = {"query": training["query"], "item": items}
+    columns |= {
+        name.removeprefix(ATTRIBUTE): training[name]
+        for name in training.column_names
+        if name.startswith(ATTRIBUTE)
+    }
+    weights, scores = table["weight"].to_numpy(), table[score].to_numpy()
+    tables = {
+        name: importance.groups.by_group(column, weights, scores)
+        for name, column in columns.items()
+    }
+    for name, one in tables.items():
+        file = f"{quote(name, safe=' ')}.parquet"  # a column may be called anything
+        write_parquet(line.workdir / "groups" / file, one)
+    return tables
+
+
+def _write_report(
+    line: Line, table: pa.Table, metrics: dict[str, Any], groups: dict[str, pa.Table]
+) -> None:
     labels, names = table["label"].to_numpy(), line.prepared.scale.names
     suspicious = [
         {**row, "opinion": row["prediction"], "score": float(row["score"])}
@@ -551,6 +583,7 @@ def _write_report(line: Line, table: pa.Table, metrics: dict[str, Any]) -> None:
                 for score in importance.SCORES
             },
             suspicious=suspicious,
+            groups={name: one.to_pylist() for name, one in groups.items()},
             settings=as_json(line.config),
         )
 
@@ -670,11 +703,17 @@ def fit_run(
 
 
 def _validation(line: Line, state: TrainState) -> dict[str, float]:
-    """What settings are chosen by: loss, accuracy and nDCG@10 on the validation split's labels."""
-    columns = _predict(line, state.params, "validation")
-    validation, gains = line.prepared.split("validation"), line.prepared.scale.gains
-    labels = validation["label"].to_numpy()
-    queries, query_index = np.unique(validation["query_id"].to_pylist(), return_inverse=True)
+    """What settings are chosen by: how the model does on the validation split."""
+    measured = _measured(line, state, "validation")
+    return {f"validation_{name}": value for name, value in measured.items()}
+
+
+def _measured(line: Line, state: TrainState, split: str) -> dict[str, float]:
+    """Loss, accuracy and, where a query has an item of positive gain, nDCG@10 on a split."""
+    columns = _predict(line, state.params, split)
+    pairs, gains = line.prepared.split(split), line.prepared.scale.gains
+    labels = pairs["label"].to_numpy()
+    queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
     predicted = from_probabilities(columns["probabilities"], gains)
     rankings = ranking.per_query(
         predicted.scores,
@@ -682,14 +721,14 @@ def _validation(line: Line, state: TrainState) -> dict[str, float]:
         gains,
         query_index,
         num_queries=len(queries),
-        example_ids=validation["example_id"].to_pylist(),
+        example_ids=pairs["example_id"].to_pylist(),
     )
     values = {
-        "validation_loss": float(columns["loss"].mean()),
-        "validation_accuracy": float((predicted.classes == labels).mean()),
+        "loss": float(columns["loss"].mean()),
+        "accuracy": float((predicted.classes == labels).mean()),
     }
-    if not np.isnan(rankings["ndcg@10"]).all():  # else no query has an item of positive gain
-        values["validation_ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
+    if not np.isnan(rankings["ndcg@10"]).all():
+        values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
     return values
 
 

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Array
 
-from sie_jax.importance import outputs, table, weighting
+from sie_jax.importance import groups, outputs, table, weighting
 from sie_jax.importance.weighting import POLICIES
 
 OUTPUT_SCORES: dict[str, Callable[..., Array]] = {
@@ -32,4 +32,13 @@ def hardness(name: str, scores: Scores) -> Scores:
     return 1.0 - scores if name == "margin" else scores
 
 
-__all__ = ["OUTPUT_SCORES", "POLICIES", "SCORES", "hardness", "outputs", "table", "weighting"]
+__all__ = [
+    "OUTPUT_SCORES",
+    "POLICIES",
+    "SCORES",
+    "groups",
+    "hardness",
+    "outputs",
+    "table",
+    "weighting",
+]

@@ -14,6 +14,8 @@ from markupsafe import Markup
 from sie_jax.report import plots
 
 MOST_SUSPICIOUS = 50
+# a lift over fewer rows says more of chance than of the group
+LEAST_ROWS, MOST_GROUPS = 5, 10
 _DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
@@ -27,6 +29,7 @@ def write(
     curves: Mapping[str, Mapping[str, Sequence[plots.Curve]]],
     scores_by_label: Mapping[str, Mapping[str, np.ndarray]],
     suspicious: Sequence[Mapping[str, Any]],
+    groups: Mapping[str, Sequence[Mapping[str, Any]]],
     settings: Mapping[str, Any],
     run: str = "weighted",
     reference: str = "uniform",
@@ -42,8 +45,10 @@ def write(
         path: The HTML file to write.
         title: Heading of the page.
         metrics: The content of `metrics.json`: `rows`, `test`, `difference`, `seeds`, `cost`, and
-            optionally `queries`, `device` and `planted_errors` (`{"rate", "count", "auroc": {score:
-            number}}`). Runs without a cost (the baselines) are shown after those that have one.
+            optionally `queries`, `device`, `planted_errors` (`{"rate", "count", "auroc": {score:
+            number}}`), `train` (`{run: {metric: number}}`, of the training pairs),
+            `cross_validation` (`{metric: {"value", "low", "high"}}`) and `rater_disagreement`
+            (`{score: {"value", "low", "high"}}`). Runs without a cost (the baselines) are shown after those that have one.
         cleaning: `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
             "repaired": {repair: rows}}`.
         curves: For each plot, by the title of its y axis (say "training loss"), and for each run,
@@ -53,6 +58,9 @@ def write(
         suspicious: The labels most worth checking, the worst first, each with `query`, `title`,
             `label`, `opinion` (the label that the model prefers) and `score` (a float), and
             optionally `example_id`. The first 50 are shown.
+        groups: For each view ("query", "brand", …), its groups by falling lift, each with `group`,
+            `rows`, `share_of_rows`, `share_of_weight`, `lift` and `score`. Those with at least
+            five rows are shown, ten from either end.
         settings: The configuration: plain values in mappings nested to any depth.
         run, reference, metric: What the sentence at the top is about.
     """
@@ -107,6 +115,10 @@ def write(
             if by_label
         ],
         suspicious=suspicious[:MOST_SUSPICIOUS],
+        groups={name: ends for name, rows in groups.items() if any(ends := _ends(rows))},
+        train=metrics.get("train", {}),
+        cross_validation=metrics.get("cross_validation"),
+        disagreement=metrics.get("rater_disagreement"),
         settings=_flat(settings),
     )
     epath.Path(path).write_text(html, encoding="utf-8")
@@ -149,6 +161,14 @@ def verdict(
             f"{rest}; one seed cannot tell weighting from luck, so repeat over seeds.",
         )
     return kind, f"Weighting {kind}:", f"{rest}."
+
+
+def _ends(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:
+    """The groups of greatest and of least lift, none in both, among those with rows enough."""
+    shown = [row for row in rows if row["rows"] >= LEAST_ROWS]
+    most = shown[: min(MOST_GROUPS, (len(shown) + 1) // 2)]
+    least = shown[len(most) :][-MOST_GROUPS:]
+    return most, least[::-1]
 
 
 def _trained_first(by_run: Mapping[str, Any], cost: Mapping[str, Any]) -> dict[str, Any]:

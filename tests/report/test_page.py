@@ -46,6 +46,11 @@ def example_metrics(difference=0.0307):
     }
 
 
+def group(name, rows, lift):
+    shares = {"share_of_rows": rows / 900, "share_of_weight": lift * rows / 900}
+    return {"group": name, "rows": rows, "lift": lift, "score": 2.25, **shares}
+
+
 def write(path, **changes):
     arguments = {
         "title": "sie_jax: quickstart",
@@ -73,6 +78,13 @@ def write(path, **changes):
                 "score": 9.87654,
             }
         ],
+        "groups": {
+            "brand": [
+                group("Acme", 12, 1.5),
+                group("", 5, 0.75),
+                group("rare", 4, 0.5),
+            ]
+        },
         "settings": {"seed": 3, "train": {"batch_size": 16, "extra": {}}},
     }
     page.write(path, **(arguments | changes))
@@ -226,6 +238,41 @@ def test_page_asks_for_nothing(tmp_path):
                 assert value.startswith("#")
     for target in re.findall(r"url\(([^)]*)\)", html):
         assert target.startswith("#")
+
+
+def test_groups_from_either_end(tmp_path):
+    path = tmp_path / "report.html"
+    assert rows_of(write(path), "groups") == [
+        ["brand", "rows", "share of weight", "lift", "mean score"],
+        ["Acme", "12", "2.00%", "1.50", "2.2500"],  # 1.5 · 12 / 900
+        ["(none)", "5", "0.42%", "0.75", "2.2500"],
+    ]
+    many = {"query": [group(f"q{i}", 5, 2 - i / 30) for i in range(30)]}
+    shown = [row[0] for row in rows_of(write(path, groups=many), "groups")[1:]]
+    assert shown == [f"q{i}" for i in (*range(10), *range(29, 19, -1))]
+    few = {"query": [group(f"q{i}", 5, 2 - i / 3) for i in range(3)]}
+    assert [row[0] for row in rows_of(write(path, groups=few), "groups")[1:]] == ["q0", "q1", "q2"]
+    assert 'id="groups"' not in write(path, groups={"query": [group("rare", 4, 2.0)]})
+
+
+def test_gap_and_folds_where_there_are_any(tmp_path):
+    path = tmp_path / "report.html"
+    assert 'id="gap"' not in write(path)
+    assert 'id="folds"' not in write(path)
+    more = {
+        "train": {"uniform": {"ndcg@10": 0.9095, "loss": 0.1}},
+        "cross_validation": {"ndcg@10": estimate(0.75)},
+        "rater_disagreement": {"loss": estimate(0.25), "el2n": estimate(-0.125)},
+    }
+    html = write(path, metrics=example_metrics() | more)
+    assert rows_of(html, "gap")[1:] == [["uniform", "ndcg@10", "0.9095", "0.8095", "+0.1000"]]
+    assert rows_of(html, "folds") == [
+        ["metric", "out of fold"],
+        ["ndcg@10", "0.75000.7400 to 0.7600"],
+        ["score", "correlation", "95% interval"],
+        ["loss", "+0.2500", "+0.2400 to +0.2600"],
+        ["el2n", "−0.1250", "−0.1350 to −0.1150"],
+    ]
 
 
 def test_page_is_the_same_for_the_same_arguments(tmp_path):

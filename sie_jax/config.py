@@ -12,7 +12,7 @@ from typing import Any
 from sie_jax.errors import UserError
 from sie_jax.importance import POLICIES, SCORES
 
-SOURCES = ("synthetic", "esci")
+SOURCES = ("synthetic", "esci", "table")
 MODES = ("offline", "online")
 DTYPES = ("float32", "bfloat16")
 
@@ -37,6 +37,30 @@ class EsciConfig:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class ColumnsConfig:
+    """The names of a table's columns; empty where it has none."""
+
+    query: str = "query"
+    title: str = "title"
+    label: str = "label"
+    example_id: str = ""
+    query_id: str = ""
+    item_id: str = ""
+    text: str = ""
+    split: str = ""
+    truth: str = ""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TableConfig:
+    """What else a table's columns mean; all are lists separated by commas."""
+
+    labels: str = ""  # the scale, lowest grade first; empty: the labels are 0, 1, …
+    attributes: str = ""  # columns to see importance by, as in "brand,category"
+    raters: str = ""  # columns with the labels that single people gave
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class DataConfig:
     """Where pairs come from and how they become token ids."""
 
@@ -44,6 +68,8 @@ class DataConfig:
     path: str = ""
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
     esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
+    columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
+    table: TableConfig = dataclasses.field(default_factory=TableConfig)
     gains: str = ""  # e.g. "0,0.01,0.1,1", lowest grade first; empty: the source's own
     validation: float = 0.1  # share of queries, where the source has no such split
     test: float = 0.2
@@ -129,7 +155,7 @@ class Config:
 
     def compared_policies(self) -> tuple[str, ...]:
         """The further policies named in `importance.compare`, in order."""
-        return tuple(name.strip() for name in self.importance.compare.split(",") if name.strip())
+        return listed(self.importance.compare)
 
     def gains(self) -> tuple[float, ...] | None:
         """The gains named in `data.gains`, or None where the source's own are to be used."""
@@ -153,6 +179,10 @@ class Config:
         if data.source == "esci" and not data.path:
             raise UserError(
                 "data.path is empty: give the folder of the ESCI files, --config.data.path=FOLDER"
+            )
+        if data.source == "table" and not data.path:
+            raise UserError(
+                "data.path is empty: give a table or a folder of its parts, --config.data.path=PATH"
             )
         _at_least("data.buckets", data.buckets, 1)
         _at_least("data.max_length", data.max_length, 8)
@@ -209,6 +239,11 @@ class Config:
             raise UserError(f"mesh.data is {self.mesh.data}: give a number of devices, or -1")
         _at_least("evaluation.resamples", self.evaluation.resamples, 100)
         _at_least("evaluation.seed", self.evaluation.seed, 0)
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """What a list separated by commas names, white space around the names cut."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def as_json(config: Config) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Each stage takes what the one before it left in the workdir and leaves files of 
 not at all; a stage whose files are there is not run again.
 """
 
+import dataclasses
 import functools
 import json
 import os
@@ -27,13 +28,14 @@ from rich.console import Console
 from transformers import BertConfig
 
 from sie_jax import audit, importance
-from sie_jax.config import Config, as_json, differences
+from sie_jax.config import Config, as_json, differences, listed
 from sie_jax.data import batches as plans
 from sie_jax.data import preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.data.preparing import Prepared, Selection
 from sie_jax.data.schema import ATTRIBUTE, RATER, SPLITS, LabelScale, Source, normalise_query
 from sie_jax.data.sources import esci, synthetic
+from sie_jax.data.sources import table as own_table
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
     Predictions,
@@ -171,6 +173,14 @@ def _read(config: Config) -> Source:
             source = esci.read(data.path, locale=data.esci.locale, version=data.esci.version)
         except pa.ArrowException as error:  # from columns of other types than the official ones
             raise UserError(f"{data.path}: a column has a type of its own: {error}") from None
+    elif data.source == "table":
+        source = own_table.read(
+            data.path,
+            columns=dataclasses.asdict(data.columns),
+            attributes=listed(data.table.attributes),
+            raters=listed(data.table.raters),
+            labels=listed(data.table.labels),
+        )
     else:
         shop = data.synthetic
         source = synthetic.read(
@@ -190,7 +200,7 @@ def _read(config: Config) -> Source:
     except UserError as error:
         labels = ", ".join(source.scale.names)
         raise UserError(f"data.gains, for the labels {labels}: {error}") from None
-    return Source(source.table, scale, source.location)
+    return Source(source.table, scale, source.location, source.unreadable)
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:

@@ -1,0 +1,342 @@
+"""A team's own table of judged pairs: CSV, TSV, JSON lines or Parquet, one file or a folder."""
+
+import csv
+import hashlib
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from etils import epath
+
+from sie_jax.data.schema import (
+    ATTRIBUTE,
+    RATER,
+    RAW_SCHEMA,
+    REJECTED_SCHEMA,
+    LabelScale,
+    Source,
+    normalise_query,
+)
+from sie_jax.data.spool import CHUNK_ROWS, filtered, spool
+from sie_jax.errors import UserError
+
+NEEDED = ("query", "title", "label")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SUFFIXES = (*DELIMITERS, ".jsonl", ".parquet")
+LONGEST_CELL = 10_000_000  # characters
+MOST_GRADES = 10  # that a scale is made of without being told
+
+Cells = dict[str, str | None]
+
+
+class Record(NamedTuple):
+    """One record of a file: its cells by column, or the reason why it has none."""
+
+    line: int  # where it begins, from 1; of a Parquet file the row
+    cells: Cells
+    reason: str = ""
+    text: str = ""
+
+
+def read(
+    path: str,
+    *,
+    columns: Mapping[str, str],
+    attributes: Sequence[str] = (),
+    raters: Sequence[str] = (),
+    labels: Sequence[str] = (),
+    gains: Sequence[float] | None = None,
+) -> Source:
+    """The rows of a table, streamed: memory does not grow with the file.
+
+    Ids that the table lacks, and empty cells of ids, are derived: `example_id` is the record's
+    number over all parts, from 0 and unreadable ones counted; `query_id` is "q" and `item_id` "i"
+    followed by 64 bits of BLAKE2b of the query under `normalise_query` and of the title.
+
+    Args:
+      path: a file that ends in one of SUFFIXES, or a folder of such files of one kind, read in the
+        order of their names; files whose names begin with "." or "_" are left out. CSV and TSV have
+        a header, quotes as in RFC 4180 and are UTF-8, as JSON lines are. Blank lines are no rows.
+      columns: field of RAW_SCHEMA → the table's column; NEEDED must be there. An empty name means
+        that the table has no such column.
+      attributes, raters: further columns, kept as ATTRIBUTE and RATER columns.
+      labels: the scale, lowest grade first. Where empty, the labels found must be the integers 0 to
+        K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES.
+      gains: of the labels; k/(K − 1) for grade k where None.
+
+    Returns:
+      Source. Cells are texts: a number of JSON or Parquet stands for itself, whole ones without a
+      point; white space around a label, a rating and a split is cut; empty is null. `unreadable`
+      has what is no row: `unparsable_line`, `wrong_field_count`, `not_utf8`; and rows with a rating
+      outside the scale, `rater_outside_scale`.
+
+    Raises:
+      UserError: the path, a column or the scale is wrong, or a file cannot be read as a whole.
+    """
+    files = _files(path)
+    mapped = {field: name for field, name in columns.items() if name}
+    further = {ATTRIBUTE + name: name for name in attributes}
+    further |= {RATER + name: name for name in raters}
+    for field in NEEDED:
+        if field not in mapped:
+            raise UserError(f"data.columns.{field} is empty: name the column that holds it")
+    schema = pa.schema([*RAW_SCHEMA, *(pa.field(name, pa.string()) for name in further)])
+    wanted = [*mapped.values(), *further.values()]
+    unreadable: list[Cells] = []
+    counts: Counter[str] = Counter()
+    numbers = itertools.count()
+
+    def rows() -> Iterator[Cells]:
+        for file in files:
+            for record in _records(file, wanted):
+                number = next(numbers)
+                if record.reason:
+                    place = f"{file.name}:{record.line}"
+                    unreadable.append(
+                        {"example_id": place, "text": record.text, "reason": record.reason}
+                    )
+                    continue
+                row = _row(record.cells, mapped, further, number)
+                counts[row["label"] or ""] += 1
+                yield row
+
+    table = spool(_batches(rows(), schema), schema)
+    if not table.num_rows and not unreadable:
+        raise UserError(f"{path} has no rows: give a table with a header and rows")
+    scale = _scale(labels, gains, counts, path)
+    rejected = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
+    inside = np.ones(table.num_rows, bool)
+    for name in raters:
+        inside &= _on_scale(table[RATER + name], scale, f"{path}: the rater column {name}")
+    if not inside.all():
+        outside = table.filter(pa.array(~inside))
+        reason = pa.array(["rater_outside_scale"] * outside.num_rows, pa.string())
+        rejected = pa.concat_tables(
+            [rejected, outside.append_column("reason", reason)], promote_options="default"
+        )
+        table = filtered(table, pa.array(inside))
+    return Source(table=table, scale=scale, location=path, unreadable=rejected)
+
+
+def _files(path: str) -> list[epath.Path]:
+    place = epath.Path(path)
+    if not path or not place.exists():
+        raise UserError(f"table: {path!r} does not exist: give a file or a folder with data.path")
+    if not place.is_dir():
+        files = [place]
+    else:
+        parts = (one for one in place.iterdir() if not one.name.startswith((".", "_")))
+        files = sorted((one for one in parts if not one.is_dir()), key=lambda one: one.name)
+    if not files:
+        raise UserError(f"table: {path} is an empty folder: give one with {', '.join(SUFFIXES)}")
+    kinds = sorted({file.suffix.lower() for file in files})
+    if len(kinds) > 1:
+        raise UserError(f"table: {path} holds files of several kinds, {', '.join(kinds)}: keep one")
+    if kinds[0] not in SUFFIXES:
+        raise UserError(
+            f"table: {files[0]} ends in {kinds[0] or 'nothing'!r}: give {', '.join(SUFFIXES)}"
+        )
+    return files
+
+
+def _records(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
+    kind = file.suffix.lower()
+    if kind == ".parquet":
+        return _parquet(file, wanted)
+    return _json_lines(file, wanted) if kind == ".jsonl" else _delimited(file, wanted)
+
+
+def _lines(file: epath.Path) -> Iterator[str]:
+    """The lines as texts, bytes that are not UTF-8 as surrogates (PEP 383)."""
+    with file.open("rb") as stream:
+        for number, line in enumerate(stream):
+            if number == 0:
+                if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                    raise UserError(f"table: {file} is UTF-16: convert it to UTF-8")
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield line.decode("utf-8", "surrogateescape")
+
+
+def _is_broken(text: str) -> bool:
+    """Whether a text has bytes that are not UTF-8."""
+    return not text.isascii() and any("\udc80" <= one <= "\udcff" for one in text)
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").rstrip("\r\n")
+
+
+def _delimited(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
+    taken: list[str] = []  # the lines of the record that is being read
+
+    def lines() -> Iterator[str]:
+        for line in _lines(file):
+            taken.append(line)
+            yield line
+
+    csv.field_size_limit(LONGEST_CELL)
+    reader = csv.reader(lines(), delimiter=DELIMITERS[file.suffix.lower()], strict=True)
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise UserError(f"table: the header of {file} cannot be read: {error}") from None
+    _check_header(file, header, wanted)
+    while True:
+        taken.clear()
+        begins = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end of data" in str(error) or "field limit" in str(error):
+                raise UserError(
+                    f"table: {file}, line {begins}: a quote opens that does not close ({error}): "
+                    "close it, or write a quote inside a cell twice"
+                ) from None
+            yield Record(begins, {}, "unparsable_line", _shown("".join(taken)))
+            continue
+        if not fields:
+            continue
+        text = "".join(taken)
+        if _is_broken(text):
+            yield Record(begins, {}, "not_utf8", _shown(text))
+        elif len(fields) != len(header):
+            yield Record(begins, {}, "wrong_field_count", _shown(text))
+        else:
+            yield Record(begins, dict(zip(header, fields, strict=True)))
+
+
+def _check_header(file: epath.Path, header: list[str], wanted: Sequence[str]) -> None:
+    if not header:
+        raise UserError(f"table: {file} is empty: give a file with a header and rows")
+    if any(_is_broken(name) for name in header):
+        raise UserError(f"table: the header of {file} is not UTF-8: convert the file to UTF-8")
+    twice = [name for name, times in Counter(header).items() if times > 1]
+    if twice:
+        raise UserError(f"table: {file} has the column {twice[0]!r} more than once: rename one")
+    if len(header) == 1 and (marks := [mark for mark in ",;\t|" if mark in header[0]]):
+        raise UserError(
+            f"table: the header of {file} is a single field, {header[0][:80]!r}, with {marks[0]!r} "
+            "in it: separate a .csv file by commas and a .tsv file by tabs"
+        )
+    _check_columns(file, header, wanted)
+
+
+def _check_columns(file: epath.Path, present: Iterable[str], wanted: Sequence[str]) -> None:
+    present = list(present)
+    lacking = [name for name in wanted if name not in present]
+    if lacking:
+        raise UserError(
+            f"table: {file} has no column {lacking[0]!r}; it has {', '.join(present)}: map the "
+            "columns with --config.data.columns.<field>=<column>"
+        )
+
+
+def _json_lines(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
+    seen: dict[str, None] = {}
+    for number, line in enumerate(_lines(file), 1):
+        if not line.strip():
+            continue
+        if _is_broken(line):
+            yield Record(number, {}, "not_utf8", _shown(line))
+            continue
+        try:
+            value = json.loads(line)
+            if "\\u" in line:  # half a surrogate pair is no text
+                json.dumps(value, ensure_ascii=False).encode()
+        except ValueError:
+            value = None
+        if not isinstance(value, dict):
+            yield Record(number, {}, "unparsable_line", _shown(line))
+            continue
+        seen |= dict.fromkeys(value)
+        yield Record(number, {name: _text(value.get(name)) for name in wanted})
+    if seen:  # an object may leave out what is null, but not all objects
+        _check_columns(file, seen, wanted)
+
+
+def _parquet(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
+    try:
+        with file.open("rb") as stream:
+            parquet = pq.ParquetFile(stream)
+            _check_columns(file, parquet.schema_arrow.names, wanted)
+            number = itertools.count(1)
+            for batch in parquet.iter_batches(batch_size=8192, columns=list(dict.fromkeys(wanted))):
+                for row in batch.to_pylist():
+                    cells = {name: _text(value) for name, value in row.items()}
+                    yield Record(next(number), cells)
+    except (pa.ArrowException, OSError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"table: {file} cannot be read as Parquet: {first_line}") from None
+
+
+def _text(value: Any) -> str | None:
+    """A value of JSON or Parquet as a cell's text."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _row(cells: Cells, mapped: Mapping[str, str], further: Mapping[str, str], number: int) -> Cells:
+    row: Cells = {field: cells[name] or None for field, name in mapped.items()}
+    row |= {name: cells[column] or None for name, column in further.items()}
+    for name, text in row.items():
+        if text and (name in ("label", "split", "truth") or name.startswith(RATER)):
+            row[name] = text.strip() or None
+    if not row.get("example_id"):
+        row["example_id"] = str(number)
+    if not row.get("query_id") and row["query"]:
+        row["query_id"] = "q" + _hash(normalise_query(row["query"]))
+    if not row.get("item_id") and row["title"]:
+        row["item_id"] = "i" + _hash(row["title"])
+    return row
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def _batches(rows: Iterator[Cells], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    while piece := list(itertools.islice(rows, CHUNK_ROWS // 8)):
+        yield pa.RecordBatch.from_pylist(piece, schema=schema)
+
+
+def _scale(
+    labels: Sequence[str], gains: Sequence[float] | None, counts: Counter[str], path: str
+) -> LabelScale:
+    names = tuple(labels)
+    if not names:
+        found = sorted(label for label in counts if label)
+        names = tuple(str(grade) for grade in range(len(found)))
+        if not 2 <= len(names) <= MOST_GRADES or set(found) != set(names):
+            common = ", ".join(f"{label or '(none)'} ({n})" for label, n in counts.most_common(10))
+            raise UserError(
+                f"{path}: the labels are not the grades 0, 1, …; there are {common}: "
+                "name the scale with --config.data.table.labels=LOWEST,…,HIGHEST"
+            )
+    if gains is None:
+        gains = [grade / max(len(names) - 1, 1) for grade in range(len(names))]
+    return LabelScale(names, tuple(gains))
+
+
+def _on_scale(ratings: pa.ChunkedArray, scale: LabelScale, what: str) -> np.ndarray:
+    """Whether each rating is null or on the scale; UserError where every one is off it."""
+    inside = pc.is_in(ratings, pa.array(scale.names))
+    empty = ratings.is_null()
+    if not pc.any(inside).as_py() and not pc.all(empty).as_py():
+        found = [value for value in ratings.unique().to_pylist() if value is not None][:10]
+        raise UserError(
+            f"{what} has {', '.join(found)}, none of which is on the scale {', '.join(scale.names)}"
+        )
+    return pc.or_(inside, empty).to_numpy()

@@ -1,0 +1,194 @@
+"""The same rows through every format, what is derived, and every kind of bad input."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sie_jax.data.schema import ATTRIBUTE, RATER, RAW_SCHEMA, Source
+from sie_jax.data.sources import table
+from sie_jax.errors import UserError
+
+COLUMNS = {"query": "search", "title": "name", "label": "grade"}
+ROWS: list[dict[str, Any]] = [
+    {"search": "red shoes", "name": 'Shoes, "red"\nsize 7', "grade": 2, "brand": "Acme", "a": 2},
+    {"search": "Red  SHOES", "name": "Bücher", "grade": 0, "brand": None, "a": 1},
+    {"search": "靴", "name": "=1+1", "grade": 1, "brand": "B", "a": None},
+]
+
+
+def quoted(value: Any) -> str:
+    return "" if value is None else '"' + str(value).replace('"', '""') + '"'
+
+
+def write(folder: Path, kind: str, rows: list[dict[str, Any]] = ROWS, name: str = "pairs") -> Path:
+    path = folder / f"{name}.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif kind == "jsonl":
+        path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    else:
+        mark = "," if kind == "csv" else "\t"
+        lines = [mark.join(rows[0]), *(mark.join(map(quoted, row.values())) for row in rows)]
+        path.write_text("\n".join(lines), encoding="utf-8")
+    return path
+
+
+def read(path: Path, **options: Any) -> Source:
+    return table.read(str(path), **{"columns": COLUMNS, **options})
+
+
+def message(path: Path, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        read(path, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
+    source = read(write(tmp_path, kind), attributes=["brand"], raters=["a"])
+    names = [*RAW_SCHEMA.names, ATTRIBUTE + "brand", RATER + "a"]
+    assert source.table.column_names == names
+    assert source.scale.names == ("0", "1", "2")
+    assert source.scale.gains == (0.0, 0.5, 1.0)
+    rows = source.table.to_pylist()
+    assert [row["example_id"] for row in rows] == ["0", "1", "2"]
+    assert [row["title"] for row in rows] == [row["name"] for row in ROWS]
+    assert [row["label"] for row in rows] == ["2", "0", "1"]
+    assert [row[ATTRIBUTE + "brand"] for row in rows] == ["Acme", None, "B"]
+    assert [row[RATER + "a"] for row in rows] == ["2", "1", None]
+    assert source.unreadable.num_rows == 0
+
+
+def test_ids_are_derived_from_texts_and_taken_where_they_are(tmp_path: Path) -> None:
+    first, second, third = read(write(tmp_path, "csv")).table.to_pylist()
+    assert first["query_id"] == second["query_id"] != third["query_id"]
+    assert len({first["item_id"], second["item_id"], third["item_id"]}) == 3
+    rows = [row | {"id": f"x{i}", "q": "" if i else "mine"} for i, row in enumerate(ROWS)]
+    columns = COLUMNS | {"example_id": "id", "query_id": "q", "item_id": ""}
+    taken = read(write(tmp_path, "csv", rows), columns=columns).table.to_pylist()
+    assert [row["example_id"] for row in taken] == ["x0", "x1", "x2"]
+    assert [row["query_id"] for row in taken] == ["mine", second["query_id"], third["query_id"]]
+
+
+def test_parts_of_a_folder_are_one_table(tmp_path: Path) -> None:
+    write(tmp_path, "csv", ROWS[2:], "part-1")
+    write(tmp_path, "csv", ROWS[:2], "part-0")
+    (tmp_path / "_SUCCESS").touch()
+    rows = read(tmp_path).table.to_pylist()
+    assert [row["title"] for row in rows] == [row["name"] for row in ROWS]
+    assert [row["example_id"] for row in rows] == ["0", "1", "2"]
+
+
+def test_batches_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = read(write(tmp_path, "csv")).table
+    monkeypatch.setattr(table, "CHUNK_ROWS", 8)  # batches of one row
+    assert read(tmp_path / "pairs.csv").table.equals(whole)
+
+
+def test_bad_lines_of_a_csv_are_counted_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbfsearch,name,grade\na,"t\nwo",0\nb,x\n\nc,\xff\xfe,1\nd,"x"y,1\ne, z ,"1 "\n'
+    )
+    source = read(path)
+    assert source.table["title"].to_pylist() == ["t\nwo", " z "]
+    assert source.table["label"].to_pylist() == ["0", "1"]
+    assert source.table["example_id"].to_pylist() == ["0", "4"]  # the bad ones count
+    bad = source.unreadable.select(["example_id", "text", "reason"]).to_pylist()
+    assert [tuple(row.values()) for row in bad] == [
+        ("pairs.csv:4", "b,x", "wrong_field_count"),
+        ("pairs.csv:6", "c,\ufffd\ufffd,1", "not_utf8"),
+        ("pairs.csv:7", 'd,"x"y,1', "unparsable_line"),
+    ]
+
+
+def test_bad_json_lines_are_counted_where_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = '{"search": "a", "name": "t", "grade": %s}\n'
+    half = '{"search": "\\ud83d", "name": "t", "grade": 1}\n'
+    path.write_text(good % "0" + '{"search": "a"\n[1]\n\n' + good % "1.0" + half + good % "null")
+    source = read(path)
+    assert source.table["label"].to_pylist() == ["0", "1", None]
+    bad = source.unreadable.select(["example_id", "reason"]).to_pylist()
+    assert [tuple(row.values()) for row in bad] == [
+        ("pairs.jsonl:2", "unparsable_line"),
+        ("pairs.jsonl:3", "unparsable_line"),
+        ("pairs.jsonl:6", "unparsable_line"),
+    ]
+
+
+def test_a_rating_outside_the_scale_takes_the_row_out(tmp_path: Path) -> None:
+    rows = [*ROWS, ROWS[0] | {"a": 9}]
+    source = read(write(tmp_path, "csv", rows), raters=["a"], attributes=["brand"])
+    assert source.table.num_rows == 3
+    (bad,) = source.unreadable.to_pylist()
+    assert bad["reason"] == "rater_outside_scale"
+    assert (bad["query"], bad["label"], bad[RATER + "a"]) == ("red shoes", "2", "9")
+    rows = [row | {"a": "strong"} for row in ROWS]
+    said = message(write(tmp_path, "csv", rows), raters=["a"])
+    assert "rater column a has strong, none of which is on the scale 0, 1, 2" in said
+
+
+def test_named_labels(tmp_path: Path) -> None:
+    rows = [row | {"grade": name} for row, name in zip(ROWS, ("yes", "no", "maybe"), strict=True)]
+    path = write(tmp_path, "csv", rows)
+    said = message(path)
+    assert "yes (1)" in said
+    assert "--config.data.table.labels=" in said
+    scale = read(path, labels=["no", "maybe", "yes"], gains=[0, 0.25, 1]).scale
+    assert (scale.names, scale.gains) == (("no", "maybe", "yes"), (0, 0.25, 1))
+
+
+def test_grades_with_a_gap_are_not_guessed_at(tmp_path: Path) -> None:
+    assert "0 (1)" in message(write(tmp_path, "csv", [row | {"grade": 3 * i} for i, row in
+                                                      enumerate(ROWS)]))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"search,name,grade\n", "has no rows"),
+        ("a.csv", b"search;name;grade\na;b;0\n", "separate a .csv file by commas"),
+        ("a.csv", b"search,name,name\n", "'name' more than once"),
+        ("a.csv", b"search,title,grade\na,b,0\n", "no column 'name'; it has search, title, grade"),
+        ("a.csv", "search,name,grade\na,b,0\n".encode("utf-16"), "is UTF-16: convert"),
+        ("a.csv", b"search,name,gr\xe4de\n", "header of"),
+        ("a.csv", b'search,name,grade\na,b,0\na,"b,0\n', "line 3: a quote opens"),
+        ("a.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
+        ("a.xlsx", b"", "ends in '.xlsx'"),
+        ("a.jsonl", b'{"search": "a", "name": "b"}\n', "no column 'grade'; it has search, name"),
+    ],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert words in message(tmp_path / name)
+
+
+def test_paths_that_are_no_table(tmp_path: Path) -> None:
+    assert "does not exist" in message(tmp_path / "none.csv")
+    assert "empty folder" in message(tmp_path)
+    write(tmp_path, "csv")
+    write(tmp_path, "jsonl")
+    assert "several kinds, .csv, .jsonl" in message(tmp_path)
+    assert "data.columns.label is empty" in message(
+        tmp_path / "pairs.csv", columns=COLUMNS | {"label": ""}
+    )
+
+
+def test_a_truncated_parquet_file(tmp_path: Path) -> None:
+    path = write(tmp_path, "parquet")
+    path.write_bytes(path.read_bytes()[:-20])
+    assert "cannot be read as Parquet" in message(path)
+
+
+def test_a_cell_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "LONGEST_CELL", 100)
+    path = tmp_path / "pairs.csv"
+    path.write_text(f'search,name,grade\na,"{"x" * 200}",0\n')
+    assert "line 2: a quote opens that does not close (field larger than" in message(path)

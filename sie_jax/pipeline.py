@@ -113,6 +113,9 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
     data = config.data
     if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
         selection = _select(config)
+        training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
+        if config.train.folds:
+            _folds(config, training)  # now, so that too many folds end the run before it trains
         # looked at now, so that a wrong checkpoint ends the run before anything is written
         for note in _check_checkpoint(config, selection.source.scale):
             _say(console, note)
@@ -317,11 +320,7 @@ def cross_fit(line: Line) -> pa.Table | None:
         return None
     if not path.exists():
         training, parts = line.prepared.split("train"), line.workdir / "fold_scores"
-        queries = [normalise_query(query) for query in training["query"].to_pylist()]
-        try:
-            fold = crossfit.assign(queries, folds=folds, seed=line.config.data.split_seed)
-        except ValueError as error:
-            raise UserError(f"train.folds: {error}") from None
+        fold = _folds(line.config, training)
         held: dict[str, list[sweep.Columns]] = {name: [] for name in SPLITS}
         for number in range(folds):
             others = np.flatnonzero(fold != number)
@@ -367,6 +366,15 @@ def cross_fit(line: Line) -> pa.Table | None:
         write_parquet(path, joined)
     shutil.rmtree(line.workdir / "fold_scores", ignore_errors=True)
     return pq.read_table(path)
+
+
+def _folds(config: Config, training: pa.Table) -> np.ndarray:
+    """The fold of each training pair."""
+    queries = [normalise_query(query) for query in training["query"].to_pylist()]
+    try:
+        return crossfit.assign(queries, folds=config.train.folds, seed=config.data.split_seed)
+    except ValueError as error:
+        raise UserError(f"train.folds: {error}") from None
 
 
 def _cross_validation(line: Line, held_out: pa.Table) -> dict[str, Any]:

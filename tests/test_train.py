@@ -233,6 +233,14 @@ def write_checkpoint(folder: Path, *, bert_alone: bool = False) -> str:
         (["TINY", "--config.data.gains=0,1,a,2"], ["data.gains is '0,1,a,2'"]),
         (["TINY", "--config.data.gains=1,0,0,0"], ["data.gains", "must rise"]),
         (["TINY", "--config.data.synthetic.queries=1"], ["queries is 1"]),
+        (["TINY", "--config.data.source=table"], ["data.path is empty"]),
+        (["TINY", "--config.train.folds=1"], ["train.folds is 1", "at least 2"]),
+        (["TINY", "--config.train.folds=99"], ["train.folds: 99 folds of", "queries"]),
+        (["TINY", "--config.importance.keep_fraction=0"], ["importance.keep_fraction is 0"]),
+        (
+            ["TINY", "--config.importance.drop_hardest=0.95"],
+            ["drop_easiest is 1.05", "less than 1"],
+        ),
         (["TINY", "--config.mesh.data=0"], ["mesh.data is 0"]),
         (["TINY", "--config.mesh.data=2"], ["mesh.data is 2", "there are 1 devices"]),
     ],
@@ -342,6 +350,42 @@ def test_data_that_cannot_be_used_gets_one_line(cli, tmp_path, examples, parts):
 
 def change_json(file: Path, **fields: Any) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["columns.title=name"], ["no column 'name'; it has query, title, label, note"]),
+        (["table.attributes=brand"], ["no column 'brand'"]),
+        (["table.labels=bad,good"], ["no row's label is on the scale bad, good", "0, 1"]),
+        (["table.raters=note"], ["rater column note has x, none of which is on the scale 0, 1"]),
+        (["gains=0,1,2"], ["data.gains, for the labels 0, 1", "one gain for each"]),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_table_that_does_not_fit_its_mapping_gets_one_line(cli, tmp_path, flags, parts):
+    rows = [f"lamp {i // 3},lamp no {i},{i % 2},x" for i in range(60)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["query,title,label,note", *rows]))
+    table = ["--config.data.source=table", f"--config.data.path={tmp_path / 'pairs.csv'}"]
+    line = cli.refused(cli.config, *table, *(f"--config.data.{flag}" for flag in flags))
+    for part in parts:
+        assert part in line
+
+
+def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):
+    rows = [f"lamp {i // 3},lamp no {i},{i % 2},b{i % 4},{i % 2}" for i in range(60)]
+    header = "query,title,label,brand,rating"
+    (tmp_path / "pairs.csv").write_text("\n".join([header, *rows, "lamp,too short", ""]))
+    table = ["--config.data.source=table", f"--config.data.path={tmp_path / 'pairs.csv'}"]
+    table += ["--config.data.table.attributes=brand", "--config.data.table.raters=rating"]
+    done = cli(cli.config, *table, "--config.train.folds=2", f"--workdir={tmp_path / 'w'}")
+    assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "w" / "metrics.json").read_text())
+    assert metrics["rows"] == {"read": 61, "kept": 60, "rejected": 1}
+    (bad,) = pq.read_table(tmp_path / "w" / "rejected.parquet").to_pylist()
+    assert (bad["reason"], bad["example_id"]) == ("wrong_field_count", "pairs.csv:62")
+    brands = pq.read_table(tmp_path / "w" / "groups" / "brand.parquet")
+    assert sorted(brands["group"].to_pylist()) == ["b0", "b1", "b2", "b3"]
 
 
 def test_a_checkpoint_of_another_kind_gets_one_line(cli, tmp_path):

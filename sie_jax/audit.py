@@ -1,17 +1,29 @@
-"""The labels most worth re-checking, as files that are safe to open in a spreadsheet."""
+"""The labels most worth re-checking, as files that are safe to open in a spreadsheet.
 
+    python -m sie_jax.audit --pairs=FILE --output=audit.csv
+
+ranks a table by somebody else's predictions, without training anything.
+"""
+
+import argparse
 import csv
 import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from sie_jax.data import cleaning
+from sie_jax.data.schema import ATTRIBUTE
+from sie_jax.data.sources import table as own_table
 from sie_jax.data.spool import CHUNK_ROWS
-from sie_jax.files import whole
+from sie_jax.errors import UserError
+from sie_jax.files import whole, write_parquet
 
 COLUMNS = (
     "rank",
@@ -74,14 +86,14 @@ def ranked(
             }
 
 
-def write(table: Path, lines: Path, rows: Iterable[dict[str, Any]]) -> None:
+def write(path: Path, lines: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Writes rows (with the keys of COLUMNS) as UTF-8 CSV and as JSON lines, each whole or not.
 
     In the CSV a text cell that a spreadsheet would run as a formula gets an apostrophe in front;
     the JSON lines hold the texts as they are.
     """
     with (
-        whole(table) as temporary,
+        whole(path) as temporary,
         whole(lines) as other,
         temporary.open("w", encoding="utf-8", newline="") as file,
         other.open("w", encoding="utf-8") as json_file,
@@ -109,3 +121,102 @@ def _safe(value: Any) -> Any:
 
 def _unsafe(text: str) -> str:
     return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+
+
+_COLUMNS = {"query": "query", "title": "title", "label": "label"} | dict.fromkeys(
+    ("example_id", "query_id", "item_id", "split"), ""
+)
+_DESCRIPTION = (
+    "Ranks the labels of a table that are most worth checking by the predictions beside them: a "
+    "column probability_LABEL for each label."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: 0, or 2 after one line that says what to mend."""
+    parser = argparse.ArgumentParser(prog="python -m sie_jax.audit", description=_DESCRIPTION)
+    parser.add_argument("--pairs", required=True, help="the table: .csv, .tsv, .jsonl or .parquet")
+    parser.add_argument("--output", required=True, type=Path, help="the .csv file to write")
+    parser.add_argument("--labels", required=True, help="lowest grade first: bad,fair,good")
+    for field, column in _COLUMNS.items():
+        parser.add_argument(f"--{field}", default=column, metavar="COLUMN", help="its column")
+    options = vars(parser.parse_args(arguments))
+    labels = [name.strip() for name in options["labels"].split(",") if name.strip()]
+    columns = {field: options[field] for field in _COLUMNS}
+    try:
+        count, rejected = of_table(
+            options["pairs"], options["output"], labels=labels, columns=columns
+        )
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{count} pairs ranked in {options['output']}")
+    for reason, rows in rejected.items():
+        print(f"{rows} rows left out, {reason}: see {_rejected_file(options['output'])}")
+    return 0
+
+
+def of_table(
+    pairs: str, output: Path, *, labels: Sequence[str], columns: Mapping[str, str]
+) -> tuple[int, dict[str, int]]:
+    """Ranks a table's labels by the probabilities that stand beside them.
+
+    A pair's score is the margin p_y − max over c ≠ y of p_c of its label y (Northcutt et al. 2021,
+    "Confident Learning", section 3.2); the lowest come first. The predictions should be of a model
+    that has not seen the pairs: one that has agrees with the labels it learned.
+
+    Args:
+      pairs: a table as `data.sources.table.read` takes it, with a column "probability_<label>" for
+        every label: numbers in [0, 1] with a sum of 1 to 1e-3.
+      output: the CSV file; JSON lines, and the rows left out, are written beside it.
+      labels: the scale, lowest first.
+      columns: field → column, as for `data.sources.table.read`.
+
+    Returns:
+      How many pairs are ranked, and how many rows were left out for each reason.
+
+    Raises:
+      UserError: as `data.sources.table.read`; a probability is missing or none; the output does not
+        end in .csv.
+    """
+    if output.suffix != ".csv":
+        raise UserError(f"--output={output}: give a file that ends in .csv")
+    probability = [f"probability_{name}" for name in labels]
+    source = own_table.read(pairs, columns=columns, attributes=probability, labels=labels)
+    cleaned = cleaning.clean(
+        source.table, source.scale, max_query_characters=10**6, max_title_characters=10**6
+    )
+    kept = cleaned.kept
+    values = np.stack([_numbers(kept[ATTRIBUTE + name], pairs, name) for name in probability], 1)
+    off = np.flatnonzero(~(np.abs(values.sum(1) - 1) <= 1e-3) | (values < 0).any(1))
+    if len(off):
+        row = kept["example_id"][off[0]].as_py()
+        raise UserError(
+            f"{pairs}: the probabilities of row {row} are {values[off[0]].tolist()}: give numbers "
+            "from 0 to 1 with a sum of 1"
+        )
+    labels_of = kept["label"].to_numpy()
+    given = values[np.arange(len(values)), labels_of]
+    others = np.where(np.arange(values.shape[1]) == labels_of[:, None], -np.inf, values)
+    margin = given - others.max(1)
+    rows = ranked(kept, labels, values, scores=margin, hardness=-margin)
+    write(output, output.with_suffix(".jsonl"), rows)
+    rejected = pa.concat_tables([source.unreadable, cleaned.rejected], promote_options="default")
+    if rejected.num_rows:
+        write_parquet(_rejected_file(output), rejected)
+    return kept.num_rows, dict(Counter(rejected["reason"].to_pylist()))
+
+
+def _numbers(cells: pa.ChunkedArray, pairs: str, name: str) -> np.ndarray:
+    try:
+        return cells.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{pairs}: the column {name} is not of numbers: {error}") from None
+
+
+def _rejected_file(output: Path) -> Path:
+    return output.with_suffix(".rejected.parquet")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sie_jax import audit
@@ -108,3 +109,64 @@ def test_ranked_counts_over_all_and_within_queries() -> None:
     assert [one["label_probability"] for one in rows] == [0.25, 0.75, 0.5, 0.875]
     assert [one["prediction_probability"] for one in rows] == [0.75, 0.75, 0.5, 0.875]
     assert {one["corrected_label"] for one in rows} == {""}
+
+
+def table_with_predictions(path: Path, **changed: str) -> list[str]:
+    cells = {"bad": "0.25", "good": "0.75"} | changed
+    lines = [
+        "query,name,grade,probability_bad,probability_good",
+        "red shoes,shoes,bad,0.9,0.1",
+        f"red shoes,=lamp,good,{cells['bad']},{cells['good']}",
+        "blue hose,hose,good,1,0",
+        "blue hose,case,strange,0.5,0.5",
+        "blue hose",
+    ]
+    path.write_text("\n".join(lines))
+    return ["--pairs", str(path), "--labels=bad,good", "--title=name", "--label=grade"]
+
+
+def test_alone_on_foreign_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    output = tmp_path / "audit.csv"
+    assert audit.main([*flags, f"--output={output}"]) == 0
+    rows = audit.read(output, most=10)
+    found = [(row["example_id"], row["prediction"], float(row["score"])) for row in rows]
+    # p_y less the other: 0 − 1, 0.75 − 0.25, 0.9 − 0.1
+    assert found == [("2", "bad", -1.0), ("1", "good", 0.5), ("0", "bad", pytest.approx(0.8))]
+    assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 3
+    said = capsys.readouterr().out
+    assert "3 pairs ranked" in said
+    assert "1 rows left out, wrong_field_count" in said
+    assert "1 rows left out, label_outside_scale" in said
+    assert pq.read_table(tmp_path / "audit.rejected.parquet").num_rows == 2
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"bad": "0.5"}, "row 1 are [0.5, 0.75]: give numbers from 0 to 1 with a sum of 1"),
+        ({"bad": "-1", "good": "2"}, "row 1 are [-1.0, 2.0]"),
+        ({"bad": "nan"}, "row 1 are [nan, 0.75]"),
+        ({"bad": ""}, "probability_bad is not of numbers"),
+        ({"bad": "x"}, "probability_bad is not of numbers"),
+    ],
+)
+def test_predictions_that_are_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], words: str
+) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv", **changed)
+    assert audit.main([*flags, f"--output={tmp_path / 'audit.csv'}"]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "audit.csv").exists()
+
+
+def test_a_label_without_probabilities_and_an_output_of_another_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    assert audit.main([*flags, "--labels=bad,fair,good", f"--output={tmp_path / 'a.csv'}"]) == 2
+    assert "no column 'probability_fair'" in capsys.readouterr().err
+    assert audit.main([*flags, f"--output={tmp_path / 'a.xlsx'}"]) == 2
+    assert "ends in .csv" in capsys.readouterr().err

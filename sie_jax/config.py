@@ -12,7 +12,7 @@ from typing import Any
 from sie_jax.errors import UserError
 from sie_jax.importance import POLICIES, SCORES
 
-SOURCES = ("synthetic", "esci", "table")
+SOURCES = ("synthetic", "esci", "table", "clicks")
 MODES = ("offline", "online")
 DTYPES = ("float32", "bfloat16")
 
@@ -38,7 +38,7 @@ class EsciConfig:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ColumnsConfig:
-    """The names of a table's columns; empty where it has none."""
+    """The names of columns; empty where a table has none, or a click log the field's own name."""
 
     query: str = "query"
     title: str = "title"
@@ -49,6 +49,11 @@ class ColumnsConfig:
     text: str = ""
     split: str = ""
     truth: str = ""
+    position: str = ""  # from here on of click logs
+    click: str = ""
+    session: str = ""
+    cart: str = ""
+    purchase: str = ""
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -61,6 +66,33 @@ class TableConfig:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class ItemColumnsConfig:
+    """The names of a catalogue's columns; empty where they are the fields' own."""
+
+    item_id: str = ""
+    title: str = ""
+    text: str = ""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ClicksConfig:
+    """What of a click log counts, and how it becomes grades."""
+
+    items: str = ""  # a catalogue with the titles, where the log has none
+    item_columns: ItemColumnsConfig = dataclasses.field(default_factory=ItemColumnsConfig)
+    minimum_impressions: int = 10
+    minimum_examinations: float = 1.0
+    maximum_position: int = 100
+    maximum_session_impressions: int = 1000
+    maximum_session_clicks: int = 100
+    maximum_click_rate: float = 0.5
+    cart_value: float = 1.0
+    purchase_value: float = 2.0
+    smoothing: float = 5.0
+    grades: int = 4
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class DataConfig:
     """Where pairs come from and how they become token ids."""
 
@@ -70,6 +102,7 @@ class DataConfig:
     esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
+    clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)
     gains: str = ""  # e.g. "0,0.01,0.1,1", lowest grade first; empty: the source's own
     validation: float = 0.1  # share of queries, where the source has no such split
     test: float = 0.2
@@ -180,9 +213,9 @@ class Config:
             raise UserError(
                 "data.path is empty: give the folder of the ESCI files, --config.data.path=FOLDER"
             )
-        if data.source == "table" and not data.path:
+        if data.source in ("table", "clicks") and not data.path:
             raise UserError(
-                "data.path is empty: give a table or a folder of its parts, --config.data.path=PATH"
+                "data.path is empty: give a file or a folder of its parts, --config.data.path=PATH"
             )
         _at_least("data.buckets", data.buckets, 1)
         _at_least("data.max_length", data.max_length, 8)

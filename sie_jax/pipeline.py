@@ -33,8 +33,16 @@ from sie_jax.data import batches as plans
 from sie_jax.data import preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.data.preparing import Prepared, Selection
-from sie_jax.data.schema import ATTRIBUTE, RATER, SPLITS, LabelScale, Source, normalise_query
-from sie_jax.data.sources import esci, synthetic
+from sie_jax.data.schema import (
+    ATTRIBUTE,
+    RATER,
+    RAW_COLUMNS,
+    SPLITS,
+    LabelScale,
+    Source,
+    normalise_query,
+)
+from sie_jax.data.sources import clicks, esci, synthetic
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
@@ -179,11 +187,26 @@ def _read(config: Config) -> Source:
     elif data.source == "table":
         source = own_table.read(
             data.path,
-            columns=dataclasses.asdict(data.columns),
+            columns={
+                field: name
+                for field, name in dataclasses.asdict(data.columns).items()
+                if field in RAW_COLUMNS
+            },
             attributes=listed(data.table.attributes),
             raters=listed(data.table.raters),
             labels=listed(data.table.labels),
         )
+    elif data.source == "clicks":
+        options = dataclasses.asdict(data.clicks)
+        for option, fields, named in (
+            ("columns", clicks.FIELDS, dataclasses.asdict(data.columns)),
+            ("item_columns", clicks.ITEM_FIELDS, options["item_columns"]),
+        ):
+            options[option] = {
+                field: named[field] for field in fields if named[field] not in ("", field)
+            }
+        log = clicks.read(data.path, **options)
+        source = dataclasses.replace(log.source, summary=log.summary._asdict())
     else:
         shop = data.synthetic
         source = synthetic.read(
@@ -203,7 +226,7 @@ def _read(config: Config) -> Source:
     except UserError as error:
         labels = ", ".join(source.scale.names)
         raise UserError(f"data.gains, for the labels {labels}: {error}") from None
-    return Source(source.table, scale, source.location, source.unreadable)
+    return dataclasses.replace(source, scale=scale)
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:

@@ -388,6 +388,28 @@ def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):
     assert sorted(brands["group"].to_pylist()) == ["b0", "b1", "b2", "b3"]
 
 
+def test_a_click_log_runs_and_its_counts_are_kept(cli, tmp_path):
+    generator = np.random.default_rng(0)
+    lines = ["session,search,item_id,title,position,click"]
+    for session in range(1500):
+        query = session % 20
+        for position, item in enumerate(generator.permutation(6), 1):
+            clicked = generator.random() < (0.6 / position if item < 3 else 0.1 / position)
+            row = f"s{session},lamp {query},{query}-{item},lamp no {item}"
+            lines.append(f"{row},{position},{int(clicked)}")
+    (tmp_path / "log.csv").write_text("\n".join(lines))
+    log = ["--config.data.source=clicks", f"--config.data.path={tmp_path / 'log.csv'}"]
+    line = cli.refused(cli.config, *log)
+    assert "query" in line
+    log.append("--config.data.columns.query=search")
+    done = cli(cli.config, *log, f"--workdir={tmp_path / 'w'}")
+    assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "w" / "metrics.json").read_text())
+    assert metrics["rows"] == {"read": 120, "kept": 120, "rejected": 0}  # 20 queries of 6 items
+    summary = json.loads((tmp_path / "w" / "cleaning.json").read_text())["summary"]
+    assert summary["impressions_read"] == 9000
+
+
 def test_a_checkpoint_of_another_kind_gets_one_line(cli, tmp_path):
     pretrained = write_checkpoint(tmp_path / "c")
 

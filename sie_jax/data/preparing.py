@@ -153,6 +153,7 @@ def store(
             workdir / "cleaning.json",
             {
                 "source": source.location,
+                "summary": source.summary,
                 "read": read,
                 "kept": kept.num_rows,
                 "rejected": {

@@ -2,7 +2,9 @@
 
 import math
 import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -87,12 +89,14 @@ class Source:
     scale: its labels. location: where it lies.
     unreadable: of REJECTED_SCHEMA, what could not be read as a row, with the reason. Where a line
       has no fields to tell apart, `example_id` is "<file>:<line>" and `text` the line.
+    summary: what was counted before there were pairs, as plain JSON values.
     """
 
     table: pa.Table
     scale: LabelScale
     location: str
     unreadable: pa.Table = field(default_factory=REJECTED_SCHEMA.empty_table)
+    summary: Mapping[str, Any] = field(default_factory=dict)
 
 
 def normalise_query(query: str) -> str:

@@ -48,7 +48,8 @@ def write(
             optionally `queries`, `device`, `planted_errors` (`{"rate", "count", "auroc": {score:
             number}}`), `train` (`{run: {metric: number}}`, of the training pairs),
             `cross_validation` (`{metric: {"value", "low", "high"}}`) and `rater_disagreement`
-            (`{score: {"value", "low", "high"}}`). Runs without a cost (the baselines) are shown after those that have one.
+            (`{score: {"value", "low", "high"}}`). Runs without a cost (the baselines) are shown
+            after those that have one.
         cleaning: `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
             "repaired": {repair: rows}}`.
         curves: For each plot, by the title of its y axis (say "training loss"), and for each run,

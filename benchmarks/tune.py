@@ -20,6 +20,7 @@ from sie_jax import pipeline
 from sie_jax.config import Config
 from sie_jax.files import write_json
 from sie_jax.training import mesh as meshes
+from sie_jax.training.logs import MetricsLog
 
 ROOT = Path(__file__).parent.parent
 VALIDATION = 0.3
@@ -59,7 +60,7 @@ def main() -> None:
         "validation_pairs": validation.num_rows,
         "rates": {f"{rate:g}": [] for rate in rates},
     }
-    for entry in line.log.read():
+    for entry in MetricsLog(line.metrics_log).read():
         if "epoch" in entry and "validation_loss" in entry:
             _, _, rate = entry["run"].partition(" ")
             if rate in results["rates"]:

@@ -175,6 +175,13 @@ class EvaluationConfig:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class TrackingConfig:
+    """Where curves go beside metrics.jsonl and TensorBoard's files."""
+
+    wandb_project: str = ""  # of Weights & Biases; empty: none
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class Config:
     """Everything a run depends on; stored as config.json in its workdir."""
 
@@ -185,6 +192,7 @@ class Config:
     importance: ImportanceConfig = dataclasses.field(default_factory=ImportanceConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
 
     def compared_policies(self) -> tuple[str, ...]:
         """The further policies named in `importance.compare`, in order."""

@@ -11,7 +11,8 @@ import functools
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -57,7 +58,7 @@ from sie_jax.evaluation import (
 from sie_jax.files import read_json, whole, write_json, write_parquet
 from sie_jax.models import PairClassifier
 from sie_jax.report import curves, page, results
-from sie_jax.training import crossfit, steps, sweep
+from sie_jax.training import crossfit, steps, sweep, tracking
 from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
@@ -84,10 +85,21 @@ class Line(NamedTuple):
         """The clock of one piece of work."""
         return Clock(self.workdir / "clocks" / f"{name}.json")
 
+    @contextmanager
+    def log(self) -> Iterator[MetricsLog]:
+        """The log that all training runs of the workdir share, and who is told beside it."""
+        with tracking.trackers(
+            self.workdir / "tracking",
+            wandb_project=self.config.tracking.wandb_project,
+            group=self.config.name,
+            config=as_json(self.config),
+        ) as trackers:
+            yield MetricsLog(self.metrics_log, trackers)
+
     @property
-    def log(self) -> MetricsLog:
-        """The log that all training runs of the workdir share."""
-        return MetricsLog(self.workdir / "metrics.jsonl")
+    def metrics_log(self) -> Path:
+        """The file of that log."""
+        return self.workdir / "metrics.jsonl"
 
 
 def run(config: Config, workdir: Path, *, console: Console | None = None) -> dict[str, Any]:
@@ -97,6 +109,8 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
     input is at fault, and NumericalError where a loss is no longer finite.
     """
     config.validate()
+    if config.tracking.wandb_project:
+        tracking.require_wandb()
     console = console or Console()
     mesh = meshes.make(config.mesh.data)
     meshes.check_batch(mesh, config.train.batch_size)
@@ -618,7 +632,7 @@ def _write_report(
             title=f"sie_jax: {line.config.name}",
             metrics=metrics,
             cleaning=line.prepared.counts,
-            curves=curves.by_run(line.log.read(), metrics["cost"]),
+            curves=curves.by_run(MetricsLog(line.metrics_log).read(), metrics["cost"]),
             scores_by_label={
                 score: {name: table[score].to_numpy()[labels == i] for i, name in enumerate(names)}
                 for score in importance.SCORES
@@ -721,15 +735,17 @@ def fit_run(
     params = nnx.state(model)
     state = states.create(params, optimizer, meshes.replicated(line.mesh), seed=seed)
     training = prepared.split("train")
-    checkpoints = RunCheckpoints(line.workdir / "checkpoints" / name)
-    try:
+    with (
+        closing(RunCheckpoints(line.workdir / "checkpoints" / name)) as checkpoints,
+        line.log() as log,
+    ):
         return fit(
             name,
             state,
             step,
             batches,
             checkpoints=checkpoints,
-            log=line.log,
+            log=log,
             clock=clock,
             console=line.console,
             mesh=line.mesh,
@@ -739,8 +755,6 @@ def fit_run(
             log_every=config.log_every,
             validate=lambda now: _validation(line, now),
         )
-    finally:
-        checkpoints.close()
 
 
 def _validation(line: Line, state: TrainState) -> dict[str, float]:

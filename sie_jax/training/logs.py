@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,19 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sie_jax.files import whole, write_json
+from sie_jax.training.tracking import Tracker
 
 
 class MetricsLog:
-    """metrics.jsonl: one line per report, each with its run, seed and step."""
+    """metrics.jsonl: one line per report, each with its run and step; `trackers` are told too."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
+        self._path, self._trackers = path, trackers
 
     def rewind(self, run: str, step: int) -> None:
         """Drops a run's lines after `step`, and a torn last line: what a resume does again."""
+        for tracker in self._trackers:
+            tracker.start(run, step)
         if not self._path.exists():
             return
         lines = []
@@ -37,6 +40,8 @@ class MetricsLog:
 
     def write(self, run: str, step: int, **values: float) -> None:
         """Appends one line."""
+        for tracker in self._trackers:
+            tracker.write(run, step, values)
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "step": step, **values}) + "\n")
 

@@ -46,24 +46,26 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def ranked(
-    pairs: pa.Table,
-    names: Sequence[str],
-    probabilities: np.ndarray,
-    *,
-    scores: np.ndarray,
-    hardness: np.ndarray,
+    pairs: pa.Table, names: Sequence[str], probabilities: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    """The pairs as rows of COLUMNS, the hardest first; equally hard ones in the order given.
+    """The pairs as rows of COLUMNS, the least credible label first; ties in the order given.
+
+    The order is by p_y, the probability of the pair's own label y, ascending; `score` is 1 − p_y:
+    near 1 where the model is sure that the label is wrong. That is the loss's order, and the
+    self-confidence of confident learning (Northcutt et al. 2021, section 3.2, "CL baseline").
+    Gradient norms are no substitute: on pairs that no model has seen the greatest norms are of
+    pairs that the model is torn about (benchmarks/audit.py shows by how much they fall short).
 
     pairs: `[N]` rows with example_id, query_id, item_id, split, query, title and label, the place
     of the label in `names`. probabilities: `[N, K]`, a model's; best one that has not seen the
-    pair. scores, hardness: `[N]`, what is written down and what is ranked by.
+    pair.
 
     `rank` counts over all pairs, `rank_in_query` over those of one query, both from 1.
     `prediction` is the most probable label. `corrected_label` is empty: whoever checks the label
     fills it in, and `apply` reads it.
     """
-    order = np.argsort(-hardness, kind="stable")
+    given = probabilities[np.arange(len(probabilities)), pairs["label"].to_numpy()]
+    order = np.argsort(given, kind="stable")
     times: dict[str, int] = {}
     for start in range(0, len(order), CHUNK_ROWS):
         places = order[start : start + CHUNK_ROWS]
@@ -79,9 +81,9 @@ def ranked(
                 "rank_in_query": times[query],
                 "label": names[row["label"]],
                 "prediction": names[best[number]],
-                "label_probability": float(chunk[number, row["label"]]),
+                "label_probability": float(given[place]),
                 "prediction_probability": float(chunk[number, best[number]]),
-                "score": float(scores[place]),
+                "score": 1 - float(given[place]),
                 "corrected_label": "",
             }
 
@@ -161,9 +163,8 @@ def of_table(
 ) -> tuple[int, dict[str, int]]:
     """Ranks a table's labels by the probabilities that stand beside them.
 
-    A pair's score is the margin p_y − max over c ≠ y of p_c of its label y (Northcutt et al. 2021,
-    "Confident Learning", section 3.2); the lowest come first. The predictions should be of a model
-    that has not seen the pairs: one that has agrees with the labels it learned.
+    The order and the score are those of `ranked`. The predictions should be of a model that has not
+    seen the pairs: one that has agrees with the labels it learned.
 
     Args:
       pairs: a table as `data.sources.table.read` takes it, with a column "probability_<label>" for
@@ -195,12 +196,7 @@ def of_table(
             f"{pairs}: the probabilities of row {row} are {values[off[0]].tolist()}: give numbers "
             "from 0 to 1 with a sum of 1"
         )
-    labels_of = kept["label"].to_numpy()
-    given = values[np.arange(len(values)), labels_of]
-    others = np.where(np.arange(values.shape[1]) == labels_of[:, None], -np.inf, values)
-    margin = given - others.max(1)
-    rows = ranked(kept, labels, values, scores=margin, hardness=-margin)
-    write(output, output.with_suffix(".jsonl"), rows)
+    write(output, output.with_suffix(".jsonl"), ranked(kept, labels, values))
     rejected = pa.concat_tables([source.unreadable, cleaned.rejected], promote_options="default")
     if rejected.num_rows:
         write_parquet(_rejected_file(output), rejected)

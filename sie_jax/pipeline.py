@@ -292,7 +292,7 @@ def score(line: Line) -> pa.Table:
         _check_finite(scores, training)
         weights = _weights(line, scores[config.score], config.policy)
         if not line.config.train.folds:
-            _write_audit(line, training, scores[config.score], _probabilities(line, columns))
+            _write_audit(line, training, columns)
         write_parquet(path, importance.table.build(training, scores, weights))
     shutil.rmtree(line.workdir / "scores", ignore_errors=True)
     return importance.table.read(path)
@@ -332,13 +332,9 @@ def _check_finite(scores: dict[str, np.ndarray], training: pa.Table) -> None:
             )
 
 
-def _write_audit(
-    line: Line, pairs: pa.Table, scores: np.ndarray, probabilities: np.ndarray
-) -> None:
-    """Leaves audit.csv and audit.jsonl: the pairs, hardest first, with the model's opinion."""
-    hardness = importance.hardness(line.config.importance.score, scores)
-    names = line.prepared.scale.names
-    rows = audit.ranked(pairs, names, probabilities, scores=scores, hardness=hardness)
+def _write_audit(line: Line, pairs: pa.Table, columns: Mapping[str, np.ndarray]) -> None:
+    """Leaves audit.csv and audit.jsonl by the class probabilities of a score pass."""
+    rows = audit.ranked(pairs, line.prepared.scale.names, _probabilities(line, columns))
     audit.write(line.workdir / "audit.csv", line.workdir / "audit.jsonl", rows)
 
 
@@ -398,8 +394,7 @@ def cross_fit(line: Line) -> pa.Table | None:
         joined = pa.concat_tables(tables)
         everything = pa.concat_tables([line.prepared.split(split) for split in SPLITS])
         columns = {name: joined[name].to_numpy() for name in held["train"][0]}
-        scores = columns[line.config.importance.score]
-        _write_audit(line, everything, scores, _probabilities(line, columns))
+        _write_audit(line, everything, columns)
         write_parquet(path, joined)
     shutil.rmtree(line.workdir / "fold_scores", ignore_errors=True)
     return pq.read_table(path)

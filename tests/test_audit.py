@@ -84,30 +84,28 @@ def test_json_lines_hold_the_same_rows_as_they_are(tmp_path: Path) -> None:
 def test_ranked_counts_over_all_and_within_queries() -> None:
     pairs = pa.table(
         {
-            "example_id": ["a", "b", "c", "d"],
-            "query_id": ["x", "y", "x", "x"],
-            "item_id": ["1", "2", "3", "4"],
-            "split": ["train"] * 4,
-            "query": ["red", "blue", "red", "red"],
-            "title": ["t1", "t2", "t3", "t4"],
-            "label": [0, 1, 1, 0],
+            "example_id": ["a", "b", "c", "d", "e"],
+            "query_id": ["x", "y", "x", "x", "z"],
+            "item_id": ["1", "2", "3", "4", "5"],
+            "split": ["train"] * 5,
+            "query": ["red", "blue", "red", "red", "green"],
+            "title": ["t1", "t2", "t3", "t4", "t5"],
+            "label": [0, 1, 1, 0, 0],
         }
     )
-    probabilities = np.array([[0.75, 0.25], [0.75, 0.25], [0.125, 0.875], [0.5, 0.5]])
-    hardness = np.array([1.0, 3.0, 0.0, 1.0])
-    rows = list(
-        audit.ranked(pairs, ("no", "yes"), probabilities, scores=-hardness, hardness=hardness)
-    )
+    probabilities = np.array([[0.75, 0.25], [0.75, 0.25], [0.125, 0.875], [0.5, 0.5], [0.5, 0.5]])
+    rows = list(audit.ranked(pairs, ("no", "yes"), probabilities))
     assert all(set(one) == set(audit.COLUMNS) for one in rows)
     chosen = ("rank", "rank_in_query", "example_id", "label", "prediction", "score")
     assert [tuple(one[name] for name in chosen) for one in rows] == [
-        (1, 1, "b", "yes", "no", -3.0),
-        (2, 1, "a", "no", "no", -1.0),
-        (3, 2, "d", "no", "no", -1.0),
-        (4, 3, "c", "yes", "yes", 0.0),
+        (1, 1, "b", "yes", "no", 0.75),
+        (2, 1, "d", "no", "no", 0.5),
+        (3, 1, "e", "no", "no", 0.5),
+        (4, 2, "a", "no", "no", 0.25),
+        (5, 3, "c", "yes", "yes", 0.125),
     ]
-    assert [one["label_probability"] for one in rows] == [0.25, 0.75, 0.5, 0.875]
-    assert [one["prediction_probability"] for one in rows] == [0.75, 0.75, 0.5, 0.875]
+    assert [one["label_probability"] for one in rows] == [0.25, 0.5, 0.5, 0.75, 0.875]
+    assert [one["prediction_probability"] for one in rows] == [0.75, 0.5, 0.5, 0.75, 0.875]
     assert {one["corrected_label"] for one in rows} == {""}
 
 
@@ -131,8 +129,8 @@ def test_alone_on_foreign_predictions(tmp_path: Path, capsys: pytest.CaptureFixt
     assert audit.main([*flags, f"--output={output}"]) == 0
     rows = audit.read(output, most=10)
     found = [(row["example_id"], row["prediction"], float(row["score"])) for row in rows]
-    # p_y less the other: 0 − 1, 0.75 − 0.25, 0.9 − 0.1
-    assert found == [("2", "bad", -1.0), ("1", "good", 0.5), ("0", "bad", pytest.approx(0.8))]
+    # 1 − p_y: 1 − 0, 1 − 0.75, 1 − 0.9
+    assert found == [("2", "bad", 1.0), ("1", "good", 0.25), ("0", "bad", pytest.approx(0.1))]
     assert len((tmp_path / "audit.jsonl").read_text().splitlines()) == 3
     said = capsys.readouterr().out
     assert "3 pairs ranked" in said

@@ -28,7 +28,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from transformers import BertConfig
 
-from sie_jax import audit, importance
+from sie_jax import audit, importance, predict
 from sie_jax.config import Config, as_json, differences, listed
 from sie_jax.data import batches as plans
 from sie_jax.data import preparing, tokenization
@@ -496,6 +496,14 @@ def _save_model(line: Line, params: Any) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     nnx.merge(line.graphdef, params).save_pretrained(temporary)
     line.prepared.tokenizer.save_pretrained(temporary)
+    data = line.config.data
+    predict.Settings(
+        gains=line.prepared.scale.gains,
+        max_length=data.max_length,
+        item_text=data.item_text,
+        max_query_characters=data.max_query_characters,
+        max_title_characters=data.max_title_characters,
+    ).write(temporary)
     os.replace(temporary, folder)
 
 

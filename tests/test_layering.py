@@ -19,6 +19,7 @@ ORDER = [
     "training",
     "report",
     "audit",
+    "predict",
     "config",
     "pipeline",
 ]

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 from transformers import BertConfig
 
 import sie_jax
+from sie_jax import predict
 from sie_jax.data import tokenization
 from sie_jax.data.sources import esci
 from sie_jax.models import PairClassifier
@@ -535,6 +536,22 @@ class _Tags(html.parser.HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.names.add(tag)
         self.attributes |= {name for name, _ in attrs}
+
+
+def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
+    work = finished.workdir
+    texts = {"query": "query", "title": "title", "example_id": "example_id"}
+    pairs = work / "data" / "pairs.parquet"
+    counts = predict.predict(work / "model", str(pairs), tmp_path / "scored.parquet", columns=texts)
+    assert counts == (pq.read_metadata(pairs).num_rows, {})
+    split = np.array(pq.read_table(pairs, columns=["split"])["split"].to_pylist())
+    scored = pq.read_table(tmp_path / "scored.parquet").filter(split == "test")
+    measured = pq.read_table(work / "predictions" / "weighted-0.parquet")
+    for i, name in enumerate(("I", "C", "S", "E")):
+        # float32; batches are padded to other lengths
+        np.testing.assert_allclose(
+            scored[f"probability_{name}"], measured[f"probability_{i}"], rtol=1e-5, atol=1e-6
+        )
 
 
 def test_markup_in_texts_does_not_run_in_the_report(finished):

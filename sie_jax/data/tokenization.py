@@ -140,7 +140,11 @@ def _letters_inside_words(tokenizer: tokenizers.Tokenizer, texts: Iterable[str])
 
 def _read(folder: Path) -> PreTrainedTokenizerFast:
     if (folder / "tokenizer.json").is_file():
-        return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+        # named, or a checkpoint without the names saves none, and whoever loads the trained model
+        # by its folder gives every token the first segment
+        return PreTrainedTokenizerFast.from_pretrained(
+            folder, local_files_only=True, model_input_names=INPUTS
+        )
     options = folder / "tokenizer_config.json"
     settings = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
     lowercase = bool(settings.get("do_lower_case", True))

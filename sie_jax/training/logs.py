@@ -3,7 +3,7 @@
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -134,3 +134,18 @@ def bar(label: str, total: int, console: Console, done: int = 0) -> Iterator[Bar
         yield made
     finally:
         made.stop()
+
+
+@contextmanager
+def counter(label: str, console: Console) -> Iterator[Callable[[int], None]]:
+    """Gives a function that adds rows to a count whose end is not known, shown with rows/s."""
+    started, done = time.perf_counter(), 0
+    with console.status(f"{label}  0 rows") as status:
+
+        def add(rows: int) -> None:
+            nonlocal done
+            done += rows
+            speed = done / max(time.perf_counter() - started, 1e-9)
+            status.update(f"{label}  {done:,} rows  {speed:,.0f} rows/s")
+
+        yield add

@@ -148,3 +148,18 @@ def test_a_folder_that_cannot_be_used_is_named(
     with pytest.raises(UserError, match=message) as caught:
         tokenization.load(tmp_path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_checkpoints_tokenizer_is_saved_with_its_segments(tmp_path: Path) -> None:
+    """Others who load the folder must not take both texts of a pair for one segment."""
+    tokenizer = tokenization.train(["red lamp"], vocabulary_size=40)
+    tokenizer.save_pretrained(tmp_path / "checkpoint")
+    settings = tmp_path / "checkpoint" / "tokenizer_config.json"
+    kept = json.loads(settings.read_text())
+    del kept["model_input_names"]  # as sentence-embedding checkpoints have none
+    settings.write_text(json.dumps(kept))
+    tokenization.load(tmp_path / "checkpoint").save_pretrained(tmp_path / "model")
+    again = PreTrainedTokenizerFast.from_pretrained(tmp_path / "model", local_files_only=True)
+    encoded = again("red", "lamp")
+    (found,) = tokenization.encode_pairs(again, ["red"], ["lamp"], max_length=16).query_lengths
+    assert encoded["token_type_ids"] == [0] * found + [1] * (len(encoded["input_ids"]) - found)

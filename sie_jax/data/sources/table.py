@@ -79,34 +79,24 @@ def read(
     Raises:
       UserError: the path, a column or the scale is wrong, or a file cannot be read as a whole.
     """
-    files = _files(path)
-    mapped = {field: name for field, name in columns.items() if name}
     further = {ATTRIBUTE + name: name for name in attributes}
     further |= {RATER + name: name for name in raters}
     for field in NEEDED:
-        if field not in mapped:
+        if not columns.get(field):
             raise UserError(f"data.columns.{field} is empty: name the column that holds it")
     schema = pa.schema([*RAW_SCHEMA, *(pa.field(name, pa.string()) for name in further)])
-    wanted = [*mapped.values(), *further.values()]
     unreadable: list[Cells] = []
     counts: Counter[str] = Counter()
-    numbers = itertools.count()
 
-    def rows() -> Iterator[Cells]:
-        for file in files:
-            for record in _records(file, wanted):
-                number = next(numbers)
-                if record.reason:
-                    place = f"{file.name}:{record.line}"
-                    unreadable.append(
-                        {"example_id": place, "text": record.text, "reason": record.reason}
-                    )
-                    continue
-                row = _row(record.cells, mapped, further, number)
+    def readable() -> Iterator[Cells]:
+        for row in rows(path, columns=columns, further=further):
+            if "reason" in row:
+                unreadable.append(row)
+            else:
                 counts[row["label"] or ""] += 1
                 yield row
 
-    table = spool(_batches(rows(), schema), schema)
+    table = spool(_batches(readable(), schema), schema)
     if not table.num_rows and not unreadable:
         raise UserError(f"{path} has no rows: give a table with a header and rows")
     scale = _scale(labels, gains, counts, path)
@@ -122,6 +112,37 @@ def read(
         )
         table = filtered(table, pa.array(inside))
     return Source(table=table, scale=scale, location=path, unreadable=rejected)
+
+
+def rows(
+    path: str, *, columns: Mapping[str, str], further: Mapping[str, str] | None = None
+) -> Iterator[Cells]:
+    """Every record of a table in order, as cells by field, ids derived as in `read`.
+
+    A record that is no row has `example_id` "<file>:<line>", its `text` and a `reason`, as in
+    `read`; no other has a `reason`.
+
+    Args:
+      path: as for `read`.
+      columns: field of RAW_SCHEMA → the table's column, `query` and `title` among them. An empty
+        name means that the table has no such column.
+      further: names of further cells → their columns.
+
+    Raises:
+      UserError: as `read`, but for the scale.
+    """
+    further = further or {}
+    mapped = {field: name for field, name in columns.items() if name}
+    wanted = [*mapped.values(), *further.values()]
+    numbers = itertools.count()
+    for file in _files(path):
+        for record in _records(file, wanted):
+            number = next(numbers)
+            if record.reason:
+                place = f"{file.name}:{record.line}"
+                yield {"example_id": place, "text": record.text, "reason": record.reason}
+            else:
+                yield _row(record.cells, mapped, further, number)
 
 
 def _files(path: str) -> list[epath.Path]:

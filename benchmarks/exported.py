@@ -1,0 +1,80 @@
+"""Does a run's model/ folder give the same scores in transformers and in sentence-transformers?
+
+    pip install torch transformers sentence-transformers    # in a virtual environment of their own
+    python -m sie_jax.predict --model=W/model --input=pairs.parquet --output=scored.parquet
+    python benchmarks/exported.py --model=W/model --scored=scored.parquet --name=quickstart
+
+Needs nothing of sie_jax. Scores the first pairs of the file again, by BertForSequenceClassification
+and by CrossEncoder, texts cut as ours (the item loses its last tokens), and prints the largest
+difference of a probability. Appends it, under the name, to benchmarks/results/exported.json.
+"""
+
+import argparse
+import importlib.metadata
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from transformers import AutoTokenizer, BertForSequenceClassification
+
+RESULTS = Path(__file__).parent / "results" / "exported.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--scored", type=Path, required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--pairs", type=int, default=500)
+    arguments = parser.parse_args()
+    scored = pq.read_table(arguments.scored).slice(0, arguments.pairs)
+    names = [name for name in scored.column_names if name.startswith("probability_")]
+    ours = np.stack([scored[name].to_numpy() for name in names], 1)
+    texts = list(zip(scored["query"].to_pylist(), scored["title"].to_pylist(), strict=True))
+    length = json.loads((arguments.model / "sie_jax.json").read_text())["max_length"]
+
+    found = {"pairs": len(texts), "max_length": length, "device": "cpu"}
+    tokenizer = AutoTokenizer.from_pretrained(arguments.model)
+    model = BertForSequenceClassification.from_pretrained(arguments.model).eval()
+    theirs = []
+    with torch.no_grad():
+        for start in range(0, len(texts), 32):
+            queries, items = zip(*texts[start : start + 32], strict=True)
+            encoded = tokenizer(
+                list(queries),
+                list(items),
+                truncation="only_second",
+                max_length=length,
+                padding=True,
+                return_tensors="pt",
+            )
+            theirs.append(model(**encoded).logits.softmax(-1).numpy())
+    found["transformers"] = {
+        "version": importlib.metadata.version("transformers"),
+        "largest_difference": float(np.abs(np.concatenate(theirs) - ours).max()),
+    }
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError as error:
+        found["sentence-transformers"] = {"not run": str(error)}
+    else:
+        encoder = CrossEncoder(str(arguments.model), max_length=length, device="cpu")
+        # it cuts the longer text, ours the item alone: the same where the pair fits
+        fits = [len(tokenizer(*pair)["input_ids"]) <= length for pair in texts]
+        chosen = [pair for pair, fit in zip(texts, fits, strict=True) if fit]
+        scores = encoder.predict(chosen, apply_softmax=True)
+        found["sentence-transformers"] = {
+            "version": importlib.metadata.version("sentence-transformers"),
+            "pairs": len(chosen),
+            "largest_difference": float(np.abs(np.asarray(scores) - ours[fits]).max()),
+        }
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    text = json.dumps({**results, arguments.name: found}, indent=2)
+    RESULTS.write_text(text + "\n")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Scores against the model called by hand, resuming, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from flax import nnx
+from transformers import BertConfig
+
+from sie_jax import predict
+from sie_jax.data import tokenization
+from sie_jax.models import FlaxBert, PairClassifier
+from sie_jax.predict import Settings
+
+LABELS, GAINS = ("bad", "fair", "good"), (0.0, 0.5, 2.0)
+WORDS = ("red", "blue", "lamp", "shoe", "table", "chair")
+MAX_LENGTH = 24
+
+
+def build(folder: Path, *, item_text: bool = False) -> Path:
+    tokenizer = tokenization.train([*WORDS, "with light"], vocabulary_size=100)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=MAX_LENGTH,
+        initializer_range=0.5,
+        id2label=dict(enumerate(LABELS)),
+        label2id={name: i for i, name in enumerate(LABELS)},
+    )
+    PairClassifier(config, num_labels=3, rngs=nnx.Rngs(0)).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Settings(GAINS, MAX_LENGTH, item_text, max_query_characters=60).write(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("predict") / "model")
+
+
+def write_pairs(path: Path, rows: int = 10) -> list[tuple[str, str]]:
+    generator = np.random.default_rng(0)
+    made = []
+    for _ in range(rows):
+        query = " ".join(generator.choice(WORDS, generator.integers(1, 4)))
+        made.append((query, " ".join(generator.choice(WORDS, generator.integers(1, 30)))))
+    path.write_text("\n".join(["search,name", *(f"{query},{title}" for query, title in made), ""]))
+    return made
+
+
+COLUMNS = {"query": "search", "title": "name"}
+
+
+def by_hand(folder: Path, query: str, item: str) -> np.ndarray:
+    """softmax of the logits of [CLS] query [SEP] item [SEP], cut to MAX_LENGTH, unpadded."""
+    model, _ = PairClassifier.from_pretrained(folder)
+    tokenizer = tokenization.load(folder)
+    first = [tokenizer.cls_token_id, *tokenizer(query, add_special_tokens=False)["input_ids"]]
+    first += [tokenizer.sep_token_id]
+    second = tokenizer(item, add_special_tokens=False)["input_ids"]
+    second = [*second[: MAX_LENGTH - len(first) - 1], tokenizer.sep_token_id]
+    segments = jnp.array([0] * len(first) + [1] * len(second))
+    return np.asarray(jax.nn.softmax(model(jnp.array(first + second), segments)), np.float64)
+
+
+def test_scores_are_those_of_the_model_called_by_hand(model: Path, tmp_path: Path) -> None:
+    pairs = write_pairs(tmp_path / "pairs.csv")
+    counts = predict.predict(
+        model, str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet", columns=COLUMNS
+    )
+    assert counts == (10, {})
+    table = pq.read_table(tmp_path / "scored.parquet")
+    assert table["example_id"].to_pylist() == [str(i) for i in range(10)]
+    for row, (query, title) in zip(table.to_pylist(), pairs, strict=True):
+        expected = by_hand(model, query, title)
+        assert (row["query"], row["title"]) == (query, title)
+        found = [row[f"probability_{name}"] for name in LABELS]
+        # float32; padding and batching change the order of sums
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert row["prediction"] == LABELS[int(np.argmax(expected))]
+        assert row["score"] == pytest.approx(float(expected @ GAINS), rel=1e-5)
+    assert not list(tmp_path.glob("*.parts")) + list(tmp_path.glob("*.rejected.parquet"))
+
+
+def test_texts_are_repaired_and_joined_as_in_training(tmp_path: Path) -> None:
+    folder = build(tmp_path / "model", item_text=True)
+    scorer = predict.load(folder)
+    row = {"query": "  red&nbsp;lamp", "title": "<b>lamp</b>", "text": "with  light"}
+    (found,) = predict.score(scorer, [{**row, "example_id": "a"}]).to_pylist()
+    expected = by_hand(folder, "red lamp", "lamp with light")
+    np.testing.assert_allclose(
+        [found[f"probability_{name}"] for name in LABELS], expected, rtol=1e-5, atol=1e-6
+    )
+    assert found["query"] == row["query"]  # as given
+
+
+def test_rows_read_are_rows_scored_and_rows_rejected(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = {
+        "red lamp,lamp": None,
+        ",lamp": "missing_query",
+        "red lamp,<br>": "missing_title",
+        f"{'x' * 61},lamp": "query_too_long",
+        f"{'red ' * 14},lamp": None,
+        f"{'r e d ' * 9},lamp": "query_fills_max_length",
+        "red lamp": "wrong_field_count",
+        "blue lamp,chair": None,
+    }
+    (tmp_path / "pairs.csv").write_text("\n".join(["search,name", *rows]))
+    output = tmp_path / "scored.parquet"
+    flags = [f"--model={model}", f"--input={tmp_path / 'pairs.csv'}", f"--output={output}"]
+    assert predict.main([*flags, "--query=search", "--title=name"]) == 0
+    said = capsys.readouterr().out
+    reasons = [reason for reason in rows.values() if reason]
+    assert f"{len(rows) - len(reasons)} pairs scored" in said
+    assert all(f"1 rows left out, {reason}" in said for reason in reasons)
+    rejected = pq.read_table(output.with_suffix(".rejected.parquet"))
+    assert rejected["reason"].to_pylist() == reasons
+    assert pq.read_table(output)["example_id"].to_pylist() == ["0", "4", "7"]
+
+
+def test_stopped_and_resumed_gives_the_same_bytes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predict, "PART_ROWS", 4)
+    pairs = tmp_path / "pairs.csv"
+    write_pairs(pairs, rows=14)
+    predict.predict(model, str(pairs), tmp_path / "whole.parquet", columns=COLUMNS)
+
+    real, calls = predict.score, []
+
+    def stopping(*arguments: Any, **options: Any) -> pa.Table:
+        calls.append(len(arguments[1]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(predict, "score", stopping)
+    output = tmp_path / "stopped.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        predict.predict(model, str(pairs), output, columns=COLUMNS)
+    assert not output.exists()
+    counts = predict.predict(model, str(pairs), output, columns=COLUMNS)
+    assert counts.scored == 14
+    assert calls == [4, 4, 4, 4, 2]  # the third again, the first two not
+    assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+
+
+def test_parts_of_another_job_are_refused(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*arguments: Any, **options: Any) -> pa.Table:
+        raise KeyboardInterrupt
+
+    write_pairs(tmp_path / "pairs.csv")
+    arguments = (str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet")
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "score", stop)
+        with pytest.raises(KeyboardInterrupt):
+            predict.predict(model, *arguments, columns=COLUMNS)
+    with pytest.raises(predict.UserError, match="begun with another batch_size: remove it"):
+        predict.predict(model, *arguments, columns=COLUMNS, batch_size=8)
+    write_pairs(tmp_path / "pairs.csv", rows=11)
+    with pytest.raises(predict.UserError, match="begun with another pairs: remove it"):
+        predict.predict(model, *arguments, columns=COLUMNS)
+
+
+def test_what_cannot_be_gets_one_line(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path / "pairs.csv")
+    (tmp_path / "empty.csv").write_text("search,name\n")
+    given = {"model": model, "input": tmp_path / "pairs.csv", "output": tmp_path / "out.parquet"}
+    given |= {"query": "search", "title": "name"}
+
+    def refused(**changed: Any) -> str:
+        flags = [f"--{name}={value}" for name, value in (given | changed).items()]
+        assert predict.main(flags) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "out.csv: give an output that ends in .parquet" in refused(output="out.csv")
+    assert "it has search, name" in refused(title="title")
+    assert "--query is empty" in refused(query="")
+    assert "does not exist" in refused(input=tmp_path / "none.csv")
+    assert "empty.csv has no rows" in refused(input=tmp_path / "empty.csv")
+    assert "none" in refused(model=tmp_path / "none")
+    assert "numbers separated by commas" in refused(gains="a,b,c", max_length=16)
+    assert "labels bad, fair, good" in refused(gains="0,1", max_length=16)
+    assert "24 positions" in refused(gains="0,1,2", max_length=25)
+    assert "--max_length=0" in refused(gains="0,1,2")
+
+    config = PairClassifier.from_pretrained(model)[0].config
+    FlaxBert(config, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "encoder")
+    assert "was not trained to classify" in refused(model=tmp_path / "encoder")
+    PairClassifier.from_pretrained(model)[0].save_pretrained(tmp_path / "foreign")
+    assert "no sie_jax.json" in refused(model=tmp_path / "foreign")
+    assert not list(tmp_path.glob("out.*"))  # no parts either

@@ -156,11 +156,15 @@ def test_audit_ranks_the_training_pairs(workdir: Path) -> None:
     table = pq.read_table(workdir / "importance.parquet")
     rows = audit.read(workdir / "audit.csv", most=table.num_rows + 1)
     assert [int(row["rank"]) for row in rows] == list(range(1, table.num_rows + 1))
-    scores = dict(zip(table["example_id"].to_pylist(), table["grad_norm"].to_pylist(), strict=True))
-    assert [float(row["score"]) for row in rows] == sorted(scores.values(), reverse=True)
-    for row in rows:
-        assert float(row["score"]) == scores[row["example_id"]]
-        assert {row["label"], row["prediction"]} <= set("ICSE")
+    losses = dict(zip(table["example_id"].to_pylist(), table["loss"].to_pylist(), strict=True))
+    assert {row["example_id"] for row in rows} == set(losses)
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    # the loss is −log of the label's probability; float32 holds neither beyond its 24 bits
+    np.testing.assert_allclose(
+        scores, [-np.expm1(-losses[row["example_id"]]) for row in rows], rtol=1e-5, atol=1e-6
+    )
+    assert {row["label"] for row in rows} | {row["prediction"] for row in rows} <= set("ICSE")
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +205,11 @@ def test_the_audit_of_a_run_with_folds_has_every_pair(folded: Path) -> None:
     rows = audit.read(folded / "audit.csv", most=held.num_rows + 1)
     assert len(rows) == held.num_rows
     assert {row["split"] for row in rows} == {"train", "validation", "test"}
-    scores = dict(zip(held["example_id"].to_pylist(), held["grad_norm"].to_pylist(), strict=True))
-    assert all(float(row["score"]) == pytest.approx(scores[row["example_id"]]) for row in rows)
+    columns = np.stack([held[f"probability_{i}"].to_numpy() for i in range(4)], 1)
+    given = columns[np.arange(len(columns)), held["label"].to_numpy()]
+    label_probability = dict(zip(held["example_id"].to_pylist(), given.tolist(), strict=True))
+    for row in rows:  # the same float32 values: nothing rounds on the way
+        assert float(row["label_probability"]) == label_probability[row["example_id"]]
     metrics = json.loads((folded / "metrics.json").read_text())
     assert set(metrics["cross_validation"]) == METRICS | COLUMNS
 

@@ -168,3 +168,87 @@ def test_a_label_without_probabilities_and_an_output_of_another_kind(
     assert "no column 'probability_fair'" in capsys.readouterr().err
     assert audit.main([*flags, f"--output={tmp_path / 'a.xlsx'}"]) == 2
     assert "ends in .csv" in capsys.readouterr().err
+
+
+def corrections(path: Path, *rows: tuple[str, str]) -> Path:
+    lines = ["rank,example_id,corrected_label", *(f"1,{key},{label}" for key, label in rows), ""]
+    path.write_text("\n".join(lines))
+    return path
+
+
+def test_corrections_make_a_new_version_in_which_nothing_else_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    before = (tmp_path / "pairs.csv").read_text().splitlines()
+    corrected = corrections(tmp_path / "c.csv", ("2", "bad"), ("0", ""), ("1", "good"))
+    output = tmp_path / "new.csv"
+    assert audit.main([*flags, f"--apply={corrected}", f"--output={output}"]) == 0
+    assert "4 pairs in" in (said := capsys.readouterr().out)
+    assert "1 labels changed, 1 confirmed" in said
+    # ids are added; only row 2's label differs; the broken last line is set aside
+    expected = [f"example_id,{before[0]}", *(f"{i},{line}" for i, line in enumerate(before[1:5]))]
+    expected[3] = "2,blue hose,hose,bad,1,0"
+    assert output.read_text().splitlines() == expected
+    changes = output.with_suffix(".changes.csv").read_text().splitlines()
+    assert changes[1:] == ["2,blue hose,hose,good,bad"]
+    (broken,) = pq.read_table(output.with_suffix(".rejected.parquet")).to_pylist()
+    assert broken["reason"] == "wrong_field_count"
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".jsonl", ".parquet"])
+def test_corrections_of_every_kind_of_table(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"key": "=a", "query": "red", "title": "shoe", "label": "0", "brand": "b, c"},
+        {"key": "b", "query": "red", "title": "lamp", "label": "1", "brand": ""},
+    ]
+    path = tmp_path / f"pairs{suffix}"
+    if suffix == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    else:
+        lines = [list(rows[0]), *(list(row.values()) for row in rows)]
+        path.write_text("".join("\t".join(line) + "\n" for line in lines))
+    columns = {"query": "query", "title": "title", "label": "label", "example_id": "key"}
+    output = tmp_path / "new.csv"
+    corrected = corrections(tmp_path / "c.csv", ("'=a", "1"))  # as the audit writes such an id
+    found = audit.apply(corrected, str(path), output, labels=("0", "1"), columns=columns)
+    assert found == (2, 1, 0)
+    with output.open(newline="") as file:
+        assert list(csv.DictReader(file)) == [{**rows[0], "label": "1"}, rows[1]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("0", "fair")], "line 2: example_id 0 is corrected to 'fair', which is not on the scale"),
+        ([("0", "bad"), ("0", "good")], "example_id 0 is corrected to bad and to good"),
+        ([(f"x{i}", "bad") for i in range(7)], "the example_id x0, x1, x2, x3, x4 and 2 more"),
+    ],
+)
+def test_corrections_that_cannot_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: list[tuple[str, str]], words: str
+) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    corrected = corrections(tmp_path / "c.csv", *rows)
+    before = sorted(tmp_path.iterdir())
+    assert audit.main([*flags, f"--apply={corrected}", f"--output={tmp_path / 'new.csv'}"]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_corrections_without_their_column(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    apply = [*flags, f"--output={tmp_path / 'new.csv'}", f"--apply={tmp_path / 'c.csv'}"]
+    assert audit.main(apply) == 2
+    assert "c.csv cannot be read" in capsys.readouterr().err
+    (tmp_path / "c.csv").write_text("example_id,label\n0,bad\n")
+    assert audit.main(apply) == 2
+    assert "has no column 'corrected_label'; it has example_id, label" in capsys.readouterr().err
+    assert audit.main([*apply, "--labels="]) == 2
+    assert "--labels is empty" in capsys.readouterr().err

@@ -22,9 +22,9 @@ from safetensors.numpy import load_file, save_file
 from transformers import BertConfig
 
 import sie_jax
-from sie_jax import predict
+from sie_jax import audit, predict
 from sie_jax.data import tokenization
-from sie_jax.data.sources import esci
+from sie_jax.data.sources import esci, table
 from sie_jax.models import PairClassifier
 
 ROOT = Path(sie_jax.__file__).parents[1]
@@ -552,6 +552,25 @@ def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
         np.testing.assert_allclose(
             scored[f"probability_{name}"], measured[f"probability_{i}"], rtol=1e-5, atol=1e-6
         )
+
+
+def test_its_corrected_pairs_are_a_table_that_can_be_read(finished, tmp_path):
+    with (finished.workdir / "audit.csv").open(encoding="utf-8", newline="") as file:
+        first = next(csv.DictReader(file))
+    other = "E" if first["label"] != "E" else "I"
+    fixed = tmp_path / "fixed.csv"
+    fixed.write_text(f"example_id,corrected_label\n{first['example_id']},{other}\n")
+    output = tmp_path / "new.csv"
+    counts = audit.apply(fixed, str(finished.workdir), output)
+    pairs = pq.read_table(finished.workdir / "data" / "pairs.parquet")
+    assert counts == (pairs.num_rows, 1, 0)
+    names = {name: name for name in ("query", "title", "label", "example_id", "query_id", "split")}
+    again = table.read(str(output), columns=names, labels=("I", "C", "S", "E")).table
+    for name in ("example_id", "query_id", "query", "title", "split"):
+        assert again[name].to_pylist() == pairs[name].to_pylist()
+    expected = ["ICSE"[label] for label in pairs["label"].to_pylist()]
+    expected[pairs["example_id"].to_pylist().index(first["example_id"])] = other
+    assert again["label"].to_pylist() == expected
 
 
 def test_markup_in_texts_does_not_run_in_the_report(finished):

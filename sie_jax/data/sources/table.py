@@ -1,5 +1,6 @@
 """A team's own table of judged pairs: CSV, TSV, JSON lines or Parquet, one file or a folder."""
 
+import contextlib
 import csv
 import hashlib
 import itertools
@@ -143,6 +144,32 @@ def rows(
                 yield {"example_id": place, "text": record.text, "reason": record.reason}
             else:
                 yield _row(record.cells, mapped, further, number)
+
+
+def column_names(path: str) -> list[str]:
+    """The table's columns: those of its first file; of JSON lines every key of every file.
+
+    Raises:
+      UserError: as `read`, of the path and the header.
+    """
+    files = _files(path)
+    kind = files[0].suffix.lower()
+    if kind == ".parquet":
+        try:
+            with files[0].open("rb") as stream:
+                return pq.read_schema(stream).names
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"table: {files[0]} cannot be read as Parquet: {error}") from None
+    if kind == ".jsonl":
+        names: dict[str, None] = {}
+        for line in itertools.chain.from_iterable(map(_lines, files)):
+            with contextlib.suppress(ValueError):
+                value = json.loads(line)
+                names |= dict.fromkeys(value) if isinstance(value, dict) else {}
+        return list(names)
+    header = next(csv.reader(_lines(files[0]), delimiter=DELIMITERS[kind]), [])
+    _check_header(files[0], header, [])
+    return header
 
 
 def _files(path: str) -> list[epath.Path]:

@@ -129,6 +129,17 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
+class PretrainConfig:
+    """Pretraining on the catalogue's and the training queries' own text, before anything else."""
+
+    steps: int = 0  # 0: none
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    held_out: float = 0.05  # share of the item titles, with all texts they are in
+    evaluate_every: int = 100  # steps
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
 class TrainConfig:
     """The optimiser, its schedule, and how many seeds repeat the comparison."""
 
@@ -188,6 +199,7 @@ class Config:
     name: str = "quickstart"
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     importance: ImportanceConfig = dataclasses.field(default_factory=ImportanceConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -214,6 +226,7 @@ class Config:
         """Raises UserError for the first field whose type or value cannot work."""
         _check_types(self, "")
         data, model, train, importance = self.data, self.model, self.train, self.importance
+        pretrain = self.pretrain
         if not self.name:
             raise UserError("name is empty: give one, as in --config.name=quickstart")
         _one_of("data.source", data.source, SOURCES)
@@ -248,6 +261,18 @@ class Config:
             )
         _between("model.dropout", model.dropout, 0.0, 0.99)
         _one_of("model.dtype", model.dtype, DTYPES)
+        _at_least("pretrain.steps", pretrain.steps, 0)
+        _at_least("pretrain.batch_size", pretrain.batch_size, 1)
+        _at_least("pretrain.evaluate_every", pretrain.evaluate_every, 1)
+        _positive("pretrain.learning_rate", pretrain.learning_rate)
+        _positive("pretrain.held_out", pretrain.held_out)
+        if pretrain.held_out >= 1.0:
+            raise UserError(f"pretrain.held_out is {pretrain.held_out:g}: give a share below 1")
+        if pretrain.steps % pretrain.evaluate_every:
+            raise UserError(
+                f"pretrain.steps {pretrain.steps} is not a multiple of pretrain.evaluate_every "
+                f"{pretrain.evaluate_every}: change one of them"
+            )
         for field in ("batch_size", "epochs", "seeds", "checkpoint_every", "log_every"):
             _at_least(f"train.{field}", getattr(train, field), 1)
         if train.folds == 1 or train.folds < 0:

@@ -1,4 +1,4 @@
-"""The stages of a run in order: prepare, score, cross_fit, train, evaluate.
+"""The stages of a run in order: prepare, pretrain, score, cross_fit, train, evaluate.
 
 Only this file reads the config.
 
@@ -8,10 +8,11 @@ not at all; a stage whose files are there is not run again.
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from transformers import BertConfig
 from sie_jax import audit, importance, predict
 from sie_jax.config import Config, as_json, differences, listed
 from sie_jax.data import batches as plans
-from sie_jax.data import preparing, tokenization
+from sie_jax.data import corpus, preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.data.preparing import Prepared, Selection
 from sie_jax.data.schema import (
@@ -56,9 +57,9 @@ from sie_jax.evaluation import (
     summarize,
 )
 from sie_jax.files import read_json, whole, write_json, write_parquet
-from sie_jax.models import PairClassifier
+from sie_jax.models import PairClassifier, PretrainingModel
 from sie_jax.report import curves, page, results
-from sie_jax.training import crossfit, steps, sweep, tracking
+from sie_jax.training import crossfit, masking, pretraining, steps, sweep, tracking
 from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
@@ -114,10 +115,13 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
     console = console or Console()
     mesh = meshes.make(config.mesh.data)
     meshes.check_batch(mesh, config.train.batch_size)
+    if config.pretrain.steps:
+        meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
     _check_workdir(config, workdir)
     metrics_file = workdir / "metrics.json"
     if not metrics_file.exists():
         line = prepare(config, workdir, mesh, console)
+        pretrain(line)
         table = score(line)
         held_out = cross_fit(line)
         evaluate(line, table, held_out, train(line, table))
@@ -150,12 +154,19 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
             item_text=data.item_text,
             max_length=data.max_length,
             buckets=data.buckets,
+            keep_catalogue=config.pretrain.steps > 0,
         )
         # last: what makes `store` refuse the rows leaves the workdir as it was
         write_json(workdir / "config.json", as_json(config))
     prepared = preparing.load(workdir)
     vocabulary_size = len(prepared.tokenizer)
-    model, _ = _initial_model(config, prepared.scale, vocabulary_size=vocabulary_size, seed=0)
+    model, _ = _initial_model(
+        config,
+        prepared.scale,
+        folder=config.model.pretrained,
+        vocabulary_size=vocabulary_size,
+        seed=0,
+    )
     return Line(config, workdir, mesh, console, prepared, nnx.graphdef(model))
 
 
@@ -181,8 +192,8 @@ def _select(config: Config) -> Selection:
 
 def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
     """What is to be said of the checkpoint; raises UserError where it cannot be used."""
-    model, notes = _initial_model(config, scale, vocabulary_size=8, seed=0)
     folder = config.model.pretrained
+    model, notes = _initial_model(config, scale, folder=folder, vocabulary_size=8, seed=0)
     if folder and len(tokenization.load(folder)) > model.config.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer has {len(tokenization.load(folder))} tokens, but vocab_size "
@@ -265,6 +276,120 @@ def _check_workdir(config: Config, workdir: Path) -> None:
             f"{workdir} was made by a different config ({'; '.join(found)}): "
             "give another --workdir, or the config it was made by"
         )
+
+
+# ------------------------------------------------------------------------------------ pretrain
+
+
+def pretrain(line: Line) -> None:
+    """Pretrains on the texts of items and training queries, and leaves pretraining/model.
+
+    That folder is then where every run starts from. pretraining/held_out.json has the perplexity of
+    the held-out texts, before and after. Nothing is done where `pretrain.steps` is 0.
+    """
+    config, folder = line.config.pretrain, line.workdir / "pretraining"
+    if not config.steps or (folder / "held_out.json").exists():
+        return
+    data, prepared, mesh = line.config.data, line.prepared, line.mesh
+    if not (folder / "corpus").exists():
+        corpus.store(
+            prepared.pairs,
+            pq.read_table(prepared.folder / "catalogue.parquet"),
+            prepared.tokenizer,
+            folder / "corpus",
+            max_length=data.max_length,
+            held_out=config.held_out,
+            seed=data.split_seed,
+        )
+    texts, seed = corpus.load(folder / "corpus"), line.config.train.seed
+    lengths = texts.lengths["train"]
+    boundaries = plans.bucket_lengths(lengths, buckets=data.buckets, max_length=data.max_length)
+    every = config.evaluate_every
+    batches = itertools.chain.from_iterable(
+        plans.epoch(
+            lengths,
+            seed=seed,
+            epoch=epoch,
+            batch_size=config.batch_size,
+            boundaries=boundaries,
+            rows=np.arange(len(lengths)),
+        )
+        for epoch in itertools.count()
+    )
+    plan = [list(itertools.islice(batches, every)) for _ in range(config.steps // every)]
+    held = texts.lengths["held_out"]
+    in_order = plans.in_order(
+        held,
+        batch_size=config.batch_size,
+        boundaries=plans.bucket_lengths(held, buckets=data.buckets, max_length=data.max_length),
+        rows=np.arange(len(held)),
+    )
+
+    def planned(split: str, plan: Sequence[Sequence[plans.Batch]]) -> PlannedBatches:
+        return PlannedBatches(
+            texts.tokens(split),
+            plan,
+            batch_size=config.batch_size,
+            pad_token_id=prepared.tokenizer.pad_token_id,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    held_out = planned("held_out", [in_order])
+    model = _unpretrained(line, seed)
+    graphdef, params = nnx.split(model)
+    vocabulary = masking.Vocabulary.of(prepared.tokenizer)
+    measure = pretraining.held_out(graphdef, mesh, vocabulary, seed=seed)
+
+    def measured(params: Any) -> dict[str, float]:
+        return measure(params, (held_out[i] for i in range(len(held_out))))
+
+    optimizer = states.make_optimizer(
+        learning_rate=config.learning_rate,
+        total_steps=config.steps,
+        warmup_fraction=line.config.train.warmup_fraction,
+        weight_decay=line.config.train.weight_decay,
+        clip_norm=line.config.train.clip_norm,
+    )
+    before = measured(params)
+    state, record = _fit(
+        line,
+        "pretrain-0",
+        states.create(params, optimizer, meshes.replicated(mesh), seed=seed),
+        pretraining.pretraining_step(graphdef, optimizer, mesh, vocabulary),
+        planned("train", plan),
+        names=texts.names["train"],
+        validate=lambda state: {
+            f"held_out_{name}": value for name, value in measured(state.params).items()
+        },
+    )
+    nnx.merge(graphdef, state.params).save_pretrained(folder / "model")
+    prepared.tokenizer.save_pretrained(folder / "model")
+    write_json(
+        folder / "held_out.json",
+        {
+            "rows": {split: len(lengths) for split, lengths in texts.lengths.items()},
+            "steps": config.steps,
+            "examples": record["examples"],
+            "seconds": line.clock("pretrain-0").recorded,
+            "before": before,
+            "after": measured(state.params),
+        },
+    )
+
+
+def _unpretrained(line: Line, seed: int) -> PretrainingModel:
+    """The checkpoint with the heads of pretraining, or random weights."""
+    model, rngs = line.config.model, nnx.Rngs(seed)
+    if not model.pretrained:
+        bert = _bert(line.config, line.prepared.scale, len(line.prepared.tokenizer))
+        return PretrainingModel(bert, dtype=jnp.dtype(model.dtype), rngs=rngs)
+    loaded, report = PretrainingModel.from_pretrained(
+        model.pretrained, dtype=jnp.dtype(model.dtype), rngs=rngs
+    )
+    if report.initialised:
+        _say(line.console, f"{model.pretrained}: initialised {', '.join(report.initialised)}")
+    return loaded
 
 
 # --------------------------------------------------------------------------------------- score
@@ -484,7 +609,7 @@ def _weighting(line: Line, table: pa.Table, policy: str) -> dict[str, Any]:
 
 
 def _write_predictions(line: Line, state: TrainState, record: dict[str, Any], file: Path) -> None:
-    probabilities = _predict(line, state.params, "test")["probabilities"]
+    probabilities = predicted(line, state.params, "test")["probabilities"]
     table = pa.table({f"probability_{i}": column for i, column in enumerate(probabilities.T)})
     kept = {"examples": record["examples"], "train": _measured(line, state, "train")}
     write_parquet(file, table.replace_schema_metadata({"record": json.dumps(kept)}))
@@ -557,9 +682,15 @@ def evaluate(
         ),
         "device": f"{line.mesh.size} × {jax.devices()[0].device_kind}",
         **({} if held_out is None else _cross_validation(line, held_out)),
+        **_pretraining(line),
     }
     _write_report(line, table, metrics, _groups(line, table))
     write_json(line.workdir / "metrics.json", metrics)
+
+
+def _pretraining(line: Line) -> dict[str, Any]:
+    file = line.workdir / "pretraining" / "held_out.json"
+    return {"pretraining": read_json(file)} if file.exists() else {}
 
 
 def _baselines(line: Line, training: pa.Table, test: pa.Table) -> dict[str, list[Predictions]]:
@@ -635,7 +766,9 @@ def _write_report(
             title=f"sie_jax: {line.config.name}",
             metrics=metrics,
             cleaning=line.prepared.counts,
-            curves=curves.by_run(MetricsLog(line.metrics_log).read(), metrics["cost"]),
+            curves=curves.by_run(
+                MetricsLog(line.metrics_log).read(), [*metrics["cost"], "pretrain"]
+            ),
             scores_by_label={
                 score: {name: table[score].to_numpy()[labels == i] for i, name in enumerate(names)}
                 for score in importance.SCORES
@@ -650,41 +783,47 @@ def _write_report(
 
 
 def _initial_model(
-    config: Config, scale: LabelScale, *, vocabulary_size: int, seed: int
+    config: Config, scale: LabelScale, *, folder: str, vocabulary_size: int, seed: int
 ) -> tuple[PairClassifier, list[str]]:
     """The model a seed starts from, and what is to be said of how it was loaded."""
-    model, rngs, dtype = config.model, nnx.Rngs(seed), jnp.dtype(config.model.dtype)
-    if not model.pretrained:
-        bert = BertConfig(
-            vocab_size=vocabulary_size,
-            hidden_size=model.hidden_size,
-            num_hidden_layers=model.num_hidden_layers,
-            num_attention_heads=model.num_attention_heads,
-            intermediate_size=model.intermediate_size,
-            hidden_dropout_prob=model.dropout,
-            attention_probs_dropout_prob=model.dropout,
-            max_position_embeddings=max(512, config.data.max_length),
-            # BERT's 0.02 is made for 768 wide; a narrow model's attention would start out uniform
-            initializer_range=model.hidden_size**-0.5,
-            id2label=dict(enumerate(scale.names)),
-            label2id={name: i for i, name in enumerate(scale.names)},
-        )
+    rngs, dtype = nnx.Rngs(seed), jnp.dtype(config.model.dtype)
+    if not folder:
+        bert = _bert(config, scale, vocabulary_size)
         return PairClassifier(bert, num_labels=len(scale.names), dtype=dtype, rngs=rngs), []
     loaded, report = PairClassifier.from_pretrained(
-        model.pretrained, label_names=scale.names, dtype=dtype, rngs=rngs
+        folder, label_names=scale.names, dtype=dtype, rngs=rngs
     )
     positions = loaded.config.max_position_embeddings
     if positions < config.data.max_length:
         raise UserError(
             f"data.max_length is {config.data.max_length}, but the checkpoint "
-            f"{model.pretrained} has {positions} positions: lower it"
+            f"{folder} has {positions} positions: lower it"
         )
     notes = [
-        f"{model.pretrained}: {what} {', '.join(names)}"
+        f"{folder}: {what} {', '.join(names)}"
         for what, names in (("initialised", report.initialised), ("ignored", report.ignored))
         if names
     ]
     return loaded, notes
+
+
+def _bert(config: Config, scale: LabelScale, vocabulary_size: int) -> BertConfig:
+    """The BERT of the config's size, for random weights."""
+    model = config.model
+    return BertConfig(
+        vocab_size=vocabulary_size,
+        hidden_size=model.hidden_size,
+        num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=model.num_attention_heads,
+        intermediate_size=model.intermediate_size,
+        hidden_dropout_prob=model.dropout,
+        attention_probs_dropout_prob=model.dropout,
+        max_position_embeddings=max(512, config.data.max_length),
+        # BERT's 0.02 is made for 768 wide; a narrow model's attention would start out uniform
+        initializer_range=model.hidden_size**-0.5,
+        id2label=dict(enumerate(scale.names)),
+        label2id={name: i for i, name in enumerate(scale.names)},
+    )
 
 
 def fit_run(
@@ -701,7 +840,7 @@ def fit_run(
 
     rows: the training rows to take, all where None.
     """
-    config, prepared, clock = line.config.train, line.prepared, line.clock(name)
+    config, prepared = line.config.train, line.prepared
     plan = [
         plans.epoch(
             prepared.lengths["train"],
@@ -731,13 +870,41 @@ def fit_run(
             score=line.config.importance.score,
             policy=_policy(line, online_policy),
         )
-    vocabulary_size = len(prepared.tokenizer)
+    pretrained = line.config.model.pretrained
+    if line.config.pretrain.steps:
+        pretrained = str(line.workdir / "pretraining" / "model")
     model, _ = _initial_model(
-        line.config, prepared.scale, vocabulary_size=vocabulary_size, seed=seed
+        line.config,
+        prepared.scale,
+        folder=pretrained,
+        vocabulary_size=len(prepared.tokenizer),
+        seed=seed,
     )
     params = nnx.state(model)
     state = states.create(params, optimizer, meshes.replicated(line.mesh), seed=seed)
     training = prepared.split("train")
+    return _fit(
+        line,
+        name,
+        state,
+        step,
+        batches,
+        names=training["example_id"].to_numpy(zero_copy_only=False),
+        validate=lambda now: _validation(line, now),
+    )
+
+
+def _fit(
+    line: Line,
+    name: str,
+    state: TrainState,
+    step: steps.Step,
+    batches: PlannedBatches,
+    *,
+    names: np.ndarray,
+    validate: Callable[[TrainState], dict[str, float]],
+) -> tuple[TrainState, dict[str, Any]]:
+    """`fit` with the workdir's log and the checkpoints and clock of that name."""
     with (
         closing(RunCheckpoints(line.workdir / "checkpoints" / name)) as checkpoints,
         line.log() as log,
@@ -749,14 +916,14 @@ def fit_run(
             batches,
             checkpoints=checkpoints,
             log=log,
-            clock=clock,
+            clock=line.clock(name),
             console=line.console,
             mesh=line.mesh,
-            example_ids=training["example_id"].to_numpy(zero_copy_only=False),
+            example_ids=names,
             config=as_json(line.config),
-            checkpoint_every=config.checkpoint_every,
-            log_every=config.log_every,
-            validate=lambda now: _validation(line, now),
+            checkpoint_every=line.config.train.checkpoint_every,
+            log_every=line.config.train.log_every,
+            validate=validate,
         )
 
 
@@ -768,13 +935,13 @@ def _validation(line: Line, state: TrainState) -> dict[str, float]:
 
 def _measured(line: Line, state: TrainState, split: str) -> dict[str, float]:
     """Loss, accuracy and, where a query has an item of positive gain, nDCG@10 on a split."""
-    columns = _predict(line, state.params, split)
+    columns = predicted(line, state.params, split)
     pairs, gains = line.prepared.split(split), line.prepared.scale.gains
     labels = pairs["label"].to_numpy()
     queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
-    predicted = from_probabilities(columns["probabilities"], gains)
+    predictions = from_probabilities(columns["probabilities"], gains)
     rankings = ranking.per_query(
-        predicted.scores,
+        predictions.scores,
         labels,
         gains,
         query_index,
@@ -783,14 +950,15 @@ def _measured(line: Line, state: TrainState, split: str) -> dict[str, float]:
     )
     values = {
         "loss": float(columns["loss"].mean()),
-        "accuracy": float((predicted.classes == labels).mean()),
+        "accuracy": float((predictions.classes == labels).mean()),
     }
     if not np.isnan(rankings["ndcg@10"]).all():
         values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
     return values
 
 
-def _predict(line: Line, params: Any, split: str) -> sweep.Columns:
+def predicted(line: Line, params: Any, split: str) -> sweep.Columns:
+    """The class probabilities `[N, K]` and losses `[N]` of a split's pairs, in their order."""
     function = sweep.predict_pass(line.graphdef, line.mesh)
     batches = _in_order(line, split)
     parts = sweep.sweep(function, params, (batches[i] for i in range(len(batches))), line.mesh)

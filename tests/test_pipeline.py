@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -11,12 +12,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
+from safetensors.numpy import load_file
 
 from sie_jax import audit, importance, pipeline
 from sie_jax.config import Config, as_json
 from sie_jax.data import builders, preparing, tokenization
 from sie_jax.errors import UserError
 from sie_jax.models import PairClassifier
+from sie_jax.training import mesh as meshes
+from sie_jax.training.logs import MetricsLog
 
 CONTRACT = {
     "config.json",
@@ -328,6 +332,74 @@ def test_online_weights_and_further_policies(workdir: Path, tmp_path: Path) -> N
     ]
     assert not predictions[1].equals(predictions[0])
     assert not predictions[1].equals(predictions[2])
+
+
+def with_pretraining() -> Config:
+    """The tiny run after four steps of pretraining; learning so slow that it changes nothing."""
+    config = tiny()
+    config.pretrain.steps, config.pretrain.evaluate_every = 4, 2
+    config.pretrain.batch_size = 16
+    config.train.learning_rate = 1e-12
+    return config
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workdir = tmp_path_factory.mktemp("pretrained") / "run"
+    run(with_pretraining(), workdir)
+    return workdir
+
+
+def test_training_starts_from_the_pretrained_model(pretrained: Path) -> None:
+    before = load_file(pretrained / "pretraining" / "model" / "model.safetensors")
+    after = load_file(pretrained / "model" / "model.safetensors")
+    shared = [name for name in before if name.startswith("bert.")]
+    assert set(after) == {*shared, "classifier.weight", "classifier.bias"}
+    for name in shared:
+        np.testing.assert_allclose(after[name], before[name], rtol=0, atol=1e-9)
+    model, _ = PairClassifier.from_pretrained(pretrained / "pretraining" / "model", num_labels=4)
+    assert tokenization.load(pretrained / "pretraining" / "model").mask_token == "[MASK]"
+    assert model.config.hidden_size == 16
+
+
+def test_pretraining_is_measured_on_texts_held_out(pretrained: Path) -> None:
+    found = read(pretrained / "metrics.json")["pretraining"]
+    assert found["steps"] == 4
+    assert found["examples"] == 4 * 16
+    assert found["rows"]["held_out"] > 0
+    assert found["before"]["perplexity"] > found["after"]["perplexity"] > 1
+    lines = [json.loads(line) for line in (pretrained / "metrics.jsonl").read_text().splitlines()]
+    curve = [line for line in lines if "held_out_perplexity" in line]
+    assert [line["step"] for line in curve] == [2, 4]
+    assert curve[-1]["held_out_perplexity"] == found["after"]["perplexity"]
+    assert "held-out perplexity" in (pretrained / "report.html").read_text()
+
+
+def test_pretraining_that_was_stopped_goes_on(
+    pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = MetricsLog.write
+
+    def stop(log: MetricsLog, name: str, step: int, **values: float) -> None:
+        if step == 4:
+            raise KeyboardInterrupt
+        write(log, name, step, **values)
+
+    line = functools.partial(
+        pipeline.prepare, with_pretraining(), tmp_path, meshes.make(), Console(file=io.StringIO())
+    )
+    with monkeypatch.context() as patched:
+        patched.setattr(MetricsLog, "write", stop)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.pretrain(line())
+    assert not (tmp_path / "pretraining" / "held_out.json").exists()
+    pipeline.pretrain(line())
+    for name in ("model/model.safetensors", "corpus/rows.parquet"):
+        ours, theirs = (one / "pretraining" / name for one in (tmp_path, pretrained))
+        assert ours.read_bytes() == theirs.read_bytes(), name
+    ours, theirs = (read(one / "pretraining" / "held_out.json") for one in (tmp_path, pretrained))
+    assert ours["after"] == theirs["after"]
+    assert ours["examples"] == theirs["examples"]
 
 
 def nothing_fits(config: Config) -> None:

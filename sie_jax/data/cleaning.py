@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from sie_jax.data.schema import (
     ATTRIBUTE,
+    CATALOGUE_SCHEMA,
     CLEAN_SCHEMA,
     RATER,
     RAW_SCHEMA,
@@ -195,6 +196,20 @@ def repair(text: str) -> tuple[str, frozenset[str]]:
                 changed.add(rule)
                 text = mended
     return text, frozenset(changed)
+
+
+def repair_catalogue(catalogue: pa.Table) -> pa.Table:
+    """The items of a table of CATALOGUE_SCHEMA that have a title, texts repaired, nulls empty."""
+
+    def chunks() -> Iterator[pa.RecordBatch]:
+        for start in range(0, catalogue.num_rows, CHUNK_ROWS):
+            columns = catalogue.slice(start, CHUNK_ROWS).to_pydict()
+            for name in ("title", "text"):
+                columns[name] = [repair(text or "")[0] for text in columns[name]]
+            chunk = pa.table(columns, schema=CATALOGUE_SCHEMA)
+            yield from chunk.filter(pc.not_equal(chunk["title"], "")).to_batches()
+
+    return spool(chunks(), CATALOGUE_SCHEMA)
 
 
 # An attribute must have a value: "<b and c>" is text.

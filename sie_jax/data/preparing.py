@@ -80,13 +80,15 @@ def store(
     item_text: bool,
     max_length: int,
     buckets: int,
+    keep_catalogue: bool = False,
 ) -> None:
     """Tokenises the selected rows and leaves rejected.parquet, cleaning.json and the folder data/.
 
     The tokenizer is that of `tokenizer_folder`, or a WordPiece vocabulary trained on the texts of
     the training split where that is empty. A row whose query leaves no room for its item is
     rejected, so that rows read = kept + rejected; that and the splits' disjointness are checked
-    here, at run time. The folder data/ appears last and at once: where it is, all is.
+    here, at run time. With `keep_catalogue` the source's catalogue is kept too, its texts repaired.
+    The folder data/ appears last and at once: where it is, all is.
 
     Raises UserError where a split has no rows left.
     """
@@ -140,6 +142,9 @@ def store(
             temporary / "pairs.parquet", kept.append_column("length", pa.array(lengths, pa.int32()))
         )
         tokenizer.save_pretrained(temporary / "tokenizer")
+        if keep_catalogue:
+            catalogue = cleaning.repair_catalogue(source.catalogue)
+            write_parquet(temporary / "catalogue.parquet", catalogue)
         boundaries = batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length)
         scale = source.scale
         write_json(

@@ -36,6 +36,8 @@ CLEAN_SCHEMA = pa.schema(
     ]
 )
 
+CATALOGUE_SCHEMA = pa.schema([(name, pa.string()) for name in ("item_id", "title", "text")])
+
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
 
 # A table may have further columns of strings, named with one of these in front: what else is known
@@ -89,6 +91,8 @@ class Source:
     scale: its labels. location: where it lies.
     unreadable: of REJECTED_SCHEMA, what could not be read as a row, with the reason. Where a line
       has no fields to tell apart, `example_id` is "<file>:<line>" and `text` the line.
+    catalogue: of CATALOGUE_SCHEMA, all items that the source knows of, judged or not; empty where
+      there are none but the judged ones.
     summary: what was counted before there were pairs, as plain JSON values.
     """
 
@@ -96,6 +100,7 @@ class Source:
     scale: LabelScale
     location: str
     unreadable: pa.Table = field(default_factory=REJECTED_SCHEMA.empty_table)
+    catalogue: pa.Table = field(default_factory=CATALOGUE_SCHEMA.empty_table)
     summary: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -121,7 +121,7 @@ def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str
             f"splitting: {len(queries)} training queries, too few for "
             f"{' and '.join(['train', *wanted])}; give rows of more queries"
         )
-    place = {query: _uniform(query, seed) for query in queries}
+    place = {query: uniform(query, seed) for query in queries}
     members: dict[str, list[str]] = {"train": [], **{name: [] for name in wanted}}
     for query in sorted(queries, key=place.__getitem__):
         bound = 0.0
@@ -139,7 +139,7 @@ def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str
     return {query: name for name, held in members.items() for query in held}
 
 
-def _uniform(query: str, seed: int) -> float:
+def uniform(query: str, seed: int) -> float:
     """A number in [0, 1) that depends on nothing but the query and the seed."""
     digest = hashlib.blake2b(query.encode(), digest_size=8, key=str(seed).encode()).digest()
     # 53 bits, which a float holds exactly, so that the number stays below 1.

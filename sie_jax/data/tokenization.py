@@ -110,6 +110,36 @@ def encode_pairs(
     return EncodedPairs(input_ids, query_lengths, np.array([len(ids) > 0 for ids in input_ids]))
 
 
+def encode_documents(
+    tokenizer: PreTrainedTokenizerFast,
+    titles: Sequence[str],
+    texts: Sequence[str],
+    *,
+    max_length: int,
+) -> list[list[tuple[np.ndarray, int]]]:
+    """Encodes each text in pieces, [CLS] title [SEP] piece [SEP], of at most `max_length` tokens.
+
+    The pieces follow one another and leave nothing out; of a title no more than half of
+    `max_length` is kept. A text without tokens gives one row, [CLS] title [SEP].
+
+    Returns:
+      For each text its rows: the ids, int32 `[T]`, and how many of them are segment 0.
+    """
+    cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    encodings = backend.encode_batch_fast([*titles, *texts], add_special_tokens=False)
+    documents = []
+    for title, text in zip(encodings[: len(titles)], encodings[len(titles) :], strict=True):
+        first = [cls, *title.ids[: max_length // 2 - 2], sep]
+        room = max_length - len(first) - 1
+        pieces = [text.ids[at : at + room] for at in range(0, len(text.ids), room)]
+        rows = [np.asarray([*first, *piece, sep], np.int32) for piece in pieces]
+        documents.append([(row, len(first)) for row in rows or [np.asarray(first, np.int32)]])
+    return documents
+
+
 def join(parts: Iterable[EncodedPairs]) -> EncodedPairs:
     """Pairs that were encoded a part at a time, as one."""
     input_ids, query_lengths, fits = zip(*parts, strict=True)

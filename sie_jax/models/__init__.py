@@ -3,5 +3,6 @@
 from sie_jax.models.bert import FlaxBert
 from sie_jax.models.heads import PairClassifier
 from sie_jax.models.huggingface import LoadReport
+from sie_jax.models.pretraining import PretrainingModel
 
-__all__ = ["FlaxBert", "LoadReport", "PairClassifier"]
+__all__ = ["FlaxBert", "LoadReport", "PairClassifier", "PretrainingModel"]

@@ -16,7 +16,7 @@ from transformers import BertConfig
 from sie_jax.errors import UserError
 from sie_jax.models import huggingface
 
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
     "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
     "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
@@ -45,7 +45,8 @@ def linear(
     return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
 
 
-def _layer_norm(config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
+def layer_norm(config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Layer normalisation over the hidden units, scale 1 and bias 0, with BERT's epsilon."""
     # The fast variance E[x^2] - E[x]^2 cancels badly; nnx takes the statistics in float32.
     return nnx.LayerNorm(
         config.hidden_size,
@@ -88,10 +89,10 @@ class BertLayer(nnx.Module):
         self.key = linear(hidden, hidden, config, dtype, rngs)
         self.value = linear(hidden, hidden, config, dtype, rngs)
         self.attention_output = linear(hidden, hidden, config, dtype, rngs)
-        self.attention_norm = _layer_norm(config, dtype, rngs)
+        self.attention_norm = layer_norm(config, dtype, rngs)
         self.intermediate = linear(hidden, inner, config, dtype, rngs)
         self.output = linear(inner, hidden, config, dtype, rngs)
-        self.output_norm = _layer_norm(config, dtype, rngs)
+        self.output_norm = layer_norm(config, dtype, rngs)
 
     def __call__(
         self,
@@ -114,7 +115,7 @@ class BertLayer(nnx.Module):
         )
         attended = self.attention_output(attended.reshape(x.shape))
         x = self.attention_norm(x + dropout(attended, self.hidden_rate, key_attention))
-        inner = _ACTIVATIONS[self.activation](self.intermediate(x))
+        inner = ACTIVATIONS[self.activation](self.intermediate(x))
         return self.output_norm(x + dropout(self.output(inner), self.hidden_rate, key_output))
 
 
@@ -166,7 +167,7 @@ class FlaxBert(nnx.Module):
         self.word_embeddings = _embedding(config, config.vocab_size, rngs, config.pad_token_id)
         self.position_embeddings = _embedding(config, config.max_position_embeddings, rngs)
         self.token_type_embeddings = _embedding(config, config.type_vocab_size, rngs)
-        self.embeddings_norm = _layer_norm(config, dtype, rngs)
+        self.embeddings_norm = layer_norm(config, dtype, rngs)
         self.layers = nnx.List(
             [BertLayer(config, dtype=dtype, rngs=rngs) for _ in range(config.num_hidden_layers)]
         )
@@ -292,10 +293,10 @@ def _embedding(
 
 
 def _check(config: BertConfig) -> None:
-    if config.hidden_act not in _ACTIVATIONS:
+    if config.hidden_act not in ACTIVATIONS:
         raise UserError(
             f"hidden_act {config.hidden_act!r} in the BERT configuration is not supported: "
-            f"use one of {', '.join(_ACTIVATIONS)}"
+            f"use one of {', '.join(ACTIVATIONS)}"
         )
     if config.hidden_size % config.num_attention_heads:
         raise UserError(

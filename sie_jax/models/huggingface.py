@@ -39,6 +39,10 @@ _PARTS = {
     "output": "output.dense",
     "output_norm": "output.LayerNorm",
     "pooler": "pooler.dense",
+    "transform": "cls.predictions.transform.dense",
+    "transform_norm": "cls.predictions.transform.LayerNorm",
+    "vocabulary_bias": "cls.predictions.bias",
+    "relationship": "cls.seq_relationship",
     "kernel": "weight",
     "scale": "weight",
 }
@@ -141,6 +145,12 @@ def read_config(folder: str | Path) -> BertConfig:
     except Exception as error:  # BertConfig's validation raises several kinds
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a BERT configuration: {reason}") from error
+
+
+def names(model: nnx.Module) -> list[str]:
+    """The names of the model's tensors in a `Checkpoint`."""
+    paths = nnx.to_flat_state(nnx.state(model, nnx.Param))
+    return [_canonical(_name(path)) for path, _ in paths]
 
 
 def load(

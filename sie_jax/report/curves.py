@@ -10,6 +10,9 @@ TITLES = {
     "validation_loss": "validation loss",
     "validation_accuracy": "validation accuracy",
     "validation_ndcg@10": "validation nDCG@10",
+    "masked_loss": "pretraining: masked tokens' loss",
+    "held_out_perplexity": "pretraining: held-out perplexity",
+    "held_out_pair_accuracy": "pretraining: held-out pair accuracy",
 }
 
 

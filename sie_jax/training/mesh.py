@@ -21,12 +21,12 @@ def make(data: int = -1) -> Mesh:
     return jax.make_mesh((size,), ("data",), axis_types=(AxisType.Auto,))
 
 
-def check_batch(mesh: Mesh, batch_size: int) -> None:
+def check_batch(mesh: Mesh, batch_size: int, field: str = "train.batch_size") -> None:
     """Raises UserError where the axis `data` does not divide the batch."""
     size = mesh.shape["data"]
     if batch_size % size:
         raise UserError(
-            f"train.batch_size {batch_size} does not divide over mesh.data {size}: "
+            f"{field} {batch_size} does not divide over mesh.data {size}: "
             f"use a multiple of {size}, such as {-(-batch_size // size) * size}"
         )
 

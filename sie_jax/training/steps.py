@@ -34,7 +34,7 @@ def weighted_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss_fn = objectives.cross_entropy(graphdef, dropout_key=_dropout_key(state))
+        loss_fn = objectives.cross_entropy(graphdef, dropout_key=step_key(state))
         count = jnp.maximum(jnp.sum(batch["mask"]), 1)
         weights = jnp.where(batch["mask"], batch["weight"], 0.0) / count
 
@@ -45,7 +45,7 @@ def weighted_step(
         (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
         return _update(state, optimizer, gradient, losses, weights, batch["mask"])
 
-    return _compile(step, mesh)
+    return compiled(step, mesh)
 
 
 @functools.cache
@@ -64,7 +64,7 @@ def online_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss_fn = objectives.cross_entropy(graphdef, dropout_key=_dropout_key(state))
+        loss_fn = objectives.cross_entropy(graphdef, dropout_key=step_key(state))
         (losses, logits), gradients = per_example.value_and_grad(loss_fn, has_aux=True)(
             state.params, batch
         )
@@ -76,7 +76,7 @@ def online_step(
         gradient = gradients.weighted_sum(weights)
         return _update(state, optimizer, gradient, losses, weights, batch["mask"])
 
-    return _compile(step, mesh)
+    return compiled(step, mesh)
 
 
 def _update(
@@ -87,8 +87,6 @@ def _update(
     weights: jax.Array,
     mask: jax.Array,
 ) -> tuple[TrainState, Metrics]:
-    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
-    params = optax.apply_updates(state.params, updates)
     metrics = {
         "loss": jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1),
         "gradient_norm": optax.tree.norm(gradient),
@@ -97,14 +95,25 @@ def _update(
         / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),
         "losses": losses,
     }
-    return TrainState(params, opt_state, state.step + 1, state.seed), metrics
+    return advance(state, optimizer, gradient), metrics
 
 
-def _dropout_key(state: TrainState) -> jax.Array:
+def advance(
+    state: TrainState, optimizer: optax.GradientTransformation, gradient: Any
+) -> TrainState:
+    """The state one step of the optimiser further."""
+    updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    return TrainState(params, opt_state, state.step + 1, state.seed)
+
+
+def step_key(state: TrainState) -> jax.Array:
+    """The random key of the step that a state is about to take."""
     return jax.random.fold_in(jax.random.key(state.seed), state.step)
 
 
-def _compile(step: Step, mesh: Mesh) -> Step:
+def compiled(step: Step, mesh: Mesh) -> Step:
+    """The step under `jit`: parameters everywhere, batches over `data`, the state given up."""
     everywhere, over_data = meshes.replicated(mesh), meshes.batch_sharded(mesh)
     return jax.jit(
         step,

@@ -46,7 +46,7 @@ def score_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
         classes = {f"probability_{i}": column for i, column in enumerate(probabilities.T)}
         return {"grad_norm": norms, **scores, **classes}
 
-    return _compile(run, mesh)
+    return compiled(run, mesh)
 
 
 @functools.cache
@@ -58,7 +58,7 @@ def predict_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
         losses, logits = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
         return {"probabilities": jax.nn.softmax(logits), "loss": losses}
 
-    return _compile(run, mesh)
+    return compiled(run, mesh)
 
 
 def sweep(
@@ -129,6 +129,7 @@ def gather(parts: Iterable[Columns], rows: np.ndarray) -> Columns:
     }
 
 
-def _compile(function: Pass, mesh: Mesh) -> Pass:
+def compiled(function: Pass, mesh: Mesh) -> Pass:
+    """A pass under `jit`: parameters everywhere, batches over `data`."""
     everywhere, over_data = meshes.replicated(mesh), meshes.batch_sharded(mesh)
     return jax.jit(function, in_shardings=(everywhere, over_data), out_shardings=everywhere)

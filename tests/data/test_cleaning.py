@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sie_jax.data.cleaning import REPAIRS, RULES, Cleaned, clean, repair
+from sie_jax.data.cleaning import REPAIRS, RULES, Cleaned, clean, repair, repair_catalogue
 from sie_jax.data.schema import (
     CLEAN_SCHEMA,
     ESCI_SCALE,
@@ -285,3 +285,19 @@ def test_further_columns_stay_and_ratings_become_grades() -> None:
     assert result.kept["rater:first"].to_pylist() == [ESCI_SCALE.names.index("E")]
     assert result.rejected["attribute:brand"].to_pylist() == ["Acme"]
     assert result.rejected["rater:first"].to_pylist() == [None]
+
+
+def test_a_catalogue_is_repaired_and_an_item_without_a_title_has_no_text_to_give():
+    catalogue = pa.table(
+        {
+            "item_id": ["1", "2", "3", "4"],
+            "title": ["<b>red</b>  shoe", None, "&nbsp;", "lamp"],
+            "text": ["a&amp;b", "lost", "lost", None],
+        },
+        schema=pa.schema([(name, pa.large_string()) for name in ("item_id", "title", "text")]),
+    )
+    assert repair_catalogue(catalogue).to_pylist() == [
+        {"item_id": "1", "title": "red shoe", "text": "a&b"},
+        {"item_id": "4", "title": "lamp", "text": ""},
+    ]
+    assert repair_catalogue(catalogue.slice(0, 0)).num_rows == 0

@@ -1,13 +1,15 @@
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.data import builders, preparing
-from sie_jax.data.schema import SPLITS
+from sie_jax.data.schema import CATALOGUE_SCHEMA, SPLITS
 from sie_jax.data.sources import synthetic
 from sie_jax.errors import UserError
 
@@ -34,7 +36,8 @@ def store(workdir: Path, **changed: Any) -> None:
         "max_length": MAX_LENGTH,
         "buckets": 2,
     }
-    preparing.store(select(), workdir, **{**options, **changed})
+    selection = changed.pop("selection", None) or select()
+    preparing.store(selection, workdir, **{**options, **changed})
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +157,15 @@ def test_a_split_without_rows_is_named_and_nothing_is_written(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"no row is left in .*: raise data\.max_length"):
         store(tmp_path, max_length=4)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_catalogue_is_kept_where_it_is_asked_for(workdir: Path, tmp_path: Path) -> None:
+    catalogue = pa.table(
+        {"item_id": ["x"], "title": ["  a <b>lamp</b>"], "text": [None]}, schema=CATALOGUE_SCHEMA
+    )
+    chosen = select()
+    chosen = chosen._replace(source=dataclasses.replace(chosen.source, catalogue=catalogue))
+    store(tmp_path, selection=chosen, keep_catalogue=True)
+    kept = pq.read_table(tmp_path / "data" / "catalogue.parquet").to_pylist()
+    assert kept == [{"item_id": "x", "title": "a lamp", "text": ""}]
+    assert not (workdir / "data" / "catalogue.parquet").exists()

@@ -38,7 +38,8 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
       Source with a table of RAW_SCHEMA in the order of EXAMPLES. `text` is description and bullet
       points joined by a space. In product fields null and the string "None" mean missing: `text`
       leaves them out, and `title` is null then, as it is for a product that PRODUCTS lacks. `split`
-      is the official one. `truth` is null.
+      is the official one. `truth` is null. `catalogue` has all products of the locale, its texts as
+      above, as large_string.
 
     Raises:
       UserError: the folder, a file or a column is missing, a file cannot be read, or no judgment is
@@ -92,7 +93,16 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
         rows = rows.append_column("title", titles.take(at))
         rows = rows.append_column("text", pc.fill_null(texts.take(at), ""))
         parts.append(rows.select(RAW_SCHEMA.names).cast(RAW_SCHEMA))
-    return Source(table=pa.concat_tables(parts), scale=ESCI_SCALE, location=str(path))
+    item_ids = products["product_id"]
+    if not locale:
+        item_ids = _product_key(products)
+    catalogue = pa.table({"item_id": item_ids, "title": titles, "text": texts})
+    return Source(
+        table=pa.concat_tables(parts),
+        scale=ESCI_SCALE,
+        location=str(path),
+        catalogue=catalogue,
+    )
 
 
 def _table(folder: epath.Path, name: str, columns: tuple[str, ...]) -> pa.Table:

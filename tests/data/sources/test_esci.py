@@ -199,3 +199,14 @@ def test_the_real_sample() -> None:
     assert source.table["title"].to_pylist() == [
         titles[item] for item in source.table["item_id"].to_pylist()
     ]
+
+
+def test_the_catalogue_has_every_product_of_the_locale(folder: Path) -> None:
+    catalogue = {row["item_id"]: row for row in esci.read(str(folder)).catalogue.to_pylist()}
+    assert list(catalogue) == ["E", "A", "B", "C", "D", "unjudged"]
+    assert catalogue["A"] == {"item_id": "A", "title": "shoes", "text": "red size 7\nleather"}
+    assert catalogue["unjudged"] == {"item_id": "unjudged", "title": "hat", "text": None}
+    assert catalogue["D"]["title"] is None
+    everywhere = esci.read(str(folder), locale="").catalogue["item_id"].to_pylist()
+    assert "es:A" in everywhere
+    assert "us:A" in everywhere

@@ -1,0 +1,139 @@
+"""What pretraining hides: whole words of a text, and the items of some pairs, exchanged.
+
+Both are pure functions of a key, on the device, so that every step hides something else.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, PRNGKeyArray
+from transformers import PreTrainedTokenizerFast
+
+# Devlin et al. 2019, section 3.1
+WORD_RATE, MASK_SHARE, RANDOM_SHARE = 0.15, 0.8, 0.1
+
+Batch = dict[str, jax.Array]
+
+
+class Vocabulary(NamedTuple):
+    """What has to be known of a tokenizer: which ids go on a word, which are no words, three ids.
+
+    `continues` and `special` are bool `[V]`.
+    """
+
+    continues: np.ndarray
+    special: np.ndarray
+    mask: int
+    separator: int
+    padding: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerFast) -> "Vocabulary":
+        """That of a WordPiece tokenizer, in which what goes on a word begins with ##."""
+        tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        return cls(
+            np.array([token.startswith("##") for token in tokens]),
+            np.isin(np.arange(len(tokens)), tokenizer.all_special_ids),
+            tokenizer.mask_token_id,
+            tokenizer.sep_token_id,
+            tokenizer.pad_token_id,
+        )
+
+
+class Masked(NamedTuple):
+    """A text with words hidden: its ids `[T]`, the places `[P]`, what stood there, which count."""
+
+    input_ids: Int[Array, "T"]
+    positions: Int[Array, "P"]
+    targets: Int[Array, "P"]
+    chosen: Bool[Array, "P"]
+
+
+def mask_words(
+    key: PRNGKeyArray,
+    input_ids: Int[Array, "T"],
+    attention_mask: Bool[Array, "T"],
+    vocabulary: Vocabulary,
+) -> Masked:
+    """Chooses whole words, each with probability 0.15, and hides their tokens.
+
+    Of the tokens of chosen words 80 % become [MASK], 10 % a random id and 10 % stay (Devlin et al.
+    2019, section 3.1, with the whole-word masking of their later release). Special and padding
+    tokens are never chosen. P = ⌈T/4⌉ tokens at most are: of the words chosen, taken in random
+    order, those that would go beyond stay as they are. Where `chosen` is False, a place holds
+    nothing to predict.
+    """
+    length = input_ids.shape[0]
+    most = -(-length // 4)
+    key_words, key_kind, key_random = jax.random.split(key, 3)
+    candidate = attention_mask & ~jnp.asarray(vocabulary.special)[input_ids]
+    # a special token begins a word of its own, so that no word goes across it
+    begins = ~(jnp.asarray(vocabulary.continues)[input_ids] & candidate)
+    word = jnp.cumsum(begins.at[0].set(True)) - 1  # [T], from 0
+    drawn = jax.random.uniform(key_words, (length,))
+    # ranks, because two words may draw the same number
+    rank = jnp.argsort(jnp.argsort(drawn))[word]
+    order = jnp.argsort(jnp.where(candidate, rank, length), stable=True)
+    place = jnp.argsort(order)  # of each token in that order, in which words stay together
+    last = jnp.zeros(length, jnp.int32).at[word].max(place)[word]
+    chosen = candidate & (drawn[word] < WORD_RATE) & (last < most)
+
+    kind = jax.random.uniform(key_kind, (length,))
+    # of the same type as the ids: a wider one would make the step compile twice
+    random = jax.random.randint(
+        key_random, (length,), 0, vocabulary.special.size, dtype=input_ids.dtype
+    )
+    hidden = jnp.where(
+        kind < MASK_SHARE,
+        vocabulary.mask,
+        jnp.where(kind < MASK_SHARE + RANDOM_SHARE, random, input_ids),
+    )
+    positions = order[:most]  # words of low rank come first, so every chosen token is among them
+    return Masked(
+        jnp.where(chosen, hidden, input_ids), positions, input_ids[positions], chosen[positions]
+    )
+
+
+def exchange_items(
+    key: PRNGKeyArray, batch: Batch, vocabulary: Vocabulary
+) -> tuple[Batch, Bool[Array, "B"]]:
+    """Gives half of a batch's pairs the second text of another pair, and says which.
+
+    `batch` holds input_ids, token_type_ids, attention_mask `[B, T]` and label `[B]`: the pair's
+    group, −1 where the row is no pair and stays as it is. A pair whose partner is of its own group
+    stays too, so that no true pair passes for a false one. A text that no longer fits is cut, and
+    ends in [SEP] all the same.
+    """
+    ids, group = batch["input_ids"], batch["label"]
+    rows, length = ids.shape
+    is_pair = (group >= 0) & batch["mask"]
+    key_half, key_shift = jax.random.split(key)
+    count = jnp.sum(is_pair)
+    shift = jax.random.randint(key_shift, (), 1, jnp.maximum(count, 2))
+    pairs_first = jnp.argsort(~is_pair, stable=True)
+    number = jnp.cumsum(is_pair) - 1
+    partner = pairs_first[(number + shift) % jnp.maximum(count, 1)]
+    exchanged = jax.random.bernoulli(key_half, 0.5, (rows,)) & is_pair & (group[partner] != group)
+
+    real, second = batch["attention_mask"], batch["token_type_ids"] == 1
+    first_length = jnp.sum(real & ~second, axis=1, keepdims=True)
+    second_length = jnp.sum(real & second, axis=1, keepdims=True)
+    column = jnp.arange(length)
+    source = jnp.clip(column - first_length + first_length[partner], 0, length - 1)
+    joined = jnp.where(
+        column < first_length, ids, jnp.take_along_axis(ids[partner], source, axis=1)
+    )
+    end = jnp.minimum(first_length + second_length[partner], length)
+    joined = jnp.where(column == end - 1, vocabulary.separator, joined)
+    joined = jnp.where(column < end, joined, vocabulary.padding)
+    these = exchanged[:, None]
+    changed = {
+        "input_ids": jnp.where(these, joined, ids),
+        "token_type_ids": jnp.where(
+            these, (column >= first_length) & (column < end), batch["token_type_ids"]
+        ).astype(batch["token_type_ids"].dtype),
+        "attention_mask": jnp.where(these, column < end, real),
+    }
+    return {**batch, **changed}, exchanged

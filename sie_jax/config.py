@@ -12,7 +12,7 @@ from typing import Any
 from sie_jax.errors import UserError
 from sie_jax.importance import POLICIES, SCORES
 
-SOURCES = ("synthetic", "esci", "table", "clicks")
+SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
 MODES = ("offline", "online")
 DTYPES = ("float32", "bfloat16")
 
@@ -230,9 +230,10 @@ class Config:
         if not self.name:
             raise UserError("name is empty: give one, as in --config.name=quickstart")
         _one_of("data.source", data.source, SOURCES)
-        if data.source == "esci" and not data.path:
+        if data.source in ("esci", "wands") and not data.path:
             raise UserError(
-                "data.path is empty: give the folder of the ESCI files, --config.data.path=FOLDER"
+                f"data.path is empty: give the folder of the files of {data.source}, "
+                "--config.data.path=FOLDER"
             )
         if data.source in ("table", "clicks") and not data.path:
             raise UserError(

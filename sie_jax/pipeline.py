@@ -44,7 +44,7 @@ from sie_jax.data.schema import (
     Source,
     normalise_query,
 )
-from sie_jax.data.sources import clicks, esci, synthetic
+from sie_jax.data.sources import clicks, esci, synthetic, wands
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
@@ -209,6 +209,8 @@ def _read(config: Config) -> Source:
             source = esci.read(data.path, locale=data.esci.locale, version=data.esci.version)
         except pa.ArrowException as error:  # from columns of other types than the official ones
             raise UserError(f"{data.path}: a column has a type of its own: {error}") from None
+    elif data.source == "wands":
+        source = wands.read(data.path)
     elif data.source == "table":
         source = own_table.read(
             data.path,

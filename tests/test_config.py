@@ -122,8 +122,9 @@ def test_a_part_replaced_by_something_else_is_named() -> None:
         changed("train", {"epochs": 1}).validate()
 
 
-def test_esci_needs_a_path() -> None:
-    config = changed("data.source", "esci")
+@pytest.mark.parametrize("source", ["esci", "wands"])
+def test_a_data_set_needs_a_path(source: str) -> None:
+    config = changed("data.source", source)
     with pytest.raises(UserError, match=r"data\.path is empty"):
         config.validate()
     config.data.path = "somewhere"

@@ -229,7 +229,8 @@ def write_checkpoint(folder: Path, *, bert_alone: bool = False) -> str:
         (["TINY", "--config.importance.policy=best"], ["importance.policy is 'best'", "clipped"]),
         (["TINY", "--config.name="], ["name is empty"]),
         (["TINY", "--config.data.source=web"], ["data.source is 'web'", "esci"]),
-        (["TINY", "--config.data.source=esci"], ["data.path is empty"]),
+        (["TINY", "--config.data.source=esci"], ["data.path is empty", "files of esci"]),
+        (["TINY", "--config.data.source=wands"], ["data.path is empty", "files of wands"]),
         (["TINY", "--config.data.gains=0,1"], ["data.gains", "I, C, S, E", "one gain for each"]),
         (["TINY", "--config.data.gains=0,1,a,2"], ["data.gains is '0,1,a,2'"]),
         (["TINY", "--config.data.gains=1,0,0,0"], ["data.gains", "must rise"]),
@@ -387,6 +388,41 @@ def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):
     assert (bad["reason"], bad["example_id"]) == ("wrong_field_count", "pairs.csv:62")
     brands = pq.read_table(tmp_path / "w" / "groups" / "brand.parquet")
     assert sorted(brands["group"].to_pylist()) == ["b0", "b1", "b2", "b3"]
+
+
+def test_wands_runs_and_groups_by_category(cli, tmp_path):
+    grades = ("Irrelevant", "Partial", "Exact")
+    queries = [f"{i}\tlamp {i}\tLamps" for i in range(20)]
+    products = [
+        f"{i}\tlamp no {i}\tLamps\tLighting / Shelf {i % 2} / Lamps\t\t\t" for i in range(60)
+    ]
+    labels = [f"{i}\t{i // 3}\t{i}\t{grades[i % 3]}" for i in range(60)]
+    products_header = "product_id\tproduct_name\tproduct_class\tcategory hierarchy\t"
+    products_header += "product_description\tproduct_features\trating_count"
+    folder = tmp_path / "dataset"
+    folder.mkdir()
+    for name, lines in (
+        ("query.csv", ["query_id\tquery\tquery_class", *queries]),
+        ("product.csv", [products_header, *products]),
+        ("label.csv", ["id\tquery_id\tproduct_id\tlabel", *labels, "60\t0\t99\tExact", "61\t0"]),
+    ):
+        (folder / name).write_text("\n".join([*lines, ""]))
+    flags = ["--config.data.source=wands", f"--config.data.path={folder}"]
+    done = cli(cli.config, *flags, f"--workdir={tmp_path / 'w'}")
+    assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "w" / "metrics.json").read_text())
+    assert metrics["rows"] == {"read": 62, "kept": 60, "rejected": 2}
+    bad = pq.read_table(tmp_path / "w" / "rejected.parquet")
+    assert dict(zip(bad["example_id"].to_pylist(), bad["reason"].to_pylist(), strict=True)) == {
+        "60": "missing_title",
+        "label.csv:63": "wrong_field_count",
+    }
+    categories = pq.read_table(tmp_path / "w" / "groups" / "top_category.parquet")
+    assert categories["group"].to_pylist() == ["Lighting"]
+
+    (folder / "label.csv").unlink()
+    line = cli.refused(cli.config, *flags)
+    assert f"wands: label.csv is missing; {folder} holds product.csv, query.csv" in line
 
 
 def test_a_click_log_runs_and_its_counts_are_kept(cli, tmp_path):

@@ -2,7 +2,9 @@
 
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Any
 
 import pyarrow as pa
 
@@ -24,6 +26,14 @@ def spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
         return pa.ipc.open_file(pa.memory_map(path)).read_all()
     finally:
         os.unlink(path)
+
+
+def spool_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
+    """The rows, values by column, as one table on disk; a column that a row lacks is null."""
+    rows = iter(rows)
+    # dictionaries take several times the memory of their columns
+    pieces = iter(lambda: list(islice(rows, CHUNK_ROWS // 8)), [])
+    return spool((pa.RecordBatch.from_pylist(piece, schema=schema) for piece in pieces), schema)
 
 
 def filtered(table: pa.Table, mask: pa.Array) -> pa.Table:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sie_jax.data.spool import filtered, spool
+from sie_jax.data.spool import filtered, spool, spool_rows
 
 
 @pytest.fixture
@@ -35,6 +35,23 @@ def test_a_failure_while_batches_are_made_leaves_no_file(folder: Path) -> None:
     with pytest.raises(KeyError):
         spool((batch for _ in range(1) for batch in broken()), schema)
     assert list(folder.iterdir()) == []
+
+
+def test_rows_become_one_table_a_piece_at_a_time(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 16)  # two rows a piece
+    schema = pa.schema([("a", pa.string()), ("b", pa.string())])
+    rows = [{"a": "0", "b": "x"}, {"a": "1"}, {"b": "y", "more": "left out"}]
+    table = spool_rows(iter(rows), schema)
+    assert table.to_pylist() == [
+        {"a": "0", "b": "x"},
+        {"a": "1", "b": None},
+        {"a": None, "b": "y"},
+    ]
+    assert [len(chunk) for chunk in table["a"].chunks] == [2, 1]
+    assert list(folder.iterdir()) == []
+    assert spool_rows([], schema).equals(schema.empty_table())
 
 
 def test_filtered_equals_a_filter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

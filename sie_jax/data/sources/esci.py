@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 from etils import epath
 
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source
+from sie_jax.data.sources.layout import official_files
 from sie_jax.errors import UserError
 
 EXAMPLES = "shopping_queries_dataset_examples.parquet"
@@ -47,15 +48,9 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
     """
     if version not in VERSIONS:
         raise UserError(f"esci: version is {version!r}; give one of {', '.join(VERSIONS)}")
-    folder = epath.Path(path)
-    if not path or not folder.exists():
-        raise UserError(
-            f"esci: {path!r} does not exist; give the folder that holds {EXAMPLES} and {PRODUCTS}"
-        )
-    if not folder.is_dir():
-        raise UserError(f"esci: {path} is no folder; give the folder that holds {EXAMPLES}")
-    examples = _filtered(_table(folder, EXAMPLES, _EXAMPLE_COLUMNS), folder, locale, version)
-    products = _table(folder, PRODUCTS, _PRODUCT_COLUMNS)
+    examples_file, products_file = official_files("esci", path, (EXAMPLES, PRODUCTS))
+    examples = _filtered(_table(examples_file, _EXAMPLE_COLUMNS), examples_file, locale, version)
+    products = _table(products_file, _PRODUCT_COLUMNS)
     if locale:
         products = products.filter(pc.equal(products["product_locale"], locale))
 
@@ -105,13 +100,8 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
     )
 
 
-def _table(folder: epath.Path, name: str, columns: tuple[str, ...]) -> pa.Table:
+def _table(file: epath.Path, columns: tuple[str, ...]) -> pa.Table:
     """These columns of the file, with all texts as `string`."""
-    file = folder / name
-    if not file.exists():
-        there = sorted(entry.name for entry in folder.iterdir())
-        held = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "") or "nothing"
-        raise UserError(f"esci: {name} is missing; {folder} holds {held}")
     try:
         with file.open("rb") as stream:
             parquet = pq.ParquetFile(stream)
@@ -128,7 +118,7 @@ def _table(folder: epath.Path, name: str, columns: tuple[str, ...]) -> pa.Table:
         raise UserError(f"esci: {file} cannot be read as Parquet: {first_line}") from error
 
 
-def _filtered(examples: pa.Table, folder: epath.Path, locale: str, version: str) -> pa.Table:
+def _filtered(examples: pa.Table, file: epath.Path, locale: str, version: str) -> pa.Table:
     keep = pc.equal(examples[f"{version}_version"], 1)
     if locale:
         keep = pc.and_(keep, pc.equal(examples["product_locale"], locale))
@@ -144,7 +134,7 @@ def _filtered(examples: pa.Table, folder: epath.Path, locale: str, version: str)
         for name, count in counts.items()
     )
     raise UserError(
-        f"esci: {folder / EXAMPLES} has no judgments of locale {locale or 'any'!r} and version "
+        f"esci: {file} has no judgments of locale {locale or 'any'!r} and version "
         f"{version!r}; it has {there}"
     )
 

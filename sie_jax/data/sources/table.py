@@ -1,13 +1,12 @@
 """A team's own table of judged pairs: CSV, TSV, JSON lines or Parquet, one file or a folder."""
 
 import contextlib
-import csv
 import hashlib
 import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,25 +23,15 @@ from sie_jax.data.schema import (
     Source,
     normalise_query,
 )
-from sie_jax.data.spool import CHUNK_ROWS, filtered, spool
+from sie_jax.data.sources import delimited
+from sie_jax.data.sources.delimited import Cells, Record, is_broken, lines, rejected, shown
+from sie_jax.data.spool import filtered, spool_rows
 from sie_jax.errors import UserError
 
 NEEDED = ("query", "title", "label")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*DELIMITERS, ".jsonl", ".parquet")
-LONGEST_CELL = 10_000_000  # characters
 MOST_GRADES = 10  # that a scale is made of without being told
-
-Cells = dict[str, str | None]
-
-
-class Record(NamedTuple):
-    """One record of a file: its cells by column, or the reason why it has none."""
-
-    line: int  # where it begins, from 1; of a Parquet file the row
-    cells: Cells
-    reason: str = ""
-    text: str = ""
 
 
 def read(
@@ -97,7 +86,7 @@ def read(
                 counts[row["label"] or ""] += 1
                 yield row
 
-    table = spool(_batches(readable(), schema), schema)
+    table = spool_rows(readable(), schema)
     if not table.num_rows and not unreadable:
         raise UserError(f"{path} has no rows: give a table with a header and rows")
     scale = _scale(labels, gains, counts, path)
@@ -140,8 +129,7 @@ def rows(
         for record in _records(file, wanted):
             number = next(numbers)
             if record.reason:
-                place = f"{file.name}:{record.line}"
-                yield {"example_id": place, "text": record.text, "reason": record.reason}
+                yield rejected(file, record)
             else:
                 yield _row(record.cells, mapped, further, number)
 
@@ -162,13 +150,12 @@ def column_names(path: str) -> list[str]:
             raise UserError(f"table: {files[0]} cannot be read as Parquet: {error}") from None
     if kind == ".jsonl":
         names: dict[str, None] = {}
-        for line in itertools.chain.from_iterable(map(_lines, files)):
+        for line in itertools.chain.from_iterable(map(lines, files)):
             with contextlib.suppress(ValueError):
                 value = json.loads(line)
                 names |= dict.fromkeys(value) if isinstance(value, dict) else {}
         return list(names)
-    header = next(csv.reader(_lines(files[0]), delimiter=DELIMITERS[kind]), [])
-    _check_header(files[0], header, [])
+    header, _ = delimited.read(files[0], delimiter=DELIMITERS[kind])
     return header
 
 
@@ -200,81 +187,10 @@ def _records(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
     return _json_lines(file, wanted) if kind == ".jsonl" else _delimited(file, wanted)
 
 
-def _lines(file: epath.Path) -> Iterator[str]:
-    """The lines as texts, bytes that are not UTF-8 as surrogates (PEP 383)."""
-    with file.open("rb") as stream:
-        for number, line in enumerate(stream):
-            if number == 0:
-                if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                    raise UserError(f"table: {file} is UTF-16: convert it to UTF-8")
-                line = line.removeprefix(b"\xef\xbb\xbf")
-            yield line.decode("utf-8", "surrogateescape")
-
-
-def _is_broken(text: str) -> bool:
-    """Whether a text has bytes that are not UTF-8."""
-    return not text.isascii() and any("\udc80" <= one <= "\udcff" for one in text)
-
-
-def _shown(text: str) -> str:
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").rstrip("\r\n")
-
-
 def _delimited(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
-    taken: list[str] = []  # the lines of the record that is being read
-
-    def lines() -> Iterator[str]:
-        for line in _lines(file):
-            taken.append(line)
-            yield line
-
-    csv.field_size_limit(LONGEST_CELL)
-    reader = csv.reader(lines(), delimiter=DELIMITERS[file.suffix.lower()], strict=True)
-    try:
-        header = next(reader, [])
-    except csv.Error as error:
-        raise UserError(f"table: the header of {file} cannot be read: {error}") from None
-    _check_header(file, header, wanted)
-    while True:
-        taken.clear()
-        begins = reader.line_num + 1
-        try:
-            fields = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            if "unexpected end of data" in str(error) or "field limit" in str(error):
-                raise UserError(
-                    f"table: {file}, line {begins}: a quote opens that does not close ({error}): "
-                    "close it, or write a quote inside a cell twice"
-                ) from None
-            yield Record(begins, {}, "unparsable_line", _shown("".join(taken)))
-            continue
-        if not fields:
-            continue
-        text = "".join(taken)
-        if _is_broken(text):
-            yield Record(begins, {}, "not_utf8", _shown(text))
-        elif len(fields) != len(header):
-            yield Record(begins, {}, "wrong_field_count", _shown(text))
-        else:
-            yield Record(begins, dict(zip(header, fields, strict=True)))
-
-
-def _check_header(file: epath.Path, header: list[str], wanted: Sequence[str]) -> None:
-    if not header:
-        raise UserError(f"table: {file} is empty: give a file with a header and rows")
-    if any(_is_broken(name) for name in header):
-        raise UserError(f"table: the header of {file} is not UTF-8: convert the file to UTF-8")
-    twice = [name for name, times in Counter(header).items() if times > 1]
-    if twice:
-        raise UserError(f"table: {file} has the column {twice[0]!r} more than once: rename one")
-    if len(header) == 1 and (marks := [mark for mark in ",;\t|" if mark in header[0]]):
-        raise UserError(
-            f"table: the header of {file} is a single field, {header[0][:80]!r}, with {marks[0]!r} "
-            "in it: separate a .csv file by commas and a .tsv file by tabs"
-        )
+    header, records = delimited.read(file, delimiter=DELIMITERS[file.suffix.lower()])
     _check_columns(file, header, wanted)
+    return records
 
 
 def _check_columns(file: epath.Path, present: Iterable[str], wanted: Sequence[str]) -> None:
@@ -289,11 +205,11 @@ def _check_columns(file: epath.Path, present: Iterable[str], wanted: Sequence[st
 
 def _json_lines(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
     seen: dict[str, None] = {}
-    for number, line in enumerate(_lines(file), 1):
+    for number, line in enumerate(lines(file), 1):
         if not line.strip():
             continue
-        if _is_broken(line):
-            yield Record(number, {}, "not_utf8", _shown(line))
+        if is_broken(line):
+            yield Record(number, {}, "not_utf8", shown(line))
             continue
         try:
             value = json.loads(line)
@@ -302,7 +218,7 @@ def _json_lines(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            yield Record(number, {}, "unparsable_line", _shown(line))
+            yield Record(number, {}, "unparsable_line", shown(line))
             continue
         seen |= dict.fromkeys(value)
         yield Record(number, {name: _text(value.get(name)) for name in wanted})
@@ -353,11 +269,6 @@ def _row(cells: Cells, mapped: Mapping[str, str], further: Mapping[str, str], nu
 
 def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def _batches(rows: Iterator[Cells], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    while piece := list(itertools.islice(rows, CHUNK_ROWS // 8)):
-        yield pa.RecordBatch.from_pylist(piece, schema=schema)
 
 
 def _scale(

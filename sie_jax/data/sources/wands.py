@@ -1,0 +1,132 @@
+"""The Wayfair Annotation Dataset (WANDS) in its official layout of three tab-separated files."""
+
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+from etils import epath
+
+from sie_jax.data.schema import ATTRIBUTE, RAW_SCHEMA, REJECTED_SCHEMA, LabelScale, Source
+from sie_jax.data.sources import delimited
+from sie_jax.data.sources.delimited import Cells, Record
+from sie_jax.data.sources.layout import official_files
+from sie_jax.data.spool import spool_rows
+from sie_jax.errors import UserError
+
+# The names end in .csv, but the fields are separated by tabs.
+QUERIES, PRODUCTS, LABELS = "query.csv", "product.csv", "label.csv"
+# The release names no gains; these are spread evenly.
+SCALE = LabelScale(names=("Irrelevant", "Partial", "Exact"), gains=(0.0, 0.5, 1.0))
+
+_QUERY_COLUMNS = ("query_id", "query")
+_PRODUCT_COLUMNS = ("product_id", "product_name", "product_class", "category hierarchy",
+                    "product_description", "product_features")  # fmt: skip
+_LABEL_COLUMNS = ("id", "query_id", "product_id", "label")
+_PRODUCT_CLASS, _TOP_CATEGORY = ATTRIBUTE + "product_class", ATTRIBUTE + "top_category"
+_SCHEMA = pa.schema([*RAW_SCHEMA, (_PRODUCT_CLASS, pa.string()), (_TOP_CATEGORY, pa.string())])
+
+
+def read(path: str) -> Source:
+    """The judgments, joined to their queries and products.
+
+    Source: https://github.com/wayfair/WANDS (Chen et al., "WANDS: Dataset for Product Search
+    Relevance Assessment", ECIR 2022).
+
+    Memory holds the texts of the queries and products once; the joined rows lie on disk.
+
+    Args:
+      path: the folder that holds QUERIES, PRODUCTS and LABELS (`dataset` of the repository), read
+        as `delimited.read` reads tab-separated files.
+
+    Returns:
+      Source with SCALE and a row for each judgment, in the order of LABELS:
+
+        example_id               `id`; where that is empty, "label.csv:<line>"
+        query_id, item_id        `query_id`, `product_id`
+        query                    of QUERIES
+        title                    `product_name`
+        text                     `product_description` and `product_features` (name : value pairs
+                                 with "|" between them, as they are), joined by a space
+        label                    `label`
+        split                    "": the release has no splits
+        truth                    null
+        attribute:product_class  `product_class`, several with "|" between them as they are
+        attribute:top_category   the first level of `category hierarchy`: the whole path would make
+                                 groups too small to say anything, and `product_class` is as fine
+
+      White space around ids, labels and attributes is cut; empty is null, for `text` "". A query or
+      product that its file lacks leaves `query`, or `title` and the attributes, null, which
+      cleaning rejects; of one that is there twice the first counts. Every line of the three files
+      that is no record is in `unreadable`, and counts as a row read.
+
+    Raises:
+      UserError: the folder, a file or a column is missing, a file cannot be read as a whole, or
+        none of its lines is a record.
+    """
+    query_file, product_file, label_file = official_files(
+        "wands", path, (QUERIES, PRODUCTS, LABELS)
+    )
+    unreadable: list[Cells] = []
+    queries: dict[str | None, Cells] = {None: {}}  # what has no id is nobody's
+    for record in _records(query_file, _QUERY_COLUMNS, unreadable):
+        queries.setdefault(_cut(record, "query_id"), {"query": record.cells["query"] or None})
+    products: dict[str | None, Cells] = {None: {}}
+    for record in _records(product_file, _PRODUCT_COLUMNS, unreadable):
+        products.setdefault(_cut(record, "product_id"), _product(record))
+
+    def judgments() -> Iterator[Cells]:
+        for record in _records(label_file, _LABEL_COLUMNS, unreadable):
+            query_id, item_id = _cut(record, "query_id"), _cut(record, "product_id")
+            yield {
+                "example_id": _cut(record, "id") or f"{LABELS}:{record.line}",
+                "query_id": query_id,
+                "item_id": item_id,
+                "text": "",
+                "label": _cut(record, "label"),
+                "split": "",
+                **queries.get(query_id, {}),
+                **products.get(item_id, {}),
+            }
+
+    table = spool_rows(judgments(), _SCHEMA)
+    return Source(
+        table=table,
+        scale=SCALE,
+        location=path,
+        unreadable=pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA),
+    )
+
+
+def _records(file: epath.Path, columns: Sequence[str], unreadable: list[Cells]) -> Iterator[Record]:
+    """The file's records that have these columns; what is no record goes to `unreadable`."""
+    header, records = delimited.read(file, delimiter="\t")
+    lacking = [column for column in columns if column not in header]
+    if lacking:
+        raise UserError(
+            f"wands: {file} lacks the column {', '.join(lacking)}; it has {', '.join(header)}: "
+            "give the official file"
+        )
+    found = False
+    for record in records:
+        if record.reason:
+            unreadable.append(delimited.rejected(file, record))
+        else:
+            found = True
+            yield record
+    if not found:
+        raise UserError(f"wands: {file} has no line that is a record: give the official file")
+
+
+def _product(record: Record) -> Cells:
+    cells = record.cells
+    texts = (cells["product_description"], cells["product_features"])
+    hierarchy = cells["category hierarchy"] or ""
+    return {
+        "title": cells["product_name"] or None,
+        "text": " ".join(text for text in texts if text),
+        _PRODUCT_CLASS: _cut(record, "product_class"),
+        _TOP_CATEGORY: hierarchy.partition(" / ")[0].strip() or None,
+    }
+
+
+def _cut(record: Record, column: str) -> str | None:
+    return (record.cells[column] or "").strip() or None

@@ -32,6 +32,12 @@ DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*DELIMITERS, ".jsonl", ".parquet")
 LONGEST_CELL = 10_000_000  # characters
 MOST_GRADES = 10  # that a scale is made of without being told
+# what to do about a file in which every line is unreadable for one reason
+MENDS = {
+    "wrong_field_count": "separate a .csv file by commas and a .tsv file by tabs",
+    "not_utf8": "convert it to UTF-8",
+    "unparsable_line": "give one JSON object a line, or, of CSV and TSV, quotes as in RFC 4180",
+}
 
 Cells = dict[str, str | None]
 
@@ -98,8 +104,8 @@ def read(
                 yield row
 
     table = spool(_batches(readable(), schema), schema)
-    if not table.num_rows and not unreadable:
-        raise UserError(f"{path} has no rows: give a table with a header and rows")
+    if not table.num_rows:
+        raise _no_rows(path, unreadable)
     scale = _scale(labels, gains, counts, path)
     rejected = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
     inside = np.ones(table.num_rows, bool)
@@ -163,13 +169,24 @@ def column_names(path: str) -> list[str]:
     if kind == ".jsonl":
         names: dict[str, None] = {}
         for line in itertools.chain.from_iterable(map(_lines, files)):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(line)
                 names |= dict.fromkeys(value) if isinstance(value, dict) else {}
         return list(names)
     header = next(csv.reader(_lines(files[0]), delimiter=DELIMITERS[kind]), [])
     _check_header(files[0], header, [])
     return header
+
+
+def _no_rows(path: str, unreadable: Sequence[Cells]) -> UserError:
+    if not unreadable:
+        return UserError(f"{path} has no rows: give a table with a header and rows")
+    reasons = Counter(row["reason"] or "" for row in unreadable).most_common()
+    found = ", ".join(f"{times} {reason}" for reason, times in reasons)
+    return UserError(
+        f"{path} has {len(unreadable)} lines and no row ({found}); the first is "
+        f"{unreadable[0]['example_id']}: {MENDS[reasons[0][0]]}"
+    )
 
 
 def _files(path: str) -> list[epath.Path]:
@@ -212,7 +229,7 @@ def _lines(file: epath.Path) -> Iterator[str]:
 
 
 def _is_broken(text: str) -> bool:
-    """Whether a text has bytes that are not UTF-8."""
+    """Whether a text has surrogates for bytes that are not UTF-8."""
     return not text.isascii() and any("\udc80" <= one <= "\udcff" for one in text)
 
 
@@ -266,6 +283,10 @@ def _check_header(file: epath.Path, header: list[str], wanted: Sequence[str]) ->
         raise UserError(f"table: {file} is empty: give a file with a header and rows")
     if any(_is_broken(name) for name in header):
         raise UserError(f"table: the header of {file} is not UTF-8: convert the file to UTF-8")
+    if any("\0" in name for name in header):
+        raise UserError(
+            f"table: the header of {file} has zero bytes, as UTF-16 has: convert the file to UTF-8"
+        )
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise UserError(f"table: {file} has the column {twice[0]!r} more than once: rename one")
@@ -299,7 +320,7 @@ def _json_lines(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
             value = json.loads(line)
             if "\\u" in line:  # half a surrogate pair is no text
                 json.dumps(value, ensure_ascii=False).encode()
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             yield Record(number, {}, "unparsable_line", _shown(line))
@@ -317,22 +338,40 @@ def _parquet(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
             _check_columns(file, parquet.schema_arrow.names, wanted)
             number = itertools.count(1)
             for batch in parquet.iter_batches(batch_size=8192, columns=list(dict.fromkeys(wanted))):
-                for row in batch.to_pylist():
+                for row in _with_bytes(batch).to_pylist():
                     cells = {name: _text(value) for name, value in row.items()}
-                    yield Record(next(number), cells)
-    except (pa.ArrowException, OSError) as error:
+                    if any(text and _is_broken(text) for text in cells.values()):
+                        shown = _shown(json.dumps(cells, ensure_ascii=False))
+                        yield Record(next(number), {}, "not_utf8", shown)
+                    else:
+                        yield Record(next(number), cells)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"table: {file} cannot be read as Parquet: {first_line}") from None
 
 
+def _with_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its strings as bytes: writers need not check that they are UTF-8."""
+    for at, name in enumerate(batch.schema.names):
+        column = batch.column(at)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_string(column.type):
+            column = column.cast(pa.binary())
+        elif pa.types.is_large_string(column.type):
+            column = column.cast(pa.large_binary())
+        batch = batch.set_column(at, name, column)
+    return batch
+
+
 def _text(value: Any) -> str | None:
-    """A value of JSON or Parquet as a cell's text."""
+    """A value of JSON or Parquet as a cell's text, bytes as in `_lines`."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return value.decode("utf-8", "surrogateescape")
     return json.dumps(value, ensure_ascii=False, default=str)
 
 

@@ -1,7 +1,9 @@
 """From a source to what training reads: rows chosen, split and tokenised, and the count of each."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,10 +96,10 @@ def store(
     if tokenizer_folder:
         tokenizer = tokenization.load(tokenizer_folder)
     else:
-        training = kept.filter(pc.equal(kept["split"], "train"))
-        pieces = _texts(training, item_text)
-        seen = (text for piece in pieces for pair in zip(*piece, strict=True) for text in pair)
-        tokenizer = tokenization.train(seen, vocabulary_size=vocabulary_size)
+        training = filtered(kept, pc.equal(kept["split"], "train"))
+        tokenizer = tokenization.train(
+            _TextsInTurn(training, item_text), vocabulary_size=vocabulary_size
+        )
     encoded = tokenization.join(
         tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
         for queries, items in _texts(kept, item_text)
@@ -192,6 +194,18 @@ def _texts(pairs: pa.Table, item_text: bool) -> Iterator[tuple[list[str], list[s
             texts = chunk["text"].to_pylist()
             items = [f"{title} {text}".strip() for title, text in zip(items, texts, strict=True)]
         yield chunk["query"].to_pylist(), items
+
+
+@dataclass(frozen=True)
+class _TextsInTurn:
+    """Every query and then its item, as often as they are gone through; memory holds a chunk."""
+
+    pairs: pa.Table
+    item_text: bool
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in _texts(self.pairs, self.item_text):
+            yield from itertools.chain.from_iterable(zip(*piece, strict=True))
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:

@@ -165,7 +165,7 @@ def column_names(path: str) -> list[str]:
             with files[0].open("rb") as stream:
                 return pq.read_schema(stream).names
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"table: {files[0]} cannot be read as Parquet: {error}") from None
+            raise _no_parquet(files[0], error) from None
     if kind == ".jsonl":
         names: dict[str, None] = {}
         for line in itertools.chain.from_iterable(map(_lines, files)):
@@ -346,8 +346,14 @@ def _parquet(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
                     else:
                         yield Record(next(number), cells)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"table: {file} cannot be read as Parquet: {first_line}") from None
+        raise _no_parquet(file, error) from None
+
+
+def _no_parquet(file: epath.Path, error: Exception) -> UserError:
+    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(
+        f"table: {file} cannot be read as Parquet ({first_line}): write it, or copy it, again"
+    )
 
 
 def _with_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -424,6 +430,8 @@ def _on_scale(ratings: pa.ChunkedArray, scale: LabelScale, what: str) -> np.ndar
     if not pc.any(inside).as_py() and not pc.all(empty).as_py():
         found = [value for value in ratings.unique().to_pylist() if value is not None][:10]
         raise UserError(
-            f"{what} has {', '.join(found)}, none of which is on the scale {', '.join(scale.names)}"
+            f"{what} has {', '.join(found)}, none of which is on the scale "
+            f"{', '.join(scale.names)}: leave it out of --config.data.table.raters, or write its "
+            "ratings as the labels"
         )
     return pc.or_(inside, empty).to_numpy()

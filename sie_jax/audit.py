@@ -259,10 +259,12 @@ def _corrections(path: Path, labels: Sequence[str]) -> dict[str, str]:
                 if label not in labels:
                     raise UserError(
                         f"{place} is corrected to {label!r}, which is not on the scale "
-                        f"{', '.join(labels)}"
+                        f"{', '.join(labels)}: give one of these, or nothing"
                     )
                 if wanted.setdefault(key, label) != label:
-                    raise UserError(f"{place} is corrected to {wanted[key]} and to {label}")
+                    raise UserError(
+                        f"{place} is corrected to {wanted[key]} and to {label}: keep one"
+                    )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} cannot be read: {error}") from None
     return wanted

@@ -222,9 +222,15 @@ def test_corrections_of_every_kind_of_table(tmp_path: Path, suffix: str) -> None
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        ([("0", "fair")], "line 2: example_id 0 is corrected to 'fair', which is not on the scale"),
-        ([("0", "bad"), ("0", "good")], "example_id 0 is corrected to bad and to good"),
-        ([(f"x{i}", "bad") for i in range(7)], "the example_id x0, x1, x2, x3, x4 and 2 more"),
+        (
+            [("0", "fair")],
+            "line 2: example_id 0 is corrected to 'fair', which is not on the scale bad",
+        ),
+        ([("0", "bad"), ("0", "good")], "example_id 0 is corrected to bad and to good: keep one"),
+        (
+            [(f"x{i}", "bad") for i in range(7)],
+            "the example_id x0, x1, x2, x3, x4 and 2 more: give the data that was audited",
+        ),
     ],
 )
 def test_corrections_that_cannot_be(

@@ -1,5 +1,6 @@
 """Scores against the model called by hand, resuming, and what is refused."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -204,4 +205,8 @@ def test_what_cannot_be_gets_one_line(
     assert "was not trained to classify" in refused(model=tmp_path / "encoder")
     PairClassifier.from_pretrained(model)[0].save_pretrained(tmp_path / "foreign")
     assert "no sie_jax.json" in refused(model=tmp_path / "foreign")
+    other = tmp_path / "foreign" / "config.json"
+    other.write_text(json.dumps(json.loads(other.read_text()) | {"model_type": "roberta"}))
+    line = refused(model=tmp_path / "foreign")
+    assert f"{other}: model_type is 'roberta', only 'bert' can be read: give the" in line
     assert not list(tmp_path.glob("out.*"))  # no parts either

@@ -359,8 +359,15 @@ def change_json(file: Path, **fields: Any) -> None:
     [
         (["columns.title=name"], ["no column 'name'; it has query, title, label, note"]),
         (["table.attributes=brand"], ["no column 'brand'"]),
-        (["table.labels=bad,good"], ["no row's label is on the scale bad, good", "0, 1"]),
-        (["table.raters=note"], ["rater column note has x, none of which is on the scale 0, 1"]),
+        (
+            ["table.labels=bad,good"],
+            ["no row's label is on the scale bad, good", "found are 0, 1: mend them, or name"],
+        ),
+        (["columns.label=note"], ["there are x (60): name the scale with --config.data.table"]),
+        (
+            ["table.raters=note"],
+            ["rater column note has x, none of which is on the scale 0, 1: leave it out of"],
+        ),
         (["gains=0,1,2"], ["data.gains, for the labels 0, 1", "one gain for each"]),
     ],
     ids=lambda value: " ".join(value),
@@ -372,6 +379,73 @@ def test_a_table_that_does_not_fit_its_mapping_gets_one_line(cli, tmp_path, flag
     line = cli.refused(cli.config, *table, *(f"--config.data.{flag}" for flag in flags))
     for part in parts:
         assert part in line
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "parts"),
+    [
+        ("a.csv", b"query;title;label\na;b;0\n", ["a single field", "a .csv file by commas"]),
+        (
+            "a.tsv",
+            b"query\ttitle\tlabel\na,b,0\nc,d,1\n",
+            ["2 lines and no row (2 wrong_field_count)", "a.tsv:2: separate", "tabs"],
+        ),
+        ("a.csv", "query,title,label\na,b,0\n".encode("utf-16"), ["is UTF-16: convert it to"]),
+        (
+            "a.csv",
+            "query,title,label\nlampe,grün,0\n".encode("latin-1"),
+            ["no row (1 not_utf8)", "a.csv:2: convert it to UTF-8"],
+        ),
+        (
+            "a.jsonl",
+            b'[{"query": "a", "title": "b", "label": 0},\n]\n',
+            ["2 lines and no row (2 unparsable_line)", "a.jsonl:1: give one JSON object a line"],
+        ),
+        ("a.parquet", None, ["a.parquet cannot be read as Parquet", "again"]),
+    ],
+    ids=["header", "delimiter", "utf-16", "latin-1", "json", "truncated parquet"],
+)
+def test_a_table_that_cannot_be_read_gets_one_line(cli, tmp_path, name, content, parts):
+    file = tmp_path / name
+    if content is None:
+        pq.write_table(pa.table({"query": ["a"], "title": ["b"], "label": [0]}), file)
+        content = file.read_bytes()[:-10]
+    file.write_bytes(content)
+    line = cli.refused(cli.config, "--config.data.source=table", f"--config.data.path={file}")
+    for part in (str(file), *parts):
+        assert part in line
+
+
+def test_a_table_with_rows_of_every_fault_runs_and_keeps_each_with_its_place(cli, tmp_path):
+    pair = {"query": "lamp", "title": "lamp no 0", "label": "good", "rating": "good"}
+    rows = [
+        {
+            **pair,
+            "query": f"lamp {i // 3}",
+            "title": f"lamp no {i}",
+            "label": ("bad", "good")[i % 2],
+        }
+        for i in range(60)
+    ]
+    lines = [json.dumps(row).encode() for row in rows]
+    faults = {
+        b'{"query": "lamp"': ("pairs.jsonl:61", "unparsable_line"),
+        b'["lamp", "lamp no 0", "good"]': ("pairs.jsonl:62", "unparsable_line"),
+        b'{"query": "Leuchte gr\xfcn"}': ("pairs.jsonl:63", "not_utf8"),
+        json.dumps({**pair, "rating": "fair"}).encode(): ("63", "rater_outside_scale"),
+        json.dumps({**pair, "label": "fair"}).encode(): ("64", "label_outside_scale"),
+        json.dumps({**pair, "title": None}).encode(): ("65", "missing_title"),
+        lines[0]: ("66", "exact_duplicate"),
+    }
+    (tmp_path / "pairs.jsonl").write_bytes(b"\n".join([*lines, *faults]))
+    table = ["--config.data.source=table", f"--config.data.path={tmp_path / 'pairs.jsonl'}"]
+    table += ["--config.data.table.labels=bad,good", "--config.data.table.raters=rating"]
+    done = cli(cli.config, *table, f"--workdir={tmp_path / 'w'}")
+    assert done.code == 0, done.err
+    metrics = json.loads((tmp_path / "w" / "metrics.json").read_text())
+    assert metrics["rows"] == {"read": 67, "kept": 60, "rejected": 7}
+    bad = pq.read_table(tmp_path / "w" / "rejected.parquet", columns=["example_id", "reason"])
+    assert {tuple(row.values()) for row in bad.to_pylist()} == set(faults.values())
 
 
 def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):

@@ -326,7 +326,7 @@ def _check_labels(table: pa.Table, grades: dict[str, int]) -> None:
         found = ", ".join("(none)" if label is None else label for label in most)
         raise UserError(
             f"cleaning: no row's label is on the scale {', '.join(grades)}; the labels found are "
-            f"{found}"
+            f"{found}: mend them, or name the scale that they are on"
         )
 
 

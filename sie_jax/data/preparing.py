@@ -1,7 +1,9 @@
 """From a source to what training reads: rows chosen, split and tokenised, and the count of each."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,9 +15,12 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, splitting, tokenization
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
-from sie_jax.data.spool import CHUNK_ROWS, filtered
+from sie_jax.data.spool import filtered
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json, write_parquet
+
+# rows tokenised at a time: the tokenizer keeps some KiB of each text until the last is done
+TOKENISED_ROWS = 8_192
 
 
 class Selection(NamedTuple):
@@ -96,10 +101,10 @@ def store(
     if tokenizer_folder:
         tokenizer = tokenization.load(tokenizer_folder)
     else:
-        training = kept.filter(pc.equal(kept["split"], "train"))
-        pieces = _texts(training, item_text)
-        seen = (text for piece in pieces for pair in zip(*piece, strict=True) for text in pair)
-        tokenizer = tokenization.train(seen, vocabulary_size=vocabulary_size)
+        training = filtered(kept, pc.equal(kept["split"], "train"))
+        tokenizer = tokenization.train(
+            _TextsInTurn(training, item_text), vocabulary_size=vocabulary_size
+        )
     encoded = tokenization.join(
         tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
         for queries, items in _texts(kept, item_text)
@@ -190,13 +195,25 @@ def load(workdir: Path) -> Prepared:
 
 def _texts(pairs: pa.Table, item_text: bool) -> Iterator[tuple[list[str], list[str]]]:
     """Queries and items as the tokenizer reads them, a chunk of rows at a time."""
-    for start in range(0, pairs.num_rows, CHUNK_ROWS):
-        chunk = pairs.slice(start, CHUNK_ROWS)
+    for start in range(0, pairs.num_rows, TOKENISED_ROWS):
+        chunk = pairs.slice(start, TOKENISED_ROWS)
         items = chunk["title"].to_pylist()
         if item_text:
             texts = chunk["text"].to_pylist()
             items = [f"{title} {text}".strip() for title, text in zip(items, texts, strict=True)]
         yield chunk["query"].to_pylist(), items
+
+
+@dataclass(frozen=True)
+class _TextsInTurn:
+    """Every query and then its item, as often as they are gone through; memory holds a chunk."""
+
+    pairs: pa.Table
+    item_text: bool
+
+    def __iter__(self) -> Iterator[str]:
+        for piece in _texts(self.pairs, self.item_text):
+            yield from itertools.chain.from_iterable(zip(*piece, strict=True))
 
 
 def _column(table: pa.Table, name: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Texts to token ids, once: [CLS] query [SEP] item [SEP], truncating only the item."""
 
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ import numpy as np
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from sie_jax.data.spool import CHUNK_ROWS
 from sie_jax.errors import UserError
 
 SPECIAL = {
@@ -61,9 +63,11 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
 def train(texts: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:
     """Trains an uncased WordPiece vocabulary (Schuster and Nakajima 2012) of at most that size.
 
-    The same texts in the same order give the same vocabulary.
+    The same texts in the same order give the same vocabulary. They are gone through twice; memory
+    holds their different words, and the texts themselves only where they come as an iterator.
     """
-    texts = list(texts)
+    if iter(texts) is texts:
+        texts = list(texts)
     learner = _word_piece({})
     # Left to itself the trainer numbers the letters inside words in the order of a hash map, which
     # differs from process to process, and breaks ties between merges by those numbers. Named
@@ -161,10 +165,12 @@ def _word_piece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
 
 def _letters_inside_words(tokenizer: tokenizers.Tokenizer, texts: Iterable[str]) -> set[str]:
     letters: set[str] = set()
-    for text in dict.fromkeys(texts):
-        normal = tokenizer.normalizer.normalize_str(text)
-        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
-            letters.update(word[1:])
+    remaining = iter(texts)
+    while piece := list(itertools.islice(remaining, CHUNK_ROWS)):
+        for text in dict.fromkeys(piece):  # queries repeat
+            normal = tokenizer.normalizer.normalize_str(text)
+            for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(normal):
+                letters.update(word[1:])
     return letters
 
 

@@ -139,7 +139,10 @@ def read_config(folder: str | Path) -> BertConfig:
     fields = _read_json(path)
     model_type = fields.get("model_type")
     if model_type != "bert":
-        raise UserError(f"{path}: model_type is {model_type!r}, only 'bert' can be read")
+        raise UserError(
+            f"{path}: model_type is {model_type!r}, only 'bert' can be read: give the folder of a "
+            "BERT model"
+        )
     try:
         return BertConfig.from_dict(fields)
     except Exception as error:  # BertConfig's validation raises several kinds

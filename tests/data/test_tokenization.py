@@ -82,6 +82,14 @@ def test_the_same_texts_give_the_same_vocabulary(tokenizer: PreTrainedTokenizerF
     assert set(tokenizer.all_special_tokens) == set(tokenization.SPECIAL.values())
 
 
+def test_texts_are_read_in_pieces_and_an_iterator_as_a_whole(
+    tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenization, "CHUNK_ROWS", 2)
+    again = tokenization.train(iter([*QUERIES, *ITEMS] * 3), vocabulary_size=120)
+    assert again.get_vocab() == tokenizer.get_vocab()
+
+
 def test_a_word_of_letters_it_knows_comes_back(tokenizer: PreTrainedTokenizerFast) -> None:
     ids = plain(tokenizer, "redshoe")
     assert tokenizer.unk_token_id not in ids

@@ -112,7 +112,7 @@ def lines(file: epath.Path) -> Iterator[str]:
 
 
 def is_broken(text: str) -> bool:
-    """Whether a text of `lines` has bytes that are not UTF-8."""
+    """Whether a text has surrogates for bytes that are not UTF-8, as those of `lines` may."""
     return not text.isascii() and any("\udc80" <= one <= "\udcff" for one in text)
 
 
@@ -126,6 +126,10 @@ def _check_header(file: epath.Path, header: list[str], delimiter: str) -> None:
         raise UserError(f"{file} is empty: give a file with a header and rows")
     if any(is_broken(name) for name in header):
         raise UserError(f"the header of {file} is not UTF-8: convert the file to UTF-8")
+    if any("\0" in name for name in header):
+        raise UserError(
+            f"the header of {file} has zero bytes, as UTF-16 has: convert the file to UTF-8"
+        )
     twice = [name for name, times in Counter(header).items() if times > 1]
     if twice:
         raise UserError(f"{file} has the column {twice[0]!r} more than once: rename one")

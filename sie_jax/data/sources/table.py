@@ -32,6 +32,12 @@ NEEDED = ("query", "title", "label")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SUFFIXES = (*DELIMITERS, ".jsonl", ".parquet")
 MOST_GRADES = 10  # that a scale is made of without being told
+# what to do about a file in which every line is unreadable for one reason
+MENDS = {
+    "wrong_field_count": "separate a .csv file by commas and a .tsv file by tabs",
+    "not_utf8": "convert it to UTF-8",
+    "unparsable_line": "give one JSON object a line, or, of CSV and TSV, quotes as in RFC 4180",
+}
 
 
 def read(
@@ -87,8 +93,8 @@ def read(
                 yield row
 
     table = spool_rows(readable(), schema)
-    if not table.num_rows and not unreadable:
-        raise UserError(f"{path} has no rows: give a table with a header and rows")
+    if not table.num_rows:
+        raise _no_rows(path, unreadable)
     scale = _scale(labels, gains, counts, path)
     rejected = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
     inside = np.ones(table.num_rows, bool)
@@ -147,16 +153,27 @@ def column_names(path: str) -> list[str]:
             with files[0].open("rb") as stream:
                 return pq.read_schema(stream).names
         except (pa.ArrowException, OSError) as error:
-            raise UserError(f"table: {files[0]} cannot be read as Parquet: {error}") from None
+            raise _no_parquet(files[0], error) from None
     if kind == ".jsonl":
         names: dict[str, None] = {}
         for line in itertools.chain.from_iterable(map(lines, files)):
-            with contextlib.suppress(ValueError):
+            with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(line)
                 names |= dict.fromkeys(value) if isinstance(value, dict) else {}
         return list(names)
     header, _ = delimited.read(files[0], delimiter=DELIMITERS[kind])
     return header
+
+
+def _no_rows(path: str, unreadable: Sequence[Cells]) -> UserError:
+    if not unreadable:
+        return UserError(f"{path} has no rows: give a table with a header and rows")
+    reasons = Counter(row["reason"] or "" for row in unreadable).most_common()
+    found = ", ".join(f"{times} {reason}" for reason, times in reasons)
+    return UserError(
+        f"{path} has {len(unreadable)} lines and no row ({found}); the first is "
+        f"{unreadable[0]['example_id']}: {MENDS[reasons[0][0]]}"
+    )
 
 
 def _files(path: str) -> list[epath.Path]:
@@ -215,7 +232,7 @@ def _json_lines(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
             value = json.loads(line)
             if "\\u" in line:  # half a surrogate pair is no text
                 json.dumps(value, ensure_ascii=False).encode()
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if not isinstance(value, dict):
             yield Record(number, {}, "unparsable_line", shown(line))
@@ -233,22 +250,46 @@ def _parquet(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
             _check_columns(file, parquet.schema_arrow.names, wanted)
             number = itertools.count(1)
             for batch in parquet.iter_batches(batch_size=8192, columns=list(dict.fromkeys(wanted))):
-                for row in batch.to_pylist():
+                for row in _with_bytes(batch).to_pylist():
                     cells = {name: _text(value) for name, value in row.items()}
-                    yield Record(next(number), cells)
-    except (pa.ArrowException, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"table: {file} cannot be read as Parquet: {first_line}") from None
+                    if any(text and is_broken(text) for text in cells.values()):
+                        text = shown(json.dumps(cells, ensure_ascii=False))
+                        yield Record(next(number), {}, "not_utf8", text)
+                    else:
+                        yield Record(next(number), cells)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _no_parquet(file, error) from None
+
+
+def _no_parquet(file: epath.Path, error: Exception) -> UserError:
+    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return UserError(
+        f"table: {file} cannot be read as Parquet ({first_line}): write it, or copy it, again"
+    )
+
+
+def _with_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch with its strings as bytes: writers need not check that they are UTF-8."""
+    for at, name in enumerate(batch.schema.names):
+        column = batch.column(at)
+        if pa.types.is_dictionary(column.type):
+            column = column.dictionary_decode()
+        if pa.types.is_string(column.type):
+            column = column.cast(pa.binary())
+        elif pa.types.is_large_string(column.type):
+            column = column.cast(pa.large_binary())
+        batch = batch.set_column(at, name, column)
+    return batch
 
 
 def _text(value: Any) -> str | None:
-    """A value of JSON or Parquet as a cell's text."""
+    """A value of JSON or Parquet as a cell's text, bytes as in `delimited.lines`."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return value.decode("utf-8", "surrogateescape")
     return json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -296,6 +337,8 @@ def _on_scale(ratings: pa.ChunkedArray, scale: LabelScale, what: str) -> np.ndar
     if not pc.any(inside).as_py() and not pc.all(empty).as_py():
         found = [value for value in ratings.unique().to_pylist() if value is not None][:10]
         raise UserError(
-            f"{what} has {', '.join(found)}, none of which is on the scale {', '.join(scale.names)}"
+            f"{what} has {', '.join(found)}, none of which is on the scale "
+            f"{', '.join(scale.names)}: leave it out of --config.data.table.raters, or write its "
+            "ratings as the labels"
         )
     return pc.or_(inside, empty).to_numpy()

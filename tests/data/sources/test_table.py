@@ -12,6 +12,7 @@ from sie_jax.data.schema import ATTRIBUTE, RATER, RAW_SCHEMA, Source
 from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 
+ROOT = Path(__file__).parents[3]
 COLUMNS = {"query": "search", "title": "name", "label": "grade"}
 ROWS: list[dict[str, Any]] = [
     {"search": "red shoes", "name": 'Shoes, "red"\nsize 7', "grade": 2, "brand": "Acme", "a": 2},
@@ -122,6 +123,36 @@ def test_bad_json_lines_are_counted_where_they_are(tmp_path: Path) -> None:
     ]
 
 
+def test_a_json_line_nested_too_deep_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    good = '{"search": "a", "name": "t", "grade": %s}\n'
+    path.write_text(good % "0" + '{"search": ' + "[" * 100_000 + "\n" + good % "1")
+    source = read(path)
+    assert source.table["label"].to_pylist() == ["0", "1"]
+    (bad,) = source.unreadable.to_pylist()
+    assert (bad["example_id"], bad["reason"]) == ("pairs.jsonl:2", "unparsable_line")
+    assert table.column_names(str(path)) == ["search", "name", "grade"]
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "binary", "dictionary"])
+def test_bytes_of_a_parquet_file_that_are_not_utf8_are_counted(tmp_path: Path, kind: str) -> None:
+    # what writers that do not check leave in a column of strings
+    names = pa.array([b"B\xfccher", "Bücher".encode(), None], pa.binary())
+    if kind == "large_string":
+        names = names.cast(pa.large_binary()).view(pa.large_string())
+    elif kind != "binary":
+        names = names.view(pa.string())
+    if kind == "dictionary":
+        names = names.dictionary_encode()
+    columns = {"search": ["a", "b", "c"], "name": names, "grade": [1, 0, 1]}
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    source = read(tmp_path / "pairs.parquet")
+    assert source.table["title"].to_pylist() == ["Bücher", None]
+    (bad,) = source.unreadable.to_pylist()
+    assert (bad["example_id"], bad["reason"]) == ("pairs.parquet:1", "not_utf8")
+    assert "B\ufffdcher" in bad["text"]
+
+
 def test_a_rating_outside_the_scale_takes_the_row_out(tmp_path: Path) -> None:
     rows = [*ROWS, ROWS[0] | {"a": 9}]
     source = read(write(tmp_path, "csv", rows), raters=["a"], attributes=["brand"])
@@ -158,7 +189,15 @@ def test_grades_with_a_gap_are_not_guessed_at(tmp_path: Path) -> None:
         ("a.csv", b"search,name,name\n", "'name' more than once"),
         ("a.csv", b"search,title,grade\na,b,0\n", "no column 'name'; it has search, title, grade"),
         ("a.csv", "search,name,grade\na,b,0\n".encode("utf-16"), "is UTF-16: convert"),
+        ("a.csv", "search,name,grade\na,b,0\n".encode("utf-16-le"), "zero bytes, as UTF-16 has"),
         ("a.csv", b"search,name,gr\xe4de\n", "header of"),
+        (
+            "a.csv",
+            b"search,name,grade\na;b;0\nc;d;1\n",
+            "2 lines and no row (2 wrong_field_count); the first is a.csv:2: separate",
+        ),
+        ("a.tsv", b"search\tname\tgrade\na\t\xe4\t0\n", "a.tsv:2: convert it to UTF-8"),
+        ("a.jsonl", b'[\n{"search": "a"},\n]\n', "3 lines and no row (3 unparsable_line)"),
         ("a.csv", b'search,name,grade\na,b,0\na,"b,0\n', "line 3: a quote opens"),
         ("a.parquet", b"PAR1 and no more", "cannot be read as Parquet"),
         ("a.xlsx", b"", "ends in '.xlsx'"),
@@ -185,3 +224,16 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
     path = write(tmp_path, "parquet")
     path.write_bytes(path.read_bytes()[:-20])
     assert "cannot be read as Parquet" in message(path)
+
+
+def test_the_table_of_the_page_is_the_committed_result() -> None:
+    report = json.loads((ROOT / "benchmarks" / "results" / "table.json").read_text())
+    page = (ROOT / "docs" / "own_table.md").read_text(encoding="utf-8").splitlines()
+    shown = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in page}
+    for name, sizes in report["tables"].items():
+        for size, found in sizes.items():
+            assert found["right"]
+            counts = (found[figure] for figure in ("read", "kept", "rejected"))
+            memory = (found["peak_mebibytes"], found["peak_anonymous_mebibytes"])
+            figures = [*(f"{count:,}" for count in counts), *(f"{peak:.0f}" for peak in memory)]
+            assert (name, *figures) in shown, size

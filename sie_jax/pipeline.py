@@ -55,6 +55,7 @@ from sie_jax.evaluation import (
     from_probabilities,
     ranking,
     summarize,
+    trec,
 )
 from sie_jax.files import read_json, whole, write_json, write_parquet
 from sie_jax.models import PairClassifier, PretrainingModel
@@ -640,7 +641,7 @@ def _save_model(line: Line, params: Any) -> None:
 def evaluate(
     line: Line, table: pa.Table, held_out: pa.Table | None, files: dict[str, list[Path]]
 ) -> None:
-    """Measures every run on the test split, and leaves report.html and, last, metrics.json."""
+    """Measures every run on the test split; leaves trec/, report.html and, last, metrics.json."""
     config, prepared = line.config, line.prepared
     scale, test, training = prepared.scale, prepared.split("test"), prepared.split("train")
     runs, cost = _baselines(line, training, test), {}
@@ -686,6 +687,7 @@ def evaluate(
         **({} if held_out is None else _cross_validation(line, held_out)),
         **_pretraining(line),
     }
+    _write_trec(line, test, {run: runs[run] for run in files})
     _write_report(line, table, metrics, _groups(line, table))
     write_json(line.workdir / "metrics.json", metrics)
 
@@ -731,6 +733,23 @@ def _cost(line: Line, run: str, trained: list[int]) -> dict[str, Any]:
         cost["examples"] += warmed + rows
         cost["forward_equivalents"] += TRAINING_COST * warmed + SCORING_COST * rows
     return cost
+
+
+def _write_trec(line: Line, test: pa.Table, runs: dict[str, list[Predictions]]) -> None:
+    """Leaves the test split's judgments and every trained model's ranking as trec_eval's files."""
+    folder, gains = line.workdir / "trec", line.prepared.scale.gains
+    ids = test["query_id"].to_pylist(), test["example_id"].to_pylist()
+    judgments = {"qrels_highest_grade": [0] * (len(gains) - 1) + [1]}
+    try:
+        judgments["qrels"] = trec.relevance_levels(gains)
+    except ValueError as error:  # no reason to end a run that has been trained
+        _say(line.console, f"{folder / 'qrels.txt'} is left out: {error}")
+    for name, levels in judgments.items():
+        trec.write_qrels(folder / f"{name}.txt", *ids, test["label"].to_numpy(), levels)
+    for run, predictions in runs.items():
+        for repeat, one in enumerate(predictions):
+            name = f"{run}-{repeat}"
+            trec.write_run(folder / f"{name}.run", *ids, one.scores, tag=name)
 
 
 def _groups(line: Line, table: pa.Table) -> dict[str, pa.Table]:

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import pytrec_eval
 from rich.console import Console
 from safetensors.numpy import load_file
 
@@ -288,6 +290,43 @@ def probabilities(model: PairClassifier, folder: Path, pairs: Any) -> np.ndarray
     )
     logits = model(inputs["input_ids"], inputs["token_type_ids"], inputs["attention_mask"])
     return np.asarray(jax.nn.softmax(logits))
+
+
+def test_trec_eval_gives_the_metrics_as_the_docs_say(workdir: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "evaluating.md").read_text(encoding="utf-8")
+    names = dict(re.findall(r"^\| `([^`]+)` \|.*\| `([^`]+)` \|$", page, flags=re.MULTILINE))
+    commands = re.findall(r"^trec_eval (.+) \S+/trec/(\S+) \S+/trec/\S+$", page, re.MULTILINE)
+    of_file = {
+        measure: workdir / "trec" / file
+        for measures, file in commands
+        for measure in re.findall(r"-m (\S+)", measures)
+    }
+    seeds = read(workdir / "metrics.json")["seeds"]
+    for run_name in ("uniform", "weighted"):
+        ranked = (workdir / "trec" / f"{run_name}-0.run").read_text().splitlines()
+        assert {line.split()[5] for line in ranked} == {f"{run_name}-0"}
+        for metric in ("ndcg@10", "ndcg", "mrr", "recall@10"):
+            measure = names[metric]
+            judged = pytrec_eval.parse_qrel(of_file[measure].read_text().splitlines())
+            found = pytrec_eval.RelevanceEvaluator(judged, {measure}).evaluate(
+                pytrec_eval.parse_run(ranked)
+            )
+            values = [of_query[measure.replace(".", "_")] for of_query in found.values()]
+            # Rax computes in float32
+            assert seeds[run_name][metric] == [pytest.approx(np.mean(values), abs=3e-6)]
+
+
+def test_gains_that_trec_eval_cannot_read_leave_out_their_file_alone(
+    workdir: Path, tmp_path: Path
+) -> None:
+    prepared, out = preparing.load(workdir), io.StringIO()
+    scale = dataclasses.replace(prepared.scale, gains=(0.0, 0.1, 2**-0.5, 1.0))
+    line = pipeline.Line(
+        tiny(), tmp_path, None, Console(file=out), prepared._replace(scale=scale), None
+    )
+    pipeline._write_trec(line, prepared.split("test"), {})
+    assert [path.name for path in (tmp_path / "trec").iterdir()] == ["qrels_highest_grade.txt"]
+    assert "qrels.txt is left out: gains [0.0, 0.1, 0.7071" in out.getvalue()
 
 
 def test_one_config_two_workdirs_the_same_bits(workdir: Path, tmp_path: Path) -> None:

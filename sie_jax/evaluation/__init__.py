@@ -1,6 +1,14 @@
 """Test metrics, their intervals, and the baselines every run is seen against."""
 
-from sie_jax.evaluation import agreement, baselines, classification, detection, intervals, ranking
+from sie_jax.evaluation import (
+    agreement,
+    baselines,
+    classification,
+    detection,
+    intervals,
+    ranking,
+    trec,
+)
 from sie_jax.evaluation.intervals import summarize
 from sie_jax.evaluation.predictions import Predictions, from_probabilities
 from sie_jax.evaluation.ranking import rank_scores
@@ -16,4 +24,5 @@ __all__ = [
     "rank_scores",
     "ranking",
     "summarize",
+    "trec",
 ]

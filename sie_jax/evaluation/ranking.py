@@ -49,6 +49,22 @@ def tie_order(example_ids: Sequence[str] | np.ndarray) -> Int64[np.ndarray, "N"]
     return np.fromiter((place[example_id] for example_id in ids), np.int64, len(ids))
 
 
+def rank_order(
+    scores: Float[np.ndarray, "N"],
+    query_index: Int[np.ndarray, "N"],
+    example_ids: Sequence[str] | np.ndarray,
+) -> Int64[np.ndarray, "N"]:
+    """The pairs, query after query, each query's from its first rank to its last.
+
+    Ranks go by score, highest first; equal scores by ascending example id (`tie_order`; integers
+    are taken as they are). No score may be NaN.
+    """
+    ties = np.asarray(example_ids)
+    if not np.issubdtype(ties.dtype, np.integer):
+        ties = tie_order(example_ids)
+    return np.lexsort((ties, -scores.astype(np.float64), query_index))
+
+
 def per_query(
     scores: Float[np.ndarray, "N"],
     labels: Int[np.ndarray, "N"],
@@ -102,13 +118,10 @@ def per_query(
         raise NumericalError(
             f"score of example {example_ids[int(np.isnan(scores).argmax())]} is NaN"
         )
-    ties = np.asarray(example_ids)
-    if not np.issubdtype(ties.dtype, np.integer):
-        ties = tie_order(example_ids)
     item_gains = np.asarray(gains, np.float32)[labels]
     relevant = labels == len(gains) - 1
 
-    order = np.lexsort((ties, -scores.astype(np.float64), query_index))
+    order = rank_order(scores, query_index, example_ids)
     lengths = np.bincount(query_index, minlength=num_queries)
     starts = np.cumsum(lengths) - lengths
     result = {name: np.full(num_queries, np.nan) for name in METRICS}

@@ -140,8 +140,8 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
     data = config.data
     if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
         selection = _select(config)
-        training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
         if config.train.folds:
+            training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
             _folds(config, training)  # now, so that too many folds end the run before it trains
         # looked at now, so that a wrong checkpoint ends the run before anything is written
         for note in _check_checkpoint(config, selection.source.scale):

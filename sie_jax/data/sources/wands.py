@@ -5,7 +5,14 @@ from collections.abc import Iterator, Sequence
 import pyarrow as pa
 from etils import epath
 
-from sie_jax.data.schema import ATTRIBUTE, RAW_SCHEMA, REJECTED_SCHEMA, LabelScale, Source
+from sie_jax.data.schema import (
+    ATTRIBUTE,
+    CATALOGUE_SCHEMA,
+    RAW_SCHEMA,
+    REJECTED_SCHEMA,
+    LabelScale,
+    Source,
+)
 from sie_jax.data.sources import delimited
 from sie_jax.data.sources.delimited import Cells, Record
 from sie_jax.data.sources.layout import official_files
@@ -56,7 +63,8 @@ def read(path: str) -> Source:
       White space around ids, labels and attributes is cut; empty is null, for `text` "". A query or
       product that its file lacks leaves `query`, or `title` and the attributes, null, which
       cleaning rejects; of one that is there twice the first counts. Every line of the three files
-      that is no record is in `unreadable`, and counts as a row read.
+      that is no record is in `unreadable`, and counts as a row read. `catalogue` has every product
+      that has an id.
 
     Raises:
       UserError: the folder, a file or a column is missing, a file cannot be read as a whole, or
@@ -88,10 +96,16 @@ def read(path: str) -> Source:
             }
 
     table = spool_rows(judgments(), _SCHEMA)
+    catalogue = (
+        {"item_id": item_id, "title": product["title"], "text": product["text"]}
+        for item_id, product in products.items()
+        if item_id is not None
+    )
     return Source(
         table=table,
         scale=SCALE,
         location=path,
+        catalogue=spool_rows(catalogue, CATALOGUE_SCHEMA),
         unreadable=pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA),
     )
 

@@ -196,3 +196,12 @@ def test_files_that_cannot_be_read_as_a_whole(tmp_path: Path, name: str) -> None
     ):
         file.write_text(content, encoding="utf-8")
         assert words in told(tmp_path)
+
+
+def test_the_catalogue_has_every_product(tmp_path: Path) -> None:
+    source = wands.read(str(write(tmp_path)))
+    catalogue = {row["item_id"]: row for row in source.catalogue.to_pylist()}
+    judged = {row["item_id"]: row for row in source.table.to_pylist() if row["title"]}
+    assert catalogue.keys() > judged.keys()
+    for item_id, row in judged.items():
+        assert {name: row[name] for name in ("item_id", "title", "text")} == catalogue[item_id]

@@ -45,7 +45,7 @@ def main() -> None:
     console, mesh = Console(), meshes.make(base.mesh.data)
     runs: dict[str, list[Predictions]] = {}
     seconds: dict[str, float] = {}
-    for name, config in {"pretrained": further, "uniform": base}.items():
+    for name, config in {"uniform": base, "pretrained": further}.items():
         config.validate()
         line = pipeline.prepare(config, arguments.workdir / name, mesh, console)
         pipeline.pretrain(line)

@@ -145,6 +145,7 @@ class TrainConfig:
 
     batch_size: int = 32
     learning_rate: float = 1e-3
+    learning_rates: str = ""  # to choose from on validation queries, as in "5e-5,1e-4"; empty: none
     epochs: int = 3
     warmup_fraction: float = 0.1  # of the steps, from 0 up to the learning rate
     weight_decay: float = 0.01
@@ -214,13 +215,11 @@ class Config:
         """The gains named in `data.gains`, or None where the source's own are to be used."""
         if not self.data.gains:
             return None
-        try:
-            return tuple(float(gain) for gain in self.data.gains.split(","))
-        except ValueError:
-            raise UserError(
-                f"data.gains is {self.data.gains!r}: give numbers separated by commas, "
-                "lowest grade first, as in 0,0.01,0.1,1"
-            ) from None
+        return _numbers("data.gains", self.data.gains, "lowest grade first, as in 0,0.01,0.1,1")
+
+    def learning_rates(self) -> tuple[float, ...]:
+        """The learning rates named in `train.learning_rates`, in order; none where it is empty."""
+        return _numbers("train.learning_rates", self.train.learning_rates, "as in 5e-5,1e-4")
 
     def validate(self) -> None:
         """Raises UserError for the first field whose type or value cannot work."""
@@ -281,6 +280,8 @@ class Config:
         # the seed of a run is an int32 on the device
         _between("train.seed", train.seed, 0, 2**31 - 1 - train.seeds)
         _positive("train.learning_rate", train.learning_rate)
+        for rate in self.learning_rates():
+            _positive("train.learning_rates", rate)
         _positive("train.clip_norm", train.clip_norm)
         _between("train.warmup_fraction", train.warmup_fraction, 0.0, 1.0)
         _at_least("train.weight_decay", train.weight_decay, 0)
@@ -311,6 +312,13 @@ class Config:
 def listed(text: str) -> tuple[str, ...]:
     """What a list separated by commas names, white space around the names cut."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(field: str, text: str, form: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in listed(text))
+    except ValueError:
+        raise UserError(f"{field} is {text!r}: give numbers separated by commas, {form}") from None
 
 
 def as_json(config: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The stages of a run in order: prepare, pretrain, score, cross_fit, train, evaluate.
+"""The stages of a run in order: prepare, pretrain, tune, score, cross_fit, train, evaluate.
 
 Only this file reads the config.
 
@@ -6,6 +6,7 @@ Each stage takes what the one before it left in the workdir and leaves files of 
 not at all; a stage whose files are there is not run again.
 """
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -123,6 +124,7 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
     if not metrics_file.exists():
         line = prepare(config, workdir, mesh, console)
         pretrain(line)
+        line = tune(line)
         table = score(line)
         held_out = cross_fit(line)
         evaluate(line, table, held_out, train(line, table))
@@ -393,6 +395,71 @@ def _unpretrained(line: Line, seed: int) -> PretrainingModel:
     if report.initialised:
         _say(line.console, f"{model.pretrained}: initialised {', '.join(report.initialised)}")
     return loaded
+
+
+# ---------------------------------------------------------------------------------------- tune
+
+
+def tune(line: Line) -> Line:
+    """Gives the line with the best of `train.learning_rates`, and leaves tuning.json.
+
+    Each is tried by uniform training with the first seed and measured on the validation queries.
+    The best has the highest nDCG@10, or accuracy where no query has a gain. A rate at which the
+    loss is no longer finite is out. Where no rates are named the line stays as it is.
+    """
+    rates, file = line.config.learning_rates(), line.workdir / "tuning.json"
+    if not rates:
+        return line
+    if not file.exists():
+        config, scale = line.config, line.prepared.scale
+        pairs = line.prepared.split("validation")
+        tried: dict[str, list[Predictions]] = {}
+        diverged = []
+        for rate in rates:
+            # no hyphen in the name: what follows one is the number of a seed
+            name = f"rate_{rate:g}".replace("-", "m")
+            try:
+                state, _ = fit_run(
+                    _at_rate(line, rate), name, seed=config.train.seed, epochs=config.train.epochs
+                )
+            except NumericalError as error:
+                _say(line.console, f"learning rate {rate:g} is out: {error}")
+                diverged.append(rate)
+                continue
+            probabilities = predicted(line, state.params, "validation")["probabilities"]
+            tried[f"{rate:g}"] = [from_probabilities(probabilities, scale.gains)]
+        if not tried:
+            raise NumericalError("no learning rate kept the loss finite: give lower ones")
+        measured = summarize(
+            pairs["label"].to_numpy(),
+            pairs["query_id"].to_pylist(),
+            pairs["example_id"].to_pylist(),
+            scale.names,
+            scale.gains,
+            tried,
+            resamples=config.evaluation.resamples,
+            seed=config.evaluation.seed,
+            reference=next(iter(tried)),
+        )
+
+        def merit(rate: str) -> tuple[float, float]:
+            found = measured["test"][rate]
+            return found["ndcg@10"]["value"] or 0.0, found["accuracy"]["value"]
+
+        result = {
+            "chosen": float(max(tried, key=merit)),
+            "validation": measured["test"],
+            "queries": measured["queries"],
+            "diverged": diverged,
+        }
+        write_json(file, result)
+    return _at_rate(line, read_json(file)["chosen"])
+
+
+def _at_rate(line: Line, rate: float) -> Line:
+    config = copy.deepcopy(line.config)
+    config.train.learning_rate = rate
+    return line._replace(config=config)
 
 
 # --------------------------------------------------------------------------------------- score
@@ -685,16 +752,18 @@ def evaluate(
         ),
         "device": f"{line.mesh.size} × {jax.devices()[0].device_kind}",
         **({} if held_out is None else _cross_validation(line, held_out)),
-        **_pretraining(line),
+        **_optional(line, "pretraining", "pretraining/held_out.json"),
+        **_optional(line, "tuning", "tuning.json"),
     }
     _write_trec(line, test, {run: runs[run] for run in files})
     _write_report(line, table, metrics, _groups(line, table))
     write_json(line.workdir / "metrics.json", metrics)
 
 
-def _pretraining(line: Line) -> dict[str, Any]:
-    file = line.workdir / "pretraining" / "held_out.json"
-    return {"pretraining": read_json(file)} if file.exists() else {}
+def _optional(line: Line, name: str, file: str) -> dict[str, Any]:
+    """What a stage left that not every run has, under its name among the metrics."""
+    path = line.workdir / file
+    return {name: read_json(path)} if path.exists() else {}
 
 
 def _baselines(line: Line, training: pa.Table, test: pa.Table) -> dict[str, list[Predictions]]:

@@ -73,6 +73,9 @@ def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
         ("train.learning_rate", 0.0),
         ("train.learning_rate", math.inf),
         ("train.learning_rate", math.nan),
+        ("train.learning_rates", "1e-4,zero"),
+        ("train.learning_rates", "1e-4,0"),
+        ("train.learning_rates", "1e-4,nan"),
         ("train.epochs", 0),
         ("train.warmup_fraction", 1.1),
         ("train.weight_decay", -0.01),
@@ -139,6 +142,11 @@ def test_an_unknown_field_cannot_be_set() -> None:
 def test_gains() -> None:
     assert Config().gains() is None
     assert changed("data.gains", "0, 0.01,0.1,1").gains() == (0.0, 0.01, 0.1, 1.0)
+
+
+def test_learning_rates() -> None:
+    assert Config().learning_rates() == ()
+    assert changed("train.learning_rates", "5e-5, 1e-4,").learning_rates() == (5e-5, 1e-4)
 
 
 def test_compared_policies() -> None:

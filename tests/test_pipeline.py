@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from sie_jax import audit, importance, pipeline
 from sie_jax.config import Config, as_json
 from sie_jax.data import builders, preparing, tokenization
-from sie_jax.errors import UserError
+from sie_jax.errors import NumericalError, UserError
 from sie_jax.models import PairClassifier
 from sie_jax.training import mesh as meshes
 from sie_jax.training.logs import MetricsLog
@@ -439,6 +439,39 @@ def test_pretraining_that_was_stopped_goes_on(
     ours, theirs = (read(one / "pretraining" / "held_out.json") for one in (tmp_path, pretrained))
     assert ours["after"] == theirs["after"]
     assert ours["examples"] == theirs["examples"]
+
+
+def test_the_best_learning_rate_on_validation_queries_is_taken(
+    workdir: Path, tmp_path: Path
+) -> None:
+    """Of one that learns nothing, the tiny run's own, and one at which the loss overflows."""
+    config = tiny()
+    config.train.learning_rates, config.train.learning_rate = "1e-12,1e-3,1e30", 0.5
+    metrics = run(config, tmp_path)
+    tuning = metrics["tuning"]
+    assert tuning["diverged"] == [1e30]
+    merits = {
+        float(rate): (found["ndcg@10"]["value"], found["accuracy"]["value"])
+        for rate, found in tuning["validation"].items()
+    }
+    assert set(merits) == {1e-12, 1e-3}
+    assert tuning["chosen"] == max(merits, key=lambda rate: merits[rate])
+    logged = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    (at_rate,) = [x for x in logged if x["run"] == "rate_0.001" and "validation_loss" in x]
+    assert at_rate["validation_ndcg@10"] == pytest.approx(merits[1e-3][0])
+    (uniform,) = [x for x in logged if x["run"] == "uniform-0" and "validation_loss" in x]
+    assert uniform["validation_ndcg@10"] == pytest.approx(merits[tuning["chosen"]][0])
+    if tuning["chosen"] == 1e-3:
+        assert metrics["test"] == read(workdir / "metrics.json")["test"]
+    assert "Learning rates tried" in (tmp_path / "report.html").read_text()
+
+
+def test_learning_rates_all_of_which_diverge(tmp_path: Path) -> None:
+    config = tiny()
+    config.train.learning_rates = "1e30"
+    with pytest.raises(NumericalError, match="no learning rate kept the loss finite"):
+        run(config, tmp_path)
+    assert not (tmp_path / "tuning.json").exists()
 
 
 def nothing_fits(config: Config) -> None:

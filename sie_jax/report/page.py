@@ -47,9 +47,11 @@ def write(
         metrics: The content of `metrics.json`: `rows`, `test`, `difference`, `seeds`, `cost`, and
             optionally `queries`, `device`, `planted_errors` (`{"rate", "count", "auroc": {score:
             number}}`), `train` (`{run: {metric: number}}`, of the training pairs),
-            `cross_validation` (`{metric: {"value", "low", "high"}}`) and `rater_disagreement`
-            (`{score: {"value", "low", "high"}}`). Runs without a cost (the baselines) are shown
-            after those that have one.
+            `cross_validation` (`{metric: {"value", "low", "high"}}`), `rater_disagreement`
+            (`{score: {"value", "low", "high"}}`), `pretraining` (`{"steps", "seconds", "rows",
+            "before": {measure: number}, "after": …}`) and `tuning` (`{"chosen": rate, "validation":
+            {rate: {metric: {"value", "low", "high"}}}, "diverged": [rate], "queries"}`). Runs
+            without a cost (the baselines) are shown after those that have one.
         cleaning: `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
             "repaired": {repair: rows}}`.
         curves: For each plot, by the title of its y axis (say "training loss"), and for each run,
@@ -120,6 +122,8 @@ def write(
         train=metrics.get("train", {}),
         cross_validation=metrics.get("cross_validation"),
         disagreement=metrics.get("rater_disagreement"),
+        pretraining=metrics.get("pretraining"),
+        tuning=metrics.get("tuning"),
         settings=_flat(settings),
     )
     epath.Path(path).write_text(html, encoding="utf-8")

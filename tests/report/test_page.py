@@ -297,3 +297,32 @@ def test_at_most_fifty_suspicious_labels(tmp_path):
     row = {"query": "q", "title": "t", "label": "a", "opinion": "b", "score": 1.0}
     html = write(tmp_path / "report.html", suspicious=[row] * 60)
     assert len(rows_of(html, "suspicious")) == 1 + 50
+
+
+def test_pretraining_and_the_learning_rates_tried(tmp_path):
+    before = write(tmp_path / "plain.html")
+    assert 'id="pretraining"' not in before
+    assert 'id="tuning"' not in before
+    metrics = example_metrics() | {
+        "pretraining": {
+            "steps": 1200,
+            "seconds": 31.25,
+            "rows": {"train": 5678, "held_out": 91},
+            "before": {"perplexity": 1294.5, "pair_accuracy": 0.5},
+            "after": {"perplexity": 41.25, "pair_accuracy": 0.875},
+        },
+        "tuning": {
+            "chosen": 2e-05,
+            "validation": {
+                "2e-05": {"ndcg@10": estimate(0.7123), "recall_exact": estimate(0.3)},
+                "0.001": {"ndcg@10": estimate(0.6012), "recall_exact": estimate(0.2)},
+            },
+            "diverged": [10.0],
+            "queries": {"evaluated": 17},
+        },
+    }
+    text = re.sub(r"<[^>]*>|\s+", " ", write(tmp_path / "report.html", metrics=metrics))
+    for shown in ("1,294.5000", "41.2500", "0.8750", "1,200 steps", "5,678", "31.2 seconds"):
+        assert shown.replace("1,294.5000", "1294.5000") in text, shown
+    for shown in ("17 validation", "2e-05", "0.7123", "0.6012", "no longer finite: 10.0"):
+        assert shown in text, shown

@@ -45,9 +45,10 @@ def main() -> None:
     console, mesh = Console(), meshes.make(base.mesh.data)
     runs: dict[str, list[Predictions]] = {}
     seconds: dict[str, float] = {}
-    for name, config in {"uniform": base, "pretrained": further}.items():
+    after = f"pretrained-{arguments.steps}"
+    for name, config, folder in (("uniform", base, "uniform"), ("pretrained", further, after)):
         config.validate()
-        line = pipeline.prepare(config, arguments.workdir / name, mesh, console)
+        line = pipeline.prepare(config, arguments.workdir / folder, mesh, console)
         pipeline.pretrain(line)
         runs[name] = []
         for seed in range(config.train.seeds):
@@ -60,13 +61,13 @@ def main() -> None:
         clocks = [line.clock(f"uniform-{seed}").recorded for seed in range(config.train.seeds)]
         seconds[name] = float(np.mean(clocks))
     test, scale = line.prepared.split("test"), line.prepared.scale
-    log = MetricsLog(arguments.workdir / "pretrained" / "metrics.jsonl").read()
+    log = MetricsLog(arguments.workdir / after / "metrics.jsonl").read()
     results: dict[str, Any] = {
         "device": f"{mesh.size} × {jax.devices()[0].device_kind}",
         "pretraining": {
             "batch_size": further.pretrain.batch_size,
             "learning_rate": further.pretrain.learning_rate,
-            **read_json(arguments.workdir / "pretrained" / "pretraining" / "held_out.json"),
+            **read_json(arguments.workdir / after / "pretraining" / "held_out.json"),
             "curve": [entry for entry in log if "held_out_perplexity" in entry],
         },
         "seconds_a_seed": seconds,

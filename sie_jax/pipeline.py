@@ -59,7 +59,7 @@ from sie_jax.evaluation import (
     trec,
 )
 from sie_jax.files import read_json, whole, write_json, write_parquet
-from sie_jax.models import PairClassifier, PretrainingModel
+from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
 from sie_jax.report import curves, page, results
 from sie_jax.training import crossfit, masking, pretraining, steps, sweep, tracking
 from sie_jax.training import mesh as meshes
@@ -72,6 +72,7 @@ from sie_jax.training.state import TrainState
 # forward passes that a pass over one example amounts to
 TRAINING_COST, SCORING_COST = 3, 2
 SUSPECTS_IN_REPORT = 50
+HELD_OUT_ROWS = 1024
 
 
 class Line(NamedTuple):
@@ -202,6 +203,8 @@ def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
             f"{folder}: the tokenizer has {len(tokenization.load(folder))} tokens, but vocab_size "
             f"in config.json is {model.config.vocab_size}: take both from one checkpoint"
         )
+    if config.pretrain.steps:  # the heads that are read are others
+        _, notes = _unpretrained(config, scale, vocabulary_size=8, seed=0)
     return notes
 
 
@@ -302,33 +305,22 @@ def pretrain(line: Line) -> None:
             pq.read_table(prepared.folder / "catalogue.parquet"),
             prepared.tokenizer,
             folder / "corpus",
+            # or no fold's model would be one that never saw its queries
+            queries=not line.config.train.folds,
             max_length=data.max_length,
             held_out=config.held_out,
             seed=data.split_seed,
         )
     texts, seed = corpus.load(folder / "corpus"), line.config.train.seed
-    lengths = texts.lengths["train"]
-    boundaries = plans.bucket_lengths(lengths, buckets=data.buckets, max_length=data.max_length)
     every = config.evaluate_every
     batches = itertools.chain.from_iterable(
-        plans.epoch(
-            lengths,
-            seed=seed,
-            epoch=epoch,
-            batch_size=config.batch_size,
-            boundaries=boundaries,
-            rows=np.arange(len(lengths)),
-        )
+        _mixed(texts, "train", config.batch_size, data.buckets, seed=seed, epoch=epoch)
         for epoch in itertools.count()
     )
     plan = [list(itertools.islice(batches, every)) for _ in range(config.steps // every)]
-    held = texts.lengths["held_out"]
-    in_order = plans.in_order(
-        held,
-        batch_size=config.batch_size,
-        boundaries=plans.bucket_lengths(held, buckets=data.buckets, max_length=data.max_length),
-        rows=np.arange(len(held)),
-    )
+    # of a great catalogue a sample is enough to see by, and to sweep again and again
+    held = _mixed(texts, "held_out", config.batch_size, data.buckets, seed=seed, epoch=0)
+    in_order = held[: -(-HELD_OUT_ROWS // config.batch_size)]
 
     def planned(split: str, plan: Sequence[Sequence[plans.Batch]]) -> PlannedBatches:
         return PlannedBatches(
@@ -341,7 +333,9 @@ def pretrain(line: Line) -> None:
         )
 
     held_out = planned("held_out", [in_order])
-    model = _unpretrained(line, seed)
+    model, _ = _unpretrained(
+        line.config, prepared.scale, vocabulary_size=len(prepared.tokenizer), seed=seed
+    )
     graphdef, params = nnx.split(model)
     vocabulary = masking.Vocabulary.of(prepared.tokenizer)
     measure = pretraining.held_out(graphdef, mesh, vocabulary, seed=seed)
@@ -364,6 +358,7 @@ def pretrain(line: Line) -> None:
         pretraining.pretraining_step(graphdef, optimizer, mesh, vocabulary),
         planned("train", plan),
         names=texts.names["train"],
+        rate_field="pretrain.learning_rate",
         validate=lambda state: {
             f"held_out_{name}": value for name, value in measured(state.params).items()
         },
@@ -383,18 +378,46 @@ def pretrain(line: Line) -> None:
     )
 
 
-def _unpretrained(line: Line, seed: int) -> PretrainingModel:
-    """The checkpoint with the heads of pretraining, or random weights."""
-    model, rngs = line.config.model, nnx.Rngs(seed)
+def _mixed(
+    texts: corpus.Corpus, split: str, batch_size: int, buckets: int, *, seed: int, epoch: int
+) -> list[plans.Batch]:
+    """One epoch's batches of a corpus, each of one kind, in random order."""
+    lengths, kinds = texts.lengths[split], texts.kinds[split]
+    batches: list[plans.Batch] = []
+    for kind in corpus.KINDS:
+        rows = np.flatnonzero(kinds == kind)
+        if len(rows):
+            longest = int(lengths[rows].max())
+            batches += plans.epoch(
+                lengths,
+                seed=seed,
+                epoch=epoch,
+                batch_size=batch_size,
+                boundaries=plans.bucket_lengths(lengths[rows], buckets=buckets, max_length=longest),
+                rows=rows,
+            )
+    order = np.random.default_rng((seed, epoch)).permutation(len(batches))
+    return [batches[i] for i in order]
+
+
+def _unpretrained(
+    config: Config, scale: LabelScale, *, vocabulary_size: int, seed: int
+) -> tuple[PretrainingModel, list[str]]:
+    """The checkpoint with the heads of pretraining, or random weights; and what is to be said."""
+    model, rngs, dtype = config.model, nnx.Rngs(seed), jnp.dtype(config.model.dtype)
     if not model.pretrained:
-        bert = _bert(line.config, line.prepared.scale, len(line.prepared.tokenizer))
-        return PretrainingModel(bert, dtype=jnp.dtype(model.dtype), rngs=rngs)
-    loaded, report = PretrainingModel.from_pretrained(
-        model.pretrained, dtype=jnp.dtype(model.dtype), rngs=rngs
-    )
-    if report.initialised:
-        _say(line.console, f"{model.pretrained}: initialised {', '.join(report.initialised)}")
-    return loaded
+        bert = _bert(config, scale, vocabulary_size)
+        return PretrainingModel(bert, dtype=dtype, rngs=rngs), []
+    loaded, report = PretrainingModel.from_pretrained(model.pretrained, dtype=dtype, rngs=rngs)
+    return loaded, _loading_notes(model.pretrained, report)
+
+
+def _loading_notes(folder: str, report: LoadReport) -> list[str]:
+    return [
+        f"{folder}: {what} {', '.join(names)}"
+        for what, names in (("initialised", report.initialised), ("ignored", report.ignored))
+        if names
+    ]
 
 
 # ---------------------------------------------------------------------------------------- tune
@@ -850,15 +873,15 @@ def _write_report(
         {**row, "opinion": row["prediction"], "score": float(row["score"])}
         for row in audit.read(line.workdir / "audit.csv", most=SUSPECTS_IN_REPORT)
     ]
+    log = MetricsLog(line.metrics_log).read()
     with whole(line.workdir / "report.html") as temporary:
         page.write(
             temporary,
             title=f"sie_jax: {line.config.name}",
             metrics=metrics,
             cleaning=line.prepared.counts,
-            curves=curves.by_run(
-                MetricsLog(line.metrics_log).read(), [*metrics["cost"], "pretrain"]
-            ),
+            curves=curves.by_run(log, metrics["cost"])
+            | curves.by_run(log, ["pretrain"], curves.PRETRAINING_TITLES),
             scores_by_label={
                 score: {name: table[score].to_numpy()[labels == i] for i, name in enumerate(names)}
                 for score in importance.SCORES
@@ -889,12 +912,7 @@ def _initial_model(
             f"data.max_length is {config.data.max_length}, but the checkpoint "
             f"{folder} has {positions} positions: lower it"
         )
-    notes = [
-        f"{folder}: {what} {', '.join(names)}"
-        for what, names in (("initialised", report.initialised), ("ignored", report.ignored))
-        if names
-    ]
-    return loaded, notes
+    return loaded, _loading_notes(folder, report)
 
 
 def _bert(config: Config, scale: LabelScale, vocabulary_size: int) -> BertConfig:
@@ -993,6 +1011,7 @@ def _fit(
     *,
     names: np.ndarray,
     validate: Callable[[TrainState], dict[str, float]],
+    rate_field: str = "train.learning_rate",
 ) -> tuple[TrainState, dict[str, Any]]:
     """`fit` with the workdir's log and the checkpoints and clock of that name."""
     with (
@@ -1014,6 +1033,7 @@ def _fit(
             checkpoint_every=line.config.train.checkpoint_every,
             log_every=line.config.train.log_every,
             validate=validate,
+            rate_field=rate_field,
         )
 
 

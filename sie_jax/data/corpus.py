@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -12,24 +12,37 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import builders, splitting, tokenization
 from sie_jax.data.schema import CATALOGUE_SCHEMA, normalise_query
-from sie_jax.data.spool import CHUNK_ROWS
 from sie_jax.errors import UserError
 from sie_jax.files import whole_folder, write_parquet
 
 SPLITS = ("train", "held_out")
+KINDS = ("pair", "item")
 NO_PAIR = -1
 
 
 class Corpus(NamedTuple):
-    """A stored corpus: each split's token ids, lengths and the rows' names."""
+    """A stored corpus: of each split's rows the lengths, the kinds and the names.
+
+    Kinds should not share a batch: a query's partner is another query, an item's another item.
+    """
 
     folder: Path
     lengths: dict[str, np.ndarray]
+    kinds: dict[str, np.ndarray]
     names: dict[str, np.ndarray]
 
-    def tokens(self, split: str) -> builders.TokenizedPairs:
-        """The random-access source of one split; `label` is the group of a row that is a pair."""
+    def tokens(self, split: str) -> Any:
+        """The random-access source of one split; `label` is the group of the row's first text."""
         return builders.read(self.folder / "tokens", split)
+
+
+class _Row(NamedTuple):
+    kind: str
+    name: str
+    title: str
+    input_ids: np.ndarray
+    first_length: int  # in tokens
+    group: int
 
 
 def store(
@@ -38,6 +51,7 @@ def store(
     tokenizer: PreTrainedTokenizerFast,
     folder: Path,
     *,
+    queries: bool,
     max_length: int,
     held_out: float,
     seed: int,
@@ -45,72 +59,47 @@ def store(
     """Tokenises the texts and leaves them in `folder`, whole or not at all.
 
     A row is either a pair, [CLS] query [SEP] title [SEP], of the training split, whatever its
-    label; or a piece of an item, [CLS] title [SEP] piece [SEP], its further text cut into pieces
-    that fit (a title of more than half of `max_length` is cut to that; an item without further text
-    is [CLS] title [SEP]). Items are those of the catalogue and those of all pairs, each item_id
-    once. The queries of validation and test are not here, nor is any label.
+    label; or a piece of an item, [CLS] title [SEP] piece [SEP], as
+    `tokenization.encode_documents` cuts its further text; where it has none, [CLS] title [SEP],
+    which is no pair of texts. Items are those of all pairs and of the catalogue, each item_id once.
+    The queries of validation and test are not here, nor is any label.
 
-    A share of the titles, by hash, is held out with all rows they are in.
+    A share of the titles, by hash, is held out with all rows they are in: at least one, and not
+    all. A piece that another item has word for word in training is in neither.
 
     Args:
       pairs: prepared pairs, all of whose queries fit: query, item_id, title, text and split.
       catalogue: item_id, title and text of further items; may be empty.
+      queries: whether there are to be pairs, or items alone.
       max_length: of a row, in tokens, at least 8.
       held_out: the share, between 0 and 1.
 
     Raises:
-      UserError: no row is left in one of the two splits.
+      UserError: there are fewer than two titles, or no text is left to hold out.
     """
-    ids: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
-    first_lengths: dict[str, list[int]] = {split: [] for split in SPLITS}
-    groups: dict[str, list[int]] = {split: [] for split in SPLITS}
-    names: dict[str, list[str]] = {split: [] for split in SPLITS}
-
-    def add(name: str, title: str, row: np.ndarray, first_length: int, group: int) -> None:
-        out = splitting.uniform(normalise_query(title), seed) < held_out
-        split = "held_out" if out else "train"
-        ids[split].append(row)
-        first_lengths[split].append(first_length)
-        groups[split].append(group)
-        names[split].append(name)
-
-    number: dict[str, int] = {}  # of each query, so that its own items are no false pairs
-    for chunk in _chunks(pairs.filter(pc.equal(pairs["split"], "train"))):
-        names_of_rows, queries, titles = (
-            chunk[name].to_pylist() for name in ("example_id", "query", "title")
+    everything = list(_rows(pairs, catalogue, tokenizer, queries=queries, max_length=max_length))
+    place = {row.title: splitting.uniform(normalise_query(row.title), seed) for row in everything}
+    numbers = place.values()
+    bound = min(max(held_out, np.nextafter(min(numbers), 1)), max(numbers))
+    rows = {
+        "train": [row for row in everything if place[row.title] >= bound],
+        "held_out": [row for row in everything if place[row.title] < bound],
+    }
+    trained = {_second(row) for row in rows["train"]}
+    rows["held_out"] = [row for row in rows["held_out"] if _second(row) not in trained]
+    if not rows["held_out"]:
+        raise UserError(
+            "pretraining has no text to hold out that it does not train on: give items of more "
+            "titles, or raise pretrain.held_out"
         )
-        encoded = tokenization.encode_pairs(tokenizer, queries, titles, max_length=max_length)
-        for at, name in enumerate(names_of_rows):
-            group = number.setdefault(normalise_query(queries[at]), len(number))
-            row, first_length = encoded.input_ids[at], int(encoded.query_lengths[at])
-            add(f"pair {name}", titles[at], row, first_length, group)
-    seen: set[str] = set()
-    for table in (pairs, catalogue):
-        for chunk in _chunks(table.select(CATALOGUE_SCHEMA.names)):
-            new: dict[str, tuple[str, str]] = {}
-            for item in chunk.to_pylist():
-                if item["item_id"] not in seen:
-                    new.setdefault(item["item_id"], (item["title"], item["text"]))
-            seen |= new.keys()
-            titles, texts = ([one[at] for one in new.values()] for at in (0, 1))
-            pieces = tokenization.encode_documents(tokenizer, titles, texts, max_length=max_length)
-            for item, title, rows in zip(new, titles, pieces, strict=True):
-                for row, first_length in rows:
-                    add(f"item {item}", title, row, first_length, NO_PAIR)
-    for split in SPLITS:
-        if not ids[split]:
-            raise UserError(
-                f"pretrain.held_out is {held_out:g}, which leaves no text "
-                f"{'to train on' if split == 'train' else 'held out'}: change it"
-            )
     with whole_folder(folder) as temporary:
         builders.write(
             temporary / "tokens",
             {
                 split: {
-                    "input_ids": ids[split],
-                    "query_length": first_lengths[split],
-                    "label": groups[split],
+                    "input_ids": [row.input_ids for row in rows[split]],
+                    "query_length": [row.first_length for row in rows[split]],
+                    "label": [row.group for row in rows[split]],
                 }
                 for split in SPLITS
             },
@@ -118,9 +107,10 @@ def store(
         tables = [
             pa.table(
                 {
-                    "name": names[split],
-                    "length": pa.array([len(row) for row in ids[split]], pa.int32()),
-                    "split": [split] * len(ids[split]),
+                    "name": [row.name for row in rows[split]],
+                    "kind": [row.kind for row in rows[split]],
+                    "length": pa.array([len(row.input_ids) for row in rows[split]], pa.int32()),
+                    "split": [split] * len(rows[split]),
                 }
             )
             for split in SPLITS
@@ -132,13 +122,59 @@ def load(folder: Path) -> Corpus:
     """Reads back what `store` left."""
     rows = pq.read_table(folder / "rows.parquet")
     by_split = {split: rows.filter(pc.equal(rows["split"], split)) for split in SPLITS}
-    return Corpus(
-        folder,
-        {split: table["length"].to_numpy() for split, table in by_split.items()},
-        {split: table["name"].to_numpy(zero_copy_only=False) for split, table in by_split.items()},
-    )
+
+    def column(name: str) -> dict[str, np.ndarray]:
+        return {
+            split: table[name].to_numpy(zero_copy_only=False) for split, table in by_split.items()
+        }
+
+    return Corpus(folder, column("length"), column("kind"), column("name"))
+
+
+def _rows(
+    pairs: pa.Table,
+    catalogue: pa.Table,
+    tokenizer: PreTrainedTokenizerFast,
+    *,
+    queries: bool,
+    max_length: int,
+) -> Iterator[_Row]:
+    number: dict[str, int] = {}  # of each query
+    training = pairs.filter(pc.equal(pairs["split"], "train")) if queries else pairs.slice(0, 0)
+    for chunk in _chunks(training):
+        names, texts, titles = (
+            chunk[name].to_pylist() for name in ("example_id", "query", "title")
+        )
+        encoded = tokenization.encode_pairs(tokenizer, texts, titles, max_length=max_length)
+        for at, title in enumerate(titles):
+            group = number.setdefault(normalise_query(texts[at]), len(number))
+            first_length = int(encoded.query_lengths[at])
+            name = f"example {names[at]}"
+            yield _Row("pair", name, title, encoded.input_ids[at], first_length, group)
+    seen: set[str] = set()
+    for table in (pairs, catalogue):
+        for chunk in _chunks(table.select(CATALOGUE_SCHEMA.names)):
+            new: dict[str, tuple[str, str]] = {}
+            for item in chunk.to_pylist():
+                if item["item_id"] not in seen:
+                    new.setdefault(item["item_id"], (item["title"], item["text"]))
+            titles, texts = ([one[at] for one in new.values()] for at in (0, 1))
+            documents = tokenization.encode_documents(
+                tokenizer, titles, texts, max_length=max_length
+            )
+            for item_id, title, pieces in zip(new, titles, documents, strict=True):
+                group = len(seen)
+                seen.add(item_id)
+                for ids, first_length in pieces:
+                    own = NO_PAIR if first_length == len(ids) else group
+                    yield _Row("item", f"item {item_id}", title, ids, first_length, own)
+
+
+def _second(row: _Row) -> bytes:
+    """The second text, or the title where the row has no other."""
+    return row.input_ids[row.first_length if row.group != NO_PAIR else 0 :].tobytes()
 
 
 def _chunks(table: pa.Table) -> Iterator[pa.Table]:
-    for start in range(0, table.num_rows, CHUNK_ROWS):
-        yield table.slice(start, CHUNK_ROWS)
+    for start in range(0, table.num_rows, tokenization.ROWS_AT_ONCE):
+        yield table.slice(start, tokenization.ROWS_AT_ONCE)

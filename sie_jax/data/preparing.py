@@ -19,9 +19,6 @@ from sie_jax.data.spool import filtered
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json, write_parquet
 
-# rows tokenised at a time: the tokenizer keeps some KiB of each text until the last is done
-TOKENISED_ROWS = 8_192
-
 
 class Selection(NamedTuple):
     """The rows of a source that are fit to use, each with its split, and the rows that are not."""
@@ -195,8 +192,8 @@ def load(workdir: Path) -> Prepared:
 
 def _texts(pairs: pa.Table, item_text: bool) -> Iterator[tuple[list[str], list[str]]]:
     """Queries and items as the tokenizer reads them, a chunk of rows at a time."""
-    for start in range(0, pairs.num_rows, TOKENISED_ROWS):
-        chunk = pairs.slice(start, TOKENISED_ROWS)
+    for start in range(0, pairs.num_rows, tokenization.ROWS_AT_ONCE):
+        chunk = pairs.slice(start, tokenization.ROWS_AT_ONCE)
         items = chunk["title"].to_pylist()
         if item_text:
             texts = chunk["text"].to_pylist()

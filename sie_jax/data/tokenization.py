@@ -22,6 +22,10 @@ SPECIAL = {
 }
 
 
+# rows tokenised at a time: the tokenizer keeps some KiB of each text until the last is done
+ROWS_AT_ONCE = 8_192
+
+
 class EncodedPairs(NamedTuple):
     """Token ids of pairs: `input_ids[i]` int32 `[T_i]`, of which `query_lengths[i]` are segment 0.
 
@@ -123,8 +127,9 @@ def encode_documents(
 ) -> list[list[tuple[np.ndarray, int]]]:
     """Encodes each text in pieces, [CLS] title [SEP] piece [SEP], of at most `max_length` tokens.
 
-    The pieces follow one another and leave nothing out; of a title no more than half of
-    `max_length` is kept. A text without tokens gives one row, [CLS] title [SEP].
+    The pieces follow one another and leave nothing out; of a title beside them no more than half
+    of `max_length` is kept. A text without tokens gives one row, [CLS] title [SEP], with as much of
+    the title as fits.
 
     Returns:
       For each text its rows: the ids, int32 `[T]`, and how many of them are segment 0.
@@ -136,11 +141,12 @@ def encode_documents(
     encodings = backend.encode_batch_fast([*titles, *texts], add_special_tokens=False)
     documents = []
     for title, text in zip(encodings[: len(titles)], encodings[len(titles) :], strict=True):
-        first = [cls, *title.ids[: max_length // 2 - 2], sep]
+        longest = max_length // 2 - 2 if text.ids else max_length - 2
+        first = [cls, *title.ids[:longest], sep]
         room = max_length - len(first) - 1
-        pieces = [text.ids[at : at + room] for at in range(0, len(text.ids), room)]
-        rows = [np.asarray([*first, *piece, sep], np.int32) for piece in pieces]
-        documents.append([(row, len(first)) for row in rows or [np.asarray(first, np.int32)]])
+        pieces = [[*text.ids[at : at + room], sep] for at in range(0, len(text.ids), room)]
+        rows = [np.asarray([*first, *piece], np.int32) for piece in pieces or [[]]]
+        documents.append([(row, len(first)) for row in rows])
     return documents
 
 

@@ -43,6 +43,7 @@ def fit(
     checkpoint_every: int,
     log_every: int,
     validate: Callable[[TrainState], dict[str, float]] | None = None,
+    rate_field: str = "train.learning_rate",
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs every batch of `batches` through `step_fn` and gives the last state and the record.
 
@@ -51,7 +52,7 @@ def fit(
     of its last step is known to be finite. The record counts `examples`, padding left out.
 
     Raises NumericalError at the first loss or gradient norm that is not finite, naming the step
-    and the example ids; the checkpoints before it stay.
+    and the example ids, and to lower `rate_field`; the checkpoints before it stay.
     """
     iterator = iterate(batches)
     record: dict[str, Any] = {"examples": 0, "config": config}
@@ -69,13 +70,13 @@ def fit(
             step += 1
             record["examples"] += int(batch["mask"].sum())
             # the step before is looked at only now, so that the device always has work queued
-            loss = _checked(waiting, log, name, log_every, example_ids)
+            loss = _checked(waiting, log, name, log_every, example_ids, rate_field)
             waiting = Report(step, batch[ROW][batch["mask"]], metrics)
             progress.advance(batch, "" if loss is None else f"loss {loss:.3f}")
             clock.tick()
             at_epoch_end = step % per_epoch == 0
             if step % checkpoint_every == 0 or at_epoch_end:
-                _checked(waiting, log, name, log_every, example_ids)
+                _checked(waiting, log, name, log_every, example_ids, rate_field)
                 waiting = None
                 if at_epoch_end and validate is not None:
                     log.write(name, step, epoch=step // per_epoch, **validate(state))
@@ -86,7 +87,12 @@ def fit(
 
 
 def _checked(
-    report: Report | None, log: MetricsLog, name: str, log_every: int, example_ids: np.ndarray
+    report: Report | None,
+    log: MetricsLog,
+    name: str,
+    log_every: int,
+    example_ids: np.ndarray,
+    rate_field: str,
 ) -> float | None:
     if report is None:
         return None
@@ -100,7 +106,7 @@ def _checked(
         more = f" and {len(blamed) - 20} more" if len(blamed) > 20 else ""
         raise NumericalError(
             f"run {name}: loss {loss}, gradient norm {norm} at step {report.step}, "
-            f"example ids {named}{more}: lower train.learning_rate or look at these rows; "
+            f"example ids {named}{more}: lower {rate_field} or look at these rows; "
             "the last good checkpoint is kept"
         )
     if report.step % log_every == 0:

@@ -34,7 +34,8 @@ class Vocabulary(NamedTuple):
         """That of a WordPiece tokenizer, in which what goes on a word begins with ##."""
         tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         return cls(
-            np.array([token.startswith("##") for token in tokens]),
+            # None where a number stands for nothing
+            np.array([(token or "").startswith("##") for token in tokens]),
             np.isin(np.arange(len(tokens)), tokenizer.all_special_ids),
             tokenizer.mask_token_id,
             tokenizer.sep_token_id,
@@ -69,9 +70,10 @@ def mask_words(
     most = -(-length // 4)
     key_words, key_kind, key_random = jax.random.split(key, 3)
     candidate = attention_mask & ~jnp.asarray(vocabulary.special)[input_ids]
-    # a special token begins a word of its own, so that no word goes across it
-    begins = ~(jnp.asarray(vocabulary.continues)[input_ids] & candidate)
-    word = jnp.cumsum(begins.at[0].set(True)) - 1  # [T], from 0
+    # what goes on a word that was cut off before, behind a special token, is a word of its own
+    goes_on = jnp.asarray(vocabulary.continues)[input_ids] & candidate
+    goes_on &= jnp.roll(candidate, 1).at[0].set(False)
+    word = jnp.cumsum(~goes_on) - 1  # [T], from 0
     drawn = jax.random.uniform(key_words, (length,))
     # ranks, because two words may draw the same number
     rank = jnp.argsort(jnp.argsort(drawn))[word]
@@ -98,13 +100,18 @@ def mask_words(
 
 def exchange_items(
     key: PRNGKeyArray, batch: Batch, vocabulary: Vocabulary
-) -> tuple[Batch, Bool[Array, "B"]]:
+) -> tuple[Batch, Bool[Array, "B"], Bool[Array, "B"]]:
     """Gives half of a batch's pairs the second text of another pair, and says which.
 
-    `batch` holds input_ids, token_type_ids, attention_mask `[B, T]` and label `[B]`: the pair's
-    group, −1 where the row is no pair and stays as it is. A pair whose partner is of its own group
-    stays too, so that no true pair passes for a false one. A text that no longer fits is cut, and
-    ends in [SEP] all the same.
+    `batch` holds input_ids, token_type_ids, attention_mask `[B, T]` and label `[B]`: the group of
+    the pair's first text, −1 where the row is no pair. All pairs of a batch move on by one random
+    number of places to find their partners. A partner whose second text stands beside a first text
+    of one's own group anywhere in the batch is none, so that no true pair passes for a false one. A
+    text that no longer fits is cut, and ends in [SEP] all the same.
+
+    Returns:
+      The batch; the rows that were exchanged; and the rows that could have been, each of which was
+      with probability 1/2: what has no partner is no witness.
     """
     ids, group = batch["input_ids"], batch["label"]
     rows, length = ids.shape
@@ -115,12 +122,18 @@ def exchange_items(
     pairs_first = jnp.argsort(~is_pair, stable=True)
     number = jnp.cumsum(is_pair) - 1
     partner = pairs_first[(number + shift) % jnp.maximum(count, 1)]
-    exchanged = jax.random.bernoulli(key_half, 0.5, (rows,)) & is_pair & (group[partner] != group)
 
     real, second = batch["attention_mask"], batch["token_type_ids"] == 1
+    column = jnp.arange(length)
     first_length = jnp.sum(real & ~second, axis=1, keepdims=True)
     second_length = jnp.sum(real & second, axis=1, keepdims=True)
-    column = jnp.arange(length)
+    text = _fingerprint(ids, real & second, column - first_length)
+    # [B, B]: whether the row's group has, somewhere in the batch, the other row's second text
+    same_group = (group[:, None] == group) & is_pair
+    has = same_group.astype(jnp.float32) @ (text[:, None] == text).astype(jnp.float32) > 0
+    possible = is_pair & ~jnp.take_along_axis(has, partner[:, None], axis=1)[:, 0]
+    exchanged = jax.random.bernoulli(key_half, 0.5, (rows,)) & possible
+
     source = jnp.clip(column - first_length + first_length[partner], 0, length - 1)
     joined = jnp.where(
         column < first_length, ids, jnp.take_along_axis(ids[partner], source, axis=1)
@@ -128,12 +141,21 @@ def exchange_items(
     end = jnp.minimum(first_length + second_length[partner], length)
     joined = jnp.where(column == end - 1, vocabulary.separator, joined)
     joined = jnp.where(column < end, joined, vocabulary.padding)
+    types = (column >= first_length) & (column < end)
     these = exchanged[:, None]
     changed = {
         "input_ids": jnp.where(these, joined, ids),
-        "token_type_ids": jnp.where(
-            these, (column >= first_length) & (column < end), batch["token_type_ids"]
-        ).astype(batch["token_type_ids"].dtype),
+        "token_type_ids": jnp.where(these, types, second).astype(batch["token_type_ids"].dtype),
         "attention_mask": jnp.where(these, column < end, real),
     }
-    return {**batch, **changed}, exchanged
+    return {**batch, **changed}, exchanged, possible
+
+
+def _fingerprint(
+    ids: Int[Array, "B T"], where: Bool[Array, "B T"], place: Int[Array, "B T"]
+) -> Int[Array, "B"]:
+    """A number that is equal for equal texts and, but for a rare chance, for no others."""
+    odd = 2 * ids.astype(jnp.uint32) + 1
+    mixed = (odd * jnp.uint32(2654435761)) ^ (place.astype(jnp.uint32) * jnp.uint32(2246822519))
+    mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(3266489917)
+    return jnp.sum(jnp.where(where, mixed ^ (mixed >> 13), 0), axis=1, dtype=jnp.uint32)

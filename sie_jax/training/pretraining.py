@@ -19,8 +19,8 @@ Batch = dict[str, jax.Array]
 
 
 class Sums(NamedTuple):
-    """Of each row `[B]`: the loss of its masked tokens and their number; the loss and hit of its
-    pair, and 1 where it is a pair at all."""
+    """Of each row `[B]`: the loss of its masked tokens, and their number; the loss of its pair,
+    whether it was told rightly, and whether it was asked at all."""
 
     masked_loss: jax.Array
     masked_tokens: jax.Array
@@ -68,11 +68,12 @@ def pretraining_step(
 def held_out(
     graphdef: nnx.GraphDef, mesh: Mesh, vocabulary: Vocabulary, *, seed: int
 ) -> Callable[[Any, Iterable[dict[str, np.ndarray]]], dict[str, float]]:
-    """Gives `measure(params, batches)`: perplexity of masked tokens, accuracy on pairs.
+    """Gives `measure(params, batches)`: `perplexity` of masked tokens, `pair_accuracy`.
 
-    The perplexity is exp of the mean loss over all masked tokens. Dropout is off, and the same
-    words are masked and the same items exchanged at every call with the same batches. `accuracy` is
-    absent where there are no pairs.
+    The perplexity is exp of the mean loss over all masked tokens; of the accuracy 0.5 is chance,
+    as half of the pairs are exchanged. Dropout is off, and the same words are masked and the same
+    items exchanged at every call with the same batches. A measure that has nothing to be taken over
+    is absent.
     """
     of_rows = _sums(graphdef, vocabulary, dropout=False)
 
@@ -86,8 +87,10 @@ def held_out(
         for columns in sweep.sweep(function, params, batches, mesh):
             for name in totals:
                 totals[name] += float(columns[name].sum(dtype=np.float64))
-        mean_loss = totals["masked_loss"] / max(totals["masked_tokens"], 1)
-        measured = {"perplexity": float(np.exp(mean_loss))}
+        measured = {}
+        if totals["masked_tokens"]:
+            mean_loss = totals["masked_loss"] / totals["masked_tokens"]
+            measured["perplexity"] = float(np.exp(mean_loss))
         if totals["pairs"]:
             measured["pair_accuracy"] = totals["pair_correct"] / totals["pairs"]
         return measured
@@ -100,9 +103,9 @@ def _sums(
 ) -> Callable[[Any, Batch, jax.Array], Sums]:
     def of_rows(params: Any, batch: Batch, key: jax.Array) -> Sums:
         key_exchange, key_mask, key_dropout = jax.random.split(key, 3)
-        batch, exchanged = exchange_items(key_exchange, batch, vocabulary)
+        batch, exchanged, asked = exchange_items(key_exchange, batch, vocabulary)
 
-        def of_row(example: Batch, exchanged: jax.Array) -> Sums:
+        def of_row(example: Batch, exchanged: jax.Array, asked: jax.Array) -> Sums:
             row = example["row"]
             masked = mask_words(
                 jax.random.fold_in(key_mask, row),
@@ -120,17 +123,16 @@ def _sums(
             )
             chosen = masked.chosen & example["mask"]
             losses = jnp.where(chosen, outputs.loss(words, masked.targets), 0.0)
-            is_pair = example["mask"] & (example["label"] >= 0)
             belongs = exchanged.astype(jnp.int32)  # class 0: the two belong together
             return Sums(
                 losses.sum(),
                 chosen.sum(),
-                jnp.where(is_pair, outputs.loss(pair, belongs), 0.0),
-                is_pair & (pair.argmax() == belongs),
-                is_pair.astype(jnp.int32),
+                jnp.where(asked, outputs.loss(pair, belongs), 0.0),
+                asked & (pair.argmax() == belongs),
+                asked.astype(jnp.int32),
             )
 
-        return jax.vmap(of_row)(batch, exchanged)
+        return jax.vmap(of_row)(batch, exchanged, asked)
 
     return of_rows
 

@@ -1,5 +1,6 @@
 """The texts of pretraining: which rows there are, and which of them are held out."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +31,22 @@ def tokenizer():
     return tokenization.train(texts, vocabulary_size=200)
 
 
-def stored(tmp_path: Path, tokenizer, held_out: float = 0.5, seed: int = 0) -> corpus.Corpus:
+def stored(
+    tmp_path: Path, tokenizer, held_out: float = 0.5, seed: int = 0, queries: bool = True
+) -> corpus.Corpus:
     names = ("example_id", "query", "item_id", "title", "text", "split")
     pairs = pa.table(dict(zip(names, map(list, zip(*PAIRS, strict=True)), strict=True)))
     catalogue = pa.table(
         dict(zip(CATALOGUE_SCHEMA.names, map(list, zip(*CATALOGUE, strict=True)), strict=True)),
         schema=CATALOGUE_SCHEMA,
     )
-    folder = tmp_path / f"corpus-{held_out}-{seed}"
+    folder = tmp_path / f"corpus-{held_out}-{seed}-{queries}"
     corpus.store(
         pairs,
         catalogue,
         tokenizer,
         folder,
+        queries=queries,
         max_length=MAX_LENGTH,
         held_out=held_out,
         seed=seed,
@@ -65,25 +69,19 @@ def test_rows_are_training_pairs_and_all_items_each_once(tmp_path, tokenizer):
     one = stored(tmp_path, tokenizer)
     rows = rows_of(one, "train") + rows_of(one, "held_out")
     names = [name for name, *_ in rows]
-    assert sorted(set(names)) == [
-        "item a",
-        "item b",
-        "item c",
-        "item d",
-        "pair 0",
-        "pair 1",
-        "pair 2",
-    ]
+    assert set(names) == {f"item {item}" for item in "abcd"} | {f"example {n}" for n in range(3)}
     text = {name: tokenizer.decode(ids) for name, ids, *_ in rows}
-    assert text["pair 2"] == "[CLS] lamp [SEP] blue lamp [SEP]"
+    assert text["example 2"] == "[CLS] lamp [SEP] blue lamp [SEP]"
     assert text["item b"] == "[CLS] blue lamp [SEP]"  # it has no further text
     assert text["item d"] == "[CLS] unjudged hat [SEP] six seven [SEP]"
     everything = " ".join(text.values())
     for absent in ("secret", "hidden", "another title", "unused"):
         assert absent not in everything
     groups = {name: group for name, *_, group in rows}
-    assert groups["pair 0"] == groups["pair 1"] != groups["pair 2"]  # the same query, normalised
-    assert {groups[name] for name in groups if name.startswith("item")} == {corpus.NO_PAIR}
+    # the same query, normalised
+    assert groups["example 0"] == groups["example 1"] != groups["example 2"]
+    assert groups["item a"] != groups["item d"] != corpus.NO_PAIR
+    assert groups["item b"] == corpus.NO_PAIR
     for _, ids, first_length, _ in rows:
         assert len(ids) <= MAX_LENGTH
         assert ids[first_length - 1] == ids[-1] == tokenizer.sep_token_id
@@ -99,24 +97,73 @@ def test_the_pieces_of_a_long_text_leave_nothing_out(tmp_path, tokenizer):
 
 
 def test_a_title_is_on_one_side_with_all_its_rows(tmp_path, tokenizer):
-    """With queries, under every seed; and the share is kept over many of them."""
+    """With its queries, under every seed; and the share is kept over many of them."""
     sides: list[bool] = []
     for seed in range(30):
-        try:
-            one = stored(tmp_path, tokenizer, seed=seed)
-        except UserError:
-            continue
+        one = stored(tmp_path, tokenizer, seed=seed)
         held = set(one.names["held_out"].tolist())
+        assert held
         assert held.isdisjoint(one.names["train"].tolist())
-        # pair 0 is of item a; pairs 1 and 2 of item b
-        for together in (("item a", "pair 0"), ("item b", "pair 1", "pair 2")):
+        for together in (("item a", "example 0"), ("item b", "example 1", "example 2")):
             assert len({name in held for name in together}) == 1
         sides += [f"item {item}" in held for item in "abcd"]
     assert 0.35 < np.mean(sides) < 0.65
 
 
-@pytest.mark.parametrize(("held_out", "words"), [(1e-9, "held out"), (1 - 1e-9, "to train on")])
-def test_a_share_that_leaves_a_side_empty(tmp_path, tokenizer, held_out, words):
-    with pytest.raises(UserError, match=f"leaves no text {words}"):
-        stored(tmp_path, tokenizer, held_out=held_out)
+@pytest.mark.parametrize("held_out", [1e-9, 1 - 1e-9])
+def test_neither_side_is_ever_empty(tmp_path, tokenizer, held_out):
+    one = stored(tmp_path, tokenizer, held_out=held_out)
+    assert all(len(one.names[split]) for split in corpus.SPLITS)
+
+
+def test_without_queries_there_are_items_alone(tmp_path, tokenizer):
+    one = stored(tmp_path, tokenizer, queries=False)
+    names = {name for split in corpus.SPLITS for name in one.names[split].tolist()}
+    assert names == {f"item {item}" for item in "abcd"}
+    assert {kind for split in corpus.SPLITS for kind in one.kinds[split]} == {"item"}
+
+
+def test_a_text_that_training_has_is_not_held_out(tmp_path, tokenizer):
+    """Two items of one further text: wherever the titles fall, it is on one side alone."""
+    rows = [(f"{n}", f"{word} lamp", "one two three") for n, word in enumerate(("red", "blue"))]
+    others = itertools.permutations(["four", "five", "six"])
+    rows += [
+        (f"{n}", f"{' '.join(words)} sofa", " ".join(words)) for n, words in enumerate(others, 2)
+    ]
+    items = pa.table(dict(zip(CATALOGUE_SCHEMA.names, zip(*rows, strict=True), strict=True)))
+    pairs = pa.table({name: pa.array([], pa.string()) for name in ("split", *items.column_names)})
+    for seed in range(20):
+        folder = tmp_path / str(seed)
+        corpus.store(
+            pairs,
+            items,
+            tokenizer,
+            folder,
+            queries=False,
+            max_length=MAX_LENGTH,
+            held_out=0.5,
+            seed=seed,
+        )
+        one = corpus.load(folder)
+        seconds = {
+            split: {tuple(ids[first:]) for _, ids, first, _ in rows_of(one, split)}
+            for split in corpus.SPLITS
+        }
+        assert seconds["train"].isdisjoint(seconds["held_out"])
+
+
+def test_one_title_cannot_be_on_both_sides(tmp_path, tokenizer):
+    items = pa.table({"item_id": ["a"], "title": ["lamp"], "text": [""]})
+    pairs = pa.table({name: pa.array([], pa.string()) for name in ("split", *items.column_names)})
+    with pytest.raises(UserError, match="no text to hold out"):
+        corpus.store(
+            pairs,
+            items,
+            tokenizer,
+            tmp_path / "corpus",
+            queries=False,
+            max_length=MAX_LENGTH,
+            held_out=0.5,
+            seed=0,
+        )
     assert list(tmp_path.iterdir()) == []

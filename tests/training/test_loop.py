@@ -157,5 +157,7 @@ def test_a_gradient_that_is_not_finite_names_all_rows() -> None:
     }
     report = loop.Report(2, np.array([7, 5, 9]), metrics)
     ids = np.array([f"id-{i}" for i in range(10)])
-    with pytest.raises(NumericalError, match=r"norm inf at step 2, example ids id-7, id-5, id-9:"):
-        loop._checked(report, MetricsLog(Path("unused")), "uniform-0", 1, ids)
+    with pytest.raises(
+        NumericalError, match=r"norm inf at step 2, example ids id-7, id-5, id-9: lower a\.rate"
+    ):
+        loop._checked(report, MetricsLog(Path("unused")), "uniform-0", 1, ids, "a.rate")

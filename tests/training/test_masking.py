@@ -37,6 +37,18 @@ def words_of(ids: np.ndarray, real: np.ndarray) -> list[list[int]]:
     return [word for word in words if word]
 
 
+def test_what_goes_on_a_word_that_was_cut_off_can_be_hidden():
+    """A piece of a text may begin inside a word; [PAD]s of other rows must not make it longer."""
+    ids = np.array([2, 5, SEP, 15, 16, 6, 7, SEP, *[PAD] * 8], np.int32)
+    assert words_of(ids, ids != PAD) == [[1], [3, 4], [5], [6]]
+    count = 4000
+    masked = mask_many(jax.random.split(jax.random.key(2), count), ids, ids != PAD)
+    hidden = np.zeros((count, 16), bool)
+    np.put_along_axis(hidden, np.asarray(masked.positions), np.asarray(masked.chosen), axis=1)
+    # five standard deviations, and what four tokens at most take away
+    assert hidden[:, [3, 4]].mean(0) == pytest.approx(0.15, abs=5 * np.sqrt(0.13 / count) + 0.01)
+
+
 exchange = jax.jit(lambda key, batch: masking.exchange_items(key, batch, VOCABULARY))
 texts = st.lists(st.integers(5, SIZE - 1), min_size=1, max_size=13)
 
@@ -129,12 +141,17 @@ ROWS = [
 ]
 
 
+def second_of(ids: np.ndarray, types: np.ndarray, real: np.ndarray) -> tuple[int, ...]:
+    return tuple(ids[real & (types == 1)].tolist())
+
+
 def test_an_exchanged_row_has_the_item_of_another_query():
     length, counts, seen = 8, np.zeros(len(ROWS)), set()
     batch = batch_of(ROWS, length)
-    draws = 300
+    draws = 400
     for seed in range(draws):
-        after, exchanged = exchange(jax.random.key(seed), batch)
+        after, exchanged, possible = exchange(jax.random.key(seed), batch)
+        assert not np.asarray(exchanged & ~possible).any()
         counts += np.asarray(exchanged)
         for at, (first, second, group) in enumerate(ROWS):
             ids = np.asarray(after["input_ids"][at])[np.asarray(after["attention_mask"][at])]
@@ -146,9 +163,8 @@ def test_an_exchanged_row_has_the_item_of_another_query():
                 for other, (_, _, of_other) in enumerate(ROWS)
                 if of_other not in (group, -1) and ROWS[other][0]
             ]
-            possible = {tuple((first + ROWS[other][1])[:length]) for other in partners}
-            possible = {(*row[:-1], SEP) for row in possible}
-            assert tuple(ids.tolist()) in possible
+            rows = {tuple((first + ROWS[other][1])[:length]) for other in partners}
+            assert tuple(ids.tolist()) in {(*row[:-1], SEP) for row in rows}
             seen.add((at, tuple(ids.tolist())))
             types = np.asarray(after["token_type_ids"][at])
             assert types.tolist() == [int(len(first) <= i < len(ids)) for i in range(length)]
@@ -159,11 +175,43 @@ def test_an_exchanged_row_has_the_item_of_another_query():
     assert (np.abs(counts - expected) < 5 * np.sqrt(draws / 4)).all()
 
 
+def test_rows_that_could_be_exchanged_are_so_half_of_the_time():
+    batch = batch_of(ROWS, 8)
+    drawn = [exchange(jax.random.key(seed), batch)[1:] for seed in range(400)]
+    exchanged, possible = (np.stack(one) for one in zip(*drawn, strict=True))
+    count = possible.sum()
+    assert exchanged.sum() / count == pytest.approx(0.5, abs=5 * np.sqrt(0.25 / count))
+
+
+SAME_ITEM = [([2, 5, SEP], [9, SEP], 0), ([2, 6, SEP], [9, SEP], 1)]
+JUDGED_ELSEWHERE = [
+    ([2, 5, SEP], [9, SEP], 0),
+    ([2, 6, SEP], [10, 11, SEP], 1),
+    ([2, 5, SEP], [10, 11, SEP], 0),
+]
+
+
+def test_no_true_pair_passes_for_a_false_one():
+    true = {(0, (9, SEP)), (0, (10, 11, SEP)), (1, (9, SEP)), (1, (10, 11, SEP))}
+    for rows in (SAME_ITEM, JUDGED_ELSEWHERE):
+        batch, exchanges = batch_of(rows, 8), 0
+        mine = {(group, tuple(second)) for _, second, group in rows}
+        for seed in range(60):
+            after, exchanged, _ = exchange(jax.random.key(seed), batch)
+            for at in np.flatnonzero(exchanged):
+                parts = (after[name][at] for name in ("input_ids", "token_type_ids"))
+                second = second_of(*map(np.asarray, parts), np.asarray(after["attention_mask"][at]))
+                assert (rows[at][2], second) in true - mine
+                exchanges += 1
+        assert (exchanges > 0) == (rows is JUDGED_ELSEWHERE)  # there the second row can be
+
+
 @pytest.mark.parametrize("rows", [ROWS[:1], ROWS[2:3], [ROWS[0], ROWS[4]]])
-def test_without_another_query_nothing_is_exchanged(rows):
+def test_without_another_query_nothing_is_exchanged_and_nothing_asked(rows):
     batch = batch_of(rows, 8)
     for seed in range(20):
-        after, exchanged = exchange(jax.random.key(seed), batch)
+        after, exchanged, possible = exchange(jax.random.key(seed), batch)
         assert not exchanged.any()
+        assert not possible.any()
         np.testing.assert_array_equal(after["input_ids"], batch["input_ids"])
     assert after["input_ids"].dtype == jnp.int32

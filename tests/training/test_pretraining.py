@@ -42,8 +42,8 @@ def parts():
 
 @pytest.fixture(scope="module")
 def batch():
-    """Seven texts and a padding row, their words in a fixed order that can be learned."""
-    ids = np.tile(np.array([2, *range(5, 11), 3, *range(11, 18), 3], np.int32), (ROWS, 1))
+    """Seven texts and a padding row: one word again and again, that of the row, on both sides."""
+    ids = np.array([[2, *[word] * 6, 3, *[word + 1] * 7, 3] for word in range(5, 13)], np.int32)
     return {
         "row": np.array([*range(7), -1], np.int32),
         "input_ids": ids,
@@ -55,7 +55,7 @@ def batch():
     }
 
 
-OPTIMIZER = optax.sgd(0.3)
+OPTIMIZER = optax.adam(0.01)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_the_loss_is_the_mean_over_masked_tokens_plus_the_mean_over_pairs(parts,
     key = jax.random.fold_in(jax.random.key(3), 0)
     key_exchange, key_mask, _ = jax.random.split(key, 3)
     arrays = {name: jnp.asarray(values) for name, values in batch.items()}
-    after, exchanged = masking.exchange_items(key_exchange, arrays, VOCABULARY)
+    after, exchanged, asked = masking.exchange_items(key_exchange, arrays, VOCABULARY)
     model = nnx.merge(graphdef, params)
     masked_losses, pair_losses = [], []
     for at in range(7):
@@ -96,9 +96,10 @@ def test_the_loss_is_the_mean_over_masked_tokens_plus_the_mean_over_pairs(parts,
         for logits, target, chosen in zip(words, masked.targets, masked.chosen, strict=True):
             if chosen:
                 masked_losses.append(np.log(np.exp(logits).sum()) - logits[target])
-        if batch["label"][at] >= 0:
+        if asked[at]:
             pair_losses.append(np.log(np.exp(pair).sum()) - pair[int(exchanged[at])])
     assert len(pair_losses) == 5
+    assert exchanged.any()
     assert masked_losses
     assert float(metrics["masked_loss"]) == pytest.approx(np.mean(masked_losses), rel=1e-5)
     assert float(metrics["pair_loss"]) == pytest.approx(np.mean(pair_losses), rel=1e-5)
@@ -133,12 +134,19 @@ def test_training_lowers_the_held_out_perplexity(parts, step, batch):
     state = start(parts)
     before = measure(params, [batch, batch])
     assert before == measure(params, [batch, batch])
-    for _ in range(150):
+    for _ in range(400):
         state, _ = step(state, meshes.place_batch(mesh, batch))
     after = measure(state.params, [batch, batch])
-    # words follow one another in a fixed order: what is hidden can be told from the places alone
+    # what is hidden stands all around, and what belongs together is one word and the next
     assert after["perplexity"] < 2 < before["perplexity"]
-    assert 0 <= after["pair_accuracy"] <= 1
+    assert after["pair_accuracy"] == 1.0
+
+
+def test_where_nothing_is_masked_there_is_no_perplexity(parts, batch):
+    graphdef, params, mesh = parts
+    empty = {**batch, "input_ids": np.full((ROWS, LENGTH), 3, np.int32)}
+    measured = pretraining.held_out(graphdef, mesh, VOCABULARY, seed=0)(params, [empty])
+    assert "perplexity" not in measured
 
 
 def test_without_pairs_there_is_no_accuracy_of_pairs(parts, step, batch):

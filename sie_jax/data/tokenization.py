@@ -143,7 +143,7 @@ def encode_documents(
     for title, text in zip(encodings[: len(titles)], encodings[len(titles) :], strict=True):
         longest = max_length // 2 - 2 if text.ids else max_length - 2
         first = [cls, *title.ids[:longest], sep]
-        room = max_length - len(first) - 1
+        room = max(max_length - len(first) - 1, 1)  # 0 where there is no text to cut
         pieces = [[*text.ids[at : at + room], sep] for at in range(0, len(text.ids), room)]
         rows = [np.asarray([*first, *piece], np.int32) for piece in pieces or [[]]]
         documents.append([(row, len(first)) for row in rows])

@@ -171,3 +171,21 @@ def test_a_checkpoints_tokenizer_is_saved_with_its_segments(tmp_path: Path) -> N
     encoded = again("red", "lamp")
     (found,) = tokenization.encode_pairs(again, ["red"], ["lamp"], max_length=16).query_lengths
     assert encoded["token_type_ids"] == [0] * found + [1] * (len(encoded["input_ids"]) - found)
+
+
+@pytest.mark.parametrize("words", range(20))
+def test_documents_of_every_length_keep_every_token_of_the_text(words: int) -> None:
+    tokenizer = tokenization.train(["red lamp one two three"] * 3, vocabulary_size=60)
+    title, text = " ".join(["red"] * words), " ".join(["one", "two", "three"] * 7)
+    (red,) = tokenizer("red", add_special_tokens=False)["input_ids"]
+    (pieces,), (alone,) = (
+        tokenization.encode_documents(tokenizer, [title], [body], max_length=16)
+        for body in (text, "")
+    )
+    kept = [token for ids, first in pieces for token in ids[first:-1].tolist()]
+    assert kept == tokenizer(text, add_special_tokens=False)["input_ids"]
+    for ids, first in pieces:
+        assert len(ids) <= 16
+        assert (ids == red).sum() == min(words, 6) == first - 2  # half, less [CLS], [SEP]
+    ((ids, first),) = alone
+    assert first == len(ids) == min(words, 14) + 2

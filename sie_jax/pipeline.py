@@ -314,12 +314,12 @@ def pretrain(line: Line) -> None:
     texts, seed = corpus.load(folder / "corpus"), line.config.train.seed
     every = config.evaluate_every
     batches = itertools.chain.from_iterable(
-        _mixed(texts, "train", config.batch_size, data.buckets, seed=seed, epoch=epoch)
+        texts.epoch("train", config.batch_size, data.buckets, seed=seed, epoch=epoch)
         for epoch in itertools.count()
     )
     plan = [list(itertools.islice(batches, every)) for _ in range(config.steps // every)]
     # of a great catalogue a sample is enough to see by, and to sweep again and again
-    held = _mixed(texts, "held_out", config.batch_size, data.buckets, seed=seed, epoch=0)
+    held = texts.epoch("held_out", config.batch_size, data.buckets, seed=seed, epoch=0)
     in_order = held[: -(-HELD_OUT_ROWS // config.batch_size)]
 
     def planned(split: str, plan: Sequence[Sequence[plans.Batch]]) -> PlannedBatches:
@@ -376,28 +376,6 @@ def pretrain(line: Line) -> None:
             "after": measured(state.params),
         },
     )
-
-
-def _mixed(
-    texts: corpus.Corpus, split: str, batch_size: int, buckets: int, *, seed: int, epoch: int
-) -> list[plans.Batch]:
-    """One epoch's batches of a corpus, each of one kind, in random order."""
-    lengths, kinds = texts.lengths[split], texts.kinds[split]
-    batches: list[plans.Batch] = []
-    for kind in corpus.KINDS:
-        rows = np.flatnonzero(kinds == kind)
-        if len(rows):
-            longest = int(lengths[rows].max())
-            batches += plans.epoch(
-                lengths,
-                seed=seed,
-                epoch=epoch,
-                batch_size=batch_size,
-                boundaries=plans.bucket_lengths(lengths[rows], buckets=buckets, max_length=longest),
-                rows=rows,
-            )
-    order = np.random.default_rng((seed, epoch)).permutation(len(batches))
-    return [batches[i] for i in order]
 
 
 def _unpretrained(
@@ -880,8 +858,8 @@ def _write_report(
             title=f"sie_jax: {line.config.name}",
             metrics=metrics,
             cleaning=line.prepared.counts,
-            curves=curves.by_run(log, metrics["cost"])
-            | curves.by_run(log, ["pretrain"], curves.PRETRAINING_TITLES),
+            curves=curves.by_run(log, metrics["cost"]),
+            pretraining_curves=curves.by_run(log, ["pretrain"], curves.PRETRAINING_TITLES),
             scores_by_label={
                 score: {name: table[score].to_numpy()[labels == i] for i, name in enumerate(names)}
                 for score in importance.SCORES

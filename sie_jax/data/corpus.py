@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
-from sie_jax.data import builders, splitting, tokenization
+from sie_jax.data import batches, builders, splitting, tokenization
 from sie_jax.data.schema import CATALOGUE_SCHEMA, normalise_query
 from sie_jax.errors import UserError
 from sie_jax.files import whole_folder, write_parquet
@@ -21,10 +21,7 @@ NO_PAIR = -1
 
 
 class Corpus(NamedTuple):
-    """A stored corpus: of each split's rows the lengths, the kinds and the names.
-
-    Kinds should not share a batch: a query's partner is another query, an item's another item.
-    """
+    """A stored corpus: of each split's rows the lengths, the kinds and the names."""
 
     folder: Path
     lengths: dict[str, np.ndarray]
@@ -34,6 +31,33 @@ class Corpus(NamedTuple):
     def tokens(self, split: str) -> Any:
         """The random-access source of one split; `label` is the group of the row's first text."""
         return builders.read(self.folder / "tokens", split)
+
+    def epoch(
+        self, split: str, batch_size: int, buckets: int, *, seed: int, epoch: int
+    ) -> list[batches.Batch]:
+        """One epoch's batches in random order, each row once, as `batches.epoch` plans them.
+
+        A batch has rows of one kind: the false partner of a query's item is another query's item,
+        not a piece of a description, which would be told by its style.
+        """
+        lengths, kinds = self.lengths[split], self.kinds[split]
+        plan: list[batches.Batch] = []
+        for kind in KINDS:
+            rows = np.flatnonzero(kinds == kind)
+            if len(rows):
+                boundaries = batches.bucket_lengths(
+                    lengths[rows], buckets=buckets, max_length=int(lengths[rows].max())
+                )
+                plan += batches.epoch(
+                    lengths,
+                    seed=seed,
+                    epoch=epoch,
+                    batch_size=batch_size,
+                    boundaries=boundaries,
+                    rows=rows,
+                )
+        order = np.random.default_rng((seed, epoch)).permutation(len(plan))
+        return [plan[i] for i in order]
 
 
 class _Row(NamedTuple):

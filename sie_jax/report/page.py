@@ -27,6 +27,7 @@ def write(
     metrics: Mapping[str, Any],
     cleaning: Mapping[str, Any],
     curves: Mapping[str, Mapping[str, Sequence[plots.Curve]]],
+    pretraining_curves: Mapping[str, Mapping[str, Sequence[plots.Curve]]],
     scores_by_label: Mapping[str, Mapping[str, np.ndarray]],
     suspicious: Sequence[Mapping[str, Any]],
     groups: Mapping[str, Sequence[Mapping[str, Any]]],
@@ -56,6 +57,7 @@ def write(
             "repaired": {repair: rows}}`.
         curves: For each plot, by the title of its y axis (say "training loss"), and for each run,
             one `(steps, values)` per seed. Runs keep their colours if they keep their order.
+        pretraining_curves: The same of pretraining; shown where `metrics` has it.
         scores_by_label: For each score, by label name (lowest grade first), the training examples'
             scores, in arrays of floats `[n]`.
         suspicious: The labels most worth checking, the worst first, each with `query`, `title`,
@@ -107,11 +109,8 @@ def write(
         else None,
         funnel=_funnel(cleaning),
         repaired=cleaning["repaired"],
-        curve_plots=[
-            Markup(plots.lines(by_run, x_label="step", y_label=name))
-            for name, by_run in curves.items()
-            if any(by_run.values())
-        ],
+        curve_plots=_curve_plots(curves),
+        pretraining_plots=_curve_plots(pretraining_curves),
         score_plots=[
             Markup(plots.histograms(by_label, x_label=name))
             for name, by_label in scores_by_label.items()
@@ -166,6 +165,14 @@ def verdict(
             f"{rest}; one seed cannot tell weighting from luck, so repeat over seeds.",
         )
     return kind, f"Weighting {kind}:", f"{rest}."
+
+
+def _curve_plots(curves: Mapping[str, Mapping[str, Sequence[plots.Curve]]]) -> list[Markup]:
+    return [
+        Markup(plots.lines(by_run, x_label="step", y_label=name))
+        for name, by_run in curves.items()
+        if any(by_run.values())
+    ]
 
 
 def _ends(rows: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any]]:

@@ -167,3 +167,19 @@ def test_one_title_cannot_be_on_both_sides(tmp_path, tokenizer):
             seed=0,
         )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_epoch_has_every_row_once_and_no_batch_of_two_kinds(tmp_path):
+    generator = np.random.default_rng(0)
+    lengths, kinds = generator.integers(3, 40, 101), generator.choice(corpus.KINDS, 101)
+    one = corpus.Corpus(tmp_path, {"train": lengths}, {"train": kinds}, {"train": kinds})
+    plans = [one.epoch("train", 8, 3, seed=1, epoch=epoch) for epoch in (0, 0, 1)]
+    for plan in plans:
+        assert sorted(np.concatenate([rows for rows, _ in plan])) == list(range(101))
+        for rows, length in plan:
+            assert len(set(kinds[rows])) == 1
+            assert lengths[rows].max() <= length
+    first, again, second = ([rows.tolist() for rows, _ in plan] for plan in plans)
+    assert first == again != second
+    of_batches = [kinds[rows[0]] for rows in first]
+    assert of_batches != sorted(of_batches)  # the kinds alternate at random

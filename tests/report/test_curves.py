@@ -33,3 +33,16 @@ def test_runs_that_are_not_asked_for_are_left_out() -> None:
 
 def test_no_lines_no_curves() -> None:
     assert curves.by_run([], []) == {title: {} for title in curves.TITLES.values()}
+
+
+def test_quantities_of_another_kind_by_their_own_titles():
+    lines = [
+        {"run": "pretrain-0", "step": 10, "loss": 9.0, "masked_loss": 8.0},
+        {"run": "pretrain-0", "step": 20, "held_out_perplexity": 50.0},
+        {"run": "uniform-0", "step": 10, "loss": 1.0},
+    ]
+    found = curves.by_run(lines, ["pretrain"], curves.PRETRAINING_TITLES)
+    assert found["loss of masked tokens"] == {"pretrain": [([10], [8.0])]}
+    assert found["held-out perplexity"] == {"pretrain": [([20], [50.0])]}
+    assert "training loss" not in found
+    assert curves.by_run(lines, ["uniform"])["training loss"] == {"uniform": [([10], [1.0])]}

@@ -65,6 +65,7 @@ def write(path, **changes):
         "curves": {
             "training loss": {"uniform": [([1, 2], [0.9, 0.8])], "weighted": [([1, 2], [0.7, 0.6])]}
         },
+        "pretraining_curves": {"held-out perplexity": {"pretrain": [([100, 200], [90.0, 41.0])]}},
         "scores_by_label": {
             "gradient_norm": {"irrelevant": np.arange(9.0), "exact": np.arange(9.0) / 2}
         },
@@ -302,6 +303,7 @@ def test_at_most_fifty_suspicious_labels(tmp_path):
 def test_pretraining_and_the_learning_rates_tried(tmp_path):
     before = write(tmp_path / "plain.html")
     assert 'id="pretraining"' not in before
+    assert "held-out perplexity" not in before
     assert 'id="tuning"' not in before
     metrics = example_metrics() | {
         "pretraining": {
@@ -324,5 +326,6 @@ def test_pretraining_and_the_learning_rates_tried(tmp_path):
     text = re.sub(r"<[^>]*>|\s+", " ", write(tmp_path / "report.html", metrics=metrics))
     for shown in ("1,294.5000", "41.2500", "0.8750", "1,200 steps", "5,678", "31.2 seconds"):
         assert shown.replace("1,294.5000", "1294.5000") in text, shown
+    assert "held-out perplexity" in text
     for shown in ("17 validation", "2e-05", "0.7123", "0.6012", "no longer finite: 10.0"):
         assert shown in text, shown

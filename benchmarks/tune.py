@@ -8,7 +8,6 @@ stopped, and goes on with the same command. Leaves benchmarks/results/tune.json.
 """
 
 import argparse
-import copy
 import runpy
 from pathlib import Path
 from typing import Any
@@ -38,18 +37,11 @@ def main() -> None:
     config: Config = runpy.run_path(str(ROOT / "configs" / "esci.py"))["get_config"]()
     config.data.path, config.model.pretrained = arguments.data, arguments.pretrained
     config.data.validation = VALIDATION
-    config.train.epochs = arguments.epochs
+    config.train.epochs, config.train.learning_rates = arguments.epochs, arguments.rates
     config.validate()
     console = Console()
     line = pipeline.prepare(config, arguments.workdir, meshes.make(config.mesh.data), console)
-    rates = [float(rate) for rate in arguments.rates.split(",")]
-    for rate in rates:
-        settings = copy.deepcopy(config)
-        settings.train.learning_rate = rate
-        # no hyphen in the name: what follows one is the number of a seed
-        pipeline.fit_run(
-            line._replace(config=settings), f"rate {rate:g}", seed=0, epochs=arguments.epochs
-        )
+    pipeline.tune(line)
     validation = line.prepared.split("validation")
     results: dict[str, Any] = {
         "device": f"{line.mesh.size} × {jax.devices()[0].device_kind}",
@@ -58,11 +50,11 @@ def main() -> None:
             for split in ("train", "validation")
         },
         "validation_pairs": validation.num_rows,
-        "rates": {f"{rate:g}": [] for rate in rates},
+        "rates": {f"{rate:g}": [] for rate in config.learning_rates()},
     }
     for entry in MetricsLog(line.metrics_log).read():
         if "epoch" in entry and "validation_loss" in entry:
-            _, _, rate = entry["run"].partition(" ")
+            rate = entry["run"].removeprefix("rate_").replace("m", "-")
             if rate in results["rates"]:
                 results["rates"][rate].append(entry)
     write_json(arguments.out, results)

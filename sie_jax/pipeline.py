@@ -368,7 +368,10 @@ def pretrain(line: Line) -> None:
     write_json(
         folder / "held_out.json",
         {
-            "rows": {split: len(lengths) for split, lengths in texts.lengths.items()},
+            "rows": {
+                **{split: len(lengths) for split, lengths in texts.lengths.items()},
+                "measured": sum(len(batch.rows) for batch in in_order),
+            },
             "steps": config.steps,
             "examples": record["examples"],
             "seconds": line.clock("pretrain-0").recorded,

@@ -309,7 +309,7 @@ def test_pretraining_and_the_learning_rates_tried(tmp_path):
         "pretraining": {
             "steps": 1200,
             "seconds": 31.25,
-            "rows": {"train": 5678, "held_out": 91},
+            "rows": {"train": 5678, "held_out": 91, "measured": 64},
             "before": {"perplexity": 1294.5, "pair_accuracy": 0.5},
             "after": {"perplexity": 41.25, "pair_accuracy": 0.875},
         },
@@ -324,7 +324,15 @@ def test_pretraining_and_the_learning_rates_tried(tmp_path):
         },
     }
     text = re.sub(r"<[^>]*>|\s+", " ", write(tmp_path / "report.html", metrics=metrics))
-    for shown in ("1,294.5000", "41.2500", "0.8750", "1,200 steps", "5,678", "31.2 seconds"):
+    for shown in (
+        "1,294.5000",
+        "41.2500",
+        "0.8750",
+        "1,200 steps",
+        "5,678",
+        "31.2 seconds",
+        "64 of the 91 texts",
+    ):
         assert shown.replace("1,294.5000", "1294.5000") in text, shown
     assert "held-out perplexity" in text
     for shown in ("17 validation", "2e-05", "0.7123", "0.6012", "no longer finite: 10.0"):

@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Array
 
-from sie_jax.importance import groups, outputs, table, weighting
+from sie_jax.importance import groups, modifiers, outputs, table, weighting
 from sie_jax.importance.weighting import POLICIES
 
 OUTPUT_SCORES: dict[str, Callable[..., Array]] = {
@@ -38,6 +38,7 @@ __all__ = [
     "SCORES",
     "groups",
     "hardness",
+    "modifiers",
     "outputs",
     "table",
     "weighting",

@@ -518,19 +518,41 @@ def score(line: Line) -> pa.Table:
 
 def _weights(line: Line, scores: np.ndarray, policy: str) -> np.ndarray:
     """The offline weights `[N]`, sum 1, that a policy gives the float32 scores of the table."""
-    name = line.config.importance.score
-    hardness = importance.hardness(name, jnp.asarray(scores, jnp.float32))
-    return np.asarray(_policy(line, policy)(hardness))
+    config, training = line.config.importance, line.prepared.split("train")
+    hardness = importance.hardness(config.score, jnp.asarray(scores, jnp.float32))
+    groups = None
+    if config.balance:
+        column = training["label" if config.balance == "class" else "query_id"]
+        _, groups = np.unique(column.to_numpy(), return_inverse=True)
+    return np.asarray(_policy(line, policy, groups)(hardness))
 
 
-def _policy(line: Line, name: str) -> importance.weighting.Policy:
-    """The policy of that name, with the shares that the config gives it."""
+def _policy(line: Line, name: str, groups: np.ndarray | None = None) -> importance.weighting.Policy:
+    """The policy of that name as the config wants it, balanced over `groups` where given."""
     config = line.config.importance
-    shares: dict[str, dict[str, float]] = {
+    options: dict[str, dict[str, float]] = {
+        "tempered": {"power": config.power},
         "keep": {"fraction": config.keep_fraction},
+        "keep_hardest": {"fraction": config.keep_fraction},
         "banded": {"drop_hardest": config.drop_hardest, "drop_easiest": config.drop_easiest},
     }
-    return functools.partial(importance.POLICIES[name], **shares.get(name, {}))
+    bare = functools.partial(importance.POLICIES[name], **options.get(name, {}))
+
+    def policy(scores: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
+        weights = bare(scores, where=where)
+        if groups is not None:
+            weights = importance.modifiers.balanced(
+                weights,
+                jnp.asarray(groups),
+                num_groups=int(groups.max()) + 1,
+                scores=scores,
+                where=where,
+            )
+        return importance.modifiers.mixed(
+            weights, uniform=config.mix_uniform, scores=scores, where=where
+        )
+
+    return policy
 
 
 def _probabilities(line: Line, columns: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -14,6 +14,7 @@ from sie_jax.importance import POLICIES, SCORES
 
 SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
 MODES = ("offline", "online")
+USES = ("weights", "sampling")
 BALANCES = ("class", "query")
 DTYPES = ("float32", "bfloat16")
 
@@ -165,6 +166,7 @@ class ImportanceConfig:
     score: str = "grad_norm"
     policy: str = "clipped"
     mode: str = "offline"
+    use: str = "weights"  # or sampling: the policy says how often a row is drawn, not its weight
     warmup_epochs: int = 1  # of uniform training before the scoring pass
     power: float = 0.5  # of the policy `tempered`
     keep_fraction: float = 0.8  # of the policies `keep` and `keep_hardest`
@@ -304,7 +306,19 @@ class Config:
                 "make the sum less than 1, so that examples are left to train on"
             )
         _one_of("importance.mode", importance.mode, MODES)
+        _one_of("importance.use", importance.use, USES)
         _between("importance.mix_uniform", importance.mix_uniform, 0.0, 1.0)
+        if importance.use == "sampling" and importance.mode == "online":
+            raise UserError(
+                "importance.use is 'sampling', but a batch is drawn before its own scores are "
+                "known: set importance.mode=offline"
+            )
+        if importance.use == "sampling" and importance.mix_uniform < 1e-6:
+            raise UserError(
+                f"importance.mix_uniform is {importance.mix_uniform:g}, but "
+                "importance.use=sampling needs every row to be drawn at times: give at least "
+                "1e-6, as in 0.1"
+            )
         if importance.balance:
             _one_of("importance.balance", importance.balance, BALANCES)
             if importance.mode == "online":

@@ -687,8 +687,9 @@ def _cross_validation(line: Line, held_out: pa.Table) -> dict[str, Any]:
 def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
     """Trains `uniform`, `weighted` and the policies compared, for every seed.
 
-    All runs of one seed start from the same parameters and take the same batches, number of steps
-    and schedule. Gives each run's files of test predictions, one per seed.
+    All runs of one seed start from the same parameters and take the same number of steps, schedule
+    and batches; with sampling, all but `uniform` draw batches of their own, as many. Gives each
+    run's files of test predictions, one per seed.
     """
     config = line.config
     policies = {"uniform": "uniform", "weighted": config.importance.policy}
@@ -715,11 +716,13 @@ def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
 
 
 def _weighting(line: Line, table: pa.Table, policy: str) -> dict[str, Any]:
-    """How a run weighs its examples: by a policy in every batch, or by an array made beforehand."""
+    """How a run weighs or draws its examples: by a policy in every batch, or by a fixed array."""
     config = line.config.importance
     if config.mode == "online":
         return {"online_policy": policy}
     weights = _weights(line, table[config.score].to_numpy(), policy)
+    if config.use == "sampling":
+        return {"probabilities": importance.sampling.probabilities(weights)}
     return {"weights": (weights * len(weights)).astype(np.float32)}
 
 
@@ -964,21 +967,30 @@ def fit_run(
     epochs: int,
     rows: np.ndarray | None = None,
     weights: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
     online_policy: str | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains one run from the initial parameters of its seed, or from its newest checkpoint.
 
     rows: the training rows to take, all where None.
+    probabilities: draws from all training rows by these, corrected, in place of rows and weights.
     """
     config, prepared = line.config.train, line.prepared
+    plan_of: Callable[..., list[plans.Batch]]
+    if probabilities is None:
+        plan_of = functools.partial(
+            plans.epoch, rows=_all_rows(line, "train") if rows is None else rows
+        )
+    else:
+        plan_of = functools.partial(plans.drawn, probabilities=probabilities)
+        weights = importance.sampling.correction(probabilities)
     plan = [
-        plans.epoch(
+        plan_of(
             prepared.lengths["train"],
             seed=seed,
             epoch=epoch,
             batch_size=config.batch_size,
             boundaries=prepared.boundaries,
-            rows=_all_rows(line, "train") if rows is None else rows,
         )
         for epoch in range(epochs)
     ]

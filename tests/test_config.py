@@ -90,6 +90,7 @@ def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
         ("importance.policy", "equal"),
         ("importance.mode", "sometimes"),
         ("importance.warmup_epochs", 0),
+        ("importance.use", "both"),
         ("importance.power", math.inf),
         ("importance.power", math.nan),
         ("importance.mix_uniform", -0.1),
@@ -145,6 +146,17 @@ def test_weights_are_balanced_offline_only() -> None:
     config.validate()
     config.importance.mode = "online"
     with pytest.raises(UserError, match=r"^importance\.balance is 'query', but .*mode=offline$"):
+        config.validate()
+
+
+def test_sampling_needs_a_share_of_uniform_and_scores_made_before() -> None:
+    config = changed("importance.use", "sampling")
+    with pytest.raises(UserError, match=r"^importance\.mix_uniform is 0, but .* as in 0\.1$"):
+        config.validate()
+    config.importance.mix_uniform = 0.1
+    config.validate()
+    config.importance.mode = "online"
+    with pytest.raises(UserError, match=r"^importance\.use is 'sampling', but .*mode=offline$"):
         config.validate()
 
 

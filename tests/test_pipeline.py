@@ -400,6 +400,33 @@ def test_weights_are_balanced_and_mixed_as_the_config_says(
     assert norms[list(lowest)].max() <= norms[list(highest)].min()
 
 
+def test_sampling_trains_on_drawn_batches_with_the_correction(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    fit = pipeline.fit
+
+    def spy(name: str, state: Any, step: Any, batches: Any, **options: Any) -> Any:
+        seen[name] = [batches[i] for i in range(len(batches))]
+        return fit(name, state, step, batches, **options)
+
+    monkeypatch.setattr(pipeline, "fit", spy)
+    config = tiny(use="sampling", policy="tempered", power=1.0, mix_uniform=0.2, balance="query")
+    metrics = run(config, tmp_path)
+    theirs = read(workdir / "metrics.json")
+    assert metrics["test"]["uniform"] == theirs["test"]["uniform"]
+    # in the table stands how often a row is expected in an epoch: N p
+    expected = pq.read_table(tmp_path / "importance.parquet")["weight"].to_numpy()
+    drawn, uniform = seen["weighted-0"], seen["uniform-0"]
+    assert len(drawn) == len(uniform)
+    for batch in drawn:
+        assert batch["mask"].all()
+        np.testing.assert_allclose(batch["weight"], 1 / expected[batch["row"]], rtol=1e-5)
+        assert batch["weight"].max() <= 1 / 0.2 * (1 + 1e-5)
+    rows = np.concatenate([batch["row"] for batch in drawn])
+    assert len(set(rows.tolist())) < len(rows)  # drawn with replacement
+
+
 def with_pretraining() -> Config:
     """The tiny run after four steps of pretraining; learning so slow that it changes nothing."""
     config = tiny()

@@ -14,6 +14,8 @@ from sie_jax.importance import POLICIES, SCORES
 
 SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
 MODES = ("offline", "online")
+USES = ("weights", "sampling")
+BALANCES = ("class", "query")
 DTYPES = ("float32", "bfloat16")
 
 
@@ -164,10 +166,14 @@ class ImportanceConfig:
     score: str = "grad_norm"
     policy: str = "clipped"
     mode: str = "offline"
+    use: str = "weights"  # or sampling: the policy says how often a row is drawn, not its weight
     warmup_epochs: int = 1  # of uniform training before the scoring pass
-    keep_fraction: float = 0.8  # of the policy `keep`
+    power: float = 0.5  # of the policy `tempered`
+    keep_fraction: float = 0.8  # of the policies `keep` and `keep_hardest`
     drop_hardest: float = 0.1  # of the policy `banded`, as shares
     drop_easiest: float = 0.1
+    balance: str = ""  # class or query: each holds its share of rows; empty: no such bound
+    mix_uniform: float = 0.0  # the share of uniform weights in those of every policy
     compare: str = ""  # further policies, comma-separated, each trained as a run of its own name
 
 
@@ -287,6 +293,8 @@ class Config:
         _at_least("train.weight_decay", train.weight_decay, 0)
         _one_of("importance.score", importance.score, SCORES)
         _one_of("importance.policy", importance.policy, POLICIES)
+        if not math.isfinite(importance.power):
+            raise UserError(f"importance.power is {importance.power}: give a finite number")
         _between("importance.keep_fraction", importance.keep_fraction, 0.0, 1.0)
         _positive("importance.keep_fraction", importance.keep_fraction)
         for field in ("drop_hardest", "drop_easiest"):
@@ -298,6 +306,26 @@ class Config:
                 "make the sum less than 1, so that examples are left to train on"
             )
         _one_of("importance.mode", importance.mode, MODES)
+        _one_of("importance.use", importance.use, USES)
+        _between("importance.mix_uniform", importance.mix_uniform, 0.0, 1.0)
+        if importance.use == "sampling" and importance.mode == "online":
+            raise UserError(
+                "importance.use is 'sampling', but a batch is drawn before its own scores are "
+                "known: set importance.mode=offline"
+            )
+        if importance.use == "sampling" and importance.mix_uniform < 1e-6:
+            raise UserError(
+                f"importance.mix_uniform is {importance.mix_uniform:g}, but "
+                "importance.use=sampling needs every row to be drawn at times: give at least "
+                "1e-6, as in 0.1"
+            )
+        if importance.balance:
+            _one_of("importance.balance", importance.balance, BALANCES)
+            if importance.mode == "online":
+                raise UserError(
+                    f"importance.balance is {importance.balance!r}, but a batch does not hold the "
+                    "rows of a whole class or query: leave it out, or set importance.mode=offline"
+                )
         for name in self.compared_policies():
             _one_of("importance.compare", name, POLICIES)
         if "uniform" in self.compared_policies():

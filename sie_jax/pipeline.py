@@ -499,19 +499,41 @@ def score(line: Line) -> pa.Table:
 
 def _weights(line: Line, scores: np.ndarray, policy: str) -> np.ndarray:
     """The offline weights `[N]`, sum 1, that a policy gives the float32 scores of the table."""
-    name = line.config.importance.score
-    hardness = importance.hardness(name, jnp.asarray(scores, jnp.float32))
-    return np.asarray(_policy(line, policy)(hardness))
+    config, training = line.config.importance, line.prepared.split("train")
+    hardness = importance.hardness(config.score, jnp.asarray(scores, jnp.float32))
+    groups = None
+    if config.balance:
+        column = training["label" if config.balance == "class" else "query_id"]
+        _, groups = np.unique(column.to_numpy(), return_inverse=True)
+    return np.asarray(_policy(line, policy, groups)(hardness))
 
 
-def _policy(line: Line, name: str) -> importance.weighting.Policy:
-    """The policy of that name, with the shares that the config gives it."""
+def _policy(line: Line, name: str, groups: np.ndarray | None = None) -> importance.weighting.Policy:
+    """The policy of that name as the config wants it, balanced over `groups` where given."""
     config = line.config.importance
-    shares: dict[str, dict[str, float]] = {
+    options: dict[str, dict[str, float]] = {
+        "tempered": {"power": config.power},
         "keep": {"fraction": config.keep_fraction},
+        "keep_hardest": {"fraction": config.keep_fraction},
         "banded": {"drop_hardest": config.drop_hardest, "drop_easiest": config.drop_easiest},
     }
-    return functools.partial(importance.POLICIES[name], **shares.get(name, {}))
+    bare = functools.partial(importance.POLICIES[name], **options.get(name, {}))
+
+    def policy(scores: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
+        weights = bare(scores, where=where)
+        if groups is not None:
+            weights = importance.modifiers.balanced(
+                weights,
+                jnp.asarray(groups),
+                num_groups=int(groups.max()) + 1,
+                scores=scores,
+                where=where,
+            )
+        return importance.modifiers.mixed(
+            weights, uniform=config.mix_uniform, scores=scores, where=where
+        )
+
+    return policy
 
 
 def _probabilities(line: Line, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -646,8 +668,9 @@ def _cross_validation(line: Line, held_out: pa.Table) -> dict[str, Any]:
 def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
     """Trains `uniform`, `weighted` and the policies compared, for every seed.
 
-    All runs of one seed start from the same parameters and take the same batches, number of steps
-    and schedule. Gives each run's files of test predictions, one per seed.
+    All runs of one seed start from the same parameters and take the same number of steps, schedule
+    and batches; with sampling, all but `uniform` draw batches of their own, as many. Gives each
+    run's files of test predictions, one per seed.
     """
     config = line.config
     policies = {"uniform": "uniform", "weighted": config.importance.policy}
@@ -674,11 +697,13 @@ def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
 
 
 def _weighting(line: Line, table: pa.Table, policy: str) -> dict[str, Any]:
-    """How a run weighs its examples: by a policy in every batch, or by an array made beforehand."""
+    """How a run weighs or draws its examples: by a policy in every batch, or by a fixed array."""
     config = line.config.importance
     if config.mode == "online":
         return {"online_policy": policy}
     weights = _weights(line, table[config.score].to_numpy(), policy)
+    if config.use == "sampling":
+        return {"probabilities": importance.sampling.probabilities(weights)}
     return {"weights": (weights * len(weights)).astype(np.float32)}
 
 
@@ -923,21 +948,30 @@ def fit_run(
     epochs: int,
     rows: np.ndarray | None = None,
     weights: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
     online_policy: str | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains one run from the initial parameters of its seed, or from its newest checkpoint.
 
     rows: the training rows to take, all where None.
+    probabilities: draws from all training rows by these, corrected, in place of rows and weights.
     """
     config, prepared = line.config.train, line.prepared
+    plan_of: Callable[..., list[plans.Batch]]
+    if probabilities is None:
+        plan_of = functools.partial(
+            plans.epoch, rows=_all_rows(line, "train") if rows is None else rows
+        )
+    else:
+        plan_of = functools.partial(plans.drawn, probabilities=probabilities)
+        weights = importance.sampling.correction(probabilities)
     plan = [
-        plans.epoch(
+        plan_of(
             prepared.lengths["train"],
             seed=seed,
             epoch=epoch,
             batch_size=config.batch_size,
             boundaries=prepared.boundaries,
-            rows=_all_rows(line, "train") if rows is None else rows,
         )
         for epoch in range(epochs)
     ]

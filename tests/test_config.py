@@ -90,6 +90,13 @@ def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
         ("importance.policy", "equal"),
         ("importance.mode", "sometimes"),
         ("importance.warmup_epochs", 0),
+        ("importance.use", "both"),
+        ("importance.power", math.inf),
+        ("importance.power", math.nan),
+        ("importance.mix_uniform", -0.1),
+        ("importance.mix_uniform", 1.1),
+        ("importance.mix_uniform", math.nan),
+        ("importance.balance", "brand"),
         ("importance.compare", "proportional,equal"),
         ("importance.compare", "uniform"),
         ("mesh.data", 0),
@@ -132,6 +139,25 @@ def test_a_data_set_needs_a_path(source: str) -> None:
         config.validate()
     config.data.path = "somewhere"
     config.validate()
+
+
+def test_weights_are_balanced_offline_only() -> None:
+    config = changed("importance.balance", "query")
+    config.validate()
+    config.importance.mode = "online"
+    with pytest.raises(UserError, match=r"^importance\.balance is 'query', but .*mode=offline$"):
+        config.validate()
+
+
+def test_sampling_needs_a_share_of_uniform_and_scores_made_before() -> None:
+    config = changed("importance.use", "sampling")
+    with pytest.raises(UserError, match=r"^importance\.mix_uniform is 0, but .* as in 0\.1$"):
+        config.validate()
+    config.importance.mix_uniform = 0.1
+    config.validate()
+    config.importance.mode = "online"
+    with pytest.raises(UserError, match=r"^importance\.use is 'sampling', but .*mode=offline$"):
+        config.validate()
 
 
 def test_an_unknown_field_cannot_be_set() -> None:

@@ -358,7 +358,8 @@ def test_a_workdir_of_another_config_is_refused(workdir: Path) -> None:
 
 
 def test_online_weights_and_further_policies(workdir: Path, tmp_path: Path) -> None:
-    metrics = run(tiny(mode="online", score="el2n", compare="proportional"), tmp_path / "online")
+    config = tiny(mode="online", score="el2n", compare="proportional", mix_uniform=0.1)
+    metrics = run(config, tmp_path / "online")
     assert list(metrics["test"])[2:] == ["uniform", "weighted", "proportional"]
     cost = metrics["cost"]
     for one in ("weighted", "proportional"):  # no scoring pass is charged to them
@@ -371,6 +372,59 @@ def test_online_weights_and_further_policies(workdir: Path, tmp_path: Path) -> N
     ]
     assert not predictions[1].equals(predictions[0])
     assert not predictions[1].equals(predictions[2])
+
+
+@pytest.mark.parametrize(("balance", "column"), [("class", "label"), ("query", "query_id")])
+def test_weights_are_balanced_and_mixed_as_the_config_says(
+    workdir: Path, balance: str, column: str
+) -> None:
+    prepared = preparing.load(workdir)
+    table = pq.read_table(workdir / "importance.parquet")
+    config = tiny(balance=balance, mix_uniform=0.25, power=2.0, keep_fraction=0.5)
+    line = pipeline.Line(config, workdir, None, Console(quiet=True), prepared, None)
+    norms, rows = table["grad_norm"].to_numpy(), table.num_rows
+    groups, of_row = np.unique(table[column].to_pylist(), return_inverse=True)
+    made = pipeline._weights(line, norms, "tempered")
+    values = norms.astype(np.float64) ** 2
+    counts = np.bincount(of_row) / rows
+    wanted = 0.75 * values * counts[of_row] / np.bincount(of_row, values)[of_row] + 0.25 / rows
+    # float32 sums of some hundred terms
+    np.testing.assert_allclose(made, wanted, rtol=1e-4)
+    assert len(groups) > 1
+    config.importance.balance, config.importance.mix_uniform = "", 0.0
+    lowest, highest = (
+        set(np.flatnonzero(pipeline._weights(line, norms, name)))
+        for name in ("keep", "keep_hardest")
+    )
+    assert lowest | highest == set(range(rows))
+    assert norms[list(lowest)].max() <= norms[list(highest)].min()
+
+
+def test_sampling_trains_on_drawn_batches_with_the_correction(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+    fit = pipeline.fit
+
+    def spy(name: str, state: Any, step: Any, batches: Any, **options: Any) -> Any:
+        seen[name] = [batches[i] for i in range(len(batches))]
+        return fit(name, state, step, batches, **options)
+
+    monkeypatch.setattr(pipeline, "fit", spy)
+    config = tiny(use="sampling", policy="tempered", power=1.0, mix_uniform=0.2, balance="query")
+    metrics = run(config, tmp_path)
+    theirs = read(workdir / "metrics.json")
+    assert metrics["test"]["uniform"] == theirs["test"]["uniform"]
+    # in the table stands how often a row is expected in an epoch: N p
+    expected = pq.read_table(tmp_path / "importance.parquet")["weight"].to_numpy()
+    drawn, uniform = seen["weighted-0"], seen["uniform-0"]
+    assert len(drawn) == len(uniform)
+    for batch in drawn:
+        assert batch["mask"].all()
+        np.testing.assert_allclose(batch["weight"], 1 / expected[batch["row"]], rtol=1e-5)
+        assert batch["weight"].max() <= 1 / 0.2 * (1 + 1e-5)
+    rows = np.concatenate([batch["row"] for batch in drawn])
+    assert len(set(rows.tolist())) < len(rows)  # drawn with replacement
 
 
 def with_pretraining() -> Config:

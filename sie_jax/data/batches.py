@@ -45,6 +45,33 @@ def epoch(
     return [plan[i] for i in generator.permutation(len(plan))]
 
 
+def drawn(
+    lengths: np.ndarray,
+    *,
+    seed: int,
+    epoch: int,
+    batch_size: int,
+    boundaries: tuple[int, ...],
+    probabilities: np.ndarray,
+) -> list[Batch]:
+    """One epoch's batches of rows drawn with replacement, row i with probability p_i each time.
+
+    ⌈N / batch_size⌉ batches as in an epoch that takes every row once, and all of them full. The
+    rows of the whole epoch are drawn before they are dealt out by length, so that the lengths have
+    no say in what is drawn. A batch then holds rows of about one length, and is at a random place
+    of the epoch: the batch at any given place has in expectation what p says. Its variance is that
+    of independent draws where there is one bucket; with several, batches differ by length too, as
+    they do in `epoch`.
+
+    probabilities: float64 `[N]`, sum 1; 1/(N p_i) is the weight that makes up for p.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    number = -(-len(lengths) // batch_size) * batch_size
+    rows = generator.choice(len(lengths), number, p=probabilities)
+    plan = _cut(rows, lengths, batch_size, boundaries)
+    return [plan[i] for i in generator.permutation(len(plan))]
+
+
 def in_order(
     lengths: np.ndarray, *, batch_size: int, boundaries: tuple[int, ...], rows: np.ndarray
 ) -> list[Batch]:

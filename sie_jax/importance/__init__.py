@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Array
 
-from sie_jax.importance import groups, outputs, table, weighting
+from sie_jax.importance import groups, modifiers, outputs, sampling, table, weighting
 from sie_jax.importance.weighting import POLICIES
 
 OUTPUT_SCORES: dict[str, Callable[..., Array]] = {
@@ -38,7 +38,9 @@ __all__ = [
     "SCORES",
     "groups",
     "hardness",
+    "modifiers",
     "outputs",
+    "sampling",
     "table",
     "weighting",
 ]

@@ -72,6 +72,53 @@ def inverse(scores: Float[Array, " n"], *, where: Bool[Array, " n"] | None = Non
     return normalise(jnp.where(median > 0, 1 / (1 + ratio), 1.0), scores=scores, where=where)
 
 
+def tempered(
+    scores: Float[Array, " n"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    power: float = 0.5,
+) -> Array:
+    """w_i = g_i^α / Σ_j g_j^α, α = `power`: between uniform (α = 0) and proportional (α = 1).
+
+    The exponent of prioritised replay (Schaul et al. 2016, "Prioritized Experience Replay",
+    equation 1). α > 0 favours the hard, and with them mislabelled examples, the less so the smaller
+    α is; α < 0 favours the easy.
+
+    power: any finite number. g = 0 gives φ = 0 for α > 0 and φ = 1 for α = 0. For α < 0, where 0^α
+    would be infinite, it counts as the least positive score, so that no example takes everything.
+    """
+    inside = _where(scores, where)
+    usable = inside & jnp.isfinite(scores)
+    scores = _wide(scores)
+    limits = jnp.finfo(scores.dtype)
+    # ratios to the score with the largest φ are at most 1, so that no power of them overflows
+    if power >= 0:
+        ratios = scores / jnp.max(scores, where=usable, initial=limits.tiny)
+    else:
+        least = jnp.min(scores, where=usable & (scores >= limits.tiny), initial=limits.max)
+        ratios = least / jnp.maximum(scores, least)
+    return normalise(ratios ** abs(power), scores=scores, where=inside)
+
+
+def ranked(scores: Float[Array, " n"], *, where: Bool[Array, " n"] | None = None) -> Array:
+    """w_i = 2 r_i / (n (n + 1)), r_i the rank of the score among n: 1 the lowest, n the highest.
+
+    Scores that tie share the mean of their ranks; φ is the rank. Linear ranking (Baker 1985,
+    "Adaptive Selection Methods for Genetic Algorithms"), for the reason that Schaul et al. 2016
+    give for ranks: an outlier counts no more than its place. Favours the hard as `proportional`
+    does, and so the mislabelled, but gives none more than twice its uniform share. Ranks need the
+    whole batch, as the median of `clipped` does.
+    """
+    inside = _where(scores, where)
+    usable = inside & jnp.isfinite(scores)
+    ascending = jnp.sort(jnp.where(usable, scores, jnp.inf))
+    lower = jnp.searchsorted(ascending, scores, side="left")
+    upper = jnp.searchsorted(ascending, scores, side="right")
+    # of scores that tie, the ranks are lower + 1, …, upper
+    ranks = (lower + upper + 1) / 2
+    return normalise(ranks, scores=scores, where=inside)
+
+
 def banded(
     scores: Float[Array, " n"],
     *,
@@ -113,12 +160,32 @@ def keep(
     return banded(scores, where=where, drop_hardest=1 - fraction, drop_easiest=0.0)
 
 
+def keep_hardest(
+    scores: Float[Array, " n"],
+    *,
+    where: Bool[Array, " n"] | None = None,
+    fraction: float = 0.8,
+) -> Array:
+    """w_i ∝ 1 for the `fraction` of the examples with the highest scores, 0 for the rest.
+
+    The pruning of Paul et al. 2021 ("Deep Learning on a Data Diet", section 3), by the score given;
+    `banded` without an upper end. It keeps every mislabelled example that is hard, so that their
+    share grows as the fraction falls. Where data are few, keeping the easy is the better choice
+    even on clean labels (Sorscher et al. 2022, "Beyond neural scaling laws").
+    fraction: in (0, 1]. At least one example stays, and all that tie with the last that does.
+    """
+    return banded(scores, where=where, drop_hardest=0.0, drop_easiest=1 - fraction)
+
+
 POLICIES: dict[str, Policy] = {
     "uniform": uniform,
     "proportional": proportional,
     "clipped": clipped,
     "inverse": inverse,
+    "tempered": tempered,
+    "ranked": ranked,
     "keep": keep,
+    "keep_hardest": keep_hardest,
     "banded": banded,
 }
 

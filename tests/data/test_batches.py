@@ -83,3 +83,50 @@ def test_in_order_keeps_the_order_within_each_length() -> None:
         LENGTHS, batch_size=8, boundaries=boundaries, rows=np.arange(len(LENGTHS))
     )
     assert np.concatenate(flat(made)).tolist() == list(range(len(LENGTHS)))
+
+
+PROBABILITIES = np.arange(1.0, 204) / np.arange(1.0, 204).sum()
+
+
+def drawn(seed: int = 0, epoch: int = 0, buckets: int = 4) -> list[batches.Batch]:
+    return batches.drawn(
+        LENGTHS,
+        seed=seed,
+        epoch=epoch,
+        batch_size=8,
+        boundaries=batches.bucket_lengths(LENGTHS, buckets=buckets, max_length=60),
+        probabilities=PROBABILITIES,
+    )
+
+
+def test_as_many_batches_are_drawn_as_an_epoch_has_and_all_are_full() -> None:
+    made = drawn()
+    assert len(made) == len(plan()) == 26  # ⌈203 / 8⌉
+    assert {len(batch.rows) for batch in made} == {8}
+    assert all(LENGTHS[batch.rows].max() <= batch.length for batch in made)
+    assert len({batch.length for batch in made}) == 4
+
+
+def test_drawn_batches_are_a_function_of_seed_and_epoch() -> None:
+    assert flat(drawn(3, 1)) == flat(drawn(3, 1))
+    assert flat(drawn(3, 1)) != flat(drawn(3, 2))
+    assert flat(drawn(3, 1)) != flat(drawn(4, 1))
+
+
+def test_buckets_have_no_say_in_what_is_drawn() -> None:
+    one, four = (np.sort(np.concatenate(flat(drawn(buckets=buckets)))) for buckets in (1, 4))
+    np.testing.assert_array_equal(one, four)
+
+
+def test_rows_are_drawn_by_their_probabilities_at_every_place() -> None:
+    epochs = [drawn(epoch=epoch) for epoch in range(1000)]
+    for rows in (
+        np.concatenate([batch.rows for made in epochs for batch in made]),
+        np.concatenate([made[3].rows for made in epochs]),
+    ):
+        # 29 rows in each of 7 blocks; rows of a batch are alike in length, so that the number of
+        # a block's is spread at most √8 times as wide as that of independent draws
+        found = np.bincount(rows // 29, minlength=7) / len(rows)
+        wanted = PROBABILITIES.reshape(7, 29).sum(1)
+        spread = np.sqrt(8 * wanted * (1 - wanted) / len(rows))
+        assert (np.abs(found - wanted) < 4 * spread).all()

@@ -142,3 +142,38 @@ def test_the_iterator_goes_on_from_its_state() -> None:
     assert len(rest) == len(made) - 5
     for i, rows in enumerate(rest, start=5):
         np.testing.assert_array_equal(rows, made[i]["row"])
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_drawn_batches_resume_and_are_shared_out_like_any_other(processes: int) -> None:
+    values = np.linspace(1, 3, ROWS)
+    p = values / values.sum()
+    plan = [
+        batches.drawn(
+            RECORDS.lengths,
+            seed=0,
+            epoch=epoch,
+            batch_size=4,
+            boundaries=batches.bucket_lengths(RECORDS.lengths, buckets=2, max_length=16),
+            probabilities=p,
+        )
+        for epoch in range(2)
+    ]
+    options: dict[str, Any] = {"batch_size": 4, "pad_token_id": PAD, "weights": 1 / (ROWS * p)}
+    whole = PlannedBatches(RECORDS, plan, **options)
+    assert whole.batches_per_epoch == planned().batches_per_epoch
+    shares = []
+    for i in range(processes):
+        made = PlannedBatches(RECORDS, plan, process_index=i, process_count=processes, **options)
+        iterator, other = iterate(made), iterate(made)
+        for _ in range(5):
+            next(iterator)
+        other.set_state(iterator.get_state())
+        shares.append(list(other))
+    for index, parts in enumerate(zip(*shares, strict=True), start=5):
+        rows = np.concatenate([part["row"] for part in parts])
+        np.testing.assert_array_equal(rows, whole[index]["row"])
+        np.testing.assert_array_equal(
+            np.concatenate([part["weight"] for part in parts]),
+            (1 / (ROWS * p))[rows].astype(np.float32),
+        )

@@ -1,19 +1,39 @@
-"""One contract over every policy, then what sets each apart."""
+"""One contract over every policy, as it is and modified, then what sets each apart."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sie_jax.importance import POLICIES, weighting
+from sie_jax.importance import POLICIES, modifiers, weighting
 
 # sums of at most a thousand float32 numbers that add up to 1
 TOLERANCE = 1e-5
+CASES = [
+    *((name, {}, modified) for name in sorted(POLICIES) for modified in (False, True)),
+    *(("tempered", {"power": power}, False) for power in (-1.5, 0.0, 3.0)),
+]
+Case = Callable[..., jax.Array]
 
 
-@pytest.fixture(params=sorted(POLICIES))
-def policy(request: pytest.FixtureRequest) -> weighting.Policy:
-    return POLICIES[request.param]
+@pytest.fixture(params=CASES, ids=str)
+def policy(request: pytest.FixtureRequest) -> Case:
+    """A policy of (scores, where, rows), where modified balanced over groups of rows and mixed."""
+    name, options, modified = request.param
+
+    def weights(
+        scores: jax.Array, *, where: jax.Array | None = None, rows: jax.Array | None = None
+    ) -> jax.Array:
+        made = POLICIES[name](scores, where=where, **options)
+        if modified:
+            rows = jnp.arange(len(scores)) if rows is None else rows
+            made = modifiers.balanced(made, rows // 7 % 4, num_groups=4, scores=scores, where=where)
+            made = modifiers.mixed(made, uniform=0.3, scores=scores, where=where)
+        return made
+
+    return weights
 
 
 @pytest.fixture
@@ -21,7 +41,7 @@ def scores() -> jax.Array:
     return jnp.exp(jax.random.normal(jax.random.key(1), (101,)))
 
 
-def test_sums_to_one_and_is_finite(policy: weighting.Policy, scores: jax.Array) -> None:
+def test_sums_to_one_and_is_finite(policy: Case, scores: jax.Array) -> None:
     for scale in (1e-30, 1.0, 1e37):
         weights = policy(scores * scale)
         assert jnp.isfinite(weights).all()
@@ -29,50 +49,49 @@ def test_sums_to_one_and_is_finite(policy: weighting.Policy, scores: jax.Array) 
         assert weights.sum() == pytest.approx(1.0, abs=TOLERANCE)
 
 
-def test_padding_is_exactly_zero_and_has_no_say(
-    policy: weighting.Policy, scores: jax.Array
-) -> None:
+def test_padding_is_exactly_zero_and_has_no_say(policy: Case, scores: jax.Array) -> None:
     where = jnp.arange(101) % 3 != 0
     for filler in (0.0, 1e9, jnp.nan, jnp.inf):
         weights = policy(jnp.where(where, scores, filler), where=where)
         assert (weights[~where] == 0).all()
-        np.testing.assert_allclose(weights[where], policy(scores[where]), rtol=TOLERANCE)
+        alone = policy(scores[where], rows=jnp.flatnonzero(where))
+        np.testing.assert_allclose(weights[where], alone, rtol=TOLERANCE)
 
 
 @pytest.mark.parametrize("value", [0.0, 1e-38, 1.0, 3e38])
-def test_uniform_where_all_scores_are_equal(policy: weighting.Policy, value: float) -> None:
+def test_uniform_where_all_scores_are_equal(policy: Case, value: float) -> None:
     where = jnp.arange(10) < 8
     weights = policy(jnp.full(10, value), where=where)
     np.testing.assert_allclose(weights, jnp.where(where, 1 / 8, 0.0), rtol=TOLERANCE)
 
 
-def test_permutation_equivariant(policy: weighting.Policy, scores: jax.Array) -> None:
+def test_permutation_equivariant(policy: Case, scores: jax.Array) -> None:
     order = jax.random.permutation(jax.random.key(2), len(scores))
-    np.testing.assert_allclose(policy(scores[order]), policy(scores)[order], rtol=TOLERANCE)
+    reordered = policy(scores[order], rows=order)
+    np.testing.assert_allclose(reordered, policy(scores)[order], rtol=TOLERANCE)
 
 
-def test_a_broken_score_gets_no_weight(policy: weighting.Policy, scores: jax.Array) -> None:
+def test_a_broken_score_gets_no_weight(policy: Case, scores: jax.Array) -> None:
     for broken in (jnp.nan, jnp.inf):
         weights = policy(scores.at[5].set(broken))
         assert weights[5] == 0
-        np.testing.assert_allclose(
-            jnp.delete(weights, 5), policy(jnp.delete(scores, 5)), rtol=TOLERANCE
-        )
+        others = policy(jnp.delete(scores, 5), rows=jnp.delete(jnp.arange(101), 5))
+        np.testing.assert_allclose(jnp.delete(weights, 5), others, rtol=TOLERANCE)
 
 
-def test_all_scores_broken_is_uniform(policy: weighting.Policy) -> None:
-    np.testing.assert_allclose(policy(jnp.full(4, jnp.nan)), jnp.full(4, 0.25))
+def test_all_scores_broken_is_uniform(policy: Case) -> None:
+    np.testing.assert_allclose(policy(jnp.full(4, jnp.nan)), jnp.full(4, 0.25), rtol=TOLERANCE)
 
 
-def test_nothing_inside_is_all_zero(policy: weighting.Policy) -> None:
+def test_nothing_inside_is_all_zero(policy: Case) -> None:
     assert (policy(jnp.ones(4), where=jnp.zeros(4, bool)) == 0).all()
 
 
-def test_the_same_inside_jit(policy: weighting.Policy, scores: jax.Array) -> None:
+def test_the_same_inside_jit(policy: Case, scores: jax.Array) -> None:
     np.testing.assert_allclose(jax.jit(policy)(scores), policy(scores), rtol=TOLERANCE)
 
 
-def test_bfloat16_scores_are_summed_in_float32(policy: weighting.Policy) -> None:
+def test_bfloat16_scores_are_summed_in_float32(policy: Case) -> None:
     weights = policy(jnp.ones(1000, jnp.bfloat16))
     assert weights.dtype == jnp.float32
     assert weights.sum() == pytest.approx(1.0, abs=TOLERANCE)
@@ -105,6 +124,52 @@ def test_inverse_is_the_formula_with_the_median(scores: jax.Array) -> None:
     wide = np.asarray(scores, np.float64)
     values = 1 / (1 + wide / np.median(wide))
     np.testing.assert_allclose(weighting.inverse(scores), values / values.sum(), rtol=TOLERANCE)
+
+
+def test_tempered_is_a_power_of_the_scores(scores: jax.Array) -> None:
+    wide = np.asarray(scores, np.float64)
+    for power in (-2.0, -0.5, 0.3, 2.0):
+        values = wide**power
+        weights = weighting.tempered(scores, power=power)
+        np.testing.assert_allclose(weights, values / values.sum(), rtol=TOLERANCE)
+    root = np.sqrt(wide)
+    np.testing.assert_allclose(weighting.tempered(scores), root / root.sum(), rtol=TOLERANCE)
+
+
+def test_tempered_lies_between_uniform_and_proportional(scores: jax.Array) -> None:
+    for power, other in ((0.0, weighting.uniform), (1.0, weighting.proportional)):
+        weights = weighting.tempered(scores, power=power)
+        np.testing.assert_allclose(weights, other(scores), rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("power", "values"),
+    [(2.0, [0, 4, 16]), (0.0, [1, 1, 1]), (-1.0, [1 / 2, 1 / 2, 1 / 4]), (-300.0, [1, 1, 0])],
+)
+def test_tempered_scores_of_zero(power: float, values: list[float]) -> None:
+    weights = weighting.tempered(jnp.array([0.0, 2.0, 4.0]), power=power)
+    np.testing.assert_allclose(weights, np.array(values) / sum(values), rtol=TOLERANCE)
+
+
+def test_ranked_is_linear_in_the_rank(scores: jax.Array) -> None:
+    expected = np.empty(101)
+    expected[np.argsort(np.asarray(scores))] = np.arange(1, 102) / (101 * 102 / 2)
+    np.testing.assert_allclose(weighting.ranked(scores), expected, rtol=TOLERANCE)
+    np.testing.assert_allclose(weighting.ranked(scores**5), expected, rtol=TOLERANCE)
+
+
+def test_ranked_ties_share_the_mean_rank() -> None:
+    weights = weighting.ranked(jnp.array([7.0, 0.0, 3.0, 7.0, 7.0]))
+    np.testing.assert_allclose(weights, np.array([4, 1, 2, 4, 4]) / 15, rtol=TOLERANCE)
+
+
+def test_keep_hardest_takes_the_highest_share(scores: jax.Array) -> None:
+    order = np.argsort(-np.asarray(scores))
+    for fraction, count in ((0.8, 81), (0.3, 30), (1.0, 101), (1e-9, 1)):  # 80.8, 30.3
+        expected = np.zeros(101)
+        expected[order[:count]] = 1 / count
+        weights = weighting.keep_hardest(scores, fraction=fraction)
+        np.testing.assert_allclose(weights, expected, rtol=TOLERANCE)
 
 
 def test_keep_takes_the_lowest_share(scores: jax.Array) -> None:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from sie_jax import pipeline
 from sie_jax.config import Config
-from sie_jax.evaluation import Predictions, from_probabilities, summarize
+from sie_jax.evaluation import Predictions, from_probabilities
 from sie_jax.files import read_json, write_json
 from sie_jax.training import mesh as meshes
 from sie_jax.training.logs import MetricsLog
@@ -60,7 +60,6 @@ def main() -> None:
             console.print(name, seed, "trained")
         clocks = [line.clock(f"uniform-{seed}").recorded for seed in range(config.train.seeds)]
         seconds[name] = float(np.mean(clocks))
-    test, scale = line.prepared.split("test"), line.prepared.scale
     log = MetricsLog(arguments.workdir / after / "metrics.jsonl").read()
     results: dict[str, Any] = {
         "device": f"{mesh.size} × {jax.devices()[0].device_kind}",
@@ -71,16 +70,7 @@ def main() -> None:
             "curve": [entry for entry in log if "held_out_perplexity" in entry],
         },
         "seconds_a_seed": seconds,
-        **summarize(
-            test["label"].to_numpy(),
-            test["query_id"].to_pylist(),
-            test["example_id"].to_pylist(),
-            scale.names,
-            scale.gains,
-            runs,
-            resamples=base.evaluation.resamples,
-            seed=base.evaluation.seed,
-        ),
+        **pipeline.summarized(line, "test", runs),
     }
     write_json(arguments.out, results)
     console.print(results["test"], results["difference"])

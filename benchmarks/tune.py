@@ -50,7 +50,7 @@ def main() -> None:
             for split in ("train", "validation")
         },
         "validation_pairs": validation.num_rows,
-        "rates": {f"{rate:g}": [] for rate in config.learning_rates()},
+        "rates": {str(rate): [] for rate in config.learning_rates()},
     }
     for entry in MetricsLog(line.metrics_log).read():
         if "epoch" in entry and "validation_loss" in entry:

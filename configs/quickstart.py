@@ -15,9 +15,10 @@ def get_config() -> Config:
     config.model.hidden_size = 64
     config.model.num_attention_heads = 2
     config.model.intermediate_size = 128
-    config.model.dropout = 0.0  # far from overfitting in six epochs, and slower to learn with it
-    config.pretrain.steps = 200
-    config.pretrain.learning_rate = 1e-3
+    config.model.dropout = 0.0  # far from overfitting in four epochs, and slower to learn with it
+    config.pretrain.steps = 1000
+    config.pretrain.learning_rate = 3e-3
+    config.pretrain.evaluate_every = 250
     config.train.learning_rate = 2e-3
-    config.train.epochs = 6
+    config.train.epochs = 4
     return config

@@ -415,36 +415,24 @@ def tune(line: Line) -> Line:
     if not rates:
         return line
     if not file.exists():
-        config, scale = line.config, line.prepared.scale
-        pairs = line.prepared.split("validation")
+        config, gains = line.config.train, line.prepared.scale.gains
         tried: dict[str, list[Predictions]] = {}
         diverged = []
         for rate in rates:
             # no hyphen in the name: what follows one is the number of a seed
-            name = f"rate_{rate:g}".replace("-", "m")
+            name = f"rate_{rate}".replace("-", "m")
             try:
-                state, _ = fit_run(
-                    _at_rate(line, rate), name, seed=config.train.seed, epochs=config.train.epochs
-                )
+                at_rate = _at_rate(line, rate)
+                state, _ = fit_run(at_rate, name, seed=config.seed, epochs=config.epochs)
             except NumericalError as error:
-                _say(line.console, f"learning rate {rate:g} is out: {error}")
+                _say(line.console, f"learning rate {rate} is out: {error}")
                 diverged.append(rate)
                 continue
             probabilities = predicted(line, state.params, "validation")["probabilities"]
-            tried[f"{rate:g}"] = [from_probabilities(probabilities, scale.gains)]
+            tried[str(rate)] = [from_probabilities(probabilities, gains)]
         if not tried:
             raise NumericalError("no learning rate kept the loss finite: give lower ones")
-        measured = summarize(
-            pairs["label"].to_numpy(),
-            pairs["query_id"].to_pylist(),
-            pairs["example_id"].to_pylist(),
-            scale.names,
-            scale.gains,
-            tried,
-            resamples=config.evaluation.resamples,
-            seed=config.evaluation.seed,
-            reference=next(iter(tried)),
-        )
+        measured = summarized(line, "validation", tried, reference=next(iter(tried)))
 
         def merit(rate: str) -> tuple[float, float]:
             found = measured["test"][rate]
@@ -638,16 +626,7 @@ def _cross_validation(line: Line, held_out: pa.Table) -> dict[str, Any]:
     columns = {name: held_out[name].to_numpy() for name in held_out.column_names[5:]}
     predicted = from_probabilities(_probabilities(line, columns), scale.gains)
     query_ids = pairs["query_id"].to_pylist()
-    measured = summarize(
-        pairs["label"].to_numpy(),
-        query_ids,
-        pairs["example_id"].to_pylist(),
-        scale.names,
-        scale.gains,
-        {"uniform": [predicted]},
-        resamples=config.resamples,
-        seed=config.seed,
-    )
+    measured = summarized(line, "train", {"uniform": [predicted]})
     result: dict[str, Any] = {"cross_validation": measured["test"]["uniform"]}
     raters = [name for name in pairs.column_names if name.startswith(RATER)]
     if len(raters) > 1:
@@ -738,8 +717,8 @@ def evaluate(
     line: Line, table: pa.Table, held_out: pa.Table | None, files: dict[str, list[Path]]
 ) -> None:
     """Measures every run on the test split; leaves trec/, report.html and, last, metrics.json."""
-    config, prepared = line.config, line.prepared
-    scale, test, training = prepared.scale, prepared.split("test"), prepared.split("train")
+    prepared, scale = line.prepared, line.prepared.scale
+    test, training = prepared.split("test"), prepared.split("train")
     runs, cost = _baselines(line, training, test), {}
     trained: dict[str, dict[str, float]] = {}
     for run, run_files in files.items():
@@ -764,16 +743,7 @@ def evaluate(
             "kept": counts["kept"],
             "rejected": sum(counts["rejected"].values()),
         },
-        **summarize(
-            test["label"].to_numpy(),
-            test["query_id"].to_pylist(),
-            test["example_id"].to_pylist(),
-            scale.names,
-            scale.gains,
-            runs,
-            resamples=config.evaluation.resamples,
-            seed=config.evaluation.seed,
-        ),
+        **summarized(line, "test", runs),
         "train": trained,
         "cost": cost,
         "planted_errors": detection.planted_errors(
@@ -1080,6 +1050,24 @@ def _measured(line: Line, state: TrainState, split: str) -> dict[str, float]:
     if not np.isnan(rankings["ndcg@10"]).all():
         values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
     return values
+
+
+def summarized(
+    line: Line, split: str, runs: Mapping[str, Sequence[Predictions]], *, reference: str = "uniform"
+) -> dict[str, Any]:
+    """`evaluation.summarize` of runs' predictions of a split's pairs."""
+    pairs, scale, config = line.prepared.split(split), line.prepared.scale, line.config.evaluation
+    return summarize(
+        pairs["label"].to_numpy(),
+        pairs["query_id"].to_pylist(),
+        pairs["example_id"].to_pylist(),
+        scale.names,
+        scale.gains,
+        runs,
+        resamples=config.resamples,
+        seed=config.seed,
+        reference=reference,
+    )
 
 
 def predicted(line: Line, params: Any, split: str) -> sweep.Columns:

@@ -384,7 +384,11 @@ def test_a_table_that_does_not_fit_its_mapping_gets_one_line(cli, tmp_path, flag
 @pytest.mark.parametrize(
     ("name", "content", "parts"),
     [
-        ("a.csv", b"query;title;label\na;b;0\n", ["a single field", "a .csv file by commas"]),
+        (
+            "a.csv",
+            b"query;title;label\na;b;0\n",
+            ["a single field", "separate the fields by commas"],
+        ),
         (
             "a.tsv",
             b"query\ttitle\tlabel\na,b,0\nc,d,1\n",

@@ -3,6 +3,7 @@
 The eight devices need their own process: this file, run as a program, prints the comparison.
 """
 
+import functools
 import json
 import os
 import subprocess
@@ -23,10 +24,10 @@ def compare() -> None:
     from transformers import BertConfig
 
     from sie_jax import importance
-    from sie_jax.models import PairClassifier
+    from sie_jax.models import PairClassifier, PretrainingModel
+    from sie_jax.training import masking, pretraining, steps
     from sie_jax.training import mesh as meshes
     from sie_jax.training import state as states
-    from sie_jax.training import steps
 
     jax.config.update("jax_disable_most_optimizations", True)
     config = BertConfig(
@@ -38,7 +39,9 @@ def compare() -> None:
         max_position_embeddings=12,
         initializer_range=0.3,
     )
-    graphdef, params = nnx.split(PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)))
+    classifier = nnx.split(PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)))
+    both_heads = nnx.split(PretrainingModel(config, rngs=nnx.Rngs(0)))
+    vocabulary = masking.Vocabulary(np.arange(50) > 40, np.arange(50) < 5, 4, 3, 0)
     optimizer = states.make_optimizer(
         learning_rate=0.01, total_steps=10, warmup_fraction=0.0, weight_decay=0.01, clip_norm=1.0
     )
@@ -60,15 +63,17 @@ def compare() -> None:
     batches = [batch(16), batch(16), batch(13)]  # the last two devices have padding rows alone
     policy = importance.weighting.proportional
     found: dict[str, object] = {"devices": jax.device_count()}
-    for name in ("weighted", "online"):
+    online = functools.partial(steps.online_step, score="grad_norm", policy=policy)
+    pretrain = functools.partial(pretraining.pretraining_step, vocabulary=vocabulary)
+    for name, (graphdef, params), make_step in (
+        ("weighted", classifier, steps.weighted_step),
+        ("online", classifier, online),
+        ("pretraining", both_heads, pretrain),
+    ):
         ends = []
         for devices in (1, 8):
             mesh = meshes.make(devices)
-            step = (
-                steps.weighted_step(graphdef, optimizer, mesh)
-                if name == "weighted"
-                else steps.online_step(graphdef, optimizer, mesh, score="grad_norm", policy=policy)
-            )
+            step = make_step(graphdef, optimizer, mesh)
             state = states.create(params, optimizer, meshes.replicated(mesh), seed=1)
             losses = []
             for one in batches:
@@ -99,7 +104,7 @@ def test_one_and_eight_devices_agree() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["devices"] == 8
-    for name in ("weighted", "online"):
+    for name in ("weighted", "online", "pretraining"):
         assert found[name] <= TOLERANCE, found
         assert found[f"{name} losses 1"] == pytest.approx(found[f"{name} losses 8"], rel=1e-4)
 

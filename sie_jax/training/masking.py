@@ -106,8 +106,9 @@ def exchange_items(
     `batch` holds input_ids, token_type_ids, attention_mask `[B, T]` and label `[B]`: the group of
     the pair's first text, −1 where the row is no pair. All pairs of a batch move on by one random
     number of places to find their partners. A partner whose second text stands beside a first text
-    of one's own group anywhere in the batch is none, so that no true pair passes for a false one. A
-    text that no longer fits is cut, and ends in [SEP] all the same.
+    of one's own group anywhere in the batch is none, so that no pair which the batch shows to be
+    true passes for a false one; other batches are not known here. A text that no longer fits is
+    cut, and ends in [SEP] all the same.
 
     Returns:
       The batch; the rows that were exchanged; and the rows that could have been, each of which was

@@ -191,7 +191,7 @@ JUDGED_ELSEWHERE = [
 ]
 
 
-def test_no_true_pair_passes_for_a_false_one():
+def test_no_true_pair_of_the_batch_passes_for_a_false_one():
     true = {(0, (9, SEP)), (0, (10, 11, SEP)), (1, (9, SEP)), (1, (10, 11, SEP))}
     for rows in (SAME_ITEM, JUDGED_ELSEWHERE):
         batch, exchanges = batch_of(rows, 8), 0

@@ -6,7 +6,15 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Array
 
-from sie_jax.importance import groups, modifiers, outputs, sampling, table, weighting
+from sie_jax.importance import (
+    groups,
+    modifiers,
+    outputs,
+    sampling,
+    table,
+    vectors,
+    weighting,
+)
 from sie_jax.importance.weighting import POLICIES
 
 OUTPUT_SCORES: dict[str, Callable[..., Array]] = {
@@ -42,5 +50,6 @@ __all__ = [
     "outputs",
     "sampling",
     "table",
+    "vectors",
     "weighting",
 ]

@@ -17,6 +17,7 @@ from rich.console import Console
 from sie_jax import importance, per_example
 from sie_jax.data.loading import Arrays, PlannedBatches
 from sie_jax.files import write_parquet
+from sie_jax.importance import vectors
 from sie_jax.training import mesh as meshes
 from sie_jax.training import objectives
 from sie_jax.training.logs import Bar, Clock, bar
@@ -84,6 +85,8 @@ def in_parts(
 ) -> Columns:
     """Runs a pass over all of `batches`, which hold `rows` (ascending), and gives its columns.
 
+    A pass may give `[B, D]` for a name: that column is then `[N, D]`.
+
     Every PART_BATCHES batches are left as a Parquet file in `folder`; a part that is there is not
     computed again, so a pass that was stopped goes on at the part it was in.
     """
@@ -99,10 +102,16 @@ def in_parts(
             taken = _watched((batches[i] for i in indices), progress, clock)
             done = list(sweep(function, params, taken, mesh))
             columns = {name: np.concatenate([one[name] for one in done]) for name in done[0]}
-            write_parquet(path, pa.table(columns))
+            write_parquet(path, pa.table({name: _column(v) for name, v in columns.items()}))
     clock.tick(force=True)
     tables = [pq.read_table(path) for path in parts]
-    return gather(({name: t[name].to_numpy() for name in t.column_names} for t in tables), rows)
+    return gather(
+        ({name: vectors.as_array(t[name]) for name in t.column_names} for t in tables), rows
+    )
+
+
+def _column(values: np.ndarray) -> pa.Array:
+    return pa.array(values) if values.ndim == 1 else vectors.as_column(values)
 
 
 def _watched(batches: Iterable[Arrays], progress: Bar, clock: Clock) -> Iterator[Arrays]:

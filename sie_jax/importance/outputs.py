@@ -39,6 +39,19 @@ def margin(logits: Float[Array, "*b k"], labels: Int[Array, "*b"]) -> Float[Arra
     return given - jnp.max(jnp.where(is_label, 0.0, probabilities), axis=-1)
 
 
+def logit_margin(logits: Float[Array, "*b k"], labels: Int[Array, "*b"]) -> Float[Array, "*b"]:
+    """z_y − max over c ≠ y of z_c, in logits. High means EASY; negative: another class wins.
+
+    What the area under the margin averages over training (Pleiss et al. 2020, "Identifying
+    Mislabeled Data using the Area Under the Margin Ranking", equation 1). Unlike `margin` it goes
+    on growing where the probabilities are near 1. A single class has no other: infinity.
+    """
+    logits = _wide(logits)
+    given = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]
+    is_label = jax.nn.one_hot(labels, logits.shape[-1], dtype=bool)
+    return given - jnp.max(jnp.where(is_label, -jnp.inf, logits), axis=-1)
+
+
 def entropy(logits: Float[Array, "*b k"], labels: Int[Array, "*b"] | None = None) -> Array:
     """−Σ_c p_c log p_c in nats, in [0, log K]. High: the model is unsure; the label is not used."""
     del labels

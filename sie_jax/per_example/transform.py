@@ -88,6 +88,7 @@ def grad_norms(
     in_axes: Any = 0,
     has_aux: bool = False,
     chunk_size: int | None = None,
+    per_leaf: bool = False,
 ) -> Callable[..., Any]:
     """‖∇ℓ_i‖ alone, exact, without keeping any factor.
 
@@ -100,6 +101,7 @@ def grad_norms(
       loss_fn, argnums, in_axes, has_aux: as in `value_and_grad`.
       chunk_size: examples handled at a time, one chunk after the other; any size, the last chunk
         may be smaller. None takes the whole batch at once.
+      per_leaf: give a tree like params of [B] norms, one for each leaf, in place of [B].
 
     Returns:
       `(params, *batch) -> norms [B]`, or `(norms, aux)`; equal to `PerExampleGrads.norms()` up to
@@ -151,8 +153,12 @@ def grad_norms(
                 None,
             )
             rest = [form.squared_norms({})[0] for form in kept.forms()]
-            total = total_of([clamped(square) for square in squares + rest], 1)
-            return jnp.sqrt(total[0]), aux
+            others = [leaf for leaf in range(len(layout.leaves)) if leaf not in once]
+            by_leaf = dict(zip(sorted(once) + others, squares + rest, strict=True))
+            each = [clamped(by_leaf[leaf]) for leaf in range(len(layout.leaves))]
+            if per_leaf:
+                return call.treedef.unflatten([jnp.sqrt(square) for square in each]), aux
+            return jnp.sqrt(total_of(each, 1)[0]), aux
 
         if chunk_size is None or chunk_size >= call.batch_size:
             norms, aux = jax.vmap(one)(call.mapped)

@@ -1,6 +1,7 @@
 """Checkpoints of one training run: state, data position, step, counts and config in one."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,21 @@ from sie_jax.training.state import TrainState
 
 
 class RunCheckpoints:
-    """The checkpoints of one run, newest two kept, written by Orbax while training goes on.
+    """The checkpoints of one run, written by Orbax while training goes on.
 
     Everything a resume needs is in one checkpoint: the train state, the data iterator's position,
-    and `record`, a JSON value (counts so far, and the config the run was started with).
+    and `record`, a JSON value (counts so far, and the config the run was started with). The newest
+    two are kept, and those of the steps `keep`.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep: Sequence[int] = ()) -> None:
+        policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             folder.absolute(),
             save_decision_policy=ocp.training.save_decision_policies.FixedIntervalPolicy(1),
-            preservation_policy=ocp.training.preservation_policies.LatestN(2),
+            preservation_policy=policies.AnyPreservationPolicy(
+                [policies.LatestN(2), policies.CustomSteps(keep)]
+            ),
             cleanup_tmp_directories=True,
         )
 
@@ -42,11 +47,16 @@ class RunCheckpoints:
         )
 
     def restore(
-        self, state: TrainState, iterator: grain.DatasetIterator | None = None
+        self,
+        state: TrainState,
+        iterator: grain.DatasetIterator | None = None,
+        *,
+        step: int | None = None,
     ) -> tuple[TrainState, dict[str, Any]]:
-        """Loads the newest checkpoint onto the placement of `state` and moves the iterator there.
+        """Loads a checkpoint onto the placement of `state` and moves the iterator there.
 
-        Gives the state and the record. Raises FileNotFoundError where there is no checkpoint.
+        That of `step`, the newest where None. Gives the state and the record. Raises
+        FileNotFoundError where there is no checkpoint.
         """
         if self._checkpointer.latest is None:
             raise FileNotFoundError(f"no checkpoint in {self._checkpointer.directory}")
@@ -56,7 +66,9 @@ class RunCheckpoints:
         }
         if iterator is not None:
             wanted["data"] = iterator
-        loaded = self._checkpointer.load_checkpointables(self._checkpointer.latest, wanted)
+        loaded = self._checkpointer.load_checkpointables(
+            self._checkpointer.latest if step is None else step, wanted
+        )
         return TrainState(**loaded["state"]), json.loads(loaded["record"]["json"])
 
     def wait(self) -> None:

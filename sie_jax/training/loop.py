@@ -12,6 +12,7 @@ from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.errors import NumericalError
 from sie_jax.training import mesh as meshes
 from sie_jax.training.checkpoints import RunCheckpoints
+from sie_jax.training.history import History
 from sie_jax.training.logs import Clock, MetricsLog, bar
 from sie_jax.training.state import TrainState
 from sie_jax.training.steps import Step
@@ -44,12 +45,14 @@ def fit(
     log_every: int,
     validate: Callable[[TrainState], dict[str, float]] | None = None,
     rate_field: str = "train.learning_rate",
+    history: History | None = None,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Runs every batch of `batches` through `step_fn` and gives the last state and the record.
 
     Goes on from the newest checkpoint, data position included. A checkpoint is written every
     `checkpoint_every` steps, at the end of every epoch (after `validate`), and only once the loss
     of its last step is known to be finite. The record counts `examples`, padding left out.
+    `history` is given the margin and the loss that each step computed for each of its examples.
 
     Raises NumericalError at the first loss or gradient norm that is not finite, naming the step
     and the example ids, and to lower `rate_field`; the checkpoints before it stay.
@@ -61,6 +64,8 @@ def fit(
         state, record = checkpoints.restore(state, iterator)
         step = checkpoints.latest_step
     log.rewind(name, step)
+    if history is not None:
+        history.rewind(step)
     total, per_epoch = len(batches), batches.batches_per_epoch
     with bar(name, total, console, step) as progress:
         waiting: Report | None = None
@@ -70,16 +75,18 @@ def fit(
             step += 1
             record["examples"] += int(batch["mask"].sum())
             # the step before is looked at only now, so that the device always has work queued
-            loss = _checked(waiting, log, name, log_every, example_ids, rate_field)
+            loss = _checked(waiting, log, name, log_every, example_ids, rate_field, history)
             waiting = Report(step, batch[ROW][batch["mask"]], metrics)
             progress.advance(batch, "" if loss is None else f"loss {loss:.3f}")
             clock.tick()
             at_epoch_end = step % per_epoch == 0
             if step % checkpoint_every == 0 or at_epoch_end:
-                _checked(waiting, log, name, log_every, example_ids, rate_field)
+                _checked(waiting, log, name, log_every, example_ids, rate_field, history)
                 waiting = None
                 if at_epoch_end and validate is not None:
                     log.write(name, step, epoch=step // per_epoch, **validate(state))
+                if history is not None:
+                    history.flush(step)
                 checkpoints.save(step, state, iterator, record)
     checkpoints.wait()
     clock.tick(force=True)
@@ -93,6 +100,7 @@ def _checked(
     log_every: int,
     example_ids: np.ndarray,
     rate_field: str,
+    history: History | None,
 ) -> float | None:
     if report is None:
         return None
@@ -109,7 +117,10 @@ def _checked(
             f"example ids {named}{more}: lower {rate_field} or look at these rows; "
             "the last good checkpoint is kept"
         )
+    if history is not None:
+        real = slice(len(report.rows))
+        history.add(report.step, report.rows, metrics["margins"][real], metrics["losses"][real])
     if report.step % log_every == 0:
-        values = {key: float(value) for key, value in metrics.items() if key != "losses"}
+        values = {key: float(value) for key, value in metrics.items() if value.ndim == 0}
         log.write(name, report.step, **values)
     return loss

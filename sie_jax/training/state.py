@@ -35,17 +35,22 @@ def make_optimizer(
     Weight decay is left off vectors (biases, LayerNorm), as BERT's own training does (Devlin et al.
     2019, appendix A.2). Equal arguments give the same object, so that steps compile once.
     """
+    schedule = make_schedule(learning_rate, total_steps, warmup_fraction)
+    return optax.chain(
+        optax.clip_by_global_norm(clip_norm),
+        optax.adamw(schedule, weight_decay=weight_decay, mask=_decayed),
+    )
+
+
+def make_schedule(learning_rate: float, total_steps: int, warmup_fraction: float) -> optax.Schedule:
+    """The learning rate of each step: linear from 0 up to `learning_rate`, and down to 0 again."""
     warmup = round(total_steps * warmup_fraction)
-    schedule = optax.join_schedules(
+    return optax.join_schedules(
         [
             optax.linear_schedule(0.0, learning_rate, max(warmup, 1)),
             optax.linear_schedule(learning_rate, 0.0, max(total_steps - warmup, 1)),
         ],
         [warmup],
-    )
-    return optax.chain(
-        optax.clip_by_global_norm(clip_norm),
-        optax.adamw(schedule, weight_decay=weight_decay, mask=_decayed),
     )
 
 

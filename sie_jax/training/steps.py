@@ -38,12 +38,12 @@ def weighted_step(
         count = jnp.maximum(jnp.sum(batch["mask"]), 1)
         weights = jnp.where(batch["mask"], batch["weight"], 0.0) / count
 
-        def objective(params: Any) -> tuple[jax.Array, jax.Array]:
-            losses, _ = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
-            return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), losses
+        def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+            losses, logits = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
+            return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), (losses, logits)
 
-        (_, losses), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        return _update(state, optimizer, gradient, losses, weights, batch["mask"])
+        (_, outputs), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        return _update(state, optimizer, gradient, outputs, weights, batch)
 
     return compiled(step, mesh)
 
@@ -74,7 +74,7 @@ def online_step(
             scores = importance.OUTPUT_SCORES[score](logits, batch["label"])
         weights = policy(importance.hardness(score, scores), where=batch["mask"])
         gradient = gradients.weighted_sum(weights)
-        return _update(state, optimizer, gradient, losses, weights, batch["mask"])
+        return _update(state, optimizer, gradient, (losses, logits), weights, batch)
 
     return compiled(step, mesh)
 
@@ -83,10 +83,12 @@ def _update(
     state: TrainState,
     optimizer: optax.GradientTransformation,
     gradient: Any,
-    losses: jax.Array,
+    outputs: tuple[jax.Array, jax.Array],
     weights: jax.Array,
-    mask: jax.Array,
+    batch: Batch,
 ) -> tuple[TrainState, Metrics]:
+    losses, logits = outputs
+    mask = batch["mask"]
     metrics = {
         "loss": jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1),
         "gradient_norm": optax.tree.norm(gradient),
@@ -94,6 +96,7 @@ def _update(
         "effective_sample_size": jnp.sum(weights) ** 2
         / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),
         "losses": losses,
+        "margins": importance.outputs.logit_margin(logits, batch["label"]),
     }
     return advance(state, optimizer, gradient), metrics
 

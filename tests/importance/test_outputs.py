@@ -50,6 +50,13 @@ def test_el2n_is_the_norm_of_the_loss_gradient_at_the_logits(
     np.testing.assert_allclose(outputs.el2n(logits, labels), expected, rtol=1e-5)
 
 
+def test_logit_margin_is_against_the_strongest_rival(logits: jax.Array, labels: jax.Array) -> None:
+    rows = np.asarray(logits, np.float64)
+    expected = [row[y] - np.delete(row, y).max() for row, y in zip(rows, labels, strict=True)]
+    np.testing.assert_allclose(outputs.logit_margin(logits, labels), expected, rtol=1e-6)
+    assert outputs.logit_margin(jnp.array([[2.0]]), jnp.array([0])) == jnp.inf
+
+
 @pytest.mark.parametrize("name", importance.OUTPUT_SCORES)
 def test_extreme_logits_stay_finite(name: str) -> None:
     extreme = jnp.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 0.0]])

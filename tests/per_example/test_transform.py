@@ -68,6 +68,17 @@ def test_chunks_give_the_same_norms(make_case, name, chunk_size):
     np.testing.assert_allclose(norms, norms_of(oracle(loss_fn, params, batch)), rtol=1e-5)
 
 
+def test_norms_of_every_leaf(case):
+    """Leaves with one site, with several, and with none that is recognised."""
+    loss_fn, params, batch, _ = case
+    transform = per_example.grad_norms(loss_fn, per_leaf=True)
+    norms = jax.jit(transform)(params, *batch)
+    expected = jax.tree.map(lambda leaf: norms_of([leaf]), oracle(loss_fn, params, batch))
+    assert jax.tree.structure(norms) == jax.tree.structure(params)
+    for got, wanted in zip(jax.tree.leaves(norms), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize("name", ["shared_input", "used_twice", "odd_uses"])
 def test_crosses_jit(make_case, name):
     case = make_case(name)

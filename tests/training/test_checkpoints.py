@@ -68,6 +68,19 @@ def test_the_newest_two_are_kept(shop: Any, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["4", "5"]
 
 
+def test_kept_steps_can_be_gone_back_to(shop: Any, tmp_path: Path) -> None:
+    checkpoints = RunCheckpoints(tmp_path, keep=(2, 4))
+    iterator = iterate(shop.planned())
+    for step in range(1, 8):
+        checkpoints.save(step, create(float(step)), iterator, {"step": step})
+    checkpoints.wait()
+    state, record = checkpoints.restore(create(), step=2)
+    checkpoints.close()
+    assert record == {"step": 2}
+    np.testing.assert_array_equal(state.params["kernel"], create(2.0).params["kernel"])
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"2", "4", "6", "7"}
+
+
 def test_no_checkpoint(tmp_path: Path) -> None:
     checkpoints = RunCheckpoints(tmp_path / "run")
     assert checkpoints.latest_step is None

@@ -12,6 +12,7 @@ from sie_jax.training import loop, steps
 from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
+from sie_jax.training.history import History
 from sie_jax.training.logs import Clock, MetricsLog
 
 EPOCHS = 2
@@ -71,6 +72,7 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
                 checkpoint_every=checkpoint_every,
                 log_every=1,
                 validate=validate,
+                history=History(workdir / "history"),
             )
         finally:
             checkpoints.close()
@@ -111,6 +113,16 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
     assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
     steps_logged = [line["step"] for line in log_of(tmp_path / "whole") if "loss" in line]
     assert steps_logged == list(range(1, len(made) + 1))
+
+    shown = [
+        History(tmp_path / name / "history").read(rows, steps_per_epoch=made.batches_per_epoch)
+        for name in ("whole", "stopped")
+    ]
+    np.testing.assert_array_equal(shown[0], shown[1])
+    assert shown[0].margins.shape == shown[0].losses.shape == (EPOCHS, rows)
+    # every epoch visits every example, and of four classes the label's probability is at most
+    # that against the strongest rival alone
+    assert (np.exp(-shown[0].losses) <= 1 / (1 + np.exp(-shown[0].margins)) + 1e-6).all()
 
     finished, same = train("whole", stop_at=1)  # nothing is left to do: no step is taken
     assert_trees_equal(finished, whole)
@@ -160,4 +172,4 @@ def test_a_gradient_that_is_not_finite_names_all_rows() -> None:
     with pytest.raises(
         NumericalError, match=r"norm inf at step 2, example ids id-7, id-5, id-9: lower a\.rate"
     ):
-        loop._checked(report, MetricsLog(Path("unused")), "uniform-0", 1, ids, "a.rate")
+        loop._checked(report, MetricsLog(Path("unused")), "uniform-0", 1, ids, "a.rate", None)

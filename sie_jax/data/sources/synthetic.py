@@ -107,29 +107,32 @@ def read(
 
     query_of_row, item_of_row, truth = _judge(judge_rng, shop, wanted, items_per_query)
     titles, descriptions = shop.describe(text_rng, item_of_row)
+    query_texts = [texts[query] for query in query_of_row.tolist()]
+    item_titles = [titles[item] for item in item_of_row.tolist()]
     split_of_row = split[query_of_row]
 
-    names = np.array(ESCI_SCALE.names)
-    columns: dict[str, list[str | None]] = {
-        "query_id": [f"q{query}" for query in query_of_row.tolist()],
-        "query": [texts[query] for query in query_of_row.tolist()],
-        "item_id": [f"i{item}" for item in item_of_row.tolist()],
-        "title": [titles[item] for item in item_of_row.tolist()],
-        "text": [descriptions[item] for item in item_of_row.tolist()],
-        "split": split_of_row.tolist(),
-        "truth": names[truth].tolist(),
-    }
     label = _with_noise(
         noise_rng,
         truth,
         noise,
         noise_kind,
         query_of_row=query_of_row,
-        queries=columns["query"],
-        titles=columns["title"],
+        queries=query_texts,
+        titles=item_titles,
         where=split_of_row != "test",
     )
-    columns["label"] = names[label].tolist()
+
+    names = np.array(ESCI_SCALE.names)
+    columns: dict[str, list[str | None]] = {
+        "query_id": [f"q{query}" for query in query_of_row.tolist()],
+        "query": [*query_texts],
+        "item_id": [f"i{item}" for item in item_of_row.tolist()],
+        "title": [*item_titles],
+        "text": [descriptions[item] for item in item_of_row.tolist()],
+        "label": names[label].tolist(),
+        "split": split_of_row.tolist(),
+        "truth": names[truth].tolist(),
+    }
     _soil(dirt_rng, columns, dirt)
     columns["example_id"] = [str(row) for row in range(len(columns["query"]))]
     table = pa.table({name: columns[name] for name in RAW_SCHEMA.names}, schema=RAW_SCHEMA)

@@ -10,7 +10,8 @@ from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Cat
 from sie_jax.errors import UserError
 
 IRRELEVANT, COMPLEMENT, SUBSTITUTE, EXACT = range(4)
-NOISE_KINDS = ("uniform",)
+NOISE_KINDS = ("uniform", "adjacent", "confusion", "annotator", "missing_positive")
+CARELESS = 0.8  # how often a careless annotator errs
 DIRT_KINDS = (
     "missing_title",
     "label_outside_scale",
@@ -23,6 +24,7 @@ DIRT_KINDS = (
 LONG_TITLE_CHARACTERS = 5000
 MAX_QUERIES = 20_000  # the shop's words make some times more different ones
 
+_NOUN_WORDS = {word for category in CATEGORIES for noun in category.nouns for word in noun.split()}
 # Brand, colour, feature, size: how many values each has in every category of the shop.
 _ATTRIBUTES = 4
 _VALUES = (5, 5, 4, 4)
@@ -60,9 +62,23 @@ def read(
     Args:
       queries: number of queries, 3..MAX_QUERIES; no two are equal under `normalise_query`.
       items_per_query: a query has between four fifths of this and this many items, 1..200.
-      noise: each row of train and validation is relabelled with this probability, in [0, 1]. The
-        draws of different rates are nested: what 0.1 flips, 0.2 flips too, to the same label.
-      noise_kind: "uniform": the new label is one of the other three, each as likely.
+      noise: expected share of the rows of train and validation whose label is changed, in [0, 1].
+        The draws of different rates are nested: what 0.1 flips, 0.2 flips too, to the same label.
+      noise_kind: which rows are relabelled, and how; one of NOISE_KINDS.
+        "uniform": each row with probability `noise`, to one of the other three labels, each as
+        likely.
+        "adjacent": each row with probability `noise`, to a neighbour in the order I, C, S, E; the
+        ends have one neighbour, C and S two, each as likely.
+        "confusion": as a weak model would err that sees words alone. p is its distribution of a
+        row's label, and a row flips with probability min(1, c · (1 − p[truth])), where one c for
+        all rows gives the rate; the new label is drawn from p without the truth. The model counts
+        the true labels of train and validation by the quarter of the query's words that the title
+        has and by whether a noun is among them, each count plus one.
+        "annotator": a query is judged by a careless annotator with probability noise / CARELESS;
+        each of its rows flips with probability CARELESS, uniformly as above, and no row of any
+        other query does. Up to a rate of CARELESS.
+        "missing_positive": E becomes I, with probability noise / (share of E); no other label
+        changes. Up to a rate of the share of E, some 0.45.
       dirt: expected share of rows that get one defect of DIRT_KINDS, in [0, 1], each as likely. A
         duplicate or a conflict is a further row at the end of the table.
       typos: probability that a query word of four or more letters has two letters swapped, one
@@ -78,7 +94,7 @@ def read(
       appear under several queries.
 
     Raises:
-      UserError: an argument is out of its range.
+      UserError: an argument is out of its range, or `noise` is above what its kind can reach.
     """
     _check(queries, items_per_query, noise, noise_kind, dirt, typos, validation, test, seed)
     # One stream per concern, so that changing the noise or the dirt leaves the texts as they are.
@@ -91,15 +107,27 @@ def read(
 
     query_of_row, item_of_row, truth = _judge(judge_rng, shop, wanted, items_per_query)
     titles, descriptions = shop.describe(text_rng, item_of_row)
+    query_texts = [texts[query] for query in query_of_row.tolist()]
+    item_titles = [titles[item] for item in item_of_row.tolist()]
     split_of_row = split[query_of_row]
-    label = _with_noise(noise_rng, truth, noise, where=split_of_row != "test")
+
+    label = _with_noise(
+        noise_rng,
+        truth,
+        noise,
+        noise_kind,
+        query_of_row=query_of_row,
+        queries=query_texts,
+        titles=item_titles,
+        where=split_of_row != "test",
+    )
 
     names = np.array(ESCI_SCALE.names)
     columns: dict[str, list[str | None]] = {
         "query_id": [f"q{query}" for query in query_of_row.tolist()],
-        "query": [texts[query] for query in query_of_row.tolist()],
+        "query": [*query_texts],
         "item_id": [f"i{item}" for item in item_of_row.tolist()],
-        "title": [titles[item] for item in item_of_row.tolist()],
+        "title": [*item_titles],
         "text": [descriptions[item] for item in item_of_row.tolist()],
         "label": names[label].tolist(),
         "split": split_of_row.tolist(),
@@ -132,6 +160,11 @@ def _check(
     if noise_kind not in NOISE_KINDS:
         raise UserError(
             f"synthetic: noise_kind is {noise_kind!r}; give one of {', '.join(NOISE_KINDS)}"
+        )
+    if noise_kind == "annotator" and noise > CARELESS:
+        raise UserError(
+            f"synthetic: noise is {noise}; noise_kind 'annotator' reaches {CARELESS}, "
+            "give that or less"
         )
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise UserError(
@@ -354,12 +387,75 @@ def _judge(
 
 
 def _with_noise(
-    rng: np.random.Generator, truth: np.ndarray, noise: float, where: np.ndarray
+    rng: np.random.Generator,
+    truth: np.ndarray,
+    noise: float,
+    kind: str,
+    *,
+    query_of_row: np.ndarray,
+    queries: Sequence[str],
+    titles: Sequence[str],
+    where: np.ndarray,
 ) -> np.ndarray:
-    """`truth` [N] with each label, `where` allowed, changed to another with probability `noise`."""
-    other = (truth + rng.integers(1, len(ESCI_SCALE.names), size=len(truth))) % 4
-    flip = (rng.random(len(truth)) < noise) & where
+    """`truth` [N] with a share `noise` of the labels, `where` allowed, changed as `kind` says.
+
+    No draw depends on `noise`, and the chance of a flip grows with it: that nests the rates.
+    """
+    rows, classes = len(truth), len(ESCI_SCALE.names)
+    other = (truth + rng.integers(1, classes, size=rows)) % classes
+    chance = np.full(rows, noise)
+    if kind == "adjacent":
+        step = np.where(rng.random(rows) < 0.5, 1, -1)
+        step = np.where(truth == 0, 1, np.where(truth == classes - 1, -1, step))
+        other = truth + step
+    elif kind == "confusion":
+        weak = _weak_model(truth, queries, titles, where)
+        each = np.arange(rows)
+        chance = _chance(1 - weak[each, truth], noise, where)
+        # the first of independent exponential waits with rates p is drawn in proportion to p
+        waits = rng.exponential(size=(rows, classes)) / weak
+        waits[each, truth] = np.inf
+        other = waits.argmin(axis=1)
+    elif kind == "annotator":
+        careless = rng.random(query_of_row.max() + 1) < noise / CARELESS
+        chance = CARELESS * careless[query_of_row]
+    elif kind == "missing_positive":
+        share = float((truth[where] == EXACT).mean())
+        if noise > share:
+            raise UserError(
+                f"synthetic: noise is {noise}; noise_kind 'missing_positive' reaches {share:.3f} "
+                "here, the share of exact rows: give less"
+            )
+        other = np.full(rows, IRRELEVANT)
+        chance = (truth == EXACT) * (noise / max(share, 1 / rows))
+    flip = (rng.random(rows) < chance) & where
     return np.where(flip, other, truth)
+
+
+def _weak_model(
+    truth: np.ndarray, queries: Sequence[str], titles: Sequence[str], where: np.ndarray
+) -> np.ndarray:
+    """Probabilities of the labels [N, 4] by two features of the words, all > 0, from counts."""
+    cells = []
+    for query, title in zip(queries, titles, strict=True):
+        words = set(query.split())
+        found = words & set(title.split())
+        cells.append(2 * (4 * len(found) // len(words)) + (not found.isdisjoint(_NOUN_WORDS)))
+    cell = np.array(cells)
+    counts = np.ones((10, len(ESCI_SCALE.names)))
+    np.add.at(counts, (cell[where], truth[where]), 1)
+    return (counts / counts.sum(axis=1, keepdims=True))[cell]
+
+
+def _chance(doubt: np.ndarray, rate: float, where: np.ndarray) -> np.ndarray:
+    """min(1, c · doubt) [N], c the factor that makes its mean over `where` the rate; doubt > 0."""
+    inside = np.sort(doubt[where])[::-1]
+    # Σ min(1, c d) is linear between the values of c at which one more row reaches 1.
+    corners = 1 / inside
+    rest = np.append(np.cumsum(inside[::-1])[::-1][1:], 0.0)
+    sums = np.arange(1, len(inside) + 1) + corners * rest
+    factor = np.interp(rate * len(inside), [0.0, *sums], [0.0, *corners])
+    return np.minimum(1.0, factor * doubt)
 
 
 def _soil(rng: np.random.Generator, columns: dict[str, list[str | None]], dirt: float) -> None:

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -168,23 +169,167 @@ def test_near_duplicates_have_another_title_and_the_same_text() -> None:
     assert np.mean(slight) > 0.9
 
 
-@pytest.mark.parametrize("noise", [0.0, 0.1, 0.3, 1.0])
-def test_noise_has_the_stated_rate_and_spares_the_test_split(noise: float) -> None:
-    table = columns(queries=600, noise=noise, dirt=0.0)
-    truth, label, where = (np.array(table[name]) for name in ("truth", "label", "split"))
-    assert np.array_equal(truth[where == "test"], label[where == "test"])
-    for name in ("train", "validation"):
-        flipped = (truth != label)[where == name]
-        error = np.sqrt(noise * (1 - noise) / len(flipped))
-        assert abs(flipped.mean() - noise) <= 4 * error
-    # Of what is flipped, each other label gets a third.
-    moved = Counter(
-        zip(truth[truth != label].tolist(), label[truth != label].tolist(), strict=True)
-    )
+@cache
+def relabelled(kind: str, noise: float, queries: int = 600) -> dict[str, np.ndarray]:
+    table = columns(queries=queries, noise=noise, noise_kind=kind, dirt=0.0)
+    return {name: np.array(values) for name, values in table.items()}
+
+
+def all_but_test(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Truth and label of train and validation, by name."""
+    rows = table["split"] != "test"
+    return table["truth"][rows], table["label"][rows]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.3])
+@pytest.mark.parametrize("kind", synthetic.NOISE_KINDS)
+def test_noise_has_the_stated_rate_and_spares_the_test_split(kind: str, noise: float) -> None:
+    table = relabelled(kind, noise)
+    for name, truth in relabelled(kind, 0.0).items():
+        if name != "label":
+            assert np.array_equal(table[name], truth)
+    tested = table["split"] == "test"
+    assert np.array_equal(table["truth"][tested], table["label"][tested])
+    truth, label = all_but_test(table)
+    flipped = truth != label
+    # Flips of rows vary at most as a coin; where whole queries flip, the coin is thrown by query:
+    # Var Σ = Σ_q (n_q a (1 − a) s + n_q² a² s (1 − s)), s the share of careless queries.
+    variance = len(flipped) * noise * (1 - noise)
+    if kind == "annotator":
+        careless, errs = noise / synthetic.CARELESS, synthetic.CARELESS
+        sizes = np.unique(table["query_id"][~tested], return_counts=True)[1]
+        variance = (sizes * errs * (1 - errs) * careless).sum()
+        variance += (sizes**2 * errs**2 * careless * (1 - careless)).sum()
+    assert abs(flipped.sum() - noise * len(flipped)) <= 4 * np.sqrt(variance)
+
+
+@pytest.mark.parametrize("kind", synthetic.NOISE_KINDS)
+def test_what_little_noise_flips_more_noise_flips_alike(kind: str) -> None:
+    truth, little = all_but_test(relabelled(kind, 0.1))
+    flipped = little != truth
+    assert flipped.any()
+    for noise in (0.2, 0.3):
+        _, more = all_but_test(relabelled(kind, noise))
+        assert np.array_equal(little[flipped], more[flipped])
+        assert (more != truth).sum() > flipped.sum()
+
+
+@pytest.mark.parametrize("kind", ["uniform", "annotator"])
+def test_uniform_noise_gives_each_other_label_a_third(kind: str) -> None:
+    truth, label = all_but_test(relabelled(kind, 0.3))
     for true in ESCI_SCALE.names:
-        total = sum(count for (source, _), count in moved.items() if source == true)
+        moved = label[(truth == true) & (label != true)]
         for other in set(ESCI_SCALE.names) - {true}:
-            assert abs(moved[true, other] - total / 3) <= 4 * np.sqrt(total * 2 / 9)
+            assert abs((moved == other).sum() - len(moved) / 3) <= 4 * np.sqrt(len(moved) * 2 / 9)
+
+
+def test_uniform_noise_can_change_every_label() -> None:
+    truth, label = all_but_test(relabelled("uniform", 1.0))
+    assert (truth != label).all()
+
+
+def test_adjacent_noise_moves_a_label_to_a_neighbour() -> None:
+    truth, label = all_but_test(relabelled("adjacent", 0.3))
+    for true, neighbours in {"I": "C", "C": "IS", "S": "CE", "E": "S"}.items():
+        moved = label[(truth == true) & (label != true)]
+        assert set(moved.tolist()) == set(neighbours)
+        for other in neighbours:  # a half each, or all
+            share = 1 / len(neighbours)
+            error = np.sqrt(len(moved) * share * (1 - share))
+            assert abs((moved == other).sum() - len(moved) * share) <= 4 * error
+
+
+def test_missing_positives_are_exact_items_judged_irrelevant() -> None:
+    truth, label = all_but_test(relabelled("missing_positive", 0.3))
+    flipped = truth != label
+    assert set(truth[flipped].tolist()) == {"E"}
+    assert set(label[flipped].tolist()) == {"I"}
+    share = (truth == "E").mean()
+    with pytest.raises(UserError, match=f"'missing_positive' reaches {share:.3f} here"):
+        relabelled("missing_positive", share + 1e-6)
+    # The greatest rate there is: every exact row.
+    truth, label = all_but_test(relabelled("missing_positive", share))
+    assert np.array_equal(truth != label, truth == "E")
+
+
+def test_a_careless_annotator_judges_whole_queries() -> None:
+    table = relabelled("annotator", 0.2)
+    wrong, judged = Counter[str](), Counter[str]()
+    for query, truth, label, split_of_row in zip(
+        table["query_id"], table["truth"], table["label"], table["split"], strict=True
+    ):
+        if split_of_row != "test":
+            judged[query] += 1
+            wrong[query] += truth != label
+    rates = np.array([wrong[query] / judged[query] for query in judged])
+    careless = rates > 0  # all of 16 rows or more right has a chance of 0.2^16
+    share = 0.2 / synthetic.CARELESS
+    assert abs(careless.mean() - share) <= 4 * np.sqrt(share * (1 - share) / len(rates))
+    rows = np.array([judged[query] for query in judged])[careless].sum()
+    error = np.sqrt(synthetic.CARELESS * (1 - synthetic.CARELESS) / rows)
+    assert abs(sum(wrong.values()) / rows - synthetic.CARELESS) <= 4 * error
+
+
+def test_confusions_are_those_of_a_weak_model() -> None:
+    """Its model again, in loops over the texts, and its factor by halving."""
+    noise = 0.3
+    table = relabelled("confusion", noise)
+    nouns = {word for category in CATEGORIES for noun in category.nouns for word in noun.split()}
+    counts: dict[tuple[int, bool], Counter[str]] = {}
+    rows = []
+    for query, title, truth, label, split_of_row in zip(
+        *(table[name] for name in ("query", "title", "truth", "label", "split")), strict=True
+    ):
+        if split_of_row == "test":
+            continue
+        words = set(query.split())
+        both = [word for word in words if word in title.split()]
+        cell = (int(np.floor(4 * len(both) / len(words))), any(word in nouns for word in both))
+        counts.setdefault(cell, Counter(ESCI_SCALE.names))[truth] += 1
+        rows.append((cell, truth, label))
+    doubt = np.array([1 - counts[cell][truth] / counts[cell].total() for cell, truth, _ in rows])
+    low, high = 0.0, 1 / doubt.min()
+    for _ in range(60):
+        middle = (low + high) / 2
+        if np.minimum(1, middle * doubt).mean() < noise:
+            low = middle
+        else:
+            high = middle
+    chance = np.minimum(1, high * doubt)
+    groups: dict[tuple[tuple[int, bool], str], list[int]] = {}
+    for row, (cell, truth, _) in enumerate(rows):
+        groups.setdefault((cell, truth), []).append(row)
+    assert len(groups) > 20
+    label = np.array([label for *_, label in rows])
+    for (cell, truth), members in groups.items():
+        p = chance[members[0]]
+        moved = [row for row in members if label[row] != truth]
+        # 4.5 errors, and a row for the discreteness of small groups: some 100 comparisons
+        error = 4.5 * np.sqrt(len(members) * p * (1 - p)) + 1
+        assert abs(len(moved) - len(members) * p) <= error
+        for other in set(ESCI_SCALE.names) - {truth}:
+            share = counts[cell][other] / (counts[cell].total() - counts[cell][truth])
+            error = 4.5 * np.sqrt(len(moved) * share * (1 - share)) + 1
+            assert abs((label[moved] == other).sum() - len(moved) * share) <= error
+    # What the model doubts most is flipped most.
+    flipped = label != np.array([truth for _, truth, _ in rows])
+    assert doubt[flipped].mean() > 1.2 * doubt[~flipped].mean()
+
+
+def test_confusion_reaches_every_rate() -> None:
+    truth, label = all_but_test(relabelled("confusion", 1.0))
+    assert (truth != label).all()
+
+
+@pytest.mark.parametrize("kind", synthetic.NOISE_KINDS)
+def test_the_smallest_shop_takes_every_kind_of_noise(kind: str) -> None:
+    for seed in range(5):
+        smallest = {"queries": 3, "items_per_query": 1, "dirt": 0.0, "seed": seed}
+        table = columns(noise=0.0, noise_kind=kind, **smallest)
+        assert table["label"] == table["truth"]
+        if kind != "missing_positive":  # there may be no positive
+            table = columns(noise=0.8, noise_kind=kind, **smallest)
+            assert set(table["label"]) <= set(ESCI_SCALE.names)
 
 
 def test_noise_and_dirt_leave_the_texts_as_they_are() -> None:
@@ -198,14 +343,6 @@ def test_noise_and_dirt_leave_the_texts_as_they_are() -> None:
             assert dirty[name][:rows] == bare[name]
     same = [one == other for one, other in zip(noisy["label"], dirty["label"], strict=False)]
     assert np.mean(same) > 0.95
-
-
-def test_what_little_noise_flips_more_noise_flips_alike() -> None:
-    little, more = (np.array(columns(queries=60, noise=n, dirt=0.0)["label"]) for n in (0.1, 0.3))
-    truth = np.array(columns(queries=60, noise=0.1, dirt=0.0)["truth"])
-    flipped = little != truth
-    assert flipped.any()
-    assert np.array_equal(little[flipped], more[flipped])
 
 
 def test_cleaning_undoes_the_dirt() -> None:
@@ -299,7 +436,8 @@ def test_the_largest_lists_of_items() -> None:
         ({"noise": float("nan")}, "noise is nan"),
         ({"dirt": -0.1}, "dirt is -0.1"),
         ({"typos": 2}, "typos is 2"),
-        ({"noise_kind": "evil"}, "noise_kind is 'evil'; give one of uniform"),
+        ({"noise_kind": "evil"}, "noise_kind is 'evil'; give one of uniform, adjacent"),
+        ({"noise": 0.9, "noise_kind": "annotator"}, "'annotator' reaches 0.8"),
         ({"validation": 0.0}, "validation is 0.0"),
         ({"test": 0.95}, "test is 0.95"),
         ({"seed": -1}, "seed is -1"),

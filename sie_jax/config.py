@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from sie_jax.errors import UserError
-from sie_jax.importance import POLICIES, SCORES
+from sie_jax.importance import ESTIMATORS, POLICIES, SCORES, needing
 
 SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
 MODES = ("offline", "online")
@@ -26,6 +26,7 @@ class SyntheticConfig:
     queries: int = 400
     items_per_query: int = 20
     noise: float = 0.2
+    noise_kind: str = "uniform"
     dirt: float = 0.02
     seed: int = 0
 
@@ -164,6 +165,7 @@ class ImportanceConfig:
     """Which score is turned into weights, by which policy, and when."""
 
     score: str = "grad_norm"
+    estimators: str = ""  # further scores for importance.parquet, as in "trak_self,knn_shapley"
     policy: str = "clipped"
     mode: str = "offline"
     use: str = "weights"  # or sampling: the policy says how often a row is drawn, not its weight
@@ -216,6 +218,11 @@ class Config:
     def compared_policies(self) -> tuple[str, ...]:
         """The further policies named in `importance.compare`, in order."""
         return listed(self.importance.compare)
+
+    def estimators(self) -> tuple[str, ...]:
+        """The scores that are wanted beside `importance.SCORES`, that of the policy included."""
+        named = (self.importance.score, *listed(self.importance.estimators))
+        return tuple(dict.fromkeys(name for name in named if name not in SCORES))
 
     def gains(self) -> tuple[float, ...] | None:
         """The gains named in `data.gains`, or None where the source's own are to be used."""
@@ -291,7 +298,15 @@ class Config:
         _positive("train.clip_norm", train.clip_norm)
         _between("train.warmup_fraction", train.warmup_fraction, 0.0, 1.0)
         _at_least("train.weight_decay", train.weight_decay, 0)
-        _one_of("importance.score", importance.score, SCORES)
+        _one_of("importance.score", importance.score, ESTIMATORS)
+        for name in listed(importance.estimators):
+            _one_of("importance.estimators", name, ESTIMATORS)
+        for name in needing(self.estimators(), "reference"):
+            if not train.folds:
+                raise UserError(
+                    f"{name} needs predictions of models that never saw the query: set train.folds, "
+                    "as in --config.train.folds=5"
+                )
         _one_of("importance.policy", importance.policy, POLICIES)
         if not math.isfinite(importance.power):
             raise UserError(f"importance.power is {importance.power}: give a finite number")
@@ -306,6 +321,11 @@ class Config:
                 "make the sum less than 1, so that examples are left to train on"
             )
         _one_of("importance.mode", importance.mode, MODES)
+        if importance.mode == "online" and importance.score not in SCORES:
+            raise UserError(
+                f"importance.score {importance.score} is not known while a batch is trained on: "
+                f"choose one of {', '.join(SCORES)}, or set importance.mode=offline"
+            )
         _one_of("importance.use", importance.use, USES)
         _between("importance.mix_uniform", importance.mix_uniform, 0.0, 1.0)
         if importance.use == "sampling" and importance.mode == "online":

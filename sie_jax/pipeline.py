@@ -1,4 +1,4 @@
-"""The stages of a run in order: prepare, pretrain, tune, score, cross_fit, train, evaluate.
+"""The stages of a run in order: prepare, pretrain, tune, cross_fit, score, train, evaluate.
 
 Only this file reads the config.
 
@@ -22,6 +22,7 @@ from urllib.parse import quote
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -61,10 +62,20 @@ from sie_jax.evaluation import (
 from sie_jax.files import read_json, whole, write_json, write_parquet
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
 from sie_jax.report import curves, page, results
-from sie_jax.training import crossfit, masking, pretraining, steps, sweep, tracking
+from sie_jax.training import (
+    crossfit,
+    estimating,
+    influence,
+    masking,
+    pretraining,
+    steps,
+    sweep,
+    tracking,
+)
 from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
+from sie_jax.training.history import History
 from sie_jax.training.logs import Clock, MetricsLog
 from sie_jax.training.loop import fit
 from sie_jax.training.state import TrainState
@@ -126,8 +137,8 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
         line = prepare(config, workdir, mesh, console)
         pretrain(line)
         line = tune(line)
-        table = score(line)
         held_out = cross_fit(line)
+        table = score(line, held_out)
         evaluate(line, table, held_out, train(line, table))
     metrics = read_json(metrics_file)
     console.print(results.table(metrics))
@@ -246,6 +257,7 @@ def _read(config: Config) -> Source:
             queries=shop.queries,
             items_per_query=shop.items_per_query,
             noise=shop.noise,
+            noise_kind=shop.noise_kind,
             dirt=shop.dirt,
             validation=data.validation,
             test=data.test,
@@ -457,24 +469,28 @@ def _at_rate(line: Line, rate: float) -> Line:
 # --------------------------------------------------------------------------------------- score
 
 
-def score(line: Line) -> pa.Table:
+def score(line: Line, held_out: pa.Table | None) -> pa.Table:
     """Scores every training pair after a uniform warm-up, and leaves importance.parquet."""
     path = line.workdir / "importance.parquet"
     if not path.exists():
         config, parts = line.config.importance, line.workdir / "scores"
-        seed = line.config.train.seed
-        state, _ = fit_run(line, "warmup", seed=seed, epochs=config.warmup_epochs)
-        columns = sweep.in_parts(
-            sweep.score_pass(line.graphdef, line.mesh),
-            state.params,
-            _in_order(line, "train"),
+        further = line.config.estimators()
+        columns = estimating.columns(
+            further,
+            line.graphdef,
             line.mesh,
-            parts,
-            rows=_all_rows(line, "train"),
+            _evidence(line, held_out),
+            _in_order(line, "train"),
+            _in_order(line, "validation"),
+            pairs=_labelled(line, "train"),
+            target_pairs=_labelled(line, "validation"),
+            folder=parts,
+            seed=line.config.train.seed,
             clock=line.clock("score"),
+            further_clock=line.clock("estimators"),
             console=line.console,
         )
-        scores = {name: columns[name] for name in importance.SCORES}
+        scores = {name: columns[name] for name in (*importance.SCORES, *further)}
         training = line.prepared.split("train")
         _check_finite(scores, training)
         weights = _weights(line, scores[config.score], config.policy)
@@ -483,6 +499,46 @@ def score(line: Line) -> pa.Table:
         write_parquet(path, importance.table.build(training, scores, weights))
     shutil.rmtree(line.workdir / "scores", ignore_errors=True)
     return importance.table.read(path)
+
+
+def _evidence(line: Line, held_out: pa.Table | None) -> estimating.Evidence:
+    """The warm-up run, and what it leaves to score by."""
+    epochs, seed = line.config.importance.warmup_epochs, line.config.train.seed
+    rows = len(line.prepared.lengths["train"])
+    per_epoch = -(-rows // line.config.train.batch_size)
+    ends = [per_epoch * (epoch + 1) for epoch in range(epochs)]
+    history = History(line.workdir / "history" / "warmup")
+    state, _ = fit_run(line, "warmup", seed=seed, epochs=epochs, history=history, keep=ends)
+    rates = states.make_schedule(
+        line.config.train.learning_rate, ends[-1], line.config.train.warmup_fraction
+    )
+    of_epoch = np.array([rates(step) for step in range(ends[-1])]).reshape(epochs, per_epoch)
+    checkpoints = [
+        influence.Checkpoint(_checkpoint(line, "warmup", state, step).params, float(rate))
+        for step, rate in zip(ends, of_epoch.mean(1), strict=True)
+    ]
+    probabilities = None
+    if held_out is not None:
+        held_out = held_out.filter(pc.greater_equal(held_out["fold"], 0))
+        columns = {name: held_out[name].to_numpy() for name in held_out.column_names[5:]}
+        probabilities = _probabilities(line, columns)
+    moments = optax.tree.bias_correction(
+        optax.tree.get(state.opt_state, "nu"), states.SECOND_MOMENT_DECAY, ends[-1]
+    )
+    return estimating.Evidence(
+        checkpoints, moments, history.read(rows, steps_per_epoch=per_epoch), probabilities
+    )
+
+
+def _checkpoint(line: Line, name: str, like: TrainState, step: int) -> TrainState:
+    """The state of a run at a step that was kept."""
+    with closing(RunCheckpoints(line.workdir / "checkpoints" / name)) as checkpoints:
+        return checkpoints.restore(like, step=step)[0]
+
+
+def _labelled(line: Line, split: str) -> estimating.Pairs:
+    pairs = line.prepared.split(split)
+    return estimating.Pairs(pairs["label"].to_numpy(), pairs["query_id"].to_numpy())
 
 
 def _weights(line: Line, scores: np.ndarray, policy: str) -> np.ndarray:
@@ -592,6 +648,7 @@ def cross_fit(line: Line) -> pa.Table | None:
                 if split == "train"
                 else np.mean([one[name] for one in several], axis=0)
                 for name in several[0]
+                if name != "layer_norms"
             }
             if split == "train":
                 _check_finite({name: columns[name] for name in importance.SCORES}, pairs)
@@ -602,7 +659,7 @@ def cross_fit(line: Line) -> pa.Table | None:
             tables.append(table)
         joined = pa.concat_tables(tables)
         everything = pa.concat_tables([line.prepared.split(split) for split in SPLITS])
-        columns = {name: joined[name].to_numpy() for name in held["train"][0]}
+        columns = {name: joined[name].to_numpy() for name in joined.column_names[6:]}
         _write_audit(line, everything, columns)
         write_parquet(path, joined)
     shutil.rmtree(line.workdir / "fold_scores", ignore_errors=True)
@@ -734,7 +791,8 @@ def evaluate(
             for metric in set.intersection(*(set(record["train"]) for record in records))
         }
     hardness = {
-        name: importance.hardness(name, table[name].to_numpy()) for name in importance.SCORES
+        name: importance.hardness(name, table[name].to_numpy())
+        for name in (*importance.SCORES, *line.config.estimators())
     }
     counts = prepared.counts
     metrics = {
@@ -800,6 +858,21 @@ def _cost(line: Line, run: str, trained: list[int]) -> dict[str, Any]:
         cost["seconds"] += line.clock("warmup").recorded + line.clock("score").recorded
         cost["examples"] += warmed + rows
         cost["forward_equivalents"] += TRAINING_COST * warmed + SCORING_COST * rows
+        if config.score not in importance.SCORES:  # what was estimated to look at alone is free
+            cost["seconds"] += line.clock("estimators").recorded
+            cost["forward_equivalents"] += estimating.forward_equivalents(
+                line.config.estimators(),
+                checkpoints=config.warmup_epochs,
+                examples=rows,
+                targets=len(line.prepared.lengths["validation"]),
+            )
+        if importance.needing([config.score], "reference"):
+            folds, epochs = line.config.train.folds, line.config.train.epochs
+            clocks = [line.clock(f"fold-{number}").recorded for number in range(folds)]
+            cost["seconds"] += sum(clocks)
+            cost["examples"] += (folds - 1) * epochs * rows
+            cost["forward_equivalents"] += TRAINING_COST * (folds - 1) * epochs * rows
+            cost["forward_equivalents"] += SCORING_COST * rows
     return cost
 
 
@@ -920,10 +993,13 @@ def fit_run(
     weights: np.ndarray | None = None,
     probabilities: np.ndarray | None = None,
     online_policy: str | None = None,
+    history: History | None = None,
+    keep: Sequence[int] = (),
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains one run from the initial parameters of its seed, or from its newest checkpoint.
 
-    rows: the training rows to take, all where None.
+    rows: the training rows to take, all where None. history: is given what each step shows of its
+    examples. keep: the steps whose checkpoints are to stay.
     probabilities: draws from all training rows by these, corrected, in place of rows and weights.
     """
     config, prepared = line.config.train, line.prepared
@@ -984,6 +1060,8 @@ def fit_run(
         batches,
         names=training["example_id"].to_numpy(zero_copy_only=False),
         validate=lambda now: _validation(line, now),
+        history=history,
+        keep=keep,
     )
 
 
@@ -997,10 +1075,12 @@ def _fit(
     names: np.ndarray,
     validate: Callable[[TrainState], dict[str, float]],
     rate_field: str = "train.learning_rate",
+    history: History | None = None,
+    keep: Sequence[int] = (),
 ) -> tuple[TrainState, dict[str, Any]]:
     """`fit` with the workdir's log and the checkpoints and clock of that name."""
     with (
-        closing(RunCheckpoints(line.workdir / "checkpoints" / name)) as checkpoints,
+        closing(RunCheckpoints(line.workdir / "checkpoints" / name, keep=keep)) as checkpoints,
         line.log() as log,
     ):
         return fit(
@@ -1019,6 +1099,7 @@ def _fit(
             log_every=line.config.train.log_every,
             validate=validate,
             rate_field=rate_field,
+            history=history,
         )
 
 

@@ -45,3 +45,36 @@ def planted_errors(
         "count": int(wrong.sum()),
         "auroc": {name: None if np.isnan(area) else area for name, area in areas.items()},
     }
+
+
+def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the precision-recall curve, Σ_t (R_t − R_{t−1}) P_t over the different scores t.
+
+    P_t and R_t are the precision and recall of all examples with a score of at least t, so that
+    scores that tie come in together, whatever their order; nothing is interpolated. A score that
+    says nothing has the share of positives in expectation, not ½.
+
+    scores: float `[N]`; positive: bool `[N]`. NaN where there is no positive.
+    """
+    taken, found = _cumulative(scores, positive)
+    if found[-1] == 0:
+        return float("nan")
+    steps = np.diff(found, prepend=0) / found[-1]
+    return float((steps * found / taken).sum())
+
+
+def precision_at(scores: np.ndarray, positive: np.ndarray, count: int) -> float:
+    """The share of positives among the `count` highest scores, 1 ≤ count ≤ N.
+
+    Where scores tie across the edge it is the expectation over their orders.
+    """
+    taken, found = _cumulative(scores, positive)
+    # between two thresholds the expected number found grows in a straight line
+    return float(np.interp(count, np.r_[0, taken], np.r_[0, found]) / count)
+
+
+def _cumulative(scores: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How many examples, and how many positives, have at least each of the different scores."""
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.diff(scores[order], append=np.nan))  # NaN differs from all
+    return last + 1, np.cumsum(positive[order])[last]

@@ -9,6 +9,9 @@ import optax
 from jax.sharding import NamedSharding
 
 
+SECOND_MOMENT_DECAY = 0.999  # Adam's β₂
+
+
 class TrainState(NamedTuple):
     """Parameters, optimiser state, the number of steps taken, and the seed of the run's dropout.
 
@@ -38,7 +41,7 @@ def make_optimizer(
     schedule = make_schedule(learning_rate, total_steps, warmup_fraction)
     return optax.chain(
         optax.clip_by_global_norm(clip_norm),
-        optax.adamw(schedule, weight_decay=weight_decay, mask=_decayed),
+        optax.adamw(schedule, b2=SECOND_MOMENT_DECAY, weight_decay=weight_decay, mask=_decayed),
     )
 
 

@@ -17,13 +17,15 @@ from rich.console import Console
 from sie_jax import importance, per_example
 from sie_jax.data.loading import Arrays, PlannedBatches
 from sie_jax.files import write_parquet
-from sie_jax.importance import vectors
+from sie_jax.importance import gradients, vectors
 from sie_jax.training import mesh as meshes
 from sie_jax.training import objectives
 from sie_jax.training.logs import Bar, Clock, bar
 
 # batches between two parts of a pass: what a stop can cost
 PART_BATCHES = 50
+# examples whose gradients are materialised at a time
+CHUNK = 4
 
 Columns = dict[str, np.ndarray]
 Pass = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
@@ -31,21 +33,67 @@ Pass = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
 
 @functools.cache
 def score_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
-    """Gives, for a batch, every score `[B]` and `probability_0` to `probability_<K-1>` `[B]`.
+    """Gives, for a batch, what one pass can: `importance.SCORES`, `last_layer_norm` `[B]`,
+    `layer_norms` `[B, L]` in the order of `layers`, `probability_0` to `probability_<K-1>` `[B]`.
 
     Dropout is off. One forward pass and one backward pass that keeps norms only: 2
     forward-equivalents per example.
     """
-    norms_of = per_example.grad_norms(objectives.cross_entropy(graphdef), has_aux=True)
+    norms_of = per_example.grad_norms(
+        objectives.cross_entropy(graphdef), has_aux=True, per_leaf=True
+    )
 
     def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        norms, logits = norms_of(params, batch)
+        per_leaf, logits = norms_of(params, batch)
+        by_layer = gradients.layer_norms(per_leaf)
+        layer_norms = jnp.stack(list(by_layer.values()), 1)
         scores = {
             name: score(logits, batch["label"]) for name, score in importance.OUTPUT_SCORES.items()
         }
         probabilities = jax.nn.softmax(logits.astype(jnp.promote_types(logits.dtype, jnp.float32)))
         classes = {f"probability_{i}": column for i, column in enumerate(probabilities.T)}
-        return {"grad_norm": norms, **scores, **classes}
+        return {
+            "grad_norm": jnp.linalg.norm(layer_norms, axis=1),
+            **scores,
+            "last_layer_norm": by_layer["classifier"],
+            "layer_norms": layer_norms,
+            **classes,
+        }
+
+    return compiled(run, mesh)
+
+
+def layers(params: Any) -> list[str]:
+    """The names of the layers whose norms a score pass gives, in their order."""
+    return list(gradients.layer_norms(jax.tree.map(lambda _: jnp.zeros(1), params)))
+
+
+@functools.cache
+def preconditioned_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
+    """Gives `preconditioned_norm` `[B]`; called with (parameters, Adam's second moments).
+
+    Dropout is off. Gradients are materialised, CHUNK examples at a time: 3 forward-equivalents.
+    """
+    loss_fn = objectives.cross_entropy(graphdef)
+
+    def run(states: tuple[Any, Any], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        params, second_moment = states
+        norms_of = gradients.preconditioned_norms(
+            loss_fn, second_moment, epsilon=1e-8, chunk_size=CHUNK, has_aux=True
+        )
+        return {"preconditioned_norm": norms_of(params, batch)}
+
+    return compiled(run, mesh)
+
+
+@functools.cache
+def embedding_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
+    """Gives `embedding` `[B, H]`, what the classifier is given of a pair; dropout off."""
+
+    def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        bert = nnx.merge(graphdef, params).bert
+        hidden = bert(batch["input_ids"], batch["token_type_ids"], batch["attention_mask"])
+        return {"embedding": bert.pool(hidden).astype(jnp.float32)}
 
     return compiled(run, mesh)
 

@@ -21,3 +21,35 @@ def test_auroc_is_the_share_of_pairs_in_order(seed):
 def test_auroc_of_one_class_is_undefined():
     assert math.isnan(detection.auroc(np.arange(3.0), np.ones(3, bool)))
     assert math.isnan(detection.auroc(np.arange(3.0), np.zeros(3, bool)))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_average_precision_over_thresholds(seed):
+    generator = np.random.default_rng(seed)
+    scores = generator.integers(8, size=60) / 7
+    positive = generator.random(60) < 0.3
+    area, recall = 0.0, 0.0
+    for threshold in sorted(set(scores), reverse=True):
+        taken = scores >= threshold
+        now = positive[taken].sum() / positive.sum()
+        area += (now - recall) * positive[taken].mean()
+        recall = now
+    assert detection.average_precision(scores, positive) == pytest.approx(area)
+    assert math.isnan(detection.average_precision(scores, np.zeros(60, bool)))
+
+
+@pytest.mark.parametrize("count", [1, 7, 30, 60])
+def test_precision_is_the_mean_over_orders_of_ties(count):
+    generator = np.random.default_rng(count)
+    scores = generator.integers(5, size=60)
+    positive = generator.random(60) < 0.3
+    orders = [generator.permutation(60) for _ in range(4000)]
+    found = [
+        positive[order[np.argsort(-scores[order], kind="stable")]][:count].mean()
+        for order in orders
+    ]
+    error = np.std(found) / math.sqrt(len(found))
+    # four standard errors, and for the counts at which nothing is left to chance, rounding
+    assert detection.precision_at(scores, positive, count) == pytest.approx(
+        np.mean(found), abs=4 * error + 1e-9
+    )

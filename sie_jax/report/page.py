@@ -35,6 +35,7 @@ def write(
     run: str = "weighted",
     reference: str = "uniform",
     metric: str = "ndcg@10",
+    choosing: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes the report of one pipeline run.
 
@@ -68,6 +69,8 @@ def write(
             five rows are shown, ten from either end.
         settings: The configuration: plain values in mappings nested to any depth.
         run, reference, metric: What the sentence at the top is about.
+        choosing: `Choice.as_json()` of `importance.choosing`, where score and policy were chosen by
+            cross-validation, by `metric`.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -123,6 +126,9 @@ def write(
         disagreement=metrics.get("rater_disagreement"),
         pretraining=metrics.get("pretraining"),
         tuning=metrics.get("tuning"),
+        choosing=choosing,
+        decision=choosing and decision(choosing),
+        metric=metric,
         settings=_flat(settings),
     )
     epath.Path(path).write_text(html, encoding="utf-8")
@@ -165,6 +171,29 @@ def verdict(
             f"{rest}; one seed cannot tell weighting from luck, so repeat over seeds.",
         )
     return kind, f"Weighting {kind}:", f"{rest}."
+
+
+def decision(choosing: Mapping[str, Any]) -> str:
+    """Says what was chosen and by which interval, in one sentence."""
+    contender, chosen = choosing["contender"], choosing["chosen"]["name"]
+    if contender is None:
+        return "uniform is kept, because no candidate could be measured."
+    if choosing["interval"]["low"] is None:
+        return (
+            f"uniform is kept, because there is no interval for the difference of "
+            f"{contender['name']} from it."
+        )
+    bounds = _bounds(choosing["interval"], signed=True)
+    if chosen == contender["name"]:
+        return (
+            f"{chosen} is taken, because the interval of its difference from uniform, {bounds}, "
+            "lies above zero."
+        )
+    reason = "lies below" if choosing["interval"]["high"] < 0 else "reaches"
+    return (
+        f"uniform is kept, because the interval of the difference of {contender['name']} from it, "
+        f"{bounds}, {reason} zero."
+    )
 
 
 def _curve_plots(curves: Mapping[str, Mapping[str, Sequence[plots.Curve]]]) -> list[Markup]:

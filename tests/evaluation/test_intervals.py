@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from sie_jax.evaluation import Predictions, classification, intervals, ranking, summarize
 
@@ -80,6 +81,68 @@ def test_interval_of_undefined_values_is_none():
     assert intervals.interval(2.0, np.array([np.nan])) == {"value": 2.0, "low": None, "high": None}
     some = intervals.interval(1.0, np.array([np.nan, 1.0, 1.0]))
     assert some == {"value": 1.0, "low": 1.0, "high": 1.0}
+
+
+def test_interval_of_a_mean_is_that_of_drawing_queries_one_by_one():
+    values = np.random.default_rng(0).normal(size=9)
+    values[[2, 7]] = np.nan
+    defined = values[~np.isnan(values)]
+    (counts,) = intervals.resampling(7, resamples=50, seed=3)
+    means = [np.repeat(defined, row).mean() for row in counts]
+    found = intervals.of_mean(values, resamples=50, seed=3)
+    expected = {"value": defined.mean(), "low": np.quantile(means, 0.025)}
+    assert found == pytest.approx(expected | {"high": np.quantile(means, 0.975)})
+    wide = intervals.of_mean(values, resamples=50, seed=3, level=0.5)
+    assert wide["low"] == pytest.approx(np.quantile(means, 0.25))
+
+
+def test_interval_of_the_mean_of_one_or_no_value():
+    nothing = {"value": None, "low": None, "high": None}
+    assert intervals.of_mean(np.full(3, np.nan), resamples=5, seed=0) == nothing
+    assert intervals.of_mean(np.zeros(0), resamples=5, seed=0) == nothing
+    one = np.array([np.nan, 0.5])
+    assert intervals.of_mean(one, resamples=5, seed=0) == nothing | {"value": 0.5}
+
+
+@pytest.mark.parametrize("shift", [-0.02, -0.004, 0.0, 0.004, 0.02])
+def test_equivalence_is_two_one_sided_t_tests(shift):
+    values = shift + 0.003 * np.random.default_rng(5).normal(size=5)
+    found = intervals.equivalence(np.append(values, np.nan), margin=0.005)
+    worse = stats.ttest_1samp(values, -0.005, alternative="greater")
+    better = stats.ttest_1samp(values, 0.005, alternative="less")
+    # two ways to one formula in float64
+    assert found["p_worse"] == pytest.approx(worse.pvalue, rel=1e-9)
+    assert found["p_better"] == pytest.approx(better.pvalue, rel=1e-9)
+    bounds = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert (found["value"], found["low"], found["high"]) == pytest.approx((values.mean(), *bounds))
+    assert found["not_worse"] == (found["low"] > -0.005)
+    assert found["equivalent"] == (found["low"] > -0.005 and found["high"] < 0.005)
+    mirrored = intervals.equivalence(-values, margin=0.005)
+    assert mirrored["p_better"] == pytest.approx(found["p_worse"])
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_a_loss_as_large_as_the_margin_is_called_harmless_as_rarely_as_alpha_says():
+    # 2,000 worlds: the share has standard deviation sqrt(0.05 · 0.95 / 2000) = 0.5 %; four are 2 %.
+    worlds = np.random.default_rng(0).normal(-0.005, 0.002, size=(2000, 5))
+    passed = [intervals.equivalence(world, margin=0.005)["not_worse"] for world in worlds]
+    assert np.mean(passed) == pytest.approx(0.05, abs=0.02)
+
+
+def test_equivalence_without_spread_or_without_data():
+    # 0.25 and its multiples are exact, and so is a spread of 0
+    better = intervals.equivalence(np.full(4, 0.75), margin=0.5)
+    assert (better["low"], better["p_worse"], better["p_better"]) == (0.75, 0, 1)
+    assert (better["not_worse"], better["equivalent"]) == (True, False)
+    assert intervals.equivalence(np.full(4, 0.25), margin=0.5)["equivalent"]
+    assert not intervals.equivalence(np.full(4, -0.75), margin=0.5)["not_worse"]
+    one = intervals.equivalence(np.array([0.25]), margin=0.5)
+    assert (one["value"], one["low"], one["p_worse"]) == (0.25, None, None)
+    assert (one["not_worse"], one["equivalent"]) == (False, False)
+    assert intervals.equivalence(np.zeros(0), margin=0.5)["value"] is None
+    for margin in (0.0, -1.0, math.nan):
+        with pytest.raises(ValueError, match="give the loss that does not matter, above 0"):
+            intervals.equivalence(np.zeros(3), margin=margin)
 
 
 def example(seed=0, *, num_queries=12):

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from sie_jax.importance import choosing
 from sie_jax.report import page
 
 ATTACK = '<script>alert("x")</script><img src=http://example.org/x onerror=alert(1)> & "'
@@ -274,6 +275,112 @@ def test_gap_and_folds_where_there_are_any(tmp_path):
         ["loss", "+0.2500", "+0.2400 to +0.2600"],
         ["el2n", "−0.1250", "−0.1350 to −0.1150"],
     ]
+
+
+def choosing_example(interval, chosen="el2n keep 0.8"):
+    def row(number, candidate, mean, difference, outcome):
+        own = {"queries": 1040, "mean": mean, "difference": difference}
+        folds = [{"fold": fold, **own, "queries": 520} for fold in (2, 3)]
+        place = {"round": number, "share": 0.076 * number, "candidate": candidate}
+        return {**place, **own, "outcome": outcome, "folds": folds}
+
+    return {
+        "chosen": {"name": chosen, "score": "el2n", "policy": "keep", "strength": 0.8},
+        "contender": {"name": "el2n keep 0.8", "score": "el2n", "policy": "keep", "strength": 0.8},
+        "interval": interval,
+        "comparison": [
+            row(1, "uniform", 0.5, None, "reference"),
+            row(1, "grad_norm clipped", 0.49, -0.01, "dropped"),
+            row(1, "loss inverse", None, None, "undefined"),
+            row(1, "el2n keep 0.8", 0.51, 0.01, "kept"),
+            row(2, "uniform", 0.6, None, "dropped"),
+            row(2, "el2n keep 0.8", 0.62, 0.02, "chosen"),
+        ],
+        "cost": {"budget": 2.0, "planned": 1.98, "spent": 1.7512},
+    }
+
+
+def test_what_was_chosen_and_all_it_was_compared_with(tmp_path):
+    path = tmp_path / "report.html"
+    assert 'id="choosing"' not in write(path)
+    html = write(path, choosing=choosing_example(estimate(0.02)))
+    rows = rows_of(html, "choosing")
+    assert rows[0] == [
+        *("candidate", "round", "trained", "queries"),
+        *("ndcg@10", "difference", "outcome"),
+    ]
+    assert rows[1:7] == [
+        ["uniform", "1", "7.6%", "1,040", "0.5000", "–", "reference"],
+        ["grad_norm clipped", "1", "7.6%", "1,040", "0.4900", "−0.0100", "dropped"],
+        ["loss inverse", "1", "7.6%", "1,040", "–", "–", "undefined"],
+        ["el2n keep 0.8", "1", "7.6%", "1,040", "0.5100", "+0.0100", "kept"],
+        ["uniform", "2", "15.2%", "1,040", "0.6000", "–", "dropped"],
+        ["el2n keep 0.8", "2", "15.2%", "1,040", "0.6200", "+0.0200", "chosen"],
+    ]
+    assert rows[8] == ["uniform", "1", "2", "520", "0.5000", "–"]
+    assert len(rows) == 7 + 1 + 12
+    text = " ".join(Elements(html).text.split())
+    assert "cost 1.75 full trainings" in text
+    assert "; 2 were allowed." in text
+    assert page.decision(choosing_example(estimate(0.02))) in text
+    one_fold = choosing_example(estimate(0.02))
+    for row in one_fold["comparison"]:
+        row["folds"] = row["folds"][:1]
+    assert len(rows_of(write(path, choosing=one_fold), "choosing")) == 7
+
+
+@pytest.mark.parametrize(
+    ("interval", "chosen", "words"),
+    [
+        (
+            estimate(0.02),
+            "el2n keep 0.8",
+            "el2n keep 0.8 is taken, because the interval of its difference from uniform, "
+            "+0.0100 to +0.0300, lies above zero.",
+        ),
+        (
+            estimate(0.005),
+            "uniform",
+            "uniform is kept, because the interval of the difference of el2n keep 0.8 from it, "
+            "−0.0050 to +0.0150, reaches zero.",
+        ),
+        (
+            estimate(-0.02),
+            "uniform",
+            "uniform is kept, because the interval of the difference of el2n keep 0.8 from it, "
+            "−0.0300 to −0.0100, lies below zero.",
+        ),
+        (
+            {"value": 0.1, "low": None, "high": None},
+            "uniform",
+            "uniform is kept, because there is no interval for the difference of el2n keep 0.8 "
+            "from it.",
+        ),
+    ],
+)
+def test_the_decision_follows_the_interval(interval, chosen, words):
+    assert page.decision(choosing_example(interval, chosen)) == words
+
+
+def test_a_choice_is_shown_as_it_is(tmp_path):
+    candidates = choosing.CANDIDATES
+    plan = choosing.plan(len(candidates), rows=[30] * 4, costs=choosing.Costs(9, 5))
+    choice = choosing.choose(
+        candidates,
+        lambda candidate, fold, share: np.linspace(0, share, 9) ** len(candidate.name),
+        plan,
+        interval=lambda differences: estimate(float(differences.mean())),
+    )
+    html = write(tmp_path / "report.html", choosing=choice.as_json())
+    rows = rows_of(html, "choosing")[1:]
+    assert [row[0] for row in rows] == [row["candidate"] for row in choice.comparison]
+    assert page.decision(choice.as_json()) in html
+
+
+def test_the_decision_where_nothing_could_be_measured(tmp_path):
+    nothing = choosing_example(dict.fromkeys(("value", "low", "high")), "uniform")
+    html = write(tmp_path / "report.html", choosing=nothing | {"contender": None})
+    assert "uniform is kept, because no candidate could be measured." in html
 
 
 def test_page_is_the_same_for_the_same_arguments(tmp_path):

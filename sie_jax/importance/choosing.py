@@ -1,0 +1,392 @@
+"""Chooses score, policy and strength by cross-validation over queries, within a budget.
+
+Successive halving: all candidates are trained a little, the better half a little more, and so on
+until one is left, the contender. The last round trains the contender and `uniform` on other folds,
+and `uniform` is kept unless the interval of their difference lies above zero.
+
+The contender is the best of many, and so it was lucky on the queries it was picked by (the winner's
+curse). No query of a fold that decides is in the training rows or in the held-out fold of any
+earlier run: for the interval, the contender is a candidate fixed beforehand. The interval covers
+which queries were held out. It does not cover the chance of training: two runs of one policy that
+differ by their seed alone differ too.
+
+Source: Karnin et al. 2013, "Almost Optimal Exploration in Multi-Armed Bandits"; Jamieson and
+Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", figure 3
+(each round has the same budget); Li et al. 2018, "Hyperband". There training goes on where a round
+stopped it; here every run starts anew, because its learning rate falls to zero at its end.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+# with less of a full training than this a run has hardly begun, and ranks candidates by chance
+LEAST_SHARE = 0.02
+STRENGTHS = {
+    "tempered": "power",
+    "keep": "fraction",
+    "keep_hardest": "fraction",
+    "banded": "drop_hardest",
+}
+"""The policies that have a strength, and what their functions call it."""
+
+
+class Candidate(NamedTuple):
+    """A score, what is made of it, and how strongly; a strength of None is the policy's own."""
+
+    score: str
+    policy: str
+    strength: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What a reader calls it: "el2n keep 0.8", or "uniform", which looks at no score."""
+        if self.policy == "uniform":
+            return "uniform"
+        return " ".join(
+            [self.score, self.policy, *([] if self.strength is None else [f"{self.strength:g}"])]
+        )
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The keyword arguments of the policy's function in `weighting.POLICIES`."""
+        return {} if self.strength is None else {STRENGTHS[self.policy]: self.strength}
+
+
+UNIFORM = Candidate("grad_norm", "uniform")
+CANDIDATES = (
+    Candidate("grad_norm", "clipped"),
+    Candidate("loss", "keep", 0.9),
+    Candidate("el2n", "keep", 0.8),
+    Candidate("margin", "keep", 0.6),
+    Candidate("loss", "tempered", -0.5),
+    Candidate("loss", "inverse"),
+    Candidate("grad_norm", "tempered", 0.5),
+)
+"""Candidates beside uniform for labels of any noise: from hardly any (clipped, keep 0.9, and
+tempered 0.5, which favours the hard) to two in five wrong (keep 0.6)."""
+
+
+class Costs(NamedTuple):
+    """What is paid per example, in forward-equivalents: a forward pass 1, a full backward 2.
+
+    training: a full training: 3 times the epochs.
+    scoring: the warm-up and the scoring pass: 3 times the epochs of the warm-up, and 2.
+    predicting: the held-out pairs' predictions: 1.
+    """
+
+    training: float
+    scoring: float
+    predicting: float = 1.0
+
+
+class Round(NamedTuple):
+    """`candidates` of them and uniform are trained for `share` of a full training, per fold."""
+
+    folds: tuple[int, ...]
+    candidates: int
+    share: float
+
+
+class Plan(NamedTuple):
+    """The rounds, the last of which decides; all costs are in units of one full training.
+
+    One full training is `costs.training` forward-equivalents for each of the rows of all folds.
+    """
+
+    rounds: tuple[Round, ...]
+    rows: tuple[int, ...]
+    costs: Costs
+    budget: float
+
+    def trained_on(self, fold: int) -> tuple[int, ...]:
+        """The folds whose rows train and score where `fold` is held out, the same in all rounds.
+
+        All others where the fold decides. Elsewhere the folds that decide are left out as well.
+        """
+        out = {fold} if fold in self.rounds[-1].folds else {fold, *self.rounds[-1].folds}
+        return tuple(other for other in range(len(self.rows)) if other not in out)
+
+    def scoring_cost(self, fold: int) -> float:
+        """The warm-up and the scoring pass over the training rows of a fold, once for all runs."""
+        return self._share_of_rows(fold) * self.costs.scoring / self.costs.training
+
+    def run_cost(self, fold: int, share: float) -> float:
+        """Training one candidate for `share` of a full training, and predicting the fold."""
+        predicted = self.rows[fold] / sum(self.rows)
+        return (
+            self._share_of_rows(fold) * share
+            + predicted * self.costs.predicting / self.costs.training
+        )
+
+    @property
+    def cost(self) -> float:
+        """What the whole plan costs, ≤ `budget` but for rounding in the last digit."""
+        folds = {fold for each in self.rounds for fold in each.folds}
+        return sum(self.scoring_cost(fold) for fold in folds) + sum(
+            (each.candidates + 1) * self.run_cost(fold, each.share)
+            for each in self.rounds
+            for fold in each.folds
+        )
+
+    def _share_of_rows(self, fold: int) -> float:
+        return sum(self.rows[other] for other in self.trained_on(fold)) / sum(self.rows)
+
+
+def plan(
+    number_of_candidates: int,
+    *,
+    rows: Sequence[int],
+    costs: Costs,
+    budget: float = 2.0,
+    least_share: float = LEAST_SHARE,
+) -> Plan:
+    """Plans the rounds: n, ⌊n/2⌋, ⌊n/4⌋, … candidates, then the last one against uniform.
+
+    m folds, the first ones, are held out in all rounds but the last, and m others, the last ones,
+    in the last round. After the charges for scoring and predicting, every round trains for the same
+    cost; a round that needs less to train in full leaves the rest to the others. m is the largest
+    number, up to half the folds, at which all rounds train in full, and else 1: long runs come
+    before many. With one candidate there is only the round that decides, on up to all folds.
+
+    Args:
+        number_of_candidates: n ≥ 1, uniform not counted: it is in every round.
+        rows: The number of training rows of each fold, all ≥ 1. At least 3 folds, 2 where n is 1.
+        costs: What an example costs.
+        budget: The most that all of it may cost, in units of one full training.
+        least_share: No run gets less of a full training than this.
+
+    Returns:
+        A plan with `cost` ≤ `budget`. A run is to take `share` of the steps of a full training on
+        its training rows, rounded down.
+
+    Raises:
+        ValueError: there are no candidates or too few folds, or the budget leaves a run less than
+            `least_share`. The message says which budget is enough.
+    """
+    if number_of_candidates < 1:
+        raise ValueError("there are no candidates to choose among: give at least one")
+    entering = [number_of_candidates]
+    while entering[-1] > 1:
+        entering.append(entering[-1] // 2)
+    needed = 2 if len(entering) == 1 else 3
+    if len(rows) < needed or min(rows) < 1:
+        raise ValueError(
+            f"the folds have {list(rows)} rows: choosing among {number_of_candidates} needs at "
+            f"least {needed} folds, none of them empty"
+        )
+    most = len(rows) if len(entering) == 1 else len(rows) // 2
+    for folds in range(most, 0, -1):
+        made = _shared_out(entering, folds, Plan((), tuple(rows), costs, budget))
+        if min(each.share for each in made.rounds) == 1:
+            break
+    least = min(each.share for each in made.rounds)
+    if least < least_share:
+        # with this every round could have least_share, whatever the others leave over
+        full = max(_training(made, each) for each in made.rounds)
+        enough = _fixed(made) + len(entering) * least_share * full
+        raise ValueError(
+            f"a budget of {budget:g} full trainings is too small to choose among "
+            f"{number_of_candidates} candidates: raise it to {math.ceil(100 * enough) / 100:g}, or "
+            "name fewer candidates"
+        )
+    return made
+
+
+def _shared_out(entering: Sequence[int], folds: int, draft: Plan) -> Plan:
+    """The plan with that many folds in every round, and shares as large as the budget allows."""
+    first, last = tuple(range(folds)), tuple(range(len(draft.rows) - folds, len(draft.rows)))
+    early = [Round(first, number, 0.0) for number in entering[:-1]]
+    made = draft._replace(rounds=(*early, Round(last, entering[-1], 0.0)))
+    left, shares = made.budget - _fixed(made), {}
+    full = [_training(made, each) for each in made.rounds]
+    # the cheapest first, so that what it has no use for goes to the others
+    for done, number in enumerate(np.argsort(full, kind="stable").tolist()):
+        shares[number] = min(1.0, left / (len(full) - done) / full[number])
+        left -= shares[number] * full[number]
+    return made._replace(
+        rounds=tuple(each._replace(share=shares[i]) for i, each in enumerate(made.rounds))
+    )
+
+
+def _fixed(plan: Plan) -> float:
+    """What is paid whatever the shares are: scoring and predicting."""
+    return plan._replace(rounds=tuple(each._replace(share=0.0) for each in plan.rounds)).cost
+
+
+def _training(plan: Plan, each: Round) -> float:
+    """What a round's training would cost in full."""
+    return (each.candidates + 1) * sum(
+        plan.run_cost(fold, 1.0) - plan.run_cost(fold, 0.0) for fold in each.folds
+    )
+
+
+_Values = dict[tuple[Candidate, int, float], np.ndarray]
+
+
+class Choice(NamedTuple):
+    """What was chosen and why.
+
+    chosen: The contender, or `UNIFORM`.
+    contender: The candidate of the last round; None where no candidate could be trained.
+    interval: `{"value", "low", "high"}` of the contender's mean difference from uniform, over the
+        queries of the folds that decide; > 0 where the contender is better. None for undefined.
+    comparison: A row for each round and candidate, in the order of training: `round` (from 1),
+        `share`, `candidate` (its name), `queries` (those with a value), `mean`, `difference` (the
+        mean over these queries of value less uniform's; None for uniform), `outcome` ("reference"
+        for uniform, "kept", "dropped" or "undefined", in the last round "chosen" or "dropped"), and
+        `folds`: `queries`, `mean` and `difference` of each fold, with `fold`.
+    cost: `budget`, `planned` and `spent`, in units of one full training.
+    """
+
+    chosen: Candidate
+    contender: Candidate | None
+    interval: dict[str, float | None]
+    comparison: list[dict[str, Any]]
+    cost: dict[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values, as the report takes them; candidates with their `name`."""
+        named = {
+            key: one and {"name": one.name, **one._asdict()}
+            for key, one in (("chosen", self.chosen), ("contender", self.contender))
+        }
+        return {**self._asdict(), **named}
+
+
+def choose(
+    candidates: Sequence[Candidate],
+    measure: Callable[[Candidate, int, float], np.ndarray],
+    plan: Plan,
+    *,
+    interval: Callable[[np.ndarray], Mapping[str, float | None]],
+) -> Choice:
+    """Measures the candidates round by round, and gives what is to be used.
+
+    A round keeps the candidates with the highest mean of the paired differences
+    d_q = value_q(candidate) - value_q(uniform) over the queries of its folds. Those that tie stand
+    as they did before, at first in the order given. The contender is chosen where `low` of the
+    interval of its d_q in the last round is above 0. Where it is not, or is undefined, uniform is.
+
+    Args:
+        candidates: As many as the plan was made for, all different, none of policy uniform.
+        measure: (candidate, fold, share) -> float `[Q_fold]`, a metric of each query of the fold
+            (high is good), after training on `plan.trained_on(fold)`. The queries stand in the same
+            order for all candidates. NaN where a query has no value, for all candidates alike; all
+            NaN where a run's loss was no longer finite. Calls come in one order, round by round,
+            fold by fold, uniform first; none comes twice, so that a caller can keep each result in
+            a file and go on where it was stopped.
+        plan: Of `plan`.
+        interval: The 95 % interval of the mean of d `[Q]`, as {"value", "low", "high"}, say
+            `evaluation.intervals.of_mean`. It decides alone, and so has to be paired and
+            deterministic.
+
+    Returns:
+        The choice. A candidate that diverged on one of a round's folds is out. Where all are, the
+        rounds that remain are not run, and uniform is kept. `spent` is what the calls cost; it is
+        below `planned` where rounds were not run, or asked again for what was measured.
+
+    Raises:
+        ValueError: the plan is for another number of candidates, two are equal or one is uniform,
+            or a candidate's values are of other queries than uniform's.
+    """
+    if len(candidates) != plan.rounds[0].candidates:
+        raise ValueError(f"{len(candidates)} candidates, the plan has {plan.rounds[0].candidates}")
+    names = [UNIFORM.name, *(candidate.name for candidate in candidates)]
+    if len(set(names)) < len(names):
+        raise ValueError(f"of {', '.join(names)} each may be named once; uniform is always there")
+    values: _Values = {}
+    comparison: list[dict[str, Any]] = []
+    survivors = list(candidates)
+    for number, each in enumerate(plan.rounds, 1):
+        for fold in each.folds:
+            for candidate in (UNIFORM, *survivors):
+                key = (candidate, fold, each.share)
+                if key not in values:
+                    values[key] = _checked(measure(*key), values.get((UNIFORM, *key[1:])), key)
+        rows = {one: _row(values, one, number, each) for one in (UNIFORM, *survivors)}
+        comparison += rows.values()
+        merits = {one: rows[one]["difference"] for one in survivors}
+        best = sorted(
+            (one for one in survivors if merits[one] is not None), key=lambda one: -merits[one]
+        )
+        places = 1 if number == len(plan.rounds) else plan.rounds[number].candidates
+        for one in survivors:
+            rows[one]["outcome"] = (
+                "undefined" if one not in best else "kept" if one in best[:places] else "dropped"
+            )
+        survivors = best[:places]
+        if not survivors:
+            break
+    contender = survivors[0] if survivors else None
+    chosen = UNIFORM
+    found: dict[str, float | None] = dict.fromkeys(("value", "low", "high"))
+    if contender:
+        found = dict(interval(_differences(values, contender, each.folds, each.share)))
+        if found["low"] is not None and found["low"] > 0:
+            chosen = contender
+        for one in (UNIFORM, contender):
+            rows[one]["outcome"] = "chosen" if one == chosen else "dropped"
+    spent = sum(plan.scoring_cost(fold) for fold in {fold for _, fold, _ in values})
+    spent += sum(plan.run_cost(fold, share) for _, fold, share in values)
+    cost = {"budget": plan.budget, "planned": plan.cost, "spent": spent}
+    return Choice(chosen, contender, found, comparison, cost)
+
+
+def _checked(
+    values: np.ndarray, reference: np.ndarray | None, key: tuple[Candidate, int, float]
+) -> np.ndarray:
+    """The values in float64, where they are of the same queries as uniform's."""
+    values = np.asarray(values, np.float64)
+    reference = values if reference is None else reference
+    missing = np.isnan(values)
+    if values.ndim != 1 or values.shape != reference.shape:
+        raise ValueError(
+            f"{key[0].name}, fold {key[1]}: values of shape {values.shape}, one for each query is "
+            f"wanted, and those of uniform are {reference.shape}"
+        )
+    if not missing.all() and (missing != np.isnan(reference)).any():
+        raise ValueError(
+            f"{key[0].name}, fold {key[1]}: other queries are NaN than for uniform: a query has a "
+            "value for all candidates or for none"
+        )
+    return values
+
+
+def _differences(
+    values: _Values, candidate: Candidate, folds: Sequence[int], share: float
+) -> np.ndarray:
+    """d_q over the queries of the folds; all NaN where the candidate diverged on one of them."""
+    parts = [values[candidate, fold, share] - values[UNIFORM, fold, share] for fold in folds]
+    diverged = any(
+        np.isnan(part).all() and not np.isnan(values[UNIFORM, fold, share]).all()
+        for part, fold in zip(parts, folds, strict=True)
+    )
+    return np.concatenate(parts) * (np.nan if diverged else 1.0)
+
+
+def _row(values: _Values, candidate: Candidate, number: int, each: Round) -> dict[str, Any]:
+    def measured(folds: Sequence[int]) -> dict[str, Any]:
+        differences = _differences(values, candidate, folds, each.share)
+        own = np.concatenate([values[candidate, fold, each.share] for fold in folds])
+        return {
+            "queries": int((~np.isnan(differences)).sum()),
+            "mean": _mean(np.where(np.isnan(differences), np.nan, own)),
+            "difference": None if candidate == UNIFORM else _mean(differences),
+        }
+
+    return {
+        "round": number,
+        "share": each.share,
+        "candidate": candidate.name,
+        **measured(each.folds),
+        "outcome": "reference",
+        "folds": [{"fold": fold, **measured([fold])} for fold in each.folds],
+    }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    defined = values[~np.isnan(values)]
+    return float(defined.mean()) if defined.size else None

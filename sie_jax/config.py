@@ -304,8 +304,8 @@ class Config:
         for name in needing(self.estimators(), "reference"):
             if not train.folds:
                 raise UserError(
-                    f"{name} needs predictions of models that never saw the query: set train.folds, "
-                    "as in --config.train.folds=5"
+                    f"{name} needs predictions of models that never saw the query: give "
+                    "--config.train.folds=5, or another number of folds"
                 )
         _one_of("importance.policy", importance.policy, POLICIES)
         if not math.isfinite(importance.power):

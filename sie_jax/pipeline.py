@@ -65,7 +65,6 @@ from sie_jax.report import curves, page, results
 from sie_jax.training import (
     crossfit,
     estimating,
-    influence,
     masking,
     pretraining,
     steps,
@@ -514,7 +513,7 @@ def _evidence(line: Line, held_out: pa.Table | None) -> estimating.Evidence:
     )
     of_epoch = np.array([rates(step) for step in range(ends[-1])]).reshape(epochs, per_epoch)
     checkpoints = [
-        influence.Checkpoint(_checkpoint(line, "warmup", state, step).params, float(rate))
+        (_checkpoint(line, "warmup", state, step).params, float(rate))
         for step, rate in zip(ends, of_epoch.mean(1), strict=True)
     ]
     probabilities = None

@@ -1,12 +1,17 @@
 """Scores (how much an example matters, by one estimator) and weights (what is done with it)."""
 
 from sie_jax.importance import (
+    choosing,
+    gradients,
     groups,
+    influence,
     modifiers,
     outputs,
+    reference,
     registry,
     sampling,
     table,
+    trajectory,
     vectors,
     weighting,
 )
@@ -26,14 +31,19 @@ __all__ = [
     "OUTPUT_SCORES",
     "POLICIES",
     "SCORES",
+    "choosing",
+    "gradients",
     "groups",
     "hardness",
+    "influence",
     "modifiers",
     "needing",
     "outputs",
+    "reference",
     "registry",
     "sampling",
     "table",
+    "trajectory",
     "vectors",
     "weighting",
 ]

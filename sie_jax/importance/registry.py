@@ -20,9 +20,9 @@ OUTPUT_SCORES: dict[str, Callable[..., Array]] = {
 class Estimator(NamedTuple):
     """What an estimator needs beside the data, and the sign of its score.
 
-    needs: one of NEEDS. high: what a high score says of an example: "hard" (the least is 0), "easy",
-    "helpful" (to the validation pairs) or "useful" (to learn from). most: the greatest value that
-    an easy, helpful or useful score can have, None where it has none.
+    needs: one of NEEDS. high: what a high score says of an example: "hard" (the least is 0),
+    "easy", "helpful" (to the validation pairs) or "useful" (to learn from). most: the greatest
+    value that an easy, helpful or useful score can have, None where it has none.
     """
 
     needs: str

@@ -26,7 +26,7 @@ class Evidence(NamedTuple):
     query, None where there are none.
     """
 
-    checkpoints: Sequence[influence.Checkpoint]
+    checkpoints: Sequence[tuple[Any, float]]
     second_moment: Any
     visits: Visits
     held_out: np.ndarray | None
@@ -70,7 +70,7 @@ def columns(
     Raises:
       ValueError: an estimator needs out-of-fold predictions and there are none.
     """
-    params = evidence.checkpoints[-1].params
+    params = evidence.checkpoints[-1][0]
 
     def swept(function: sweep.Pass, batches: PlannedBatches, part: str, timed: Clock) -> Any:
         rows = np.arange(len((pairs if batches is training else target_pairs).labels))
@@ -118,13 +118,16 @@ def columns(
         )
     if importance.needing(names, "embeddings"):
         function = sweep.embedding_pass(graphdef, mesh)
+        classes = sum(name.startswith("probability_") for name in found)
         near = swept(function, training, "embeddings", further_clock)["embedding"]
         far = swept(function, targets, "target_embeddings", further_clock)["embedding"]
         found["embedding"] = near
         found["knn_shapley"] = reference.knn_shapley(
             near, pairs.labels, far, target_pairs.labels, neighbours=10
         )
-        found["query_agreement"] = reference.query_agreement(near, pairs.labels, pairs.queries)
+        found["query_agreement"] = reference.query_agreement(
+            near, pairs.labels, pairs.queries, num_classes=classes
+        )
     if importance.needing(names, "reference"):
         if evidence.held_out is None:
             raise ValueError("out-of-fold probabilities are needed, and there are none")
@@ -145,8 +148,8 @@ def forward_equivalents(
         total += 3 * examples
     if importance.needing(names, "checkpoints", "targets", "curvature"):
         total += 3 * checkpoints * (examples + targets)
-    if importance.needing(names, "curvature"):  # covariances, eigenvalues, scores
-        total += 9 * examples
+    if importance.needing(names, "curvature"):  # covariances, then eigenvalues
+        total += 6 * examples
     if importance.needing(names, "embeddings"):
         total += examples + targets
     return total

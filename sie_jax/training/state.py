@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import NamedSharding
 
-
 SECOND_MOMENT_DECAY = 0.999  # Adam's β₂
 
 

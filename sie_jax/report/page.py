@@ -16,6 +16,7 @@ from sie_jax.report import plots
 MOST_SUSPICIOUS = 50
 # a lift over fewer rows says more of chance than of the group
 LEAST_ROWS, MOST_GROUPS = 5, 10
+MOST_EXPLANATIONS, MOST_PAIRS = 10, 3
 _DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
@@ -35,6 +36,7 @@ def write(
     run: str = "weighted",
     reference: str = "uniform",
     metric: str = "ndcg@10",
+    explanations: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Writes the report of one pipeline run.
 
@@ -68,6 +70,11 @@ def write(
             five rows are shown, ten from either end.
         settings: The configuration: plain values in mappings nested to any depth.
         run, reference, metric: What the sentence at the top is about.
+        explanations: Predictions of `run` on its worst test queries, the worst first, each with
+            `query`, `value` (of `metric` on that query), `title`, `label`, `predicted`, and `for`
+            and `against`: training pairs by falling size of influence, each with `query`, `title`,
+            `label` and `influence` (signed as in `importance.explaining`). The first ten are shown,
+            three pairs of either kind.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -124,6 +131,10 @@ def write(
         pretraining=metrics.get("pretraining"),
         tuning=metrics.get("tuning"),
         settings=_flat(settings),
+        explanations=(explanations or [])[:MOST_EXPLANATIONS],
+        most_pairs=MOST_PAIRS,
+        run=run,
+        metric=metric,
     )
     epath.Path(path).write_text(html, encoding="utf-8")
 

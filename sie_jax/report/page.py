@@ -16,6 +16,7 @@ from sie_jax.report import plots
 MOST_SUSPICIOUS = 50
 # a lift over fewer rows says more of chance than of the group
 LEAST_ROWS, MOST_GROUPS = 5, 10
+MOST_EXPLANATIONS, MOST_PAIRS = 10, 3
 _DASH = "\N{EN DASH}"
 _MINUS = "\N{MINUS SIGN}"
 
@@ -36,6 +37,7 @@ def write(
     reference: str = "uniform",
     metric: str = "ndcg@10",
     choosing: Mapping[str, Any] | None = None,
+    explanations: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Writes the report of one pipeline run.
 
@@ -71,6 +73,11 @@ def write(
         run, reference, metric: What the sentence at the top is about.
         choosing: `Choice.as_json()` of `importance.choosing`, where score and policy were chosen by
             cross-validation, by `metric`.
+        explanations: Predictions of `run` on its worst test queries, the worst first, each with
+            `query`, `value` (of `metric` on that query), `title`, `label`, `predicted`, and `for`
+            and `against`: training pairs by falling size of influence, each with `query`, `title`,
+            `label` and `influence` (signed as in `importance.explaining`). The first ten are shown,
+            three pairs of either kind.
     """
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -130,6 +137,9 @@ def write(
         decision=choosing and decision(choosing),
         metric=metric,
         settings=_flat(settings),
+        explanations=(explanations or [])[:MOST_EXPLANATIONS],
+        most_pairs=MOST_PAIRS,
+        run=run,
     )
     epath.Path(path).write_text(html, encoding="utf-8")
 

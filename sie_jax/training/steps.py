@@ -43,7 +43,7 @@ def weighted_step(
             return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), (losses, logits)
 
         (_, outputs), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-        return _update(state, optimizer, gradient, outputs, weights, batch)
+        return update(state, optimizer, gradient, outputs, weights, batch)
 
     return compiled(step, mesh)
 
@@ -74,12 +74,12 @@ def online_step(
             scores = importance.OUTPUT_SCORES[score](logits, batch["label"])
         weights = policy(importance.hardness(score, scores), where=batch["mask"])
         gradient = gradients.weighted_sum(weights)
-        return _update(state, optimizer, gradient, (losses, logits), weights, batch)
+        return update(state, optimizer, gradient, (losses, logits), weights, batch)
 
     return compiled(step, mesh)
 
 
-def _update(
+def update(
     state: TrainState,
     optimizer: optax.GradientTransformation,
     gradient: Any,
@@ -87,6 +87,10 @@ def _update(
     weights: jax.Array,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
+    """The state after a step along `gradient`, and what every step reports.
+
+    outputs: the losses `[B]` and logits `[B, K]` of the batch; weights `[B]`: those it was made by.
+    """
     losses, logits = outputs
     mask = batch["mask"]
     metrics = {

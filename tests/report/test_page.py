@@ -444,3 +444,45 @@ def test_pretraining_and_the_learning_rates_tried(tmp_path):
     assert "held-out perplexity" in text
     for shown in ("17 validation", "2e-05", "0.7123", "0.6012", "no longer finite: 10.0"):
         assert shown in text, shown
+
+
+def explanation(query, pairs=3, text="usb hub"):
+    def made(sign):
+        pair = {"query": text, "title": text, "label": text}
+        return [pair | {"influence": sign * 0.5 / (i + 1)} for i in range(pairs)]
+
+    shown = dict.fromkeys(("title", "label", "predicted"), text)
+    return shown | {"query": query, "value": 0.125, "for": made(1), "against": made(-1)}
+
+
+def test_worst_queries_are_explained(tmp_path):
+    path = tmp_path / "report.html"
+    assert 'id="explanations"' not in write(path)
+    assert 'id="explanations"' not in write(path, explanations=[])
+    html = write(path, explanations=[explanation("usb cable", pairs=4)])
+    pair = ["usb hub"] * 3
+    assert rows_of(html, "explanations")[1:] == [
+        ["for", *pair, "+0.5000"],
+        ["for", *pair, "+0.2500"],
+        ["for", *pair, "+0.1667"],
+        ["against", *pair, "−0.5000"],
+        ["against", *pair, "−0.2500"],
+        ["against", *pair, "−0.1667"],
+    ]
+    text = " ".join(Elements(html).text.split())
+    assert "usb cable · ndcg@10 0.1250" in text
+    assert "predicted usb hub, labelled usb hub" in text
+    # a pair that nothing speaks against, and no more than ten queries
+    many = [explanation(f"q{i}") | {"against": []} for i in range(12)]
+    html = write(path, explanations=many)
+    assert len(rows_of(html, "explanations")) == 10 * (1 + 3)
+    assert "q9 ·" in html.replace("</bdi>", "")
+    assert "q10 ·" not in html.replace("</bdi>", "")
+
+
+def test_explanations_are_data(tmp_path):
+    html = write(tmp_path / "report.html", explanations=[explanation(ATTACK, pairs=1, text=ATTACK)])
+    elements = Elements(html)
+    assert not {tag for tag, _ in elements.found} & {"script", "img"}
+    # query, three of the pair explained, three of each training pair
+    assert elements.text.count(ATTACK) == 1 + 3 + 2 * 3

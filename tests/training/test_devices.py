@@ -25,7 +25,7 @@ def compare() -> None:
 
     from sie_jax import importance
     from sie_jax.models import PairClassifier, PretrainingModel
-    from sie_jax.training import masking, pretraining, steps
+    from sie_jax.training import learning, masking, pretraining, steps
     from sie_jax.training import mesh as meshes
     from sie_jax.training import state as states
 
@@ -65,18 +65,25 @@ def compare() -> None:
     found: dict[str, object] = {"devices": jax.device_count()}
     online = functools.partial(steps.online_step, score="grad_norm", policy=policy)
     pretrain = functools.partial(pretraining.pretraining_step, vocabulary=vocabulary)
-    for name, (graphdef, params), make_step in (
-        ("weighted", classifier, steps.weighted_step),
-        ("online", classifier, online),
-        ("pretraining", both_heads, pretrain),
+    learned = functools.partial(learning.learned_step, scores=("loss", "grad_norm"))
+    create_learned = functools.partial(learning.create, scores=("loss", "grad_norm"))
+    joined = [
+        one | {learning.PREFIX + name: values for name, values in other.items()}
+        for one, other in zip(batches, batches[::-1], strict=True)
+    ]
+    for name, (graphdef, params), make_step, create, taken in (
+        ("weighted", classifier, steps.weighted_step, states.create, batches),
+        ("online", classifier, online, states.create, batches),
+        ("learned", classifier, learned, create_learned, joined),
+        ("pretraining", both_heads, pretrain, states.create, batches),
     ):
         ends = []
         for devices in (1, 8):
             mesh = meshes.make(devices)
             step = make_step(graphdef, optimizer, mesh)
-            state = states.create(params, optimizer, meshes.replicated(mesh), seed=1)
+            state = create(params, optimizer, meshes.replicated(mesh), seed=1)
             losses = []
-            for one in batches:
+            for one in taken:
                 state, metrics = step(state, meshes.place_batch(mesh, one))
                 losses.append(float(metrics["loss"]))
             leaves = jax.tree_util.tree_leaves_with_path(state.params)
@@ -104,7 +111,7 @@ def test_one_and_eight_devices_agree() -> None:
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["devices"] == 8
-    for name in ("weighted", "online", "pretraining"):
+    for name in ("weighted", "online", "learned", "pretraining"):
         assert found[name] <= TOLERANCE, found
         assert found[f"{name} losses 1"] == pytest.approx(found[f"{name} losses 8"], rel=1e-4)
 

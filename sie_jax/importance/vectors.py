@@ -1,7 +1,20 @@
-"""Vectors by example (histories, projections, embeddings) as columns of Parquet files."""
+"""Vectors by example (histories, projections, embeddings) as columns of Parquet files.
+
+A store of vectors is a table of parts as an importance table is (`table`): example_id and one
+column of fixed-size lists of float32 per kind of vector, with the same provenance.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+
+from sie_jax.importance import table
+from sie_jax.importance.table import Provenance
+
+Batch = tuple[pa.Array, dict[str, np.ndarray]]
+"""Example ids `[n]`, and vectors `[n, D]` float32 by kind."""
 
 
 def as_column(vectors: np.ndarray) -> pa.FixedSizeListArray:
@@ -18,3 +31,89 @@ def as_array(column: pa.Array | pa.ChunkedArray) -> np.ndarray:
     if not pa.types.is_fixed_size_list(column.type):
         return column.to_numpy(zero_copy_only=False)
     return column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+
+
+def write(
+    folder: Path,
+    batches: Iterable[tuple[pa.Array | Sequence[str], Mapping[str, np.ndarray]]],
+    *,
+    process_index: int,
+    process_count: int = 1,
+    provenance: Mapping[str, Provenance],
+    part_rows: int | None = None,
+) -> None:
+    """Writes the vectors of one process as parts of `folder`, as `table.write_parts` does.
+
+    Args:
+      batches: example ids `[n]` and vectors `[n, D]` by kind (kept as float32); at least one batch,
+        all of the same kinds and D. D may differ between kinds.
+      provenance: of every kind.
+      part_rows: as many as take 256 MiB, and at most 1,048,576, where None.
+
+    Raises:
+      ValueError: the numbers of ids and vectors differ, vectors are not `[n, D]`, or as
+        `table.write_parts`.
+    """
+    tables = (_as_table(ids, vectors) for ids, vectors in batches)
+    table.write_parts(
+        folder,
+        tables,
+        process_index=process_index,
+        process_count=process_count,
+        provenance=provenance,
+        part_rows=part_rows,
+    )
+
+
+def stream(
+    path: Path,
+    *,
+    columns: Sequence[str] | None = None,
+    rows: int | None = None,
+    data_version: str | None = None,
+) -> Iterator[Batch]:
+    """The vectors in the order they were written, at most `rows` at a time: one batch in memory.
+
+    Args:
+      columns: the kinds to read; all where None. rows: as many as take 32 MiB where None.
+      data_version: checked with `table.require` where given.
+
+    Raises:
+      UserError: as `table.read`.
+    """
+    if data_version is not None:
+        table.require(path, data_version)
+    names = None if columns is None else ["example_id", *columns]
+    for batch in table.batches(path, columns=names, rows=rows):
+        kinds = [name for name in batch.schema.names if name != "example_id"]
+        yield batch["example_id"], {name: as_array(batch[name]) for name in kinds}
+
+
+def in_order(
+    path: Path,
+    example_ids: pa.ChunkedArray | Iterable[pa.Array],
+    *,
+    columns: Sequence[str],
+    data_version: str | None = None,
+    partition_rows: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The vectors `[n, D]` by kind in the order of `example_ids`, as `table.in_order` gives them.
+
+    Same bounds on memory and disk, same errors: every id exactly once on both sides.
+    """
+    for block in table.in_order(
+        path,
+        example_ids,
+        columns=columns,
+        data_version=data_version,
+        partition_rows=partition_rows,
+    ):
+        yield {name: as_array(block[name]) for name in columns}
+
+
+def _as_table(ids: pa.Array | Sequence[str], vectors: Mapping[str, np.ndarray]) -> pa.Table:
+    for name, values in vectors.items():
+        if len(values) != len(ids):
+            raise ValueError(f"{len(values)} vectors {name} for {len(ids)} example ids")
+    lists = {name: as_column(values.astype(np.float32)) for name, values in vectors.items()}
+    return pa.table({"example_id": pa.array(ids, pa.string()), **lists})

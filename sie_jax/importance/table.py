@@ -298,7 +298,7 @@ def data_version(
 
     Any other text, label, id or order of the rows gives another version. How the rows are cut into
     batches, the order of `columns`, and the widths of integers and of string offsets do not matter.
-    Null and "" are different. Memory: one batch; some 10 ns per row and column, and 1 ns per byte.
+    Null and "" are different. Memory: one batch. Time: some 0.2 s for a million short pairs.
 
     Args:
       pairs: the columns of strings or integers, in memory, mapped, or as batches.
@@ -438,7 +438,7 @@ def _ordered(
         some = batches(path, columns=held.names)
         _scatter(some, held, given, partitions, place=str(path))
         blocks = max(1, -(-total // rows))
-        faults = _Faults()
+        faults = _Faults(str(path), asked)
         matched.mkdir()
         for i in range(partitions):
             left, right = _taken(wanted / str(i)), _taken(given / str(i))
@@ -453,7 +453,7 @@ def _ordered(
             with pa.ipc.new_file(matched / str(i), values.schema) as writer:
                 for start, end in pairwise(cuts):
                     writer.write_batch(values.slice(start, end - start))
-        faults.check(path, asked)
+        faults.check()
         with ExitStack() as stack:
             files = [
                 stack.enter_context(pa.OSFile(str(matched / str(i)))) for i in range(partitions)
@@ -470,7 +470,8 @@ def _ordered(
 class _Faults:
     """Example ids that are not on both sides once: how many of each kind, and the first few."""
 
-    def __init__(self) -> None:
+    def __init__(self, given: str, wanted: str) -> None:
+        self.given, self.wanted = given, wanted  # the two sides, as an error calls them
         self.counts: Counter[str] = Counter()
         self._first: dict[str, list[str]] = {}
 
@@ -478,18 +479,18 @@ class _Faults:
         if len(ids):
             self.counts[kind] += len(ids)
             first = self._first.setdefault(kind, [])
-            first += ids.slice(0, _SHOWN - len(first)).to_pylist()
+            first += map(repr, ids.slice(0, _SHOWN - len(first)).to_pylist())
 
-    def check(self, path: Path, asked: str) -> None:
+    def check(self) -> None:
         """Raises UserError where there are any."""
         if self.counts:
             found = "; ".join(
-                f"{count} {kind.format(path=path, asked=asked)}, as {', '.join(self._first[kind])}"
+                f"{count} {kind} (first {', '.join(self._first[kind])})"
                 for kind, count in self.counts.items()
             )
             raise UserError(
-                f"{path}: every example_id must be there once, and once in {asked}: {found}: "
-                "score the same rows, each once"
+                f"{self.given}: every example_id must be there once, and once in {self.wanted}: "
+                f"{found}: score the same rows, each once"
             )
 
 
@@ -504,10 +505,10 @@ def _match(wanted: pa.Array, given: pa.Array, faults: _Faults) -> pa.Array | Non
         times = np.bincount(found.to_numpy(), minlength=len(given))
         if (times == 1).all():
             return found
-    faults.add("missing in {path}", wanted.filter(found.is_null()).unique())
+    faults.add(f"missing in {faults.given}", wanted.filter(found.is_null()).unique())
     left_over = pc.is_null(pc.index_in(given, value_set=wanted))
-    faults.add("missing in {asked}", given.filter(left_over).unique())
-    for ids, side in ((given, "{path}"), (wanted, "{asked}")):
+    faults.add(f"missing in {faults.wanted}", given.filter(left_over).unique())
+    for ids, side in ((given, faults.given), (wanted, faults.wanted)):
         counted = ids.value_counts()
         several = pc.greater(counted.field("counts"), 1)
         faults.add(f"more than once in {side}", counted.field("values").filter(several))

@@ -246,7 +246,9 @@ class EKFAC:
     (biases, LayerNorm, a table that is also multiplied with), H is the Fisher's diagonal.
 
     λ is `damping` times the mean of the leaf's Λ, each layer of a stacked leaf for itself; 0.1 in
-    Grosse et al. Where Λ is 0 throughout, (H + λI)⁻¹ counts as 0: no gradient, no influence.
+    Grosse et al. Where that mean is 0, or below (32 ε)² of the largest leaf's, ε the rounding unit
+    of Λ's dtype, (H + λI)⁻¹ counts as 0. Such a leaf has no gradient but rounding errors: softmax
+    cancels the bias of BERT's keys exactly.
 
     A pytree: it crosses `jit`. Memory: Λ is as large as params, the bases in² + out² per matrix.
 
@@ -304,12 +306,16 @@ class EKFAC:
                 f"EKFAC: damping is {self.damping}; pass a positive number, such as 0.1"
             )
 
-        def inverse(eigenvalues: Array) -> Array:
-            ridge = self.damping * jnp.mean(eigenvalues, axis=(1, 2), keepdims=True)
-            damped = jnp.where(ridge > 0, eigenvalues + ridge, 1)
-            return jnp.where(ridge > 0, 1 / damped, 0)
+        means = [jnp.mean(values, axis=(1, 2), keepdims=True) for values in self.eigenvalues]
+        largest = functools.reduce(jnp.maximum, [jnp.max(mean) for mean in means])
+        # relative to its own mean, noise would count as much as any gradient
+        noise = (32 * jnp.finfo(largest.dtype).eps) ** 2 * largest
 
-        return [inverse(values) for values in self.eigenvalues]
+        def inverse(eigenvalues: Array, mean: Array) -> Array:
+            damped = jnp.where(mean > noise, eigenvalues + self.damping * mean, 1)
+            return jnp.where(mean > noise, 1 / damped, 0)
+
+        return list(map(inverse, self.eigenvalues, means))
 
 
 def _factors(form: Form, where: Array | None) -> Outer | Rows | None:

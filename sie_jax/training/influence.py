@@ -35,6 +35,8 @@ _OF_LAST: dict[str, set[str]] = {
     "ekfac_self": {"ekfac_self"},
     "ekfac": {"ekfac"},
 }
+# and what that needs of the targets
+_OF_TARGETS = {"dot": "gradient", "ekfac": "gradient", "target_projection": "projection"}
 
 NAMES = (*_OF_EVERY, *_OF_LAST)
 """The columns there are. Those that end in `_self`, `grand` and `gradient_variance`: high is hard.
@@ -100,8 +102,8 @@ def columns(
         here = folder / f"checkpoint-{number}"
         params = jax.device_put(params, meshes.replicated(mesh))
         aim: dict[str, Any] = {}
-        if needs & {"dot", "ekfac", "target_projection"}:
-            function = target_pass(graphdef, mesh, needs, **keyed)
+        if sums := frozenset(_OF_TARGETS[need] for need in needs & _OF_TARGETS.keys()):
+            function = target_pass(graphdef, mesh, sums, **keyed)
             aim = _stage(here / "targets.npz", function, params, targets, mesh, **watched)
             if not aim["count"]:
                 raise ValueError("there is no target row: give at least one pair")
@@ -112,7 +114,8 @@ def columns(
                 graphdef, mesh, params, training, folder=here, damping=damping, seed=seed, **watched
             )
             if "ekfac" in needs:
-                state["preconditioned"] = curvature.precondition(aim["gradient"])
+                precondition = jax.jit(influence.EKFAC.precondition)
+                state["preconditioned"] = precondition(curvature, aim["gradient"])
             state["curvature"] = curvature
         function = example_pass(graphdef, mesh, needs, **keyed)
         parts = here / "scores"
@@ -174,7 +177,7 @@ def fit_ekfac(
         params,
         batches,
         mesh,
-        finish=influence.eigenbases,
+        finish=jax.jit(influence.eigenbases),
         **watched,
     )
     state = {"params": params, "bases": bases}
@@ -226,23 +229,23 @@ def example_pass(
 def target_pass(
     graphdef: nnx.GraphDef,
     mesh: Mesh,
-    needs: frozenset[str],
+    sums: frozenset[str],
     *,
     projection_size: int,
     seed: int,
 ) -> sweep.Pass:
-    """Gives, for a batch, sums over its real rows: `gradient` (of the loss, like params) for `dot`
-    and `ekfac`, `projection` `[D]` (of ∇f) for `target_projection`, and their `count`.
+    """Gives, for a batch, the sums over its real rows that are named: `gradient`, of the loss, like
+    params, and `projection` `[D]`, of ∇f; and the rows' `count`.
     """
     gradients_of = per_example.value_and_grad(_log_odds(graphdef))
 
     def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, Any]:
         odds, grads = gradients_of(params, batch)
         found: dict[str, Any] = {"count": jnp.sum(batch["mask"])}
-        if needs & {"dot", "ekfac"}:
+        if "gradient" in sums:
             weights = jnp.where(batch["mask"], -jax.nn.sigmoid(-odds), 0)
             found["gradient"] = grads.weighted_sum(weights)
-        if "target_projection" in needs:
+        if "projection" in sums:
             projections = grads.project(jax.random.key(seed), projection_size)
             found["projection"] = jnp.sum(jnp.where(batch["mask"][:, None], projections, 0), axis=0)
         return found
@@ -337,6 +340,7 @@ def _add(total: Any, part: Any) -> Any:
     return jax.tree.map(jnp.add, total, part)
 
 
+@jax.jit
 def _divided(tree: Any, count: jax.Array) -> Any:
     return jax.tree.map(lambda total: total / count, tree)
 

@@ -1,0 +1,239 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+from sie_jax import per_example
+from sie_jax.data import batches
+from sie_jax.importance import influence, outputs
+from sie_jax.training import influence as passes
+from sie_jax.training import objectives, sweep
+from sie_jax.training.logs import Clock
+
+SIZE, DAMPING, SEED = 6, 0.1, 3
+RATES = [0.1, 0.03]
+TARGETS = 11  # rows, so that their last batch has padding rows too
+
+
+class Naive(NamedTuple):
+    """Of one checkpoint, every training row: materialised gradients [N, P] and projections."""
+
+    losses: np.ndarray  # ∇ℓ
+    odds: np.ndarray  # ∇f
+    projected_losses: np.ndarray
+    projected_odds: np.ndarray
+    residuals: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def checkpoints(shop: Any) -> list[tuple[Any, float]]:
+    halved = jax.tree.map(lambda leaf: leaf / 2, shop.params)
+    return [(halved, RATES[0]), (shop.params, RATES[1])]
+
+
+@pytest.fixture(scope="module")
+def all_rows(shop: Any) -> dict[str, np.ndarray]:
+    """All training rows in one batch, in order, none of them padding."""
+    made = shop.in_order()
+    parts = [made[i] for i in range(len(made))]
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    real = np.flatnonzero(joined["mask"])
+    order = real[np.argsort(joined["row"][real])]
+    return {name: values[order] for name, values in joined.items()}
+
+
+def _flat(tree: Any, rows: int) -> np.ndarray:
+    leaves = [np.asarray(leaf, np.float64).reshape(rows, -1) for leaf in jax.tree.leaves(tree)]
+    return np.concatenate(leaves, axis=1)
+
+
+@pytest.fixture(scope="module")
+def naive(shop: Any, checkpoints: Any, all_rows: Any) -> list[Naive]:
+    loss_fn = objectives.cross_entropy(shop.graphdef)
+    key = jax.random.key(SEED)
+    rows = len(all_rows["row"])
+
+    def odds(params: Any, example: Any) -> Any:
+        logits = loss_fn(params, example)[1]
+        p = jax.nn.softmax(logits)[example["label"]]
+        return jnp.log(p / (1 - p)), 1 - p
+
+    @jax.jit
+    def gradients(params: Any) -> Any:
+        each = {"in_axes": (None, 0)}
+        losses, _ = jax.vmap(jax.grad(loss_fn, has_aux=True), **each)(params, all_rows)
+        of_odds, residuals = jax.vmap(jax.grad(odds, has_aux=True), **each)(params, all_rows)
+        return losses, of_odds, residuals
+
+    @jax.jit
+    def projected(params: Any, directions: Any) -> Any:
+        """P v for each direction v, a tree like params with a leading axis."""
+
+        def linear(params: Any, direction: Any) -> Any:
+            products = jax.tree.map(lambda x, v: jnp.sum(x * v), params, direction)
+            return sum(jax.tree.leaves(products))
+
+        return per_example.value_and_grad(linear)(params, directions)[1].project(key, SIZE)
+
+    made = []
+    for params, _ in checkpoints:
+        losses, of_odds, residuals = gradients(params)
+        made.append(
+            Naive(
+                _flat(losses, rows),
+                _flat(of_odds, rows),
+                np.asarray(projected(params, losses), np.float64),
+                np.asarray(projected(params, of_odds), np.float64),
+                np.asarray(residuals, np.float64),
+            )
+        )
+    return made
+
+
+@pytest.fixture(scope="module")
+def run(
+    shop: Any, checkpoints: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., sweep.Columns]:
+    def call(names: Any = passes.NAMES, folder: Path | None = None) -> sweep.Columns:
+        folder = folder or tmp_path_factory.mktemp("influence")
+        plan = batches.in_order(
+            shop.prepared.lengths["train"][:TARGETS],
+            batch_size=8,
+            boundaries=shop.prepared.boundaries,
+            rows=np.arange(TARGETS),
+        )
+        return passes.columns(
+            names,
+            shop.graphdef,
+            shop.mesh,
+            checkpoints,
+            shop.in_order(),
+            shop._planned([plan]),
+            rows=shop.rows,
+            folder=folder,
+            projection_size=SIZE,
+            damping=DAMPING,
+            seed=SEED,
+            clock=Clock(folder / "clock.json"),
+            console=Console(quiet=True),
+        )
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def columns(run: Any) -> sweep.Columns:
+    return run()
+
+
+def _ekfac(shop: Any, params: Any, all_rows: Any) -> Any:
+    """EK-FAC of one batch without padding, labels drawn row by row."""
+    loss_fn = objectives.cross_entropy(shop.graphdef)
+
+    def loss(params: Any, example: Any) -> Any:
+        return outputs.loss(loss_fn(params, example)[1], example["own"])
+
+    @jax.jit
+    def fit(params: Any, batch: Any) -> Any:
+        logits = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)[1]
+        keys = [jax.random.fold_in(jax.random.key(SEED), int(row)) for row in all_rows["row"]]
+        own = jax.vmap(jax.random.categorical)(jnp.stack(keys), logits)
+        grads = per_example.value_and_grad(loss)(params, {**batch, "own": own})[1]
+        bases = influence.eigenbases(influence.covariance_sums(grads))
+        sums = influence.eigenvalue_sums(grads, bases)
+        curvature = influence.EKFAC(bases, [value / len(own) for value in sums], DAMPING)
+        of_labels = per_example.value_and_grad(loss_fn, has_aux=True)(params, batch)[1]
+        target = of_labels.weighted_sum(jnp.where(batch["row"] < TARGETS, 1 / TARGETS, 0))
+        influences = of_labels.dot(curvature.precondition(target))
+        return curvature.self_influence(of_labels), influences
+
+    return fit(params, all_rows)
+
+
+def test_every_column_is_the_papers(
+    shop: Any, checkpoints: Any, all_rows: Any, naive: list[Naive], columns: sweep.Columns
+) -> None:
+    losses = [one.losses for one in naive]
+    aims = [one.losses[:TARGETS].mean(0) for one in naive]
+    norms = [np.linalg.norm(one, axis=1) for one in losses]
+    deviations = np.stack([one.projected_losses for one in naive])
+    deviations = deviations - deviations.mean(0)
+    residuals = np.mean([one.residuals for one in naive], axis=0)
+    kernels = []
+    for one in naive:
+        gram = one.projected_odds.T @ one.projected_odds
+        damped = gram + DAMPING * np.trace(gram) / SIZE * np.eye(SIZE)
+        kernels.append(one.projected_odds @ np.linalg.inv(damped) @ one.projected_odds.T)
+    kernel = np.mean(kernels, axis=0)
+    ekfac_self, ekfac = _ekfac(shop, checkpoints[-1][0], all_rows)
+    expected = {
+        "grand": (norms[0] + norms[1]) / 2,
+        "gradient_variance": (deviations**2).sum(2).mean(0),
+        "tracin_self": RATES[0] * norms[0] ** 2 + RATES[1] * norms[1] ** 2,
+        "tracin": RATES[0] * losses[0] @ aims[0] + RATES[1] * losses[1] @ aims[1],
+        "trak_self": np.diag(kernel) * residuals,
+        "trak": kernel[:TARGETS].mean(0) * residuals,
+        "gradient_similarity": losses[1] @ aims[1] / (norms[1] * np.linalg.norm(aims[1])),
+        "ekfac_self": ekfac_self,
+        "ekfac": ekfac,
+    }
+    assert columns.keys() == expected.keys() == set(passes.NAMES)
+    for name, values in expected.items():
+        assert columns[name].dtype == np.float32
+        # float32 gradients, and sums of some thousand products of either sign
+        atol = 1e-4 * np.abs(values).max()
+        np.testing.assert_allclose(columns[name], values, rtol=1e-3, atol=atol, err_msg=name)
+
+
+def test_a_stopped_call_goes_on_where_it_was(
+    columns: sweep.Columns,
+    run: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Stopped within each kind of pass in turn, and once more: the same bits at last."""
+    monkeypatch.setattr(sweep, "PART_BATCHES", 3)
+    place, left = passes.meshes.place_batch, [0]
+
+    def stopping(*arguments: Any) -> Any:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return place(*arguments)
+
+    monkeypatch.setattr(passes.meshes, "place_batch", stopping)
+    stops, done = 0, None
+    while done is None:
+        left[0] = 7  # a stage takes six batches
+        try:
+            done = run(folder=tmp_path)
+        except KeyboardInterrupt:
+            stops += 1
+            assert stops < 20
+    assert stops >= 4
+    for name, values in columns.items():
+        np.testing.assert_array_equal(done[name], values, err_msg=name)
+    left[0] = 0  # nothing is left to compute
+    again = run(folder=tmp_path)
+    np.testing.assert_array_equal(again["ekfac"], columns["ekfac"])
+
+
+def test_only_what_is_named_is_computed(columns: sweep.Columns, run: Any, tmp_path: Path) -> None:
+    found = run(("ekfac_self",), tmp_path)
+    assert found.keys() == {"ekfac_self"}
+    np.testing.assert_allclose(found["ekfac_self"], columns["ekfac_self"], rtol=1e-5)
+    made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
+    assert made == [
+        f"checkpoint-1/{name}" for name in ("eigenbases.npz", "eigenvalues.npz", "scores")
+    ]
+    assert run((), tmp_path) == {}
+
+
+def test_columns_says_what_it_wants(run: Any, checkpoints: Any) -> None:
+    with pytest.raises(ValueError, match="no column 'grant': choose of grand, "):
+        run(("grand", "grant"))

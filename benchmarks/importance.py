@@ -7,9 +7,9 @@ For each kind of noise, rate and seed: a shop, the quickstart's model pretrained
 texts, one uniform training, and every estimator's scores (those of influence at 20 % alone). AUROC,
 area under the precision-recall curve, and precision among as many pairs as there are wrong labels;
 with the scores of one estimator shuffled, and with the scores of the shop without noise for the
-labels that would have been wrong. Every cell is a file in WORKDIR/cells: a stop costs the cell it was
-in, and several processes may work on different seeds. Leaves benchmarks/results/importance.json and
-docs/importance.svg.
+labels that would have been wrong. Every cell is a file in WORKDIR/cells: a stop costs the cell it
+was in, and several processes may work on different seeds. Leaves benchmarks/results/importance.json
+and docs/importance.svg.
 """
 
 import argparse

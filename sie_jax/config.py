@@ -13,8 +13,10 @@ from sie_jax.errors import UserError
 from sie_jax.importance import ESTIMATORS, POLICIES, SCORES, needing
 
 SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
-MODES = ("offline", "online")
+MODES = ("offline", "online", "learned")
+AUTO = "auto"
 USES = ("weights", "sampling")
+MODES_OF_AUTO = ("offline", "weights")
 BALANCES = ("class", "query")
 DTYPES = ("float32", "bfloat16")
 
@@ -177,6 +179,8 @@ class ImportanceConfig:
     balance: str = ""  # class or query: each holds its share of rows; empty: no such bound
     mix_uniform: float = 0.0  # the share of uniform weights in those of every policy
     compare: str = ""  # further policies, comma-separated, each trained as a run of its own name
+    choosing_folds: int = 4  # of the training queries, where the policy is `auto`
+    choosing_budget: float = 2.0  # the most that choosing may cost, in full trainings
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -188,10 +192,11 @@ class MeshConfig:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class EvaluationConfig:
-    """Bootstrap resamples over queries, and their seed."""
+    """Bootstrap resamples over queries, and their seed; how much of the test is explained."""
 
     resamples: int = 1000
     seed: int = 0
+    explained_queries: int = 10  # the worst test queries, explained in the report; 0: none
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -307,7 +312,14 @@ class Config:
                     f"{name} needs predictions of models that never saw the query: give "
                     "--config.train.folds=5, or another number of folds"
                 )
-        _one_of("importance.policy", importance.policy, POLICIES)
+        _one_of("importance.policy", importance.policy, (*POLICIES, AUTO))
+        if importance.policy == AUTO and (importance.mode, importance.use) != MODES_OF_AUTO:
+            raise UserError(
+                f"importance.policy is auto, which tries weights that stay as they are: set "
+                f"importance.mode={MODES_OF_AUTO[0]} and importance.use={MODES_OF_AUTO[1]}"
+            )
+        _at_least("importance.choosing_folds", importance.choosing_folds, 3)
+        _positive("importance.choosing_budget", importance.choosing_budget)
         if not math.isfinite(importance.power):
             raise UserError(f"importance.power is {importance.power}: give a finite number")
         _between("importance.keep_fraction", importance.keep_fraction, 0.0, 1.0)
@@ -321,14 +333,14 @@ class Config:
                 "make the sum less than 1, so that examples are left to train on"
             )
         _one_of("importance.mode", importance.mode, MODES)
-        if importance.mode == "online" and importance.score not in SCORES:
+        if importance.mode != "offline" and importance.score not in SCORES:
             raise UserError(
                 f"importance.score {importance.score} is not known while a batch is trained on: "
                 f"choose one of {', '.join(SCORES)}, or set importance.mode=offline"
             )
         _one_of("importance.use", importance.use, USES)
         _between("importance.mix_uniform", importance.mix_uniform, 0.0, 1.0)
-        if importance.use == "sampling" and importance.mode == "online":
+        if importance.use == "sampling" and importance.mode != "offline":
             raise UserError(
                 "importance.use is 'sampling', but a batch is drawn before its own scores are "
                 "known: set importance.mode=offline"
@@ -341,13 +353,18 @@ class Config:
             )
         if importance.balance:
             _one_of("importance.balance", importance.balance, BALANCES)
-            if importance.mode == "online":
+            if importance.mode != "offline":
                 raise UserError(
                     f"importance.balance is {importance.balance!r}, but a batch does not hold the "
                     "rows of a whole class or query: leave it out, or set importance.mode=offline"
                 )
         for name in self.compared_policies():
             _one_of("importance.compare", name, POLICIES)
+        if self.compared_policies() and importance.mode == "learned":
+            raise UserError(
+                "importance.compare names policies, but learned weights have none: leave it out, "
+                "or set importance.mode=offline"
+            )
         if "uniform" in self.compared_policies():
             raise UserError("importance.compare names uniform, which always runs: leave it out")
         _at_least("importance.warmup_epochs", importance.warmup_epochs, 1)
@@ -355,6 +372,7 @@ class Config:
             raise UserError(f"mesh.data is {self.mesh.data}: give a number of devices, or -1")
         _at_least("evaluation.resamples", self.evaluation.resamples, 100)
         _at_least("evaluation.seed", self.evaluation.seed, 0)
+        _at_least("evaluation.explained_queries", self.evaluation.explained_queries, 0)
 
 
 def listed(text: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The stages of a run in order: prepare, pretrain, tune, cross_fit, score, train, evaluate.
+"""The stages of a run in order: prepare, pretrain, tune, choose, cross_fit, score, train, evaluate.
 
 Only this file reads the config.
 
@@ -9,11 +9,12 @@ not at all; a stage whose files are there is not run again.
 import copy
 import dataclasses
 import functools
+import hashlib
 import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from rich.console import Console
 from transformers import BertConfig
 
 from sie_jax import audit, importance, predict
-from sie_jax.config import Config, as_json, differences, listed
+from sie_jax.config import AUTO, Config, as_json, differences, listed
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
@@ -55,16 +56,20 @@ from sie_jax.evaluation import (
     baselines,
     detection,
     from_probabilities,
+    intervals,
     ranking,
     summarize,
     trec,
 )
 from sie_jax.files import read_json, whole, write_json, write_parquet
+from sie_jax.importance import choosing
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
 from sie_jax.report import curves, page, results
 from sie_jax.training import (
     crossfit,
     estimating,
+    explanation,
+    learning,
     masking,
     pretraining,
     steps,
@@ -135,7 +140,7 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
     if not metrics_file.exists():
         line = prepare(config, workdir, mesh, console)
         pretrain(line)
-        line = tune(line)
+        line = choose(tune(line))
         held_out = cross_fit(line)
         table = score(line, held_out)
         evaluate(line, table, held_out, train(line, table))
@@ -153,9 +158,12 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
     data = config.data
     if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
         selection = _select(config)
+        training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
         if config.train.folds:
-            training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
-            _folds(config, training)  # now, so that too many folds end the run before it trains
+            # now, so that too many folds end the run before it trains
+            _folds(config, training, "train.folds", config.train.folds)
+        if config.importance.policy == AUTO:
+            _choosing_plan(config, training)
         # looked at now, so that a wrong checkpoint ends the run before anything is written
         for note in _check_checkpoint(config, selection.source.scale):
             _say(console, note)
@@ -465,6 +473,163 @@ def _at_rate(line: Line, rate: float) -> Line:
     return line._replace(config=config)
 
 
+# -------------------------------------------------------------------------------------- choose
+
+
+def choose(
+    line: Line,
+    candidates: Sequence[choosing.Candidate] = choosing.CANDIDATES,
+    further: Mapping[str, np.ndarray] | None = None,
+) -> Line:
+    """Gives the line with the score and policy that `auto` stands for, and leaves choosing.json.
+
+    They are chosen by cross-validation over the training queries (importance.choosing): by the
+    nDCG@10 of pairs held out, with their labels as they are. A fold's training rows get a warm-up
+    and one scoring pass; every candidate's run goes on from the warm-up's parameters. Where another
+    policy is named the line stays as it is.
+
+    further: hardness `[N]` of the training pairs by names that candidates may have for a score.
+    """
+    file = line.workdir / "choosing.json"
+    if line.config.importance.policy != AUTO:
+        return line
+    if not file.exists():
+        training = line.prepared.split("train")
+        fold, plan = _choosing_plan(line.config, training, len(candidates))
+        evaluation = line.config.evaluation
+        choice = choosing.choose(
+            candidates,
+            functools.partial(_tried, line, fold, plan, further or {}),
+            plan,
+            interval=functools.partial(
+                intervals.of_mean, resamples=evaluation.resamples, seed=evaluation.seed
+            ),
+        )
+        write_json(file, choice.as_json())
+        for folder in (line.workdir / "checkpoints").glob("choosing_*"):
+            shutil.rmtree(folder)
+    chosen = read_json(file)["chosen"]
+    return _with_policy(line, choosing.Candidate(*(chosen[x] for x in choosing.Candidate._fields)))
+
+
+def _choosing_plan(
+    config: Config, training: pa.Table, candidates: int = len(choosing.CANDIDATES)
+) -> tuple[np.ndarray, choosing.Plan]:
+    """The fold of each training pair, and the rounds that the budget allows."""
+    number = config.importance.choosing_folds
+    fold = _folds(config, training, "importance.choosing_folds", number)
+    warmup = TRAINING_COST * config.importance.warmup_epochs
+    try:
+        plan = choosing.plan(
+            candidates,
+            rows=np.bincount(fold, minlength=number).tolist(),
+            costs=choosing.Costs(TRAINING_COST * config.train.epochs, warmup + SCORING_COST),
+            budget=config.importance.choosing_budget,
+        )
+    except ValueError as error:
+        raise UserError(f"importance.choosing_budget: {error}") from None
+    return fold, plan
+
+
+def _with_policy(line: Line, candidate: choosing.Candidate) -> Line:
+    config = copy.deepcopy(line.config)
+    config.importance.policy = candidate.policy
+    if candidate.score in importance.ESTIMATORS:
+        config.importance.score = candidate.score
+    fields = {"keep": "keep_fraction", "keep_hardest": "keep_fraction", "tempered": "power"}
+    if candidate.strength is not None:
+        field = fields.get(candidate.policy, "drop_hardest")
+        setattr(config.importance, field, candidate.strength)
+    return line._replace(config=config)
+
+
+def _tried(
+    line: Line,
+    fold: np.ndarray,
+    plan: choosing.Plan,
+    further: Mapping[str, np.ndarray],
+    candidate: choosing.Candidate,
+    held_out: int,
+    share: float,
+) -> np.ndarray:
+    """nDCG@10 of a fold's queries after a share of a training on others; NaN where it diverged."""
+    slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
+    name = f"choosing_{slug}_{share:.4f}-{held_out}"
+    file = line.workdir / "choosing" / f"{name}.parquet"
+    if not file.exists():
+        rows = np.flatnonzero(np.isin(fold, plan.trained_on(held_out)))
+        params, scores = _warmed_up(line, rows, held_out)
+        if candidate.score in further:
+            hardness = further[candidate.score][rows]
+        else:
+            hardness = importance.hardness(candidate.score, scores[candidate.score])
+        policy = _policy(_with_policy(line, candidate), candidate.policy)
+        weights = np.ones(len(fold), np.float32)
+        weights[rows] = np.asarray(policy(jnp.asarray(hardness, jnp.float32))) * len(rows)
+        batch_size, epochs = line.config.train.batch_size, line.config.train.epochs
+        steps_taken = max(1, int(share * epochs * -(-len(rows) // batch_size)))
+        measured = np.flatnonzero(fold == held_out)
+        try:
+            state, _ = fit_run(
+                line,
+                name,
+                seed=line.config.train.seed,
+                epochs=epochs,
+                rows=rows,
+                weights=weights,
+                params=params,
+                most_steps=steps_taken,
+            )
+            values = _ndcg(line, state.params, measured)
+        except NumericalError as error:
+            _say(line.console, f"{candidate.name} is out: {error}")
+            if candidate == choosing.UNIFORM:
+                raise
+            queries = line.prepared.split("train")["query_id"].to_numpy()[measured]
+            values = np.full(len(np.unique(queries)), np.nan)
+        write_parquet(file, pa.table({"ndcg@10": values}))
+    return pq.read_table(file)["ndcg@10"].to_numpy()
+
+
+def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.Columns]:
+    """The parameters after a warm-up on some training rows, and the scores of these rows."""
+    name = f"choosing_warmup-{held_out}"
+    state, _ = fit_run(
+        line,
+        name,
+        seed=line.config.train.seed,
+        epochs=line.config.importance.warmup_epochs,
+        rows=rows,
+        validated=False,
+    )
+    columns = sweep.in_parts(
+        sweep.score_pass(line.graphdef, line.mesh),
+        state.params,
+        _in_order(line, "train", rows),
+        line.mesh,
+        line.workdir / "choosing" / f"scores-{held_out}",
+        rows=rows,
+        clock=line.clock(f"choosing_scores-{held_out}"),
+        console=line.console,
+    )
+    return state.params, columns
+
+
+def _ndcg(line: Line, params: Any, rows: np.ndarray) -> np.ndarray:
+    """nDCG@10 of the queries of some training rows, in the order of their ids."""
+    columns = predicted(line, params, "train", rows)
+    pairs, gains = line.prepared.split("train").take(rows), line.prepared.scale.gains
+    queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
+    return ranking.per_query(
+        from_probabilities(columns["probabilities"], gains).scores,
+        pairs["label"].to_numpy(),
+        gains,
+        query_index,
+        num_queries=len(queries),
+        example_ids=pairs["example_id"].to_pylist(),
+    )["ndcg@10"]
+
+
 # --------------------------------------------------------------------------------------- score
 
 
@@ -473,12 +638,12 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
     path = line.workdir / "importance.parquet"
     if not path.exists():
         config, parts = line.config.importance, line.workdir / "scores"
-        further = line.config.estimators()
+        further, evidence = line.config.estimators(), _evidence(line, held_out)
         columns = estimating.columns(
             further,
             line.graphdef,
             line.mesh,
-            _evidence(line, held_out),
+            evidence,
             _in_order(line, "train"),
             _in_order(line, "validation"),
             pairs=_labelled(line, "train"),
@@ -495,9 +660,43 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
         weights = _weights(line, scores[config.score], config.policy)
         if not line.config.train.folds:
             _write_audit(line, training, columns)
-        write_parquet(path, importance.table.build(training, scores, weights))
+        origin = _origin(line, training, evidence.checkpoints[-1][0])
+        kinds = {"layer_norms": columns["layer_norms"], "margins": evidence.visits.margins.T}
+        if "embedding" in columns:
+            kinds["embedding"] = columns["embedding"]
+        importance.vectors.write(
+            line.workdir / "vectors",
+            [(training["example_id"].combine_chunks(), kinds)],
+            process_index=0,
+            provenance={kind: origin(kind) for kind in kinds},
+        )
+        table = importance.table.build(
+            training,
+            scores,
+            weights,
+            provenance={name: origin(name) for name in scores} | {"weight": origin(config.policy)},
+        )
+        write_parquet(path, table)
     shutil.rmtree(line.workdir / "scores", ignore_errors=True)
-    return importance.table.read(path)
+    version = importance.table.data_version(line.prepared.split("train"))
+    return importance.table.read(path, data_version=version)
+
+
+def _origin(
+    line: Line, training: pa.Table, params: Any
+) -> Callable[[str], importance.table.Provenance]:
+    """What the importance table says of where a score came from."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(params):
+        digest.update(np.asarray(leaf).tobytes())
+    config = json.dumps(as_json(line.config), sort_keys=True).encode()
+    common: dict[str, Any] = {
+        "checkpoint": digest.hexdigest(),
+        "seed": line.config.train.seed,
+        "data_version": importance.table.data_version(training),
+        "config": hashlib.sha256(config).hexdigest(),
+    }
+    return lambda name: importance.table.Provenance(score=name, **common)
 
 
 def _evidence(line: Line, held_out: pa.Table | None) -> estimating.Evidence:
@@ -617,7 +816,7 @@ def cross_fit(line: Line) -> pa.Table | None:
         return None
     if not path.exists():
         training, parts = line.prepared.split("train"), line.workdir / "fold_scores"
-        fold = _folds(line.config, training)
+        fold = _folds(line.config, training, "train.folds", folds)
         held: dict[str, list[sweep.Columns]] = {name: [] for name in SPLITS}
         for number in range(folds):
             others = np.flatnonzero(fold != number)
@@ -665,13 +864,13 @@ def cross_fit(line: Line) -> pa.Table | None:
     return pq.read_table(path)
 
 
-def _folds(config: Config, training: pa.Table) -> np.ndarray:
-    """The fold of each training pair."""
+def _folds(config: Config, training: pa.Table, field: str, folds: int) -> np.ndarray:
+    """The fold of each training pair; `field` is blamed where there are too few queries."""
     queries = [normalise_query(query) for query in training["query"].to_pylist()]
     try:
-        return crossfit.assign(queries, folds=config.train.folds, seed=config.data.split_seed)
+        return crossfit.assign(queries, folds=folds, seed=config.data.split_seed)
     except ValueError as error:
-        raise UserError(f"train.folds: {error}") from None
+        raise UserError(f"{field}: {error}") from None
 
 
 def _cross_validation(line: Line, held_out: pa.Table) -> dict[str, Any]:
@@ -736,6 +935,8 @@ def _weighting(line: Line, table: pa.Table, policy: str) -> dict[str, Any]:
     config = line.config.importance
     if config.mode == "online":
         return {"online_policy": policy}
+    if config.mode == "learned":
+        return {"learned": True}
     weights = _weights(line, table[config.score].to_numpy(), policy)
     if config.use == "sampling":
         return {"probabilities": importance.sampling.probabilities(weights)}
@@ -810,9 +1011,12 @@ def evaluate(
         **({} if held_out is None else _cross_validation(line, held_out)),
         **_optional(line, "pretraining", "pretraining/held_out.json"),
         **_optional(line, "tuning", "tuning.json"),
+        **_optional(line, "choosing", "choosing.json"),
+        "weights": _amounts(line, table, files),
     }
     _write_trec(line, test, {run: runs[run] for run in files})
-    _write_report(line, table, metrics, _groups(line, table))
+    explained = _explanations(line, runs["weighted"][0])
+    _write_report(line, table, metrics, _groups(line, table), explained)
     write_json(line.workdir / "metrics.json", metrics)
 
 
@@ -851,8 +1055,22 @@ def _cost(line: Line, run: str, trained: list[int]) -> dict[str, Any]:
         "forward_equivalents": TRAINING_COST * examples,
     }
     config = line.config.importance
+    rows = len(line.prepared.lengths["train"])
+    if run == "weighted" and (line.workdir / "choosing.json").exists():
+        examples = read_json(line.workdir / "choosing.json")["cost"]["spent"] * rows
+        examples = round(examples * line.config.train.epochs)
+        files = (line.workdir / "clocks").glob("choosing_*.json")
+        cost["seconds"] += sum(Clock(path).recorded for path in files)
+        cost["examples"] += examples
+        cost["forward_equivalents"] += TRAINING_COST * examples
+    if run != "uniform" and config.mode == "learned":
+        # every step looks at the next batch of validation pairs
+        batch_size, held = line.config.train.batch_size, len(line.prepared.lengths["validation"])
+        taken = line.config.train.epochs * -(-rows // batch_size)
+        full, rest = divmod(taken, -(-held // batch_size))
+        cost["examples"] += full * held + rest * batch_size
+        cost["forward_equivalents"] += TRAINING_COST * (full * held + rest * batch_size)
     if run != "uniform" and config.mode == "offline":
-        rows = len(line.prepared.lengths["train"])
         warmed = rows * config.warmup_epochs
         cost["seconds"] += line.clock("warmup").recorded + line.clock("score").recorded
         cost["examples"] += warmed + rows
@@ -892,6 +1110,111 @@ def _write_trec(line: Line, test: pa.Table, runs: dict[str, list[Predictions]]) 
             trec.write_run(folder / f"{name}.run", *ids, one.scores, tag=name)
 
 
+def _amounts(line: Line, table: pa.Table, runs: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Of each run's weights over the training set: how many rows they amount to, and as sampling.
+
+    `effective_sample_size` is a share of the rows. `gradient_variance_ratio` is what drawing rows
+    by these weights, corrected, would make of the variance of uniform draws' gradients, for
+    policies that leave no row out: by the norms after the warm-up, ‖ḡ‖² left out of both. None of
+    it for weights that are made in each batch.
+    """
+    config, amounts = line.config.importance, {}
+    if config.mode != "offline":
+        return {}
+    norms, rows = table["grad_norm"].to_numpy().astype(np.float64), table.num_rows
+    uniform = np.full(rows, 1 / rows)
+    policies = {"uniform": "uniform", "weighted": config.policy}
+    for run in runs:
+        policy = policies.get(run, run)
+        weights = _weights(line, table[config.score].to_numpy(), policy).astype(np.float64)
+        size = importance.sampling.effective_sample_size(weights)
+        amounts[run] = {"effective_sample_size": size / rows}
+        if weights.all():
+            variance, least = (
+                importance.sampling.gradient_variance(norms**2, p, squared_norm_of_mean=0.0)
+                for p in (weights / weights.sum(), uniform)
+            )
+            amounts[run]["gradient_variance_ratio"] = variance / least
+    return amounts
+
+
+def _explanations(line: Line, predictions: Predictions) -> list[dict[str, Any]]:
+    """The worst test queries of `weighted`, the first seed's, each with a prediction explained.
+
+    Of a query the pair is taken whose rank score is farthest from the gain of its label, and the
+    training pairs that pushed it are left in explanations.parquet.
+    """
+    most = line.config.evaluation.explained_queries
+    if not most:
+        return []
+    test, training = line.prepared.split("test"), line.prepared.split("train")
+    names, gains = line.prepared.scale.names, np.array(line.prepared.scale.gains)
+    labels = test["label"].to_numpy()
+    queries, query_index = np.unique(test["query_id"].to_pylist(), return_inverse=True)
+    value = ranking.per_query(
+        predictions.scores,
+        labels,
+        gains,
+        query_index,
+        num_queries=len(queries),
+        example_ids=test["example_id"].to_pylist(),
+    )["ndcg@10"]
+    worst = [i for i in np.argsort(value, kind="stable")[:most] if not np.isnan(value[i])]
+    error = np.abs(predictions.scores - gains[labels])
+    chosen = [int(np.argmax(np.where(query_index == i, error, -1.0))) for i in worst]
+    if not chosen:
+        return []
+    rows, ids = np.sort(chosen), test["example_id"].to_numpy()
+    path = line.workdir / "explanations.parquet"
+    if not path.exists():
+        found = explanation.explain(
+            line.graphdef,
+            _params(line, str(line.workdir / "model"), line.config.train.seed),
+            line.mesh,
+            _in_order(line, "train"),
+            _in_order(line, "test", rows),
+            training_rows=_all_rows(line, "train"),
+            target_rows=rows,
+            target_ids=ids[rows],
+            folder=line.workdir / "projections",
+            clock=line.clock("explanations"),
+            console=line.console,
+            seed=line.config.train.seed,
+        )
+        write_parquet(path, found)
+        shutil.rmtree(line.workdir / "projections")
+    pushes: dict[str, list[dict[str, Any]]] = {}
+    for push in pq.read_table(path).to_pylist():
+        pushes.setdefault(push["example_id"], []).append(push)
+
+    def shown(push: dict[str, Any]) -> dict[str, Any]:
+        pair = training.slice(push["row"], 1).to_pylist()[0]
+        return {
+            "query": pair["query"],
+            "title": pair["title"],
+            "label": names[pair["label"]],
+            "influence": push["influence"],
+        }
+
+    explained = []
+    for query, row in zip(worst, chosen, strict=True):
+        pair, about = test.slice(row, 1).to_pylist()[0], pushes.get(ids[row], [])
+        explained.append(
+            {
+                "query": pair["query"],
+                "value": float(value[query]),
+                "title": pair["title"],
+                "label": names[labels[row]],
+                "predicted": names[predictions.classes[row]],
+                **{
+                    direction: [shown(push) for push in about if push["direction"] == direction]
+                    for direction in ("for", "against")
+                },
+            }
+        )
+    return explained
+
+
 def _groups(line: Line, table: pa.Table) -> dict[str, pa.Table]:
     """Importance by query, item and attribute, each left as a file in groups/."""
     training, score = line.prepared.split("train"), line.config.importance.score
@@ -914,7 +1237,11 @@ def _groups(line: Line, table: pa.Table) -> dict[str, pa.Table]:
 
 
 def _write_report(
-    line: Line, table: pa.Table, metrics: dict[str, Any], groups: dict[str, pa.Table]
+    line: Line,
+    table: pa.Table,
+    metrics: dict[str, Any],
+    groups: dict[str, pa.Table],
+    explanations: list[dict[str, Any]],
 ) -> None:
     labels, names = table["label"].to_numpy(), line.prepared.scale.names
     suspicious = [
@@ -937,6 +1264,8 @@ def _write_report(
             suspicious=suspicious,
             groups={name: one.to_pylist() for name, one in groups.items()},
             settings=as_json(line.config),
+            choosing=metrics.get("choosing"),
+            explanations=explanations,
         )
 
 
@@ -982,6 +1311,18 @@ def _bert(config: Config, scale: LabelScale, vocabulary_size: int) -> BertConfig
     )
 
 
+def _params(line: Line, folder: str, seed: int) -> Any:
+    """The parameters of the classifier in a folder, or, where that is empty, those of a seed."""
+    model, _ = _initial_model(
+        line.config,
+        line.prepared.scale,
+        folder=folder,
+        vocabulary_size=len(line.prepared.tokenizer),
+        seed=seed,
+    )
+    return nnx.state(model)
+
+
 def fit_run(
     line: Line,
     name: str,
@@ -992,13 +1333,19 @@ def fit_run(
     weights: np.ndarray | None = None,
     probabilities: np.ndarray | None = None,
     online_policy: str | None = None,
+    learned: bool = False,
     history: History | None = None,
     keep: Sequence[int] = (),
+    params: Any = None,
+    most_steps: int | None = None,
+    validated: bool = True,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains one run from the initial parameters of its seed, or from its newest checkpoint.
 
     rows: the training rows to take, all where None. history: is given what each step shows of its
-    examples. keep: the steps whose checkpoints are to stay.
+    examples. keep: the steps whose checkpoints are to stay. learned: weights by the agreement with
+    validation pairs. params: to start from in place of the seed's. most_steps: where training ends
+    at the latest, in one piece. validated: whether the validation pairs are looked at.
     probabilities: draws from all training rows by these, corrected, in place of rows and weights.
     """
     config, prepared = line.config.train, line.prepared
@@ -1020,7 +1367,9 @@ def fit_run(
         )
         for epoch in range(epochs)
     ]
-    batches = _planned(line, "train", plan, weights=weights)
+    if most_steps is not None:
+        plan = [list(itertools.chain.from_iterable(plan))[:most_steps]]
+    batches: PlannedBatches = _planned(line, "train", plan, weights=weights)
     optimizer = states.make_optimizer(
         learning_rate=config.learning_rate,
         total_steps=len(batches),
@@ -1028,28 +1377,30 @@ def fit_run(
         weight_decay=config.weight_decay,
         clip_norm=config.clip_norm,
     )
-    if online_policy is None:
+    score = line.config.importance.score
+    if learned:
+        step = learning.learned_step(line.graphdef, optimizer, line.mesh, scores=(score,))
+        batches = learning.WithValidation(batches, _in_one_length(line, "validation"))
+    elif online_policy is None:
         step = steps.weighted_step(line.graphdef, optimizer, line.mesh)
     else:
         step = steps.online_step(
             line.graphdef,
             optimizer,
             line.mesh,
-            score=line.config.importance.score,
+            score=score,
             policy=_policy(line, online_policy),
         )
     pretrained = line.config.model.pretrained
     if line.config.pretrain.steps:
         pretrained = str(line.workdir / "pretraining" / "model")
-    model, _ = _initial_model(
-        line.config,
-        prepared.scale,
-        folder=pretrained,
-        vocabulary_size=len(prepared.tokenizer),
-        seed=seed,
-    )
-    params = nnx.state(model)
-    state = states.create(params, optimizer, meshes.replicated(line.mesh), seed=seed)
+    if params is None:
+        params = _params(line, pretrained, seed)
+    everywhere = meshes.replicated(line.mesh)
+    if learned:
+        state = learning.create(params, optimizer, everywhere, seed=seed, scores=(score,))
+    else:
+        state = states.create(params, optimizer, everywhere, seed=seed)
     training = prepared.split("train")
     return _fit(
         line,
@@ -1058,7 +1409,7 @@ def fit_run(
         step,
         batches,
         names=training["example_id"].to_numpy(zero_copy_only=False),
-        validate=lambda now: _validation(line, now),
+        validate=(lambda now: _validation(line, now)) if validated and not most_steps else None,
         history=history,
         keep=keep,
     )
@@ -1072,7 +1423,7 @@ def _fit(
     batches: PlannedBatches,
     *,
     names: np.ndarray,
-    validate: Callable[[TrainState], dict[str, float]],
+    validate: Callable[[TrainState], dict[str, float]] | None,
     rate_field: str = "train.learning_rate",
     history: History | None = None,
     keep: Sequence[int] = (),
@@ -1150,16 +1501,31 @@ def summarized(
     )
 
 
-def predicted(line: Line, params: Any, split: str) -> sweep.Columns:
-    """The class probabilities `[N, K]` and losses `[N]` of a split's pairs, in their order."""
+def predicted(line: Line, params: Any, split: str, rows: np.ndarray | None = None) -> sweep.Columns:
+    """The class probabilities `[N, K]` and losses `[N]` of a split's pairs, in their order.
+
+    rows: those to predict, ascending, all where None.
+    """
     function = sweep.predict_pass(line.graphdef, line.mesh)
-    batches = _in_order(line, split)
+    batches = _in_order(line, split, rows)
     parts = sweep.sweep(function, params, (batches[i] for i in range(len(batches))), line.mesh)
-    return sweep.gather(parts, _all_rows(line, split))
+    return sweep.gather(parts, _all_rows(line, split) if rows is None else rows)
 
 
 def _all_rows(line: Line, split: str) -> np.ndarray:
     return np.arange(len(line.prepared.lengths[split]))
+
+
+def _in_one_length(line: Line, split: str) -> PlannedBatches:
+    """A split's pairs in their order, all padded to the greatest length."""
+    lengths = line.prepared.lengths[split]
+    plan = plans.in_order(
+        lengths,
+        batch_size=line.config.train.batch_size,
+        boundaries=line.prepared.boundaries[-1:],
+        rows=_all_rows(line, split),
+    )
+    return _planned(line, split, [plan])
 
 
 def _in_order(line: Line, split: str, rows: np.ndarray | None = None) -> PlannedBatches:

@@ -54,8 +54,9 @@ def write(
             `cross_validation` (`{metric: {"value", "low", "high"}}`), `rater_disagreement`
             (`{score: {"value", "low", "high"}}`), `pretraining` (`{"steps", "seconds", "rows",
             "before": {measure: number}, "after": …}`) and `tuning` (`{"chosen": rate, "validation":
-            {rate: {metric: {"value", "low", "high"}}}, "diverged": [rate], "queries"}`). Runs
-            without a cost (the baselines) are shown after those that have one.
+            {rate: {metric: {"value", "low", "high"}}}, "diverged": [rate], "queries"}`) and `weights`
+            (`{run: {"effective_sample_size", "gradient_variance_ratio"}}`, the second if defined).
+            Runs without a cost (the baselines) are shown after those that have one.
         cleaning: `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
             "repaired": {repair: rows}}`.
         curves: For each plot, by the title of its y axis (say "training loss"), and for each run,
@@ -133,6 +134,7 @@ def write(
         disagreement=metrics.get("rater_disagreement"),
         pretraining=metrics.get("pretraining"),
         tuning=metrics.get("tuning"),
+        weights=metrics.get("weights"),
         choosing=choosing,
         decision=choosing and decision(choosing),
         metric=metric,

@@ -53,8 +53,8 @@ def write(
             number}}`), `train` (`{run: {metric: number}}`, of the training pairs),
             `cross_validation` (`{metric: {"value", "low", "high"}}`), `rater_disagreement`
             (`{score: {"value", "low", "high"}}`), `pretraining` (`{"steps", "seconds", "rows",
-            "before": {measure: number}, "after": …}`) and `tuning` (`{"chosen": rate, "validation":
-            {rate: {metric: {"value", "low", "high"}}}, "diverged": [rate], "queries"}`) and `weights`
+            "before": {measure: number}, "after": …}`), `tuning` (`{"chosen": rate, "validation":
+            {rate: {metric: {"value", "low", "high"}}}, "diverged": [rate], "queries"}`), `weights`
             (`{run: {"effective_sample_size", "gradient_variance_ratio"}}`, the second if defined).
             Runs without a cost (the baselines) are shown after those that have one.
         cleaning: `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},

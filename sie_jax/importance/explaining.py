@@ -33,11 +33,13 @@ def explain(
         τ_i(z) = φ(z)ᵀ (ΦᵀΦ + λI)⁻¹ φ_i · (1 − p_i),    λ = damping · trace(ΦᵀΦ) / D
 
     φ is the projected gradient of an output function f, the log-odds of a class: of its label for a
-    training example, of the class to be explained for a target. τ_i estimates how much f(z) would
+    training example, of the class to be explained for a target. τ_i stands for how much f(z) would
     fall if example i were left out. Positive: training on i raised the target's log-odds, it speaks
-    FOR the class. Negative: it speaks AGAINST it. Park et al. 2023 ("TRAK: Attributing Model
-    Behavior at Scale", section 3) with one model, where theirs averages over several, and with λ,
-    which holds back the directions that few examples have; their formula has none.
+    FOR the class. Negative: it speaks AGAINST it. Signs and order are what is estimated, and not
+    amounts: the factors p(1 − p) of the loss's curvature are left out of ΦᵀΦ.
+    Park et al. 2023 ("TRAK: Attributing Model Behavior at Scale", section 3) with one model, where
+    theirs averages over several, and with λ, which holds back the directions that few examples
+    have; their formula has none.
 
     Examples that tie come by place, the first first. The first k are "for" even where fewer than k
     influences are positive, and likewise "against": look at the signs.

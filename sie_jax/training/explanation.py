@@ -42,25 +42,27 @@ def log_odds(logits: Float[Array, " k"], chosen: Int[Array, ""]) -> Float[Array,
 
 
 @functools.cache
-def projection_pass(
-    graphdef: nnx.GraphDef, mesh: Mesh, *, size: int, seed: int, of_prediction: bool
-) -> sweep.Pass:
+def projection_pass(graphdef: nnx.GraphDef, mesh: Mesh, *, size: int, seed: int) -> sweep.Pass:
     """Gives, for a batch, `projection` P ∇f `[B, size]`, `residual` 1 − p_c and `chosen` c `[B]`.
 
-    The class c is the example's label, or, `of_prediction`, the one that the model finds most
-    likely (of several, the first). P is a random matrix that is drawn from `seed` alone
-    (PerExampleGrads.project). Dropout is off. One forward and one backward pass: 3
+    It takes `(params, of_prediction)` for its parameters, so that one compiled pass serves both:
+    the class c is the example's label, or, where the boolean `of_prediction` is True, the one that
+    the model finds most likely (of several, the first). P is a random matrix that is drawn from
+    `seed` alone (PerExampleGrads.project). Dropout is off. One forward and one backward pass: 3
     forward-equivalents per example, and the projection, which costs as much as a layer of `size`.
     """
     cross_entropy = objectives.cross_entropy(graphdef)
 
-    def output(params: Any, example: objectives.Example) -> tuple[jax.Array, Any]:
-        _, logits = cross_entropy(params, example)
-        chosen = jnp.argmax(logits).astype(jnp.int32) if of_prediction else example["label"]
-        odds = log_odds(logits, chosen)
-        return odds, (jax.nn.sigmoid(-odds), chosen)
+    def run(given: tuple[Any, jax.Array], batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        params, of_prediction = given
 
-    def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        def output(params: Any, example: objectives.Example) -> tuple[jax.Array, Any]:
+            _, logits = cross_entropy(params, example)
+            predicted = jnp.argmax(logits).astype(jnp.int32)
+            chosen = jnp.where(of_prediction, predicted, example["label"])
+            odds = log_odds(logits, chosen)
+            return odds, (jax.nn.sigmoid(-odds), chosen)
+
         (_, (residual, chosen)), gradients = per_example.value_and_grad(output, has_aux=True)(
             params, batch
         )
@@ -91,12 +93,12 @@ def explain(
     """The training pairs that most raised and most lowered the log-odds of what was predicted.
 
     What is explained is the class that the model finds most likely for a target, not its label:
-    why it said so, right or wrong. Influence is TRAK's with one model (importance.explaining): an
-    estimate of how much those log-odds, a number in nats, would fall if the training pair were left
-    out; positive speaks for the prediction. It is an estimate from gradients at the last
-    parameters: what one model saw early and then forgot is not in it, and another seed of training
-    or of the projection moves the lower ranks. `projection_size` is the D of that estimate: the
-    more, the nearer to the unprojected one.
+    why it said so, right or wrong. Influence is TRAK's with one model (importance.explaining): it
+    ranks training pairs by how much those log-odds would fall without them; positive speaks for the
+    prediction. It is an estimate from gradients at the last parameters, of signs and order: what
+    one model saw early and then forgot is not in it, and another seed of training or of the
+    projection moves the lower ranks. `projection_size` is the D of that estimate: the more, the
+    nearer to the unprojected one.
 
     Cost: 3 forward-equivalents for each training pair and each target, once for all targets;
     N · projection_size floats of memory on the host.
@@ -116,12 +118,11 @@ def explain(
       before "against", then rank. A pair stands only where its influence has the direction's sign,
       so there can be fewer than `top`.
     """
+    function = projection_pass(graphdef, mesh, size=projection_size, seed=seed)
     found = [
         sweep.in_parts(
-            projection_pass(
-                graphdef, mesh, size=projection_size, seed=seed, of_prediction=of_prediction
-            ),
-            params,
+            function,
+            (params, jnp.bool_(of_prediction)),
             batches,
             mesh,
             folder / name,

@@ -3,8 +3,9 @@
     python benchmarks/choosing.py --workdir=runs/choosing [--seeds=0,1,2,3,4]
 
 For 0, 20 and 40 % uniform noise and each seed: a shop, the quickstart's model pretrained on the
-shop's texts, `auto` within the default budget, and, from the same initial parameters and for as many steps, uniform training, what was chosen, every policy, learned
-weights, sampling, an oracle that leaves out exactly the wrong labels, and uniform training on the
+shop's texts, `auto` within the default budget, and, from the same initial parameters and for as
+many steps, uniform training, what was chosen, every policy, learned weights, sampling, an oracle
+that leaves out exactly the wrong labels, and uniform training on the
 labels without noise. At 40 % `auto` chooses again with the oracle among the candidates. nDCG@10 on
 the test queries, whose labels have no noise; differences from uniform paired over seeds. Every cell
 is a file in WORKDIR/cells: a stop costs the run it was in, and several processes may work on

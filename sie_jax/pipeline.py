@@ -710,7 +710,7 @@ def _evidence(line: Line, held_out: pa.Table | None) -> estimating.Evidence:
     rates = states.make_schedule(
         line.config.train.learning_rate, ends[-1], line.config.train.warmup_fraction
     )
-    of_epoch = np.array([rates(step) for step in range(ends[-1])]).reshape(epochs, per_epoch)
+    of_epoch = np.asarray(jax.vmap(rates)(jnp.arange(ends[-1]))).reshape(epochs, per_epoch)
     checkpoints = [
         (_checkpoint(line, "warmup", state, step).params, float(rate))
         for step, rate in zip(ends, of_epoch.mean(1), strict=True)

@@ -275,3 +275,19 @@ def test_the_tables_of_what_auto_chooses() -> None:
         "kept": ["0.550, −0.200 [−0.250, +0.125]", "0.500"],
     }
     assert page["choices"](result).splitlines()[2:] == ["| 0% | 2 | kept 2 of 2 | 1.50 |"]
+
+
+@pytest.mark.parametrize("file", ["README.md", "README.zh.md"])
+def test_what_the_readme_says_of_importance_is_in_the_results(file: str) -> None:
+    section = (ROOT / file).read_text(encoding="utf-8").split("\n## ")
+    (text,) = [part for part in section if "(docs/importance.md)" in part.split("\n\n")[1]]
+    further = len(importance.ESTIMATORS) - len(importance.SCORES)
+    expected = [
+        f"{further}",
+        "20",
+        f"{auroc('uniform', 'loss'):.2f}",
+        f"{auroc('uniform', 'confidence'):.2f}",
+        f"{auroc('missing_positive', 'loss'):.2f}",
+        f"{auroc('missing_positive', 'query_agreement'):.2f}",
+    ]
+    assert re.findall(r"(?<![\w.])\d[\d.]*\d", text) == expected

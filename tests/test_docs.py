@@ -1,7 +1,8 @@
-"""What the page for JAX users shows is what runs, and gives what it says."""
+"""What the pages show is what runs, and what they say was measured is what was committed."""
 
 import json
 import re
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sie_jax import config, importance
+from sie_jax.training import estimating
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "per_example.md"
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,7 @@ def test_the_group_as_the_example(names: dict[str, Any]) -> None:
 
 def test_measured_table_is_the_committed_result() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    report = json.loads((ROOT / "benchmarks" / "results" / "per_example.json").read_text())
+    report = json.loads((RESULTS / "per_example.json").read_text())
     rows = {
         cells[0]: cells[1:]
         for cells in (
@@ -130,3 +135,159 @@ def test_measured_table_is_the_committed_result() -> None:
     machine = report["machine"]
     assert machine["cpu"] in text
     assert f"jax {machine['jax']}" in text
+
+
+IMPORTANCE = (ROOT / "docs" / "importance.md").read_text(encoding="utf-8")
+MEASURED = json.loads((RESULTS / "importance.json").read_text(encoding="utf-8"))["noise"]
+FREE = {"outputs", "gradients", "history"}  # what every run's score pass and warm-up give
+
+
+def table_rows(text: str, first: str) -> dict[str, list[str]]:
+    """The cells of the table whose heading row begins with `first`, by the name in each row."""
+    lines = text[text.index(f"\n| {first} |") :].split("\n\n")[0].split("<!--")[0].split("\n")
+    cells = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines]
+    return {row[0].strip("`"): row[1:] for row in cells if row[0] and not row[0].startswith("-")}
+
+
+def rows_below_the_heading(text: str, first: str) -> dict[str, list[str]]:
+    return {name: row for name, row in table_rows(text, first).items() if name != first}
+
+
+def test_the_table_of_estimators_is_the_registry() -> None:
+    rows = rows_below_the_heading(IMPORTANCE, "name")
+    assert list(rows) == list(importance.ESTIMATORS)
+    for name, (_, high, needs, cost, _) in rows.items():
+        estimator = importance.ESTIMATORS[name]
+        assert (high, needs) == (estimator.high, estimator.needs)
+        assert (cost == "folds") == (needs == "reference")
+        for checkpoints in (1, 2):
+            stated = 0
+            for part in () if cost == "folds" else cost.split(" + "):
+                stated += int(part.removesuffix(" C")) * (checkpoints if "C" in part else 1)
+            assert stated == estimating.forward_equivalents(
+                [name], checkpoints=checkpoints, examples=1, targets=0
+            )
+
+
+def test_the_table_of_policies_is_the_registry() -> None:
+    assert list(rows_below_the_heading(IMPORTANCE, "policy")) == list(importance.POLICIES)
+
+
+def test_every_flag_of_the_importance_page_is_a_field_and_its_commands_are_accepted() -> None:
+    named = set(re.findall(r"--config\.([a-z_.]+)", IMPORTANCE))
+    assert named <= set(config.flat(config.as_json(config.Config())))
+    commands = re.findall(r"^python train.py (.*)$", IMPORTANCE, flags=re.MULTILINE)
+    assert commands
+    for command in commands:
+        asked = config.Config()
+        for field, value in re.findall(r"--config\.importance\.([a-z_]+)=(\S+)", command):
+            kind = type(getattr(asked.importance, field))
+            setattr(asked.importance, field, kind(value))
+        asked.validate()
+
+
+def test_the_library_example_of_the_importance_page() -> None:
+    (code,) = re.findall(r"```python\n(.*?)```", IMPORTANCE, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    matrix = gradients(names["loss_fn"], names["params"], names["x"], names["y"])
+    helpful = 0.1 * matrix[:32] @ matrix[32:].mean(0)
+    assert_close(names["helpful"], helpful)
+    weights = np.where(np.argsort(np.argsort(helpful)) < 8, 0, 1 / 24)
+    # one division in float32
+    np.testing.assert_allclose(names["weights"], weights, rtol=1e-6)
+
+
+def test_measured_tables_of_the_importance_page_are_the_committed_results() -> None:
+    rows = rows_below_the_heading(IMPORTANCE, "score")
+    kinds = [cell.strip("`") for cell in table_rows(IMPORTANCE, "score")["score"]]
+    assert kinds == list(MEASURED)
+    assert set(rows) == set(MEASURED["uniform"]["0.2"]["scores"])
+    for name, cells in rows.items():
+        assert cells == [f"{auroc(kind, name):.2f}" for kind in kinds]
+    page = runpy.run_path(str(ROOT / "benchmarks" / "importance_page.py"))
+    # of what `auto` chose too, and nothing was committed without being written into the page
+    assert page["written"](IMPORTANCE) == IMPORTANCE
+    picture = (ROOT / "docs" / "importance.svg").read_text(encoding="utf-8")
+    drawn_from = json.loads((RESULTS / "importance.json").read_text(encoding="utf-8"))
+    assert page["digest"](drawn_from) in picture
+
+
+def auroc(kind: str, name: str, rate: str = "0.2") -> float:
+    """The mean of the seeds that importance.json has."""
+    return MEASURED[kind][rate]["scores"][name]["auroc"]["mean"]
+
+
+def test_what_the_importance_page_says_is_seen_is_in_the_results() -> None:
+    names = list(MEASURED["uniform"]["0.2"]["scores"])
+    other_four = [kind for kind in MEASURED if kind != "missing_positive"]
+    label_wise = ("uniform", "adjacent", "confusion")
+    free = [n for n in importance.ESTIMATORS if importance.ESTIMATORS[n].needs in FREE]
+    for kind in other_four:
+        best = max(auroc(kind, name) for name in names)
+        assert best == max(auroc(kind, name) for name in free)
+        assert best - min(auroc(kind, "loss"), auroc(kind, "confidence")) < 0.05
+        assert auroc(kind, "variability") < 0.5
+    for kind in MEASURED:
+        assert abs(auroc(kind, "loss, shuffled") - 0.5) < 0.05
+        assert (auroc(kind, "entropy") < 0.7) == (kind != "annotator")
+        assert auroc(kind, "out_of_fold_loss") < auroc(kind, "loss")
+        cleanlab = auroc(kind, "cleanlab, normalized_margin")
+        assert abs(auroc(kind, "confident_learning") - cleanlab) < 0.05
+    for kind in ("uniform", "adjacent", "annotator"):
+        assert all(abs(auroc(kind, name, "0") - 0.5) < 0.05 for name in names)
+    for kind in label_wise:
+        assert auroc(kind, "tracin") < 0.5
+        assert abs(auroc(kind, "ekfac") - 0.5) < 0.1
+        assert abs(auroc(kind, "reducible_loss") - 0.5) < 0.1
+    assert all(auroc(kind, "gradient_similarity") < 0.5 for kind in ("uniform", "adjacent"))
+    missing = sorted(names, key=lambda name: -auroc("missing_positive", name))
+    assert missing[:2] == ["query_agreement", "grad_norm"]
+    assert auroc("missing_positive", "loss", "0.05") > 0.9
+    at_most = MEASURED["missing_positive"]["0.4"]["scores"]
+    assert max(score["auroc"]["mean"] for score in at_most.values()) < 0.65
+    assert (
+        0.5 < auroc("missing_positive", "tracin") < auroc("missing_positive", "tracin", "0") + 0.05
+    )
+    spread = {
+        kind: np.mean([np.ptp(rates["0.2"]["scores"][n]["auroc"]["seeds"]) for n in names])
+        for kind, rates in MEASURED.items()
+    }
+    assert max(spread, key=spread.__getitem__) == "missing_positive"
+
+
+def test_the_tables_of_what_auto_chooses() -> None:
+    page = runpy.run_path(str(ROOT / "benchmarks" / "importance_page.py"))
+    same = {"value": 0.0, "low": 0.0, "high": 0.0}
+    runs = {
+        "uniform": {"ndcg@10": [0.7, 0.8], "difference": same},
+        "kept": {
+            "ndcg@10": [0.5, 0.6],
+            "difference": {"value": -0.2, "low": -0.25, "high": 0.125},
+        },
+    }
+    one = {"runs": runs, "chosen": {"2": [{"name": "kept", "cost": 1.5}] * 2}}
+    other = {"runs": {"kept": {"ndcg@10": [0.5], "difference": None}}, "chosen": {}}
+    result = {"rates": {"0": one, "0.4": other}}
+    assert table_rows("\n" + page["policies"](result), "run") == {
+        "run": ["0% noise", "40% noise"],
+        "uniform": ["0.750", ""],
+        "kept": ["0.550, −0.200 [−0.250, +0.125]", "0.500"],
+    }
+    assert page["choices"](result).splitlines()[2:] == ["| 0% | 2 | kept 2 of 2 | 1.50 |"]
+
+
+@pytest.mark.parametrize("file", ["README.md", "README.zh.md"])
+def test_what_the_readme_says_of_importance_is_in_the_results(file: str) -> None:
+    section = (ROOT / file).read_text(encoding="utf-8").split("\n## ")
+    (text,) = [part for part in section if "(docs/importance.md)" in part.split("\n\n")[1]]
+    further = len(importance.ESTIMATORS) - len(importance.SCORES)
+    expected = [
+        f"{further}",
+        "20",
+        f"{auroc('uniform', 'loss'):.2f}",
+        f"{auroc('uniform', 'confidence'):.2f}",
+        f"{auroc('missing_positive', 'loss'):.2f}",
+        f"{auroc('missing_positive', 'query_agreement'):.2f}",
+    ]
+    assert re.findall(r"(?<![\w.])\d[\d.]*\d", text) == expected

@@ -184,21 +184,20 @@ def summary(workdir: Path) -> dict[str, Any]:
         names = [name for name in cells[0]["runs"] if all(name in cell["runs"] for cell in cells)]
         uniform = np.array([cell["runs"]["uniform"]["ndcg@10"] for cell in cells])
         clean = np.array([cell["runs"]["clean labels"]["ndcg@10"] for cell in cells])
+        gap = paired_over_seeds(clean - uniform)
         table = {}
         for name in names:
             values = np.array([cell["runs"][name]["ndcg@10"] for cell in cells])
-            paired = None
-            if len(cells) > 1:
-                paired = intervals.equivalence(values - uniform, margin=MARGIN)
             table[name] = {
                 "ndcg@10": values.tolist(),
                 **{
                     metric: float(np.mean([cell["runs"][name][metric] for cell in cells]))
                     for metric in METRICS[1:]
                 },
-                "difference": paired,
-                "gap_closed": float((values - uniform).mean() / (clean - uniform).mean())
-                if rate
+                "difference": paired_over_seeds(values - uniform),
+                # a gap that is not shown to be there cannot be closed
+                "gap_closed": float((values - uniform).mean() / gap["value"])
+                if gap is not None and gap["low"] > 0
                 else None,
                 **cells[0]["amounts"].get(name, {}),
             }
@@ -218,6 +217,13 @@ def summary(workdir: Path) -> dict[str, Any]:
             "runs": table,
         }
     return result
+
+
+def paired_over_seeds(differences: np.ndarray) -> dict[str, Any] | None:
+    """The mean difference with its 90 % interval and the two one-sided tests; None of one seed."""
+    if len(differences) < 2:
+        return None
+    return dict(intervals.equivalence(differences, margin=MARGIN))
 
 
 def main() -> None:

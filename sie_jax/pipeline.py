@@ -1075,14 +1075,15 @@ def _cost(line: Line, run: str, trained: list[int]) -> dict[str, Any]:
         cost["seconds"] += line.clock("warmup").recorded + line.clock("score").recorded
         cost["examples"] += warmed + rows
         cost["forward_equivalents"] += TRAINING_COST * warmed + SCORING_COST * rows
-        if config.score not in importance.SCORES:  # what was estimated to look at alone is free
+        further = estimating.forward_equivalents(
+            [config.score],  # what was estimated to look at alone is free
+            checkpoints=config.warmup_epochs,
+            examples=rows,
+            targets=len(line.prepared.lengths["validation"]),
+        )
+        if further:
             cost["seconds"] += line.clock("estimators").recorded
-            cost["forward_equivalents"] += estimating.forward_equivalents(
-                line.config.estimators(),
-                checkpoints=config.warmup_epochs,
-                examples=rows,
-                targets=len(line.prepared.lengths["validation"]),
-            )
+            cost["forward_equivalents"] += further
         if importance.needing([config.score], "reference"):
             folds, epochs = line.config.train.folds, line.config.train.epochs
             clocks = [line.clock(f"fold-{number}").recorded for number in range(folds)]

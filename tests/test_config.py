@@ -7,6 +7,7 @@ import pytest
 
 from sie_jax.config import Config, as_json, differences
 from sie_jax.errors import UserError
+from sie_jax.importance import ESTIMATORS, needing
 
 
 def changed(field: str, value: Any) -> Config:
@@ -97,12 +98,18 @@ def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
         ("importance.mix_uniform", 1.1),
         ("importance.mix_uniform", math.nan),
         ("importance.balance", "brand"),
+        ("importance.estimators", "loss,gradient"),
+        ("importance.choosing_folds", 2),
+        ("importance.choosing_budget", 0.0),
+        ("importance.choosing_budget", math.nan),
         ("importance.compare", "proportional,equal"),
+        ("importance.compare", "auto"),
         ("importance.compare", "uniform"),
         ("mesh.data", 0),
         ("mesh.data", -2),
         ("evaluation.resamples", 99),
         ("evaluation.seed", -1),
+        ("evaluation.explained_queries", -1),
     ],
 )
 def test_a_value_out_of_range_names_its_field(field: str, value: Any) -> None:
@@ -158,6 +165,54 @@ def test_sampling_needs_a_share_of_uniform_and_scores_made_before() -> None:
     config.importance.mode = "online"
     with pytest.raises(UserError, match=r"^importance\.use is 'sampling', but .*mode=offline$"):
         config.validate()
+
+
+@pytest.mark.parametrize(
+    "field", ["importance.score", "importance.estimators"], ids=["score", "further"]
+)
+@pytest.mark.parametrize("name", needing(ESTIMATORS, "reference"))
+def test_scores_by_models_that_never_saw_the_query_need_folds(field: str, name: str) -> None:
+    config = changed(field, name)
+    with pytest.raises(UserError, match=rf"^{name} needs predictions .*--config\.train\.folds=5"):
+        config.validate()
+    config.train.folds = 2
+    config.validate()
+    assert config.estimators() == (name,)
+
+
+@pytest.mark.parametrize(("field", "value"), [("mode", "online"), ("use", "sampling")])
+def test_auto_is_for_weights_that_stay(field: str, value: str) -> None:
+    config = changed("importance.policy", "auto")
+    config.validate()
+    config.importance.mix_uniform = 0.1
+    setattr(config.importance, field, value)
+    with pytest.raises(UserError, match=r"^importance\.policy is auto, .*mode=offline .*=weights$"):
+        config.validate()
+
+
+@pytest.mark.parametrize("mode", ["online", "learned"])
+def test_weights_made_in_a_batch_take_a_score_of_the_batch(mode: str) -> None:
+    config = changed("importance.mode", mode)
+    config.validate()
+    config.importance.score = "trak_self"
+    with pytest.raises(
+        UserError, match=r"^importance\.score trak_self is not known while .*offline"
+    ):
+        config.validate()
+
+
+def test_learned_weights_have_no_policy_to_compare() -> None:
+    config = changed("importance.mode", "learned")
+    config.importance.compare = "keep"
+    with pytest.raises(UserError, match=r"^importance\.compare names policies, but learned "):
+        config.validate()
+
+
+def test_estimators_are_named_once_and_those_of_every_run_are_left_out() -> None:
+    config = changed("importance.estimators", "loss, trak_self,grand , trak_self")
+    assert config.estimators() == ("trak_self", "grand")
+    config.importance.score = "grand"
+    assert config.estimators() == ("grand", "trak_self")
 
 
 def test_an_unknown_field_cannot_be_set() -> None:

@@ -3,6 +3,7 @@ import functools
 import io
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from sie_jax import audit, importance, pipeline
 from sie_jax.config import Config, as_json
 from sie_jax.data import builders, preparing, tokenization
 from sie_jax.errors import NumericalError, UserError
+from sie_jax.importance import choosing
 from sie_jax.models import PairClassifier
+from sie_jax.training import explanation
 from sie_jax.training import mesh as meshes
 from sie_jax.training.logs import MetricsLog
 
@@ -37,6 +40,14 @@ CONTRACT = {
     "report.html",
 }
 METRICS = {"ndcg@10", "ndcg", "mrr", "recall@10", "accuracy", "macro_f1", "micro_f1"}
+# of the folds, of the score pass, of the history, of the embeddings, of the checkpoints
+ESTIMATED = (
+    "reducible_loss",
+    "last_layer_norm",
+    "area_under_margin",
+    "knn_shapley",
+    "grand",
+)
 COLUMNS = {f"{kind}_{label}" for kind in ("precision", "recall") for label in "ICSE"}
 
 
@@ -175,9 +186,11 @@ def test_audit_ranks_the_training_pairs(workdir: Path) -> None:
 
 @pytest.fixture(scope="module")
 def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run with three folds."""
-    config, workdir = tiny(), tmp_path_factory.mktemp("folded")
+    """A finished run with three folds, whose score is of these folds, and further estimators."""
+    config = tiny(score="reducible_loss", estimators=", ".join(ESTIMATED[1:]))
+    workdir = tmp_path_factory.mktemp("folded")
     config.train.folds = 3
+    config.evaluation.explained_queries = 0
     run(config, workdir)
     return workdir
 
@@ -227,6 +240,174 @@ def test_a_fold_model_has_not_seen_its_fold(folded: Path) -> None:
         steps = max(line["step"] for line in lines if line["run"] == f"fold-{number}")
         others = ((held >= 0) & (held != number)).sum()
         assert steps == -(-others // 16)
+
+
+def test_estimators_asked_for_are_in_the_table_and_say_where_they_come_from(folded: Path) -> None:
+    path, training = folded / "importance.parquet", preparing.load(folded).split("train")
+    table, held = pq.read_table(path), pq.read_table(folded / "out_of_fold.parquet")
+    scores = [*importance.SCORES, *ESTIMATED]
+    assert table.column_names[4:] == [*scores, "weight"]
+    unseen = held["loss"].to_numpy()[held["fold"].to_numpy() >= 0]
+    np.testing.assert_allclose(
+        table["reducible_loss"].to_numpy(), table["loss"].to_numpy() - unseen, rtol=1e-4, atol=1e-5
+    )
+    # the mean norm over the checkpoints, of which there is one; two ways to it, in float32
+    np.testing.assert_allclose(table["grand"].to_numpy(), table["grad_norm"].to_numpy(), rtol=1e-4)
+    origin = importance.table.provenance(path)
+    assert list(origin) == [*scores, "weight"]
+    assert [one.score for one in origin.values()] == [*scores, "clipped"]
+    version = importance.table.data_version(training)
+    assert {(one.seed, one.data_version) for one in origin.values()} == {(0, version)}
+    planted = read(folded / "metrics.json")["planted_errors"]
+    assert set(planted["auroc"]) >= set(scores)
+
+
+def test_vectors_are_left_beside_the_table(folded: Path) -> None:
+    table, stored = pq.read_table(folded / "importance.parquet"), folded / "vectors"
+    assert set(importance.table.provenance(stored)) == {"layer_norms", "margins", "embedding"}
+    ids = table["example_id"]
+    (vectors,) = importance.vectors.in_order(
+        stored, ids, columns=["layer_norms", "margins", "embedding"]
+    )
+    norms = np.linalg.norm(vectors["layer_norms"], axis=1)
+    np.testing.assert_allclose(norms, table["grad_norm"].to_numpy(), rtol=1e-5)
+    assert vectors["embedding"].shape == (len(ids), 16)
+    # of one epoch: its margin is the area under it
+    np.testing.assert_array_equal(vectors["margins"][:, 0], table["area_under_margin"].to_numpy())
+
+
+def test_a_score_of_folds_costs_their_training_too(folded: Path) -> None:
+    rows = read(folded / "cleaning.json")["splits"]["train"]
+    cost = read(folded / "metrics.json")["cost"]["weighted"]
+    # training, the warm-up and the scores; every fold's training on the two others, and its scores.
+    # What is estimated to be looked at alone is not charged
+    folds = 2 * 3 * rows + 2 * rows
+    assert cost["forward_equivalents"] == 3 * rows + 3 * rows + 2 * rows + folds
+    clocks = {path.stem: read(path)["seconds"] for path in (folded / "clocks").iterdir()}
+    names = ("weighted-0", "warmup", "score", "fold-0", "fold-1", "fold-2")
+    assert cost["seconds"] == pytest.approx(sum(clocks[name] for name in names))
+
+
+def test_what_the_weights_amount_to(workdir: Path) -> None:
+    amounts = read(workdir / "metrics.json")["weights"]
+    assert list(amounts) == ["uniform", "weighted"]
+    assert amounts["uniform"] == {
+        "effective_sample_size": pytest.approx(1.0),
+        "gradient_variance_ratio": pytest.approx(1.0),
+    }
+    table = pq.read_table(workdir / "importance.parquet")
+    w, norms = (table[name].to_numpy().astype(np.float64) for name in ("weight", "grad_norm"))
+    # Σ_i g_i² / (N² p_i) against its value at p_i = 1/N; the weights are float32
+    assert amounts["weighted"] == {
+        "effective_sample_size": pytest.approx(w.mean() ** 2 / (w**2).mean(), rel=1e-5),
+        "gradient_variance_ratio": pytest.approx(
+            (norms**2 / w).mean() / (norms**2).mean(), rel=1e-5
+        ),
+    }
+    assert '<section id="weights">' in (workdir / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_worst_queries_are_explained(workdir: Path, folded: Path) -> None:
+    table, prepared = pq.read_table(workdir / "explanations.parquet"), preparing.load(workdir)
+    assert table.schema.equals(explanation.SCHEMA)
+    test = prepared.split("test")
+    query = dict(zip(test["example_id"].to_pylist(), test["query_id"].to_pylist(), strict=True))
+    explained = set(table["example_id"].to_pylist())
+    assert 0 < len(explained) <= tiny().evaluation.explained_queries
+    assert len({query[one] for one in explained}) == len(explained), "a pair of each query"
+    for push in table.to_pylist():
+        assert push["direction"] == ("for" if push["influence"] > 0 else "against")
+        assert 0 <= push["row"] < prepared.split("train").num_rows
+    assert not (workdir / "projections").exists()
+    section = '<section id="explanations">'
+    assert section in (workdir / "report.html").read_text(encoding="utf-8")
+    # where no query is to be explained
+    assert not (folded / "explanations.parquet").exists()
+    assert section not in (folded / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_table_of_other_data_is_refused(workdir: Path, tmp_path: Path) -> None:
+    for name in ("data", "config.json", "cleaning.json"):
+        copy = shutil.copytree if (workdir / name).is_dir() else shutil.copy
+        copy(workdir / name, tmp_path / name)
+    table = pq.read_table(workdir / "importance.parquet")
+    found = importance.table.data_version(preparing.load(workdir).split("train"))
+    metadata = {k: v.replace(found.encode(), b"0" * 64) for k, v in table.schema.metadata.items()}
+    path = tmp_path / "importance.parquet"
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(UserError, match=rf"^{path}: was computed on data 0{{12}}, .* score again"):
+        run(tiny(), tmp_path)
+
+
+@pytest.fixture(scope="module")
+def automatic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run that chose its score and policy."""
+    config, workdir = auto(6.0), tmp_path_factory.mktemp("automatic")
+    run(config, workdir)
+    return workdir
+
+
+def auto(budget: float) -> Config:
+    config = tiny(policy="auto", choosing_budget=budget)
+    config.evaluation.explained_queries = 0
+    return config
+
+
+def test_auto_chooses_within_its_budget_and_is_charged_for_it(automatic: Path) -> None:
+    metrics, choice = read(automatic / "metrics.json"), read(automatic / "choosing.json")
+    assert metrics["choosing"] == choice
+    candidates = {one.name: one for one in (choosing.UNIFORM, *choosing.CANDIDATES)}
+    assert {row["candidate"] for row in choice["comparison"]} == set(candidates)
+    better = choice["interval"]["low"] is not None and choice["interval"]["low"] > 0
+    chosen = candidates[choice["chosen"]["name"]]
+    assert chosen.name == (choice["contender"]["name"] if better else "uniform")
+    cost, rows = choice["cost"], read(automatic / "cleaning.json")["splits"]["train"]
+    assert 0 < cost["spent"] <= cost["budget"] == 6.0
+    charged = {name: one["forward_equivalents"] for name, one in metrics["cost"].items()}
+    assert charged["uniform"] == 3 * rows
+    # one full training is 3 forward passes over the rows; of examples there is a whole number
+    wanted = 8 * rows + cost["spent"] * 3 * rows
+    assert charged["weighted"] == pytest.approx(wanted, abs=3)
+    table = pq.read_table(automatic / "importance.parquet")
+    scores = importance.hardness(chosen.score, table[chosen.score].to_numpy())
+    weights = importance.POLICIES[chosen.policy](jnp.asarray(scores), **chosen.options)
+    np.testing.assert_allclose(table["weight"].to_numpy(), weights * rows, rtol=1e-5)
+    assert importance.table.provenance(automatic / "importance.parquet")["weight"].score == (
+        chosen.policy
+    )
+    assert '<section id="choosing">' in (automatic / "report.html").read_text(encoding="utf-8")
+
+
+def test_choosing_that_was_stopped_repeats_no_run(
+    automatic: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("data", "choosing", "config.json", "cleaning.json"):
+        copy = shutil.copytree if (automatic / name).is_dir() else shutil.copy
+        copy(automatic / name, tmp_path / name)
+    line = pipeline.prepare(auto(6.0), tmp_path, meshes.make(), Console(file=io.StringIO()))
+    monkeypatch.setattr(pipeline, "fit_run", None)  # nothing can be trained
+    assert pipeline.choose(line).config.importance.policy != "auto"
+    assert read(tmp_path / "choosing.json") == read(automatic / "choosing.json")
+
+
+def test_learned_weights_are_charged_their_validation_pairs(workdir: Path, tmp_path: Path) -> None:
+    config = tiny(mode="learned", score="loss")
+    config.evaluation.explained_queries = 0
+    metrics = run(config, tmp_path)
+    theirs = read(workdir / "metrics.json")
+    assert metrics["test"]["uniform"] == theirs["test"]["uniform"]
+    assert metrics["weights"] == {}
+    splits = read(tmp_path / "cleaning.json")["splits"]
+    held = [min(16, splits["validation"] - start) for start in range(0, splits["validation"], 16)]
+    steps = -(-splits["train"] // 16)
+    examples = splits["train"] + sum(held[step % len(held)] for step in range(steps))
+    cost = metrics["cost"]["weighted"]
+    assert (cost["examples"], cost["forward_equivalents"]) == (examples, 3 * examples)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    theta = [x for x in lines if x["run"] == "weighted-0" and "theta_loss" in x]
+    assert [x["step"] for x in theta] == list(range(2, steps + 1, 2))
+    assert all({"theta_threshold", "agreement", "validation_loss"} <= x.keys() for x in theta)
+    assert theta[-1]["theta_loss"] != 0
 
 
 def test_metrics_jsonl_has_the_curves_of_every_run(workdir: Path) -> None:
@@ -533,6 +714,10 @@ def nothing_fits(config: Config) -> None:
     config.data.vocabulary_size, config.data.max_length = 100, 8
 
 
+def too_many_folds(config: Config) -> None:
+    config.importance.policy, config.importance.choosing_folds = "auto", 99
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -541,6 +726,12 @@ def nothing_fits(config: Config) -> None:
         (nothing_fits, r"data\.max_length"),
         (lambda config: setattr(config.model, "pretrained", "nowhere"), "nowhere"),
         (lambda config: setattr(config.mesh, "data", 512), r"mesh\.data"),
+        (lambda config: setattr(config.data.synthetic, "noise_kind", "evil"), "noise_kind"),
+        (
+            lambda config: setattr(config, "importance", auto(0.5).importance),
+            r"importance\.choosing_budget: a budget of 0\.5 .* too small",
+        ),
+        (too_many_folds, r"importance\.choosing_folds: 99 folds of"),
     ],
 )
 def test_what_the_user_can_mend_ends_the_run_before_anything_is_written(

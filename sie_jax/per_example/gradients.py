@@ -1,6 +1,7 @@
 """The gradients of a batch, kept as factors, and everything that can be asked of them."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -169,13 +170,21 @@ class PerExampleGrads:
         """
         if dim < 1:
             raise ValueError(f"project: dim is {dim}; pass a positive number")
+        shapes = [leaf.shape or (1,) for leaf in self._leaves]
+        spread = [_spread(dim, shape) for shape in shapes]
+        lengths = [
+            n * k for pair in zip(shapes, spread, strict=True) for n, k in zip(*pair, strict=True)
+        ]
+        # all at once: a draw for each axis of each leaf would take most of the time to compile
+        drawn = jax.random.rademacher(key, (sum(lengths),), jnp.int8)
+        signs = iter(jnp.split(drawn, list(itertools.accumulate(lengths))[:-1]))
         total = jnp.zeros((self.batch_size, dim))
-        for place, (leaf, form) in enumerate(zip(self._leaves, self.forms(), strict=True)):
-            keys = jax.random.split(jax.random.fold_in(key, place), max(len(leaf.shape), 1))
-            sizes = _spread(dim, leaf.shape or (1,))
+        for leaf, shape, sizes, form in zip(
+            self._leaves, shapes, spread, self.forms(), strict=True
+        ):
             maps = [
-                jax.random.rademacher(each, (n, k), wide(leaf.dtype)) / math.sqrt(k)
-                for each, n, k in zip(keys, leaf.shape or (1,), sizes, strict=True)
+                next(signs).reshape(n, k).astype(wide(leaf.dtype)) / math.sqrt(k)
+                for n, k in zip(shape, sizes, strict=True)
             ]
             if not leaf.shape:
                 scalars = form.materialize().astype(wide(leaf.dtype))

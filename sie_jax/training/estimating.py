@@ -16,6 +16,9 @@ from sie_jax.training import influence, sweep
 from sie_jax.training.history import Visits
 from sie_jax.training.logs import Clock
 
+# the needs that training.influence meets
+INFLUENTIAL = ("checkpoints", "targets", "curvature")
+
 
 class Evidence(NamedTuple):
     """What a training run leaves that its examples can be scored by.
@@ -101,7 +104,7 @@ def columns(
         found |= scored
     if importance.needing(names, "history"):
         found |= _of_history(evidence.visits)
-    influential = importance.needing(names, "checkpoints", "targets", "curvature")
+    influential = importance.needing(names, *INFLUENTIAL)
     if influential:
         found |= influence.columns(
             influential,
@@ -146,10 +149,12 @@ def forward_equivalents(
     total = 0
     if importance.needing(names, "optimizer"):
         total += 3 * examples
-    if importance.needing(names, "checkpoints", "targets", "curvature"):
-        total += 3 * checkpoints * (examples + targets)
-    if importance.needing(names, "curvature"):  # covariances, then eigenvalues
-        total += 6 * examples
+    total += influence.forward_equivalents(
+        importance.needing(names, *INFLUENTIAL),
+        checkpoints=checkpoints,
+        examples=examples,
+        targets=targets,
+    )
     if importance.needing(names, "embeddings"):
         total += examples + targets
     return total

@@ -10,12 +10,11 @@ import numpy as np
 import pyarrow as pa
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int
 from rich.console import Console
 
 from sie_jax import per_example
 from sie_jax.data.loading import PlannedBatches
-from sie_jax.importance import explaining
+from sie_jax.importance import explaining, influence
 from sie_jax.training import objectives, sweep
 from sie_jax.training.logs import Clock
 
@@ -29,16 +28,6 @@ SCHEMA = pa.schema(
         "influence": pa.float64(),
     }
 )
-
-
-def log_odds(logits: Float[Array, " k"], chosen: Int[Array, ""]) -> Float[Array, ""]:
-    """f = log p_c − log(1 − p_c) for one example: logit c less the others' logsumexp, K ≥ 2.
-
-    Exact where p_c is 1 but for rounding, as 1 − p_c is never formed; at least float32. Its
-    gradient is −∇ℓ/(1 − p_c), ℓ the cross-entropy of class c.
-    """
-    logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
-    return logits[chosen] - jax.nn.logsumexp(logits, where=jnp.arange(len(logits)) != chosen)
 
 
 @functools.cache
@@ -60,7 +49,7 @@ def projection_pass(graphdef: nnx.GraphDef, mesh: Mesh, *, size: int, seed: int)
             _, logits = cross_entropy(params, example)
             predicted = jnp.argmax(logits).astype(jnp.int32)
             chosen = jnp.where(of_prediction, predicted, example["label"])
-            odds = log_odds(logits, chosen)
+            odds = influence.log_odds(logits, chosen)
             return odds, (jax.nn.sigmoid(-odds), chosen)
 
         (_, (residual, chosen)), gradients = per_example.value_and_grad(output, has_aux=True)(

@@ -87,16 +87,13 @@ def columns(
         raise ValueError(f"no column {unknown[0]!r}: choose of {', '.join(NAMES)}")
     if not checkpoints:
         raise ValueError("there is no checkpoint: give at least one pair (params, learning rate)")
-    of_every = frozenset[str]().union(*(_OF_EVERY[n] for n in names if n in _OF_EVERY))
-    of_last = of_every.union(*(_OF_LAST[n] for n in names if n in _OF_LAST))
     keyed: dict[str, int] = {"projection_size": projection_size, "seed": seed}
     watched: dict[str, Any] = {"clock": clock, "console": console}
 
     found: list[sweep.Columns] = []
     aims: list[dict[str, Any]] = []
     for number, (params, _) in enumerate(checkpoints):
-        last = number == len(checkpoints) - 1
-        needs = of_last if last else of_every
+        needs = _needs(names, last=number == len(checkpoints) - 1)
         if not needs:
             continue
         here = folder / f"checkpoint-{number}"
@@ -150,6 +147,28 @@ def columns(
         "ekfac": lambda: found[-1]["ekfac"],
     }
     return {name: np.asarray(made[name]()) for name in names}
+
+
+def forward_equivalents(
+    names: Collection[str], *, checkpoints: int, examples: int, targets: int
+) -> int:
+    """What `columns` costs for these names, in forward passes over one example."""
+    total = 0
+    for number in range(checkpoints):
+        needs = _needs(names, last=number == checkpoints - 1)
+        if needs:
+            total += 3 * examples
+        if needs & _OF_TARGETS.keys():
+            total += 3 * targets
+        if needs & {"ekfac", "ekfac_self"}:  # covariances, then eigenvalues
+            total += 6 * examples
+    return total
+
+
+def _needs(names: Collection[str], *, last: bool) -> frozenset[str]:
+    """What the columns need of a checkpoint."""
+    tables = (_OF_EVERY, _OF_LAST) if last else (_OF_EVERY,)
+    return frozenset[str]().union(*(table.get(n, ()) for table in tables for n in names))
 
 
 def fit_ekfac(

@@ -124,9 +124,9 @@ def learned_step(
     scores like its own.
 
     This is the one-step lookahead of Ren et al. 2018 ("Learning to Reweight Examples for Robust
-    Deep Learning", section 3.2), who make each example's weight of max(a_i, 0) alone and forget it
-    afterwards, and the learned function of the loss of Shu et al. 2019 ("Meta-Weight-Net",
-    equations 3 to 6), with three differences: φ is monotone in every score and has one parameter
+    Deep Learning"), who make each example's weight of max(a_i, 0) alone and forget it
+    afterwards, and the learned function of the loss of Shu et al. 2019 ("Meta-Weight-Net"),
+    with three differences: φ is monotone in every score and has one parameter
     for each and a threshold, where theirs is a network of 100 hidden units; the validation gradient
     is taken before the lookahead step and not after it, which is the same to first order in η; and
     the new θ serves the next batch, not this one. η itself is left out of the gradient, as Adam

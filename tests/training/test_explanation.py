@@ -150,12 +150,3 @@ def test_passes_that_are_there_are_not_repeated(
 ) -> None:
     monkeypatch.setattr(sweep, "sweep", None)  # no batch can be computed
     assert explain(shop, folder, console).equals(table)
-
-
-def test_log_odds_where_the_probability_is_one_but_for_rounding() -> None:
-    logits, chosen = jnp.array([60.0, 0.0, -1.0]), jnp.int32(0)
-    assert np.float32(1 + np.exp(-60.0)) == 1.0
-    odds, gradient = jax.jit(jax.value_and_grad(explanation.log_odds))(logits, chosen)
-    np.testing.assert_allclose(odds, 60 - np.log(1 + np.exp(-1)), rtol=1e-6)
-    others = np.exp([0.0, -1.0]) / np.exp([0.0, -1.0]).sum()
-    np.testing.assert_allclose(gradient, [1.0, *-others], rtol=1e-6)

@@ -197,7 +197,7 @@ def test_padding_rows_have_no_influence(
     ours, metrics = step(create(shop, THETA), placed(shop, joined))
     theirs, other = step(create(shop, THETA), placed(shop, dirty))
     assert_trees_equal(ours._asdict(), theirs._asdict())
-    for name in set(metrics) - {"losses"}:
+    for name in set(metrics) - {"losses", "margins"}:  # which each row has for itself
         assert float(metrics[name]) == float(other[name]), name
 
 

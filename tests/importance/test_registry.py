@@ -1,0 +1,37 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sie_jax import importance
+from sie_jax.importance import ESTIMATORS, NEEDS
+
+
+@pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimator_says_what_it_needs_and_turns_to_hardness(name, array) -> None:
+    needs, high, most = ESTIMATORS[name]
+    assert needs in NEEDS
+    assert high in ("hard", "easy", "helpful", "useful")
+    assert high == "hard" or not name.endswith("_self"), "self-influence is high for the hard"
+    least, greatest = (0.0, 3.0) if high == "hard" else (-1.0, 2.0 if most is None else most)
+    values = np.random.default_rng(0).permutation(np.linspace(least, greatest, 9, dtype=np.float32))
+    hardness = importance.hardness(name, array(values))
+    assert isinstance(hardness, type(array(values)))
+    assert hardness.dtype == np.float32
+    # the steps between the values are far beyond rounding, so that the order is whole
+    sign = 1 if high == "hard" else -1
+    np.testing.assert_array_equal(np.argsort(hardness), np.argsort(sign * values))
+    assert hardness.min() == 0, "which the easiest, or the most useful, example has"
+
+
+@pytest.mark.parametrize("needs", NEEDS)
+def test_needing_names_the_estimators_of_a_need(needs: str) -> None:
+    found = importance.needing(ESTIMATORS, needs)
+    assert found
+    assert {ESTIMATORS[name].needs for name in found} == {needs}
+    others = [one for one in NEEDS if one != needs]
+    assert sorted([*found, *importance.needing(ESTIMATORS, *others)]) == sorted(ESTIMATORS)
+
+
+def test_the_scores_of_one_batch_need_no_more_than_one_pass() -> None:
+    assert {ESTIMATORS[name].needs for name in importance.SCORES} == {"outputs", "gradients"}

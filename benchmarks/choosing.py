@@ -106,7 +106,7 @@ def run_cell(rate: float, seed: int, pretrained: str, folder: Path) -> dict[str,
         for budget in BUDGETS:
             workdir = folder / f"oracle-{budget:g}"
             other = prepared(rate, seed, pretrained, budget, workdir)
-            candidates = (*choosing.CANDIDATES, ORACLE)
+            candidates = (ORACLE, *choosing.CANDIDATES)
             pipeline.choose(other, candidates, {"oracle": wrong})
             found["choices"][f"{budget:g}, oracle"] = read_json(workdir / "choosing.json")
 

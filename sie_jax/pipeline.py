@@ -484,7 +484,8 @@ def choose(
     """Gives the line with the score and policy that `auto` stands for, and leaves choosing.json.
 
     They are chosen by cross-validation over the training queries (importance.choosing): by the
-    nDCG@10 of pairs held out, with their labels as they are. A fold's training rows get a warm-up
+    nDCG@10 of pairs held out, with their labels as they are. As many of the candidates are tried,
+    from the first on, as the budget can train for long enough. A fold's training rows get a warm-up
     and one scoring pass; every candidate's run goes on from the warm-up's parameters. Where another
     policy is named the line stays as it is.
 
@@ -495,7 +496,7 @@ def choose(
         return line
     if not file.exists():
         training = line.prepared.split("train")
-        fold, plan = _choosing_plan(line.config, training, len(candidates))
+        fold, candidates, plan = _choosing_plan(line.config, training, candidates)
         evaluation = line.config.evaluation
         choice = choosing.choose(
             candidates,
@@ -513,14 +514,16 @@ def choose(
 
 
 def _choosing_plan(
-    config: Config, training: pa.Table, candidates: int = len(choosing.CANDIDATES)
-) -> tuple[np.ndarray, choosing.Plan]:
-    """The fold of each training pair, and the rounds that the budget allows."""
+    config: Config,
+    training: pa.Table,
+    candidates: Sequence[choosing.Candidate] = choosing.CANDIDATES,
+) -> tuple[np.ndarray, Sequence[choosing.Candidate], choosing.Plan]:
+    """The fold of each training pair, the candidates and the rounds that the budget allows."""
     number = config.importance.choosing_folds
     fold = _folds(config, training, "importance.choosing_folds", number)
     warmup = TRAINING_COST * config.importance.warmup_epochs
     try:
-        plan = choosing.plan(
+        affordable, plan = choosing.affordable(
             candidates,
             rows=np.bincount(fold, minlength=number).tolist(),
             costs=choosing.Costs(TRAINING_COST * config.train.epochs, warmup + SCORING_COST),
@@ -528,7 +531,7 @@ def _choosing_plan(
         )
     except ValueError as error:
         raise UserError(f"importance.choosing_budget: {error}") from None
-    return fold, plan
+    return fold, affordable, plan
 
 
 def _with_policy(line: Line, candidate: choosing.Candidate) -> Line:

@@ -357,7 +357,8 @@ def test_auto_chooses_within_its_budget_and_is_charged_for_it(automatic: Path) -
     metrics, choice = read(automatic / "metrics.json"), read(automatic / "choosing.json")
     assert metrics["choosing"] == choice
     candidates = {one.name: one for one in (choosing.UNIFORM, *choosing.CANDIDATES)}
-    assert {row["candidate"] for row in choice["comparison"]} == set(candidates)
+    tried = {row["candidate"] for row in choice["comparison"]}
+    assert tried == {"uniform", *(one.name for one in choosing.CANDIDATES[: len(tried) - 1])}
     better = choice["interval"]["low"] is not None and choice["interval"]["low"] > 0
     chosen = candidates[choice["chosen"]["name"]]
     assert chosen.name == (choice["contender"]["name"] if better else "uniform")

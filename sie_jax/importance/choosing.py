@@ -22,8 +22,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# with less of a full training than this a run has hardly begun, and ranks candidates by chance
+# with less of a full training than this a run has hardly begun
 LEAST_SHARE = 0.02
+# and with less than this it ranks candidates by chance on data of some thousand pairs: at shares of
+# 0.04 to 0.13 an oracle was dropped in the first round (benchmarks/choosing.py)
+FAIR_SHARE = 0.25
 STRENGTHS = {
     "tempered": "power",
     "keep": "fraction",
@@ -58,15 +61,16 @@ class Candidate(NamedTuple):
 UNIFORM = Candidate("grad_norm", "uniform")
 CANDIDATES = (
     Candidate("grad_norm", "clipped"),
-    Candidate("loss", "keep", 0.9),
     Candidate("el2n", "keep", 0.8),
-    Candidate("margin", "keep", 0.6),
-    Candidate("loss", "tempered", -0.5),
     Candidate("loss", "inverse"),
+    Candidate("margin", "keep", 0.6),
+    Candidate("loss", "keep", 0.9),
+    Candidate("loss", "tempered", -0.5),
     Candidate("grad_norm", "tempered", 0.5),
 )
 """Candidates beside uniform for labels of any noise: from hardly any (clipped, keep 0.9, and
-tempered 0.5, which favours the hard) to two in five wrong (keep 0.6)."""
+tempered 0.5, which favours the hard) to two in five wrong (keep 0.6). Those that differ most stand
+first: a budget takes as many as it can train for long enough (`affordable`)."""
 
 
 class Costs(NamedTuple):
@@ -193,6 +197,32 @@ def plan(
             "name fewer candidates"
         )
     return made
+
+
+def affordable(
+    candidates: Sequence[Candidate],
+    *,
+    rows: Sequence[int],
+    costs: Costs,
+    budget: float = 2.0,
+    fair_share: float = FAIR_SHARE,
+) -> tuple[tuple[Candidate, ...], Plan]:
+    """The first candidates, as many as get `fair_share` of a full training in every round.
+
+    Fewer candidates, each trained for longer: a round that ranks by chance is worth nothing, and
+    the good are lost in it with the bad. Arguments as `plan`.
+
+    Raises:
+        ValueError: as `plan`, where it is not enough for one candidate.
+    """
+    for number in range(len(candidates), 1, -1):
+        try:
+            made = plan(number, rows=rows, costs=costs, budget=budget, least_share=fair_share)
+        except ValueError:
+            continue
+        return tuple(candidates[:number]), made
+    one = plan(1, rows=rows, costs=costs, budget=budget, least_share=fair_share)
+    return tuple(candidates[:1]), one
 
 
 def _shared_out(entering: Sequence[int], folds: int, draft: Plan) -> Plan:

@@ -161,7 +161,7 @@ def measured(gains: dict[str, float], seed: int = 0):
 
 
 def test_the_choice_equals_one_made_by_hand() -> None:
-    gains = {"loss keep 0.9": 0.5, "el2n keep 0.8": 0.4, "margin keep 0.6": 0.3}
+    gains = {"el2n keep 0.8": 0.5, "loss inverse": 0.4, "margin keep 0.6": 0.3}
     plan = made(budget=20)
     measure, calls = measured(gains), []
 
@@ -185,7 +185,7 @@ def test_the_choice_equals_one_made_by_hand() -> None:
         *("dropped", "chosen"),
     ]
     row = choice.comparison[-1]
-    assert (row["round"], row["share"], row["candidate"]) == (3, 1.0, "loss keep 0.9")
+    assert (row["round"], row["share"], row["candidate"]) == (3, 1.0, "el2n keep 0.8")
     assert row["queries"] == 2 * QUERIES
     assert row["difference"] == pytest.approx(differences.mean())
     own = np.concatenate([measure(CANDIDATES[1], fold, 1.0) for fold in (2, 3)])
@@ -348,3 +348,20 @@ def test_the_oracle_is_picked_where_two_labels_in_five_are_wrong() -> None:
 
     choice = choosing.choose(CANDIDATES, measure, plan, interval=interval)
     assert choice.chosen == CANDIDATES[5]
+
+
+@pytest.mark.parametrize("budget", [1.0, 2.0, 4.0, 8.0])
+def test_a_budget_takes_as_many_candidates_as_it_can_train_for_long_enough(budget: float) -> None:
+    options: dict[str, Any] = {"rows": [100] * 4, "costs": Costs(9, 5), "budget": budget}
+    taken, plan = choosing.affordable(CANDIDATES, **options)
+    assert taken == CANDIDATES[: len(taken)]
+    assert plan == choosing.plan(len(taken), **options)
+    assert min(each.share for each in plan.rounds) >= choosing.FAIR_SHARE
+    if len(taken) < len(CANDIDATES):
+        longer = choosing.plan(len(taken) + 1, **options)
+        assert min(each.share for each in longer.rounds) < choosing.FAIR_SHARE
+
+
+def test_a_budget_that_is_not_enough_for_one_candidate_is_refused() -> None:
+    with pytest.raises(ValueError, match="raise it to"):
+        choosing.affordable(CANDIDATES, rows=[100] * 4, costs=Costs(9, 5), budget=0.2)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from sie_jax import config, importance
+from sie_jax.importance import ESTIMATORS
 from sie_jax.training import estimating
 
 ROOT = Path(__file__).parents[1]
@@ -291,3 +292,51 @@ def test_what_the_readme_says_of_importance_is_in_the_results(file: str) -> None
         f"{auroc('missing_positive', 'query_agreement'):.2f}",
     ]
     assert re.findall(r"(?<![\w.])\d[\d.]*\d", text) == expected
+
+
+def cost_row(report: Any, name: str) -> list[str]:
+    """The cells after the estimator's name: its passes, a ratio for each model, the host's work."""
+    needs = report["needs"][name]
+    passes = ", ".join(needs["training"]) or "none"
+    if needs["targets"]:
+        passes += f"; validation: {', '.join(needs['targets'])}"
+    if needs["checkpoints"] == "every":
+        passes += "; every checkpoint"
+    cells = [passes]
+    for model in report["models"].values():
+        found = model["estimators"][name]
+        ratio = f"{found['training']['ratio']:.2f}" if needs["training"] else "0"
+        if needs["targets"]:
+            ratio += f" + {found['targets']['ratio']:.2f} v"
+        if needs["trainings"] != "0":
+            ratio += f" + {needs['trainings']} trainings"
+        cells.append(ratio)
+    if name not in report["host"]:
+        return [*cells, ""]
+    host = report["host"][name]
+    rows, seconds = next(iter(host["seconds"].items()))
+    power = f", N^{host['exponent']:.1f}" if "exponent" in host else ""
+    return [*cells, f"{seconds:.2g} s for {int(rows):,}{power}"]
+
+
+def test_cost_table_is_the_committed_result() -> None:
+    text = (ROOT / "docs" / "estimator_costs.md").read_text(encoding="utf-8")
+    report = json.loads((ROOT / "benchmarks" / "results" / "estimators.json").read_text())
+    rows = {
+        cells[0].strip("`"): cells[1:]
+        for cells in (
+            [cell.strip() for cell in line.strip("|").split("|")]
+            for line in text.splitlines()
+            if line.startswith("| `")
+        )
+    }
+    assert rows == {name: cost_row(report, name) for name in ESTIMATORS}
+    shared = [
+        f"{model['passes']['norms, dots and projections']['ratio']:.2f}"
+        for model in report["models"].values()
+    ]
+    assert " and ".join(shared) in text
+    machine = report["machine"]
+    assert f"{machine['cores']} cores of an {machine['cpu']}" in text
+    assert f"jax {machine['jax']}" in text
+    assert ("busy" in text) == report["busy"]

@@ -53,6 +53,7 @@ def columns(
     pairs: Pairs,
     target_pairs: Pairs,
     folder: Path,
+    projection_size: int = 512,
     seed: int,
     clock: Clock,
     further_clock: Clock,
@@ -68,6 +69,7 @@ def columns(
       training, targets: batches that hold each training pair, and each validation pair, once.
       folder: for the parts of the passes; what is there is not computed again.
       clock: of the score pass; further_clock: of all other passes.
+      projection_size: the dimensions that gradients are projected to, where an estimator wants it.
       seed: of projections and of the labels that the Fisher matrix is drawn with.
 
     Raises:
@@ -115,6 +117,7 @@ def columns(
             targets,
             rows=np.arange(len(pairs.labels)),
             folder=folder / "influence",
+            projection_size=projection_size,
             seed=seed,
             clock=further_clock,
             console=console,

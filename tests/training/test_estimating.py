@@ -14,6 +14,8 @@ from sie_jax.training import estimating, influence, sweep
 from sie_jax.training.history import Visits
 from sie_jax.training.logs import Clock
 
+# the seed, the targets and the size of projections are those of test_influence: passes of equal
+# arguments are compiled once for both
 SEED, RATES = 3, (0.1, 0.03)
 TARGETS = 11  # rows, so that their last batch has padding rows too
 PASS = {
@@ -59,6 +61,7 @@ def estimate(shop: Any, evidence: Any) -> Callable[..., sweep.Columns]:
             pairs=pairs,
             target_pairs=estimating.Pairs(*(values[:TARGETS] for values in pairs)),
             folder=folder / "parts",
+            projection_size=6,
             seed=SEED,
             clock=Clock(folder / "clock.json"),
             further_clock=Clock(folder / "further.json"),

@@ -247,9 +247,9 @@ def test_what_the_importance_page_says_is_seen_is_in_the_results() -> None:
     assert auroc("missing_positive", "loss", "0.05") > 0.9
     at_most = MEASURED["missing_positive"]["0.4"]["scores"]
     assert max(score["auroc"]["mean"] for score in at_most.values()) < 0.65
-    assert (
-        0.5 < auroc("missing_positive", "tracin") < auroc("missing_positive", "tracin", "0") + 0.05
-    )
+    mark = auroc("missing_positive", "tracin", "0")
+    assert mark > 0.7
+    assert auroc("missing_positive", "tracin") - mark < mark - 0.5
     spread = {
         kind: np.mean([np.ptp(rates["0.2"]["scores"][n]["auroc"]["seeds"]) for n in names])
         for kind, rates in MEASURED.items()

@@ -19,22 +19,18 @@ from typing import Any
 import jax
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from cleanlab.rank import get_label_quality_scores
-from rich.console import Console
+from importance import scored
 
-from sie_jax import importance, pipeline
+from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.data.schema import ESCI_SCALE, RATER
 from sie_jax.data.sources import esci
 from sie_jax.evaluation import agreement, detection, intervals
 from sie_jax.files import read_json, write_json, write_parquet
-from sie_jax.training import mesh as meshes
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "importance_real.json"
 NOISE, FOLDS, RESAMPLES, SEED = 0.2, 3, 1000, 0
-CLEANLAB = ("normalized_margin", "confidence_weighted_entropy")
 NEEDS = ("outputs", "gradients", "optimizer", "history", "reference", "embeddings")
 ESTIMATORS = (
     *importance.needing(importance.ESTIMATORS, *NEEDS),
@@ -76,27 +72,6 @@ def config_for(data: str, path: str, pretrained: str) -> Config:
     config.importance.warmup_epochs = config.train.epochs
     config.importance.estimators = ",".join(ESTIMATORS)
     return config
-
-
-def scored(config: Config, workdir: Path) -> tuple[pa.Table, dict[str, np.ndarray]]:
-    """The training pairs, and every estimator's hardness `[N]`."""
-    line = pipeline.prepare(config, workdir, meshes.make(1), Console())
-    held_out = pipeline.cross_fit(line)
-    table = pipeline.score(line, held_out)
-    hardness = {
-        name: np.asarray(importance.hardness(name, table[name].to_numpy()))
-        for name in (*importance.SCORES, *config.estimators())
-    }
-    assert held_out is not None
-    training = held_out.filter(pc.greater_equal(held_out["fold"], 0))
-    names = sorted(name for name in training.column_names if name.startswith("probability_"))
-    exact = np.stack([training[name].to_numpy() for name in names], 1).astype(np.float64)
-    exact /= exact.sum(1, keepdims=True)
-    for method in CLEANLAB:
-        quality = get_label_quality_scores(training["label"].to_numpy(), exact, method=method)
-        hardness[f"cleanlab, {method}"] = -quality
-    hardness["loss, shuffled"] = np.random.default_rng(SEED).permutation(hardness["loss"])
-    return line.prepared.split("train"), hardness
 
 
 def finding(pairs: pa.Table, hardness: dict[str, np.ndarray]) -> dict[str, Any]:

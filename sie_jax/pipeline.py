@@ -1186,7 +1186,7 @@ def _explanations(line: Line, predictions: Predictions) -> list[dict[str, Any]]:
             seed=line.config.train.seed,
         )
         write_parquet(path, found)
-        shutil.rmtree(line.workdir / "projections")
+    shutil.rmtree(line.workdir / "projections", ignore_errors=True)
     pushes: dict[str, list[dict[str, Any]]] = {}
     for push in pq.read_table(path).to_pylist():
         pushes.setdefault(push["example_id"], []).append(push)

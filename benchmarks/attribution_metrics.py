@@ -65,7 +65,7 @@ def trained(key: jax.Array, weights: jax.Array, x: jax.Array, labels: jax.Array)
 def main() -> None:
     argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
     import torch
-    from dattri.metric import (  # type: ignore[import-not-found]
+    from dattri.metric import (
         lds,
         mislabel_detection_auc,
     )

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int, Int64, Num
-from scipy import special  # type: ignore[import-untyped]
+from scipy import special
 
 from sie_jax.evaluation import classification, ranking
 from sie_jax.evaluation.predictions import Predictions

@@ -535,6 +535,10 @@ def _choosing_plan(
 
 
 def _with_policy(line: Line, candidate: choosing.Candidate) -> Line:
+    """The line with a candidate's score, policy and strength for those of its config.
+
+    A score that is no estimator's, as `choose` may be given, leaves the config's own.
+    """
     config = copy.deepcopy(line.config)
     config.importance.policy = candidate.policy
     if candidate.score in importance.ESTIMATORS:

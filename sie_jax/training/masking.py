@@ -52,6 +52,11 @@ class Masked(NamedTuple):
     chosen: Bool[Array, "P"]
 
 
+def places(length: int) -> int:
+    """P = ⌈T/4⌉, the most places of a text of T = `length` tokens that are predicted."""
+    return -(-length // 4)
+
+
 def mask_words(
     key: PRNGKeyArray,
     input_ids: Int[Array, "T"],
@@ -67,7 +72,7 @@ def mask_words(
     nothing to predict.
     """
     length = input_ids.shape[0]
-    most = -(-length // 4)
+    most = places(length)
     key_words, key_kind, key_random = jax.random.split(key, 3)
     candidate = attention_mask & ~jnp.asarray(vocabulary.special)[input_ids]
     # what goes on a word that was cut off before, behind a special token, is a word of its own

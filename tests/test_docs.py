@@ -13,7 +13,7 @@ import pytest
 
 from sie_jax import config, importance
 from sie_jax.importance import ESTIMATORS
-from sie_jax.training import estimating
+from sie_jax.training import estimating, observing
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "per_example.md"
@@ -340,3 +340,22 @@ def test_cost_table_is_the_committed_result() -> None:
     assert f"{machine['cores']} cores of an {machine['cpu']}" in text
     assert f"jax {machine['jax']}" in text
     assert ("busy" in text) == report["busy"]
+
+
+OBSERVING = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
+
+
+def test_the_numbers_of_the_observing_page_are_those_of_a_run() -> None:
+    meter = observing.StepMeter(1.0, jax.local_devices())
+    meter.step(rows=1, tokens=1, slots=1, flops=1)
+    memory = {"peak_memory_bytes", "peak_host_memory_bytes"}  # the one or the other
+    assert set(rows_below_the_heading(OBSERVING, "number")) == set(meter.interval()) | memory
+
+
+def test_the_example_of_the_observing_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", OBSERVING, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert names["numbers"]["padding_share"] == 1 - 50 / 64
+    assert len(list(tmp_path.glob("profile/plugins/profile/*/perfetto_trace.json.gz"))) == 1

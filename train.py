@@ -1,10 +1,12 @@
 """Parses the flags and hands over: `python train.py --config=configs/quickstart.py`.
 
 Exit codes: 0 done; 2 something the user can mend (one line says what); 3 a loss became NaN or
-infinite; 130 interrupted by Ctrl-C.
+infinite; 4 another process of the run was lost; 130 interrupted by Ctrl-C; 143 stopped by SIGTERM
+or a notice of preemption. After 4, 130 and 143 the same command goes on.
 """
 
 import difflib
+import errno
 import os
 import re
 import runpy
@@ -12,25 +14,35 @@ import signal
 import sys
 import traceback
 from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 # transformers says at import that PyTorch is missing, which is as intended here
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
+import jax
 from absl import flags, logging
 from ml_collections import config_flags
+from rich.console import Console
 
 from sie_jax import pipeline
 from sie_jax.config import Config, as_json, flat
-from sie_jax.errors import NumericalError, UserError
+from sie_jax.errors import NumericalError, StoppedError, UserError
+from sie_jax.training import stopping
 
+LOST_PEER = 4
 FIELDS = flat(as_json(Config()))
 USAGE = """\
-python train.py --config=FILE [--workdir=FOLDER] [--config.FIELD=VALUE ...]
+python train.py --config=FILE [--workdir=FOLDER] [--distributed] [--config.FIELD=VALUE ...]
 
-  --config    a Python file with a function get_config, such as configs/quickstart.py
-  --workdir   the folder of the results; default: runs/<config name>. The same command again goes
-              on where it was interrupted and repeats nothing that is done.
+  --config       a Python file with a function get_config, such as configs/quickstart.py
+  --workdir      the folder of the results; default: runs/<config name>. The same command again
+                 goes on where it was interrupted and repeats nothing that is done.
+  --distributed  this process is one of several that run the same command on one workdir. Where
+                 they are is known on TPU VMs and under SLURM and Open MPI; elsewhere the variables
+                 JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
+                 JAX_PROCESS_ID say it.
+  --replay=FILE  alone: shows what every row of a batch does at which a run broke off with NaN; FILE
+                 is in WORKDIR/replay.
 
 The fields, with what they are where the file does not set them:
 """
@@ -38,21 +50,59 @@ The fields, with what they are where the file does not set them:
 
 def entry(argv: list[str]) -> int:
     """Runs one command line, whose first word is the program's name, and gives the exit code."""
-    # Orbax and others report there what is of no use to the user
-    logging.set_verbosity(logging.ERROR)
+    # Orbax and others report there what is of no use to the user, or is raised here too
+    logging.set_verbosity(logging.FATAL)
     try:
         if {"--help", "-h"} & set(argv[1:]):
             print(USAGE + "\n".join(f"  --config.{name}={FIELDS[name]}" for name in FIELDS))
+        elif replayed := [flag for flag in argv[1:] if flag.startswith("--replay=")]:
+            if len(argv) > 2:
+                raise UserError("--replay stands alone: the config is that of the run's workdir")
+            pipeline.replay(Path(replayed[0].partition("=")[2]), Console())
         else:
-            pipeline.run(*_parse(argv))
-    except (UserError, NumericalError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            config, workdir, distributed = _parse(argv)
+            if distributed:
+                _connect()
+            pipeline.run(config, workdir)
+    except (UserError, NumericalError, StoppedError) as error:
+        kind = "stopped" if isinstance(error, StoppedError) else "error"
+        print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:
+        if _is_full(error):
+            print(
+                "error: no space is left on the disk: free some, and the same command goes on from "
+                "what is done",
+                file=sys.stderr,
+            )
+            return UserError.exit_code
+        if jax.process_count() == 1:
+            raise
+        # whatever fails in one process, the others learn of when they next wait for it
+        if not isinstance(error, (jax.errors.JaxRuntimeError, TimeoutError)):
+            traceback.print_exc()
+        stopping.leave(
+            f"error: process {jax.process_index()} of {jax.process_count()} cannot go on, as "
+            "another process was lost or failed: start all of them again, the same command goes on "
+            f"from the last checkpoint ({' '.join(str(error).split())[:200]})",
+            LOST_PEER,
+        )
     return 0
 
 
-def _parse(argv: list[str]) -> tuple[Config, Path]:
-    """The config, with the fields overridden that the flags name, and the workdir."""
+def _is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is behind an error: libraries wrap it, or name it in words alone."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(sign in str(error) for sign in ("No space left on device", "Disk quota exceeded")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _parse(argv: list[str]) -> tuple[Config, Path, bool]:
+    """The config with the fields overridden that the flags name, the workdir, --distributed."""
     _check_fields(argv)
     values = flags.FlagValues()  # of this command line alone: libraries define flags of their own
     try:
@@ -60,6 +110,7 @@ def _parse(argv: list[str]) -> tuple[Config, Path]:
             "config", Config(), flag_values=values, sys_argv=argv, parse_fn=_load
         )
         flags.DEFINE_string("workdir", None, "", flag_values=values)
+        flags.DEFINE_bool("distributed", False, "", flag_values=values)
         rest = values(argv)[1:]
     except flags.IllegalFlagValueError as error:
         flag = str(error).removeprefix("flag ").partition(": ")[0]
@@ -67,7 +118,8 @@ def _parse(argv: list[str]) -> tuple[Config, Path]:
         raise UserError(f"{flag}: give a value of type {type(FIELDS[field]).__name__}") from None
     except flags.UnrecognizedFlagError as error:
         raise UserError(
-            f"--{error.flagname} is no flag: the flags are --config, --config.FIELD and --workdir"
+            f"--{error.flagname} is no flag: the flags are --config, --config.FIELD, --workdir, "
+            "--distributed and --replay"
         ) from None
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None
@@ -76,7 +128,27 @@ def _parse(argv: list[str]) -> tuple[Config, Path]:
     if not values["config"].present:
         raise UserError("--config is missing: give a file, as in --config=configs/quickstart.py")
     config: Config = values.config
-    return config, Path(values.workdir or f"runs/{config.name}")
+    return config, Path(values.workdir or f"runs/{config.name}"), values.distributed
+
+
+def _connect() -> None:
+    """Finds the other processes of the run; before any JAX call, or the devices are taken."""
+    try:
+        given: dict[str, Any] = {
+            name: int(os.environ[variable])
+            for name, variable in (
+                ("num_processes", "JAX_NUM_PROCESSES"),
+                ("process_id", "JAX_PROCESS_ID"),
+            )
+            if variable in os.environ
+        }
+        jax.distributed.initialize(**given)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--distributed: the processes of the run cannot be found ({error}): on a TPU VM or "
+            "under SLURM start one on every host; elsewhere set JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from None
 
 
 def _check_fields(argv: list[str]) -> None:
@@ -109,17 +181,11 @@ def _load(file: str) -> Config:
     return config
 
 
-def _interrupted(*_: object) -> NoReturn:
-    """Ends the process where it stands, as a kill would: all that is on disk stands that.
-
-    Unwinding instead would cut Orbax off in the middle of a save, of which its threads complain.
-    """
-    show_cursor = b"\x1b[?25h\n" if sys.stdout.isatty() else b""  # the progress bar hides it
-    os.write(1, show_cursor)
-    os.write(2, b"interrupted: the same command resumes from the last checkpoint\n")
-    os._exit(130)
+def _interrupted(*_: object) -> None:
+    stopping.leave("interrupted: the same command resumes from the last checkpoint", 130)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _interrupted)
+    stopping.listen()
     sys.exit(entry(sys.argv))

@@ -172,7 +172,7 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
         clip_norm=config.train.clip_norm,
     )
     step = steps.weighted_step(graphdef, optimizer, mesh)
-    trained = state.create(params, optimizer, everywhere, seed=0)
+    trained = state.create(params, optimizer, mesh, seed=0)
 
     def train() -> Any:
         nonlocal trained  # the step gives up the state that it takes

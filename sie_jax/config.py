@@ -160,6 +160,7 @@ class TrainConfig:
     folds: int = 0  # of the training queries, for out-of-fold predictions; 0 for none
     checkpoint_every: int = 200
     log_every: int = 20
+    profile_steps: str = ""  # of every run, to be traced, as in "100-110"; empty: none
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -185,9 +186,11 @@ class ImportanceConfig:
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class MeshConfig:
-    """Devices along each mesh axis; -1 takes what is left."""
+    """Devices along each mesh axis; -1 takes what is left, and can stand once."""
 
-    data: int = -1
+    data: int = -1  # splits the batch
+    fsdp: int = 1  # splits the batch, and parameters and optimizer state with it
+    tensor: int = 1  # splits the matrix products
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -368,8 +371,10 @@ class Config:
         if "uniform" in self.compared_policies():
             raise UserError("importance.compare names uniform, which always runs: leave it out")
         _at_least("importance.warmup_epochs", importance.warmup_epochs, 1)
-        if self.mesh.data == 0 or self.mesh.data < -1:
-            raise UserError(f"mesh.data is {self.mesh.data}: give a number of devices, or -1")
+        for field in ("data", "fsdp", "tensor"):
+            size = getattr(self.mesh, field)
+            if size == 0 or size < -1:
+                raise UserError(f"mesh.{field} is {size}: give a number of devices, or -1")
         _at_least("evaluation.resamples", self.evaluation.resamples, 100)
         _at_least("evaluation.seed", self.evaluation.seed, 0)
         _at_least("evaluation.explained_queries", self.evaluation.explained_queries, 0)
@@ -390,6 +395,19 @@ def _numbers(field: str, text: str, form: str) -> tuple[float, ...]:
 def as_json(config: Config) -> dict[str, Any]:
     """The config as nested dictionaries of numbers, strings and booleans."""
     return dataclasses.asdict(config)
+
+
+def from_json(values: dict[str, Any]) -> Config:
+    """The config that `as_json` made these of."""
+
+    def filled(node: Any, given: dict[str, Any]) -> Any:
+        for name, value in given.items():
+            inner = getattr(node, name)
+            setattr(node, name, filled(inner, value) if isinstance(value, dict) else value)
+        return node
+
+    made: Config = filled(Config(), values)
+    return made
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

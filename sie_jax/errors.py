@@ -17,3 +17,12 @@ class NumericalError(Exception):
     """
 
     exit_code = 3
+
+
+class StoppedError(Exception):
+    """The machine asked the process to end. Ends `train.py` with 143, as SIGTERM does.
+
+    Everything done is on disk: the same command goes on.
+    """
+
+    exit_code = 143

@@ -8,6 +8,7 @@ not at all; a stage whose files are there is not run again.
 
 import copy
 import dataclasses
+import fcntl
 import functools
 import hashlib
 import itertools
@@ -32,8 +33,8 @@ from jax.sharding import Mesh
 from rich.console import Console
 from transformers import BertConfig
 
-from sie_jax import audit, importance, predict
-from sie_jax.config import AUTO, Config, as_json, differences, listed
+from sie_jax import audit, importance, predict, processes
+from sie_jax.config import AUTO, Config, TrainConfig, as_json, differences, from_json, listed
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
 from sie_jax.data.loading import PlannedBatches
@@ -71,8 +72,10 @@ from sie_jax.training import (
     explanation,
     learning,
     masking,
+    observing,
     pretraining,
     steps,
+    stopping,
     sweep,
     tracking,
 )
@@ -107,6 +110,9 @@ class Line(NamedTuple):
     @contextmanager
     def log(self) -> Iterator[MetricsLog]:
         """The log that all training runs of the workdir share, and who is told beside it."""
+        if not processes.first():
+            yield MetricsLog(self.metrics_log)
+            return
         with tracking.trackers(
             self.workdir / "tracking",
             wandb_project=self.config.tracking.wandb_project,
@@ -131,23 +137,62 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
     if config.tracking.wandb_project:
         tracking.require_wandb()
     console = console or Console()
-    mesh = meshes.make(config.mesh.data)
+    mesh = meshes.make(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     meshes.check_batch(mesh, config.train.batch_size)
     if config.pretrain.steps:
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
-    _check_workdir(config, workdir)
-    metrics_file = workdir / "metrics.json"
-    if not metrics_file.exists():
-        line = prepare(config, workdir, mesh, console)
-        pretrain(line)
-        line = choose(tune(line))
-        held_out = cross_fit(line)
-        table = score(line, held_out)
-        evaluate(line, table, held_out, train(line, table))
-    metrics = read_json(metrics_file)
-    console.print(results.table(metrics))
-    _say(console, f"Report: {workdir / 'report.html'}")
-    return metrics
+    if not processes.first():
+        console = Console(quiet=True)
+    with _claimed(workdir):
+        processes.alone(_check_workdir, config, workdir)
+        metrics_file = workdir / "metrics.json"
+        if not processes.agreed(metrics_file.exists()):
+            line = prepare(config, workdir, mesh, console)
+            pretrain(line)
+            line = choose(tune(line))
+            held_out = cross_fit(line)
+            table = score(line, held_out)
+            evaluate(line, table, held_out, train(line, table))
+        metrics = read_json(metrics_file)
+        console.print(results.table(metrics))
+        _say(console, f"Report: {workdir / 'report.html'}")
+        return metrics
+
+
+@contextmanager
+def _claimed(workdir: Path) -> Iterator[None]:
+    """Holds the workdir for this run; UserError where another run holds it.
+
+    The lock is on the folder itself, leaves no file, and ends with the process, however it ends.
+    """
+    held: list[int] = []
+
+    def claim() -> None:
+        there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+        if not there.is_dir():
+            raise UserError(f"{there} is a file: give a folder with --workdir")
+        if not os.access(there, os.W_OK):
+            raise UserError(f"{there} cannot be written to: give another folder with --workdir")
+        workdir.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(workdir, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(
+                f"{workdir} is in use by another run: wait until it is done, or give another "
+                "folder with --workdir"
+            ) from None
+        held.append(descriptor)
+
+    processes.alone(claim)
+    try:
+        yield
+    finally:
+        for descriptor in held:
+            if not any(workdir.iterdir()):  # nothing was begun
+                workdir.rmdir()
+            os.close(descriptor)
 
 
 # ------------------------------------------------------------------------------------- prepare
@@ -155,31 +200,8 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
 
 def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line:
     """Reads, cleans, splits and tokenises the source, and stores what the other stages read."""
-    data = config.data
-    if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
-        selection = _select(config)
-        training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
-        if config.train.folds:
-            # now, so that too many folds end the run before it trains
-            _folds(config, training, "train.folds", config.train.folds)
-        if config.importance.policy == AUTO:
-            _choosing_plan(config, training)
-        # looked at now, so that a wrong checkpoint ends the run before anything is written
-        for note in _check_checkpoint(config, selection.source.scale):
-            _say(console, note)
-        shutil.rmtree(workdir / "data", ignore_errors=True)  # killed before config.json was there
-        preparing.store(
-            selection,
-            workdir,
-            tokenizer_folder=config.model.pretrained,
-            vocabulary_size=data.vocabulary_size,
-            item_text=data.item_text,
-            max_length=data.max_length,
-            buckets=data.buckets,
-            keep_catalogue=config.pretrain.steps > 0,
-        )
-        # last: what makes `store` refuse the rows leaves the workdir as it was
-        write_json(workdir / "config.json", as_json(config))
+    if not processes.agreed((workdir / "data").exists() and (workdir / "config.json").exists()):
+        processes.alone(_store, config, workdir, console)
     prepared = preparing.load(workdir)
     vocabulary_size = len(prepared.tokenizer)
     model, _ = _initial_model(
@@ -190,6 +212,33 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
         seed=0,
     )
     return Line(config, workdir, mesh, console, prepared, nnx.graphdef(model))
+
+
+def _store(config: Config, workdir: Path, console: Console) -> None:
+    """Leaves data/, the rows that were left out and why, and config.json."""
+    data, selection = config.data, _select(config)
+    training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
+    if config.train.folds:
+        # now, so that too many folds end the run before it trains
+        _folds(config, training, "train.folds", config.train.folds)
+    if config.importance.policy == AUTO:
+        _choosing_plan(config, training)
+    # looked at now, so that a wrong checkpoint ends the run before anything is written
+    for note in _check_checkpoint(config, selection.source.scale):
+        _say(console, note)
+    shutil.rmtree(workdir / "data", ignore_errors=True)  # killed before config.json was there
+    preparing.store(
+        selection,
+        workdir,
+        tokenizer_folder=config.model.pretrained,
+        vocabulary_size=data.vocabulary_size,
+        item_text=data.item_text,
+        max_length=data.max_length,
+        buckets=data.buckets,
+        keep_catalogue=config.pretrain.steps > 0,
+    )
+    # last: what makes `store` refuse the rows leaves the workdir as it was
+    write_json(workdir / "config.json", as_json(config))
 
 
 def _say(console: Console, text: str) -> None:
@@ -282,12 +331,7 @@ def _read(config: Config) -> Source:
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:
-    """Raises UserError where the workdir cannot be one, or is that of a run of another config."""
-    there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
-    if not there.is_dir():
-        raise UserError(f"{there} is a file: give a folder with --workdir")
-    if not os.access(there, os.W_OK):
-        raise UserError(f"{there} cannot be written to: give another folder with --workdir")
+    """Raises UserError where the workdir is that of a run of another config."""
     stored = workdir / "config.json"
     if not stored.exists():
         # a run leaves data/ with prepared.json in it; any other folder of that name is the user's
@@ -315,11 +359,12 @@ def pretrain(line: Line) -> None:
     the held-out texts, before and after. Nothing is done where `pretrain.steps` is 0.
     """
     config, folder = line.config.pretrain, line.workdir / "pretraining"
-    if not config.steps or (folder / "held_out.json").exists():
+    if not config.steps or processes.agreed((folder / "held_out.json").exists()):
         return
     data, prepared, mesh = line.config.data, line.prepared, line.mesh
-    if not (folder / "corpus").exists():
-        corpus.store(
+    if not processes.agreed((folder / "corpus").exists()):
+        processes.alone(
+            corpus.store,
             prepared.pairs,
             pq.read_table(prepared.folder / "catalogue.parquet"),
             prepared.tokenizer,
@@ -347,8 +392,7 @@ def pretrain(line: Line) -> None:
             plan,
             batch_size=config.batch_size,
             pad_token_id=prepared.tokenizer.pad_token_id,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            share=meshes.local_rows(mesh, config.batch_size),
         )
 
     held_out = planned("held_out", [in_order])
@@ -369,11 +413,11 @@ def pretrain(line: Line) -> None:
         weight_decay=line.config.train.weight_decay,
         clip_norm=line.config.train.clip_norm,
     )
-    before = measured(params)
+    before = measured(meshes.place(mesh, params))
     state, record = _fit(
         line,
         "pretrain-0",
-        states.create(params, optimizer, meshes.replicated(mesh), seed=seed),
+        states.create(params, optimizer, mesh, seed=seed),
         pretraining.pretraining_step(graphdef, optimizer, mesh, vocabulary),
         planned("train", plan),
         names=texts.names["train"],
@@ -382,9 +426,11 @@ def pretrain(line: Line) -> None:
             f"held_out_{name}": value for name, value in measured(state.params).items()
         },
     )
-    nnx.merge(graphdef, state.params).save_pretrained(folder / "model")
-    prepared.tokenizer.save_pretrained(folder / "model")
-    write_json(
+    trained = nnx.merge(graphdef, meshes.fetch(mesh, state.params))
+    processes.alone(trained.save_pretrained, folder / "model")
+    processes.alone(prepared.tokenizer.save_pretrained, folder / "model")
+    processes.alone(
+        write_json,
         folder / "held_out.json",
         {
             "rows": {
@@ -433,7 +479,7 @@ def tune(line: Line) -> Line:
     rates, file = line.config.learning_rates(), line.workdir / "tuning.json"
     if not rates:
         return line
-    if not file.exists():
+    if not processes.agreed(file.exists()):
         config, gains = line.config.train, line.prepared.scale.gains
         tried: dict[str, list[Predictions]] = {}
         diverged = []
@@ -463,7 +509,7 @@ def tune(line: Line) -> Line:
             "queries": measured["queries"],
             "diverged": diverged,
         }
-        write_json(file, result)
+        processes.alone(write_json, file, result)
     return _at_rate(line, read_json(file)["chosen"])
 
 
@@ -494,7 +540,7 @@ def choose(
     file = line.workdir / "choosing.json"
     if line.config.importance.policy != AUTO:
         return line
-    if not file.exists():
+    if not processes.agreed(file.exists()):
         training = line.prepared.split("train")
         fold, candidates, plan = _choosing_plan(line.config, training, candidates)
         evaluation = line.config.evaluation
@@ -506,9 +552,9 @@ def choose(
                 intervals.of_mean, resamples=evaluation.resamples, seed=evaluation.seed
             ),
         )
-        write_json(file, choice.as_json())
+        processes.alone(write_json, file, choice.as_json())
         for folder in (line.workdir / "checkpoints").glob("choosing_*"):
-            shutil.rmtree(folder)
+            _remove(folder)
     chosen = read_json(file)["chosen"]
     return _with_policy(line, choosing.Candidate(*(chosen[x] for x in choosing.Candidate._fields)))
 
@@ -563,7 +609,7 @@ def _tried(
     slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
     name = f"choosing_{slug}_{share:.4f}-{held_out}"
     file = line.workdir / "choosing" / f"{name}.parquet"
-    if not file.exists():
+    if not processes.agreed(file.exists()):
         rows = np.flatnonzero(np.isin(fold, plan.trained_on(held_out)))
         params, scores = _warmed_up(line, rows, held_out)
         if candidate.score in further:
@@ -594,7 +640,7 @@ def _tried(
                 raise
             queries = line.prepared.split("train")["query_id"].to_numpy()[measured]
             values = np.full(len(np.unique(queries)), np.nan)
-        write_parquet(file, pa.table({"ndcg@10": values}))
+        processes.alone(write_parquet, file, pa.table({"ndcg@10": values}))
     return pq.read_table(file)["ndcg@10"].to_numpy()
 
 
@@ -643,7 +689,7 @@ def _ndcg(line: Line, params: Any, rows: np.ndarray) -> np.ndarray:
 def score(line: Line, held_out: pa.Table | None) -> pa.Table:
     """Scores every training pair after a uniform warm-up, and leaves importance.parquet."""
     path = line.workdir / "importance.parquet"
-    if not path.exists():
+    if not processes.agreed(path.exists()):
         config, parts = line.config.importance, line.workdir / "scores"
         further, evidence = line.config.estimators(), _evidence(line, held_out)
         columns = estimating.columns(
@@ -671,7 +717,8 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
         kinds = {"layer_norms": columns["layer_norms"], "margins": evidence.visits.margins.T}
         if "embedding" in columns:
             kinds["embedding"] = columns["embedding"]
-        importance.vectors.write(
+        processes.alone(
+            importance.vectors.write,
             line.workdir / "vectors",
             [(training["example_id"].combine_chunks(), kinds)],
             process_index=0,
@@ -683,8 +730,8 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
             weights,
             provenance={name: origin(name) for name in scores} | {"weight": origin(config.policy)},
         )
-        write_parquet(path, table)
-    shutil.rmtree(line.workdir / "scores", ignore_errors=True)
+        processes.alone(write_parquet, path, table)
+    _remove(line.workdir / "scores")
     version = importance.table.data_version(line.prepared.split("train"))
     return importance.table.read(path, data_version=version)
 
@@ -694,8 +741,8 @@ def _origin(
 ) -> Callable[[str], importance.table.Provenance]:
     """What the importance table says of where a score came from."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(params):
-        digest.update(np.asarray(leaf).tobytes())
+    for leaf in meshes.fetch(line.mesh, jax.tree.leaves(params)):
+        digest.update(leaf.tobytes())
     config = json.dumps(as_json(line.config), sort_keys=True).encode()
     common: dict[str, Any] = {
         "checkpoint": digest.hexdigest(),
@@ -805,7 +852,7 @@ def _check_finite(scores: dict[str, np.ndarray], training: pa.Table) -> None:
 def _write_audit(line: Line, pairs: pa.Table, columns: Mapping[str, np.ndarray]) -> None:
     """Leaves audit.csv and audit.jsonl by the class probabilities of a score pass."""
     rows = audit.ranked(pairs, line.prepared.scale.names, _probabilities(line, columns))
-    audit.write(line.workdir / "audit.csv", line.workdir / "audit.jsonl", rows)
+    processes.alone(audit.write, line.workdir / "audit.csv", line.workdir / "audit.jsonl", rows)
 
 
 # ----------------------------------------------------------------------------------- cross_fit
@@ -821,7 +868,7 @@ def cross_fit(line: Line) -> pa.Table | None:
     folds, path = line.config.train.folds, line.workdir / "out_of_fold.parquet"
     if not folds:
         return None
-    if not path.exists():
+    if not processes.agreed(path.exists()):
         training, parts = line.prepared.split("train"), line.workdir / "fold_scores"
         fold = _folds(line.config, training, "train.folds", folds)
         held: dict[str, list[sweep.Columns]] = {name: [] for name in SPLITS}
@@ -866,8 +913,8 @@ def cross_fit(line: Line) -> pa.Table | None:
         everything = pa.concat_tables([line.prepared.split(split) for split in SPLITS])
         columns = {name: joined[name].to_numpy() for name in joined.column_names[6:]}
         _write_audit(line, everything, columns)
-        write_parquet(path, joined)
-    shutil.rmtree(line.workdir / "fold_scores", ignore_errors=True)
+        processes.alone(write_parquet, path, joined)
+    _remove(line.workdir / "fold_scores")
     return pq.read_table(path)
 
 
@@ -922,7 +969,7 @@ def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
             name = f"{run}-{repeat}"
             file = line.workdir / "predictions" / f"{name}.parquet"
             files[run].append(file)
-            if file.exists():
+            if processes.agreed(file.exists()):
                 continue
             state, record = fit_run(
                 line,
@@ -932,7 +979,7 @@ def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
                 **({} if run == "uniform" else _weighting(line, table, policy)),
             )
             if name == "weighted-0":
-                _save_model(line, state.params)
+                processes.alone(_save_model, line, meshes.fetch(line.mesh, state.params))
             _write_predictions(line, state, record, file)
     return files
 
@@ -954,7 +1001,8 @@ def _write_predictions(line: Line, state: TrainState, record: dict[str, Any], fi
     probabilities = predicted(line, state.params, "test")["probabilities"]
     table = pa.table({f"probability_{i}": column for i, column in enumerate(probabilities.T)})
     kept = {"examples": record["examples"], "train": _measured(line, state, "train")}
-    write_parquet(file, table.replace_schema_metadata({"record": json.dumps(kept)}))
+    table = table.replace_schema_metadata({"record": json.dumps(kept)})
+    processes.alone(write_parquet, file, table)
 
 
 def _save_model(line: Line, params: Any) -> None:
@@ -1021,10 +1069,14 @@ def evaluate(
         **_optional(line, "choosing", "choosing.json"),
         "weights": _amounts(line, table, files),
     }
-    _write_trec(line, test, {run: runs[run] for run in files})
     explained = _explanations(line, runs["weighted"][0])
-    _write_report(line, table, metrics, _groups(line, table), explained)
-    write_json(line.workdir / "metrics.json", metrics)
+
+    def leave() -> None:
+        _write_trec(line, test, {run: runs[run] for run in files})
+        _write_report(line, table, metrics, _groups(line, table), explained)
+        write_json(line.workdir / "metrics.json", metrics)
+
+    processes.alone(leave)
 
 
 def _optional(line: Line, name: str, file: str) -> dict[str, Any]:
@@ -1174,10 +1226,11 @@ def _explanations(line: Line, predictions: Predictions) -> list[dict[str, Any]]:
         return []
     rows, ids = np.sort(chosen), test["example_id"].to_numpy()
     path = line.workdir / "explanations.parquet"
-    if not path.exists():
+    if not processes.agreed(path.exists()):
+        params = _params(line, str(line.workdir / "model"), line.config.train.seed)
         found = explanation.explain(
             line.graphdef,
-            _params(line, str(line.workdir / "model"), line.config.train.seed),
+            meshes.place(line.mesh, params),
             line.mesh,
             _in_order(line, "train"),
             _in_order(line, "test", rows),
@@ -1189,8 +1242,8 @@ def _explanations(line: Line, predictions: Predictions) -> list[dict[str, Any]]:
             console=line.console,
             seed=line.config.train.seed,
         )
-        write_parquet(path, found)
-    shutil.rmtree(line.workdir / "projections", ignore_errors=True)
+        processes.alone(write_parquet, path, found)
+    _remove(line.workdir / "projections")
     pushes: dict[str, list[dict[str, Any]]] = {}
     for push in pq.read_table(path).to_pylist():
         pushes.setdefault(push["example_id"], []).append(push)
@@ -1378,13 +1431,7 @@ def fit_run(
     if most_steps is not None:
         plan = [list(itertools.chain.from_iterable(plan))[:most_steps]]
     batches: PlannedBatches = _planned(line, "train", plan, weights=weights)
-    optimizer = states.make_optimizer(
-        learning_rate=config.learning_rate,
-        total_steps=len(batches),
-        warmup_fraction=config.warmup_fraction,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
-    )
+    optimizer = _optimizer(config, total_steps=len(batches))
     score = line.config.importance.score
     if learned:
         step = learning.learned_step(line.graphdef, optimizer, line.mesh, scores=(score,))
@@ -1399,21 +1446,11 @@ def fit_run(
             score=score,
             policy=_policy(line, online_policy),
         )
-    pretrained = line.config.model.pretrained
-    if line.config.pretrain.steps:
-        pretrained = str(line.workdir / "pretraining" / "model")
-    if params is None:
-        params = _params(line, pretrained, seed)
-    everywhere = meshes.replicated(line.mesh)
-    if learned:
-        state = learning.create(params, optimizer, everywhere, seed=seed, scores=(score,))
-    else:
-        state = states.create(params, optimizer, everywhere, seed=seed)
     training = prepared.split("train")
     return _fit(
         line,
         name,
-        state,
+        _beginning(line, optimizer, seed=seed, learned=learned, params=params),
         step,
         batches,
         names=training["example_id"].to_numpy(zero_copy_only=False),
@@ -1421,6 +1458,36 @@ def fit_run(
         history=history,
         keep=keep,
     )
+
+
+def _optimizer(config: TrainConfig, *, total_steps: int) -> optax.GradientTransformation:
+    return states.make_optimizer(
+        learning_rate=config.learning_rate,
+        total_steps=total_steps,
+        warmup_fraction=config.warmup_fraction,
+        weight_decay=config.weight_decay,
+        clip_norm=config.clip_norm,
+    )
+
+
+def _beginning(
+    line: Line,
+    optimizer: optax.GradientTransformation,
+    *,
+    seed: int,
+    learned: bool = False,
+    params: Any = None,
+) -> TrainState:
+    """The state of a run before its first step, of `params` or else of the seed's own."""
+    if params is None:
+        pretrained = line.config.model.pretrained
+        if line.config.pretrain.steps:
+            pretrained = str(line.workdir / "pretraining" / "model")
+        params = _params(line, pretrained, seed)
+    if learned:
+        scores = (line.config.importance.score,)
+        return learning.create(params, optimizer, line.mesh, seed=seed, scores=scores)
+    return states.create(params, optimizer, line.mesh, seed=seed)
 
 
 def _fit(
@@ -1437,9 +1504,23 @@ def _fit(
     keep: Sequence[int] = (),
 ) -> tuple[TrainState, dict[str, Any]]:
     """`fit` with the workdir's log and the checkpoints and clock of that name."""
+    peak = observing.peak_flops(line.mesh.devices.flat[0].device_kind, line.config.model.dtype)
+    profile = observing.parse_steps(line.config.train.profile_steps)
+    if profile is not None and profile[1] > len(batches):
+        raise UserError(
+            f"train.profile_steps is {line.config.train.profile_steps}, but run {name} has "
+            f"{len(batches)} steps: give steps that it takes"
+        )
     with (
-        closing(RunCheckpoints(line.workdir / "checkpoints" / name, keep=keep)) as checkpoints,
+        closing(
+            RunCheckpoints(
+                line.workdir / "checkpoints" / name,
+                keep=keep,
+                tell=functools.partial(_say, line.console),
+            )
+        ) as checkpoints,
         line.log() as log,
+        stopping.deferred(),
     ):
         return fit(
             name,
@@ -1458,7 +1539,71 @@ def _fit(
             validate=validate,
             rate_field=rate_field,
             history=history,
+            stop=stopping.asked,
+            peak=None if peak is None else peak * line.mesh.size,
+            profile=profile,
+            profile_folder=line.workdir / "tracking" / name,
+            replay=functools.partial(_keep_batch, line, name),
         )
+
+
+def _keep_batch(line: Line, name: str, step: int, batch: sweep.Columns) -> None:
+    """Leaves the batch of a broken step for `replay`, each process its own rows."""
+    file = f"{name}-{step}-{jax.process_index()}.npz"
+    with whole(line.workdir / "replay" / file) as temporary, temporary.open("wb") as opened:
+        np.savez(opened, **{"run": np.array(name), "step": np.array(step), **batch})
+    _say(
+        line.console,
+        f"the batch is kept: python train.py --replay={line.workdir / 'replay' / file}",
+    )
+
+
+def replay(file: Path, console: Console) -> pa.Table:
+    """What each row of a kept batch does at the parameters of the run's newest checkpoint.
+
+    A table of `example_id`, `query`, `title`, `label`, `loss` and `grad_norm` (dropout off), the
+    largest norm first and what is not finite before it; printed too. Where all is finite there, no
+    row is at fault by itself: the steps since, and so the learning rate, are.
+
+    Raises UserError where the file is none of a run that is still there.
+    """
+    workdir = file.absolute().parent.parent
+    if not file.exists() or not (workdir / "config.json").exists():
+        raise UserError(f"--replay={file}: give a file that a broken run left in WORKDIR/replay")
+    config = from_json(read_json(workdir / "config.json"))
+    line = prepare(config, workdir, meshes.make(1), console)
+    with np.load(file) as stored:
+        batch = dict(stored)
+    name, broken = str(batch.pop("run")), int(batch.pop("step"))
+    if name.startswith("pretrain"):
+        raise UserError(f"--replay={file}: pretraining has no labels to be told of; see its texts")
+    state = _beginning(
+        line,
+        _optimizer(config.train, total_steps=1),
+        seed=config.train.seed,
+        learned=config.importance.mode == "learned" and not name.startswith(("warmup", "uniform")),
+    )
+    with closing(RunCheckpoints(workdir / "checkpoints" / name)) as checkpoints:
+        if checkpoints.latest_step is not None:
+            state, _, _ = checkpoints.restore(state)
+    function = sweep.score_pass(line.graphdef, line.mesh)
+    (found,) = sweep.sweep(function, state.params, [batch], line.mesh)
+    rows = line.prepared.split("train").take(found["row"])
+    table = rows.select(["example_id", "query", "title"])
+    names = np.array(line.prepared.scale.names)
+    table = table.append_column("label", pa.array(names[rows["label"].to_numpy()]))
+    for score in ("loss", "grad_norm"):
+        table = table.append_column(score, pa.array(found[score]))
+    finite = np.isfinite(found["loss"]) & np.isfinite(found["grad_norm"])
+    order = np.lexsort((-np.nan_to_num(found["grad_norm"]), finite))
+    table = table.take(order)
+    _say(
+        console,
+        f"run {name}, the batch of step {broken}, at the parameters after step {int(state.step)}: "
+        f"{int((~finite).sum())} of {len(finite)} rows are not finite",
+    )
+    console.print(results.rows(table.to_pydict()))
+    return table
 
 
 def _validation(line: Line, state: TrainState) -> dict[str, float]:
@@ -1559,6 +1704,10 @@ def _planned(
         batch_size=line.config.train.batch_size,
         pad_token_id=line.prepared.tokenizer.pad_token_id,
         weights=weights,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        share=meshes.local_rows(line.mesh, line.config.train.batch_size),
     )
+
+
+def _remove(folder: Path) -> None:
+    """Removes a folder of what is not needed any more, if it is there."""
+    processes.alone(shutil.rmtree, folder, ignore_errors=True)

@@ -147,7 +147,8 @@ def load(folder: str | Path, settings: Settings | None = None) -> Scorer:
             f"is {config.vocab_size}: take both from one model"
         )
     graphdef, params = nnx.split(model)
-    return Scorer(graphdef, params, tokenizer, settings, scale, meshes.make(-1))
+    mesh = meshes.make(-1)
+    return Scorer(graphdef, meshes.place(mesh, params), tokenizer, settings, scale, mesh)
 
 
 def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> pa.Table:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sie_jax.config import Config, as_json, differences
+from sie_jax.config import Config, as_json, differences, from_json
 from sie_jax.errors import UserError
 from sie_jax.importance import ESTIMATORS, needing
 
@@ -234,6 +234,14 @@ def test_compared_policies() -> None:
     assert Config().compared_policies() == ()
     config = changed("importance.compare", " proportional, clipped,")
     assert config.compared_policies() == ("proportional", "clipped")
+
+
+def test_a_config_is_made_again_of_its_json() -> None:
+    config = changed("data.columns.title", "name")
+    config.train.learning_rate = 0.25
+    again = from_json(json.loads(json.dumps(as_json(config))))
+    assert again == config
+    assert isinstance(again.data.columns, type(config.data.columns))
 
 
 def test_as_json_comes_back_from_a_file_without_differences() -> None:

@@ -11,6 +11,7 @@ ROOT = Path(sie_jax.__file__).parent
 ORDER = [
     "errors",
     "files",
+    "processes",
     "per_example",
     "importance",
     "models",

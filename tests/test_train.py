@@ -773,6 +773,22 @@ def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp
     again = cli(*flags)
     assert (again.code, without_progress(again.err)) == (3, found[0])
 
+    # and the batch can be looked at by itself
+    (file,) = (workdir / "replay").iterdir()
+    assert f"python train.py --replay={file}" in done.out
+    replayed = cli(f"--replay={file}")
+    assert replayed.code == 0, replayed
+    said = rf"run warmup, the batch of step {step}, at the parameters after step {step - 1}: \d+ of"
+    assert re.search(said, replayed.out)
+    assert all(name in replayed.out for name in ("example_id", "grad_norm"))
+    assert all(re.search(rf"│ {one} ", replayed.out) for one in ids)
+    alone = cli(f"--replay={file}", cli.config)
+    assert (alone.code, alone.err) == (
+        2,
+        "error: --replay stands alone: the config is that of the run's workdir\n",
+    )
+    assert "give a file that a broken run left" in cli.refused("--replay=none.npz")
+
 
 def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
     workdir = tmp_path / "work"

@@ -14,8 +14,9 @@ Arrays = dict[str, np.ndarray]
 class PlannedBatches:
     """Random access to padded batches: item i is batch i of the plan, epoch after epoch.
 
-    `epochs` holds each epoch's batches; all have equally many. Each item holds, for
-    this process's rows of the global batch: `row` int32 `[b]` (−1: padding), `input_ids`,
+    `epochs` holds each epoch's batches; all have equally many. `share` says which places of the
+    global batch this process holds (`mesh.local_rows`), all where None. Each item holds, for these:
+    `row` int32 `[b]` (−1: padding), `input_ids`,
     `token_type_ids` int32 and `attention_mask` bool `[b, T]`, `label` int32 `[b]`, `mask` bool
     `[b]` (a real row) and `weight` float32 `[b]` (1 where none are given).
 
@@ -30,18 +31,12 @@ class PlannedBatches:
         batch_size: int,
         pad_token_id: int,
         weights: np.ndarray | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
+        share: np.ndarray | None = None,
     ) -> None:
-        if batch_size % process_count:
-            raise ValueError(
-                f"batch size {batch_size} does not divide by {process_count} processes"
-            )
         self._source, self._weights = source, weights
         self._pad = pad_token_id
-        share = batch_size // process_count
-        self._share = slice(process_index * share, (process_index + 1) * share)
-        self._batch_size = batch_size
+        self._share = np.arange(batch_size) if share is None else share
+        self.batch_size = batch_size
         self._batches = [batch for epoch in epochs for batch in epoch]
         self.batches_per_epoch = len(epochs[0])
 
@@ -50,7 +45,7 @@ class PlannedBatches:
 
     def __getitem__(self, index: int) -> Arrays:
         batch = self._batches[index]
-        rows = np.full(self._batch_size, -1, np.int32)
+        rows = np.full(self.batch_size, -1, np.int32)
         rows[: len(batch.rows)] = batch.rows
         return self._collate(rows[self._share], batch.length)
 
@@ -82,7 +77,10 @@ class PlannedBatches:
         }
 
 
-def iterate(batches: PlannedBatches) -> grain.DatasetIterator:
-    """A Grain iterator over the batches in order; its state is one integer, saved by Orbax."""
-    dataset = grain.MapDataset.source(batches)
+def iterate(batches: PlannedBatches, *, start: int = 0) -> grain.DatasetIterator:
+    """A Grain iterator over the batches in order, from batch `start` on, read ahead by threads.
+
+    A position in the plan is one integer, the number of steps taken, for any number of processes.
+    """
+    dataset = grain.MapDataset.source(batches)[start:]
     return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))

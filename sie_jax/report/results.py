@@ -3,6 +3,7 @@
 from typing import Any
 
 from rich.table import Table
+from rich.text import Text
 
 SHOWN = ("ndcg@10", "accuracy", "macro_f1")
 
@@ -26,6 +27,19 @@ def table(metrics: dict[str, Any]) -> Table:
             _interval(difference["ndcg@10"], "+") if difference else "",
             f"{cost['seconds']:.0f}" if cost else "",
         )
+    return made
+
+
+def rows(columns: dict[str, list[Any]]) -> Table:
+    """Columns of a table side by side, numbers to the right and with four digits."""
+    made = Table()
+    texts = []
+    for name, values in columns.items():
+        numbers = all(isinstance(value, float) for value in values)
+        made.add_column(name, justify="right" if numbers else "left")
+        texts.append([Text(f"{value:.4g}" if numbers else str(value)) for value in values])
+    for row in zip(*texts, strict=True):
+        made.add_row(*row)
     return made
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sie_jax import processes
 from sie_jax.files import write_parquet
 
 SCHEMA = pa.schema(
@@ -41,7 +42,7 @@ class History:
         """Drops the visits after `step`."""
         self._waiting = []
         for path in self._parts():
-            if int(path.stem) > step:
+            if int(path.stem) > step and processes.first():
                 path.unlink()
 
     def add(self, step: int, rows: np.ndarray, margins: np.ndarray, losses: np.ndarray) -> None:
@@ -56,7 +57,8 @@ class History:
     def flush(self, step: int) -> None:
         """Writes down everything up to `step`."""
         if self._waiting:
-            write_parquet(self._folder / f"{step:010d}.parquet", pa.concat_tables(self._waiting))
+            file = self._folder / f"{step:010d}.parquet"
+            processes.alone(write_parquet, file, pa.concat_tables(self._waiting))
             self._waiting = []
 
     def read(self, examples: int, *, steps_per_epoch: int) -> Visits:

@@ -13,7 +13,7 @@ from jax import lax
 from jax.sharding import Mesh
 from rich.console import Console
 
-from sie_jax import per_example
+from sie_jax import per_example, processes
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.files import whole
 from sie_jax.importance import gradients, influence, outputs
@@ -97,7 +97,7 @@ def columns(
         if not needs:
             continue
         here = folder / f"checkpoint-{number}"
-        params = jax.device_put(params, meshes.replicated(mesh))
+        params = meshes.place(mesh, params)
         aim: dict[str, Any] = {}
         if sums := frozenset(_OF_TARGETS[need] for need in needs & _OF_TARGETS.keys()):
             function = target_pass(graphdef, mesh, sums, **keyed)
@@ -337,7 +337,7 @@ def _stage(
     gives a tree like the sum.
     """
     treedef: Any = jax.tree.structure(jax.eval_shape(function, state, batches[0]))
-    if not path.exists():
+    if not processes.agreed(path.exists()):
         total = None
         with bar("score", len(batches), console) as progress:
             for batch in (batches[i] for i in range(len(batches))):
@@ -345,13 +345,16 @@ def _stage(
                 total = part if total is None else _add(total, part)
                 progress.advance(batch)
                 clock.tick()
-        leaves = jax.device_get(jax.tree.leaves(finish(total)))
-        with whole(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, *leaves)
+        processes.alone(_save, path, meshes.fetch(mesh, jax.tree.leaves(finish(total))))
         clock.tick(force=True)
     with np.load(path) as stored:
         kept = [stored[f"arr_{place}"] for place in range(treedef.num_leaves)]
     return jax.device_put(treedef.unflatten(kept), meshes.replicated(mesh))
+
+
+def _save(path: Path, leaves: list[np.ndarray]) -> None:
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, *leaves)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

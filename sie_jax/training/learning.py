@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import nnx
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
 from sie_jax import importance, per_example
 from sie_jax.data.loading import Arrays, PlannedBatches
+from sie_jax.training import mesh as meshes
 from sie_jax.training import objectives, steps
 from sie_jax.training import state as states
 from sie_jax.training.state import TrainState
@@ -76,6 +77,7 @@ class WithValidation(PlannedBatches):
             raise ValueError("there is no validation batch for the weights to be learned from")
         self._training, self._validation = training, validation
         self.batches_per_epoch = training.batches_per_epoch
+        self.batch_size = training.batch_size
 
     def __len__(self) -> int:
         return len(self._training)
@@ -88,20 +90,18 @@ class WithValidation(PlannedBatches):
 def create(
     params: Any,
     optimizer: optax.GradientTransformation,
-    sharding: NamedSharding,
+    mesh: Mesh,
     *,
     seed: int,
     scores: tuple[str, ...],
 ) -> TrainState:
     """A state at step 0 for `learned_step` with the same `scores`: θ = 0, all weights equal."""
-    state = states.create(params, optimizer, sharding, seed=seed)
+    state = states.create(params, optimizer, mesh, seed=seed)
     features = jnp.zeros(len(scores))
     theta = jnp.zeros(1 + len(scores))
     weighting = Weighting(theta, ADAM.init(theta), Moments(jnp.zeros(()), features, features))
     # each leaf a buffer of its own, as the step gives them all up
-    weighting = jax.tree.map(
-        lambda leaf: jax.device_put(jnp.array(leaf, copy=True), sharding), weighting
-    )
+    weighting = meshes.place(mesh, weighting)
     return state._replace(opt_state=LearnedState(state.opt_state, weighting))
 
 

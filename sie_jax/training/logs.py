@@ -11,38 +11,56 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from sie_jax import processes
 from sie_jax.files import whole, write_json
 from sie_jax.training.tracking import Tracker
 
 
 class MetricsLog:
-    """metrics.jsonl: one line per report, each with its run and step; `trackers` are told too."""
+    """metrics.jsonl: one line per report, each with its run and step; `trackers` are told too.
+
+    What no two runs have alike, times and memory, is in speed.jsonl beside it. Of several processes
+    the first one writes.
+    """
 
     def __init__(self, path: Path, trackers: Sequence[Tracker] = ()) -> None:
-        self._path, self._trackers = path, trackers
+        self._path, self._speed = path, path.with_name("speed.jsonl")
+        self._trackers = trackers
 
     def rewind(self, run: str, step: int) -> None:
         """Drops a run's lines after `step`, and a torn last line: what a resume does again."""
+        if not processes.first():
+            return
         for tracker in self._trackers:
             tracker.start(run, step)
-        if not self._path.exists():
-            return
-        lines = []
-        for line in self._path.read_text(encoding="utf-8").splitlines():
-            try:
-                record = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # the line that was being written when the process died
-            if record["run"] != run or record["step"] <= step:
-                lines.append(line)
-        with whole(self._path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        for path in (self._path, self._speed):
+            if not path.exists():
+                continue
+            lines = []
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    record = json.loads(line)
+                except json.JSONDecodeError:
+                    continue  # the line that was being written when the process died
+                if record["run"] != run or record["step"] <= step:
+                    lines.append(line)
+            with whole(path) as temporary:
+                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
     def write(self, run: str, step: int, **values: float) -> None:
-        """Appends one line."""
+        """Appends one line to metrics.jsonl."""
+        self._append(self._path, run, step, values)
+
+    def write_speed(self, run: str, step: int, **values: float) -> None:
+        """Appends one line to speed.jsonl."""
+        self._append(self._speed, run, step, values)
+
+    def _append(self, path: Path, run: str, step: int, values: dict[str, float]) -> None:
+        if not processes.first():
+            return
         for tracker in self._trackers:
             tracker.write(run, step, values)
-        with self._path.open("a", encoding="utf-8") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "step": step, **values}) + "\n")
 
     def read(self) -> list[dict[str, Any]]:
@@ -56,7 +74,7 @@ class Clock:
     """Seconds spent on one piece of work, added up over every process that worked on it.
 
     Kept in a small file that is rewritten at every `tick`, at most once a second: what a killed
-    process spent after its last tick is all that is lost.
+    process spent after its last tick is all that is lost. Of several at once the first one counts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,7 +95,7 @@ class Clock:
     def tick(self, *, force: bool = False) -> None:
         """Writes the seconds down, unless that was done within the last second."""
         now = time.perf_counter()
-        if force or now - self._ticked >= 1.0:
+        if processes.first() and (force or now - self._ticked >= 1.0):
             self._ticked = now
             write_json(self._path, {"seconds": self.seconds})
 
@@ -96,7 +114,7 @@ class Bar:
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
             console=console,
-            disable=not console.is_terminal,
+            disable=not (console.is_terminal and processes.first()),
         )
         self._task = self._progress.add_task(label, total=total, completed=done, note="")
         self._progress.start()
@@ -112,7 +130,7 @@ class Bar:
         padding = 1 - self._tokens / max(self._slots, 1)
         text = f"{speed:7.0f} examples/s  padding {padding:4.0%}  {note}"
         self._progress.update(self._task, advance=1, note=text)
-        if not self._console.is_terminal and now - self._said >= 10:
+        if not self._console.is_terminal and now - self._said >= 10 and processes.first():
             self._said = now
             print(f"{self._label}  {self._done}/{self._total}  {text}", file=sys.stderr, flush=True)
 

@@ -4,9 +4,11 @@ import functools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh
+
+from sie_jax.training import mesh as meshes
 
 SECOND_MOMENT_DECAY = 0.999  # Adam's β₂
 
@@ -57,12 +59,13 @@ def make_schedule(learning_rate: float, total_steps: int, warmup_fraction: float
 
 
 def create(
-    params: Any, optimizer: optax.GradientTransformation, sharding: NamedSharding, *, seed: int
+    params: Any, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int
 ) -> TrainState:
-    """A state at step 0 that holds its own copy of `params`, replicated over the mesh."""
-    params = jax.tree.map(lambda leaf: jax.device_put(jnp.array(leaf, copy=True), sharding), params)
-    opt_state = jax.jit(optimizer.init, out_shardings=sharding)(params)
-    step, seed_array = (jax.device_put(jnp.int32(value), sharding) for value in (0, seed))
+    """A state at step 0 with its own copy of `params`, all of it where `mesh.RULES` put it."""
+    params = meshes.place(mesh, params)
+    placed = meshes.shardings(mesh, jax.eval_shape(optimizer.init, params))
+    opt_state = jax.jit(optimizer.init, out_shardings=placed)(params)
+    step, seed_array = meshes.place(mesh, (np.int32(0), np.int32(seed)))
     return TrainState(params, opt_state, step, seed_array)
 
 

@@ -120,11 +120,20 @@ def step_key(state: TrainState) -> jax.Array:
 
 
 def compiled(step: Step, mesh: Mesh) -> Step:
-    """The step under `jit`: parameters everywhere, batches over `data`, the state given up."""
-    everywhere, over_data = meshes.replicated(mesh), meshes.batch_sharded(mesh)
+    """The step under `jit`: the state where `mesh.RULES` put it and given up, batches split.
+
+    `fsdp`'s shares of the parameters are put together at the start of the step.
+    """
+
+    def run(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        now = state._replace(params=meshes.gathered(mesh, state.params))
+        after, metrics = step(now, batch)
+        metrics["row"] = batch["row"]
+        return jax.lax.with_sharding_constraint(after, meshes.shardings(mesh, after)), metrics
+
     return jax.jit(
-        step,
-        in_shardings=(everywhere, over_data),
-        out_shardings=(everywhere, everywhere),
+        run,
+        in_shardings=(None, meshes.batch_sharded(mesh)),
+        out_shardings=(None, meshes.replicated(mesh)),
         donate_argnums=0,
     )

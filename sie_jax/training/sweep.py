@@ -14,7 +14,7 @@ from flax import nnx
 from jax.sharding import Mesh
 from rich.console import Console
 
-from sie_jax import importance, per_example
+from sie_jax import importance, per_example, processes
 from sie_jax.data.loading import Arrays, PlannedBatches
 from sie_jax.files import write_parquet
 from sie_jax.importance import gradients, vectors
@@ -113,11 +113,16 @@ def predict_pass(graphdef: nnx.GraphDef, mesh: Mesh) -> Pass:
 def sweep(
     function: Pass, params: Any, batches: Iterable[dict[str, np.ndarray]], mesh: Mesh
 ) -> Iterator[Columns]:
-    """Runs a pass batch by batch and yields its columns with `row`, padding rows left out."""
+    """Runs a pass batch by batch and yields its columns with `row`, padding rows left out.
+
+    Every process is given the rows of all processes.
+    """
     for batch in batches:
-        output = jax.device_get(function(params, meshes.place_batch(mesh, batch)))
-        real = batch["mask"]
-        yield {"row": batch["row"][real], **{name: v[real] for name, v in output.items()}}
+        placed = meshes.place_batch(mesh, batch)
+        output = jax.device_get(function(params, placed))
+        row = meshes.fetch(mesh, placed["row"])
+        real = row >= 0
+        yield {"row": row[real], **{name: v[real] for name, v in output.items()}}
 
 
 def in_parts(
@@ -135,23 +140,33 @@ def in_parts(
 
     A pass may give `[B, D]` for a name: that column is then `[N, D]`.
 
-    Every PART_BATCHES batches are left as a Parquet file in `folder`; a part that is there is not
-    computed again, so a pass that was stopped goes on at the part it was in.
+    Every PART_BATCHES batches are left in `folder`, by every process its own rows of them as a
+    Parquet file; a part that is there is not computed again, so a pass that was stopped goes on at
+    the part it was in.
     """
-    parts = []
+    parts: list[Path] = []
+    process, processes_in_all = jax.process_index(), jax.process_count()
     with bar("score", len(batches), console) as progress:
         for start in range(0, len(batches), PART_BATCHES):
-            path = folder / f"part-{start // PART_BATCHES:05d}.parquet"
-            parts.append(path)
+            files = [
+                folder / f"part-{start // PART_BATCHES:05d}-{one}-of-{processes_in_all}.parquet"
+                for one in range(processes_in_all)
+            ]
+            parts += files
             indices = range(start, min(start + PART_BATCHES, len(batches)))
-            if path.exists():
+            if processes.agreed(all(file.exists() for file in files)):
                 progress.skip(len(indices))
                 continue
             taken = _watched((batches[i] for i in indices), progress, clock)
             done = list(sweep(function, params, taken, mesh))
-            columns = {name: np.concatenate([one[name] for one in done]) for name in done[0]}
-            write_parquet(path, pa.table({name: _column(v) for name, v in columns.items()}))
+            columns = {
+                name: np.concatenate([one[name] for one in done])[process::processes_in_all]
+                for name in done[0]
+            }
+            own = pa.table({name: _column(v) for name, v in columns.items()})
+            write_parquet(files[process], own)
     clock.tick(force=True)
+    processes.together()  # now every process's parts are there
     tables = [pq.read_table(path) for path in parts]
     return gather(
         ({name: vectors.as_array(t[name]) for name in t.column_names} for t in tables), rows
@@ -187,6 +202,13 @@ def gather(parts: Iterable[Columns], rows: np.ndarray) -> Columns:
 
 
 def compiled(function: Pass, mesh: Mesh) -> Pass:
-    """A pass under `jit`: parameters everywhere, batches over `data`."""
-    everywhere, over_data = meshes.replicated(mesh), meshes.batch_sharded(mesh)
-    return jax.jit(function, in_shardings=(everywhere, over_data), out_shardings=everywhere)
+    """A pass under `jit`: parameters where `mesh.RULES` put them, batches split, results whole."""
+
+    def run(state: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        return function(meshes.gathered(mesh, state), batch)
+
+    return jax.jit(
+        run,
+        in_shardings=(None, meshes.batch_sharded(mesh)),
+        out_shardings=meshes.replicated(mesh),
+    )

@@ -115,32 +115,33 @@ def test_weights_are_joined_by_row() -> None:
         )
 
 
+def parts_of(places: int, processes: int) -> list[np.ndarray]:
+    return np.array_split(np.arange(places), processes)
+
+
 @pytest.mark.parametrize("processes", [2, 4])
 def test_shares_of_the_processes_make_up_the_global_batch(processes: int) -> None:
     whole = planned()
-    shares = [planned(process_index=i, process_count=processes) for i in range(processes)]
+    shares = [planned(share=share) for share in parts_of(whole.batch_size, processes)]
     for i in range(len(whole)):
         parts = [share[i] for share in shares]
         for name, values in whole[i].items():
             np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), values)
 
 
-def test_processes_must_divide_the_batch() -> None:
-    with pytest.raises(ValueError, match="batch size 4 does not divide by 3 processes"):
-        planned(process_count=3)
+def test_a_share_may_be_any_places() -> None:
+    whole, places = planned(), np.array([0, 3])
+    for i, batch in enumerate(planned(share=places)[i] for i in range(len(whole))):
+        for name, values in whole[i].items():
+            np.testing.assert_array_equal(batch[name], values[places])
 
 
-def test_the_iterator_goes_on_from_its_state() -> None:
+@pytest.mark.parametrize("start", [0, 5, 12])
+def test_the_iterator_begins_where_it_is_told(start: int) -> None:
     made = planned()
-    iterator = iterate(made)
-    for _ in range(5):
-        next(iterator)
-    state = iterator.get_state()
-    other = iterate(planned())
-    other.set_state(state)
-    rest = [batch["row"] for batch in other]
-    assert len(rest) == len(made) - 5
-    for i, rows in enumerate(rest, start=5):
+    rest = [batch["row"] for batch in iterate(made, start=start)]
+    assert len(rest) == len(made) - start
+    for i, rows in enumerate(rest, start=start):
         np.testing.assert_array_equal(rows, made[i]["row"])
 
 
@@ -162,14 +163,10 @@ def test_drawn_batches_resume_and_are_shared_out_like_any_other(processes: int) 
     options: dict[str, Any] = {"batch_size": 4, "pad_token_id": PAD, "weights": 1 / (ROWS * p)}
     whole = PlannedBatches(RECORDS, plan, **options)
     assert whole.batches_per_epoch == planned().batches_per_epoch
-    shares = []
-    for i in range(processes):
-        made = PlannedBatches(RECORDS, plan, process_index=i, process_count=processes, **options)
-        iterator, other = iterate(made), iterate(made)
-        for _ in range(5):
-            next(iterator)
-        other.set_state(iterator.get_state())
-        shares.append(list(other))
+    shares = [
+        list(iterate(PlannedBatches(RECORDS, plan, share=share, **options), start=5))
+        for share in parts_of(4, processes)
+    ]
     for index, parts in enumerate(zip(*shares, strict=True), start=5):
         rows = np.concatenate([part["row"] for part in parts])
         np.testing.assert_array_equal(rows, whole[index]["row"])

@@ -1,35 +1,46 @@
-"""One device and eight simulated ones take the same steps, within float tolerance.
+"""One device, eight, and two processes of four take the same steps, within float tolerance.
 
-The eight devices need their own process: this file, run as a program, prints the comparison.
+Simulated devices need processes of their own: this file, run as a program, trains a little on one
+mesh and leaves what it saw.
 """
 
-import functools
 import json
 import os
+import socket
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 # Sums over the batch are taken in another order on eight devices (relative error 1e-7 per sum);
 # Adam divides by |g|, which makes more of it where a gradient is small. Parameters are of order 1
 # and move by 3 · 0.01.
 TOLERANCE = 1e-4
+KINDS = ("weighted", "online", "learned", "pretraining")
+MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "all three": (2, 2, 2)}
 
 
-def compare() -> None:
+def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> None:
+    """Takes three steps of each of some kinds on a mesh, and leaves what came out as arrays."""
+    import functools
+
     import jax
-    import numpy as np
     from flax import nnx
     from transformers import BertConfig
 
-    from sie_jax import importance
+    from sie_jax import importance, processes
     from sie_jax.models import PairClassifier, PretrainingModel
-    from sie_jax.training import learning, masking, pretraining, steps
+    from sie_jax.training import learning, masking, pretraining, steps, sweep
     from sie_jax.training import mesh as meshes
     from sie_jax.training import state as states
 
     jax.config.update("jax_disable_most_optimizations", True)
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        process = int(os.environ["JAX_PROCESS_ID"])
+        jax.distributed.initialize(num_processes=2, process_id=process)
     config = BertConfig(
         vocab_size=50,
         hidden_size=8,
@@ -60,61 +71,138 @@ def compare() -> None:
             "weight": generator.uniform(0, 2, 16).astype(np.float32),
         }
 
-    batches = [batch(16), batch(16), batch(13)]  # the last two devices have padding rows alone
-    policy = importance.weighting.proportional
-    found: dict[str, object] = {"devices": jax.device_count()}
-    online = functools.partial(steps.online_step, score="grad_norm", policy=policy)
-    pretrain = functools.partial(pretraining.pretraining_step, vocabulary=vocabulary)
-    learned = functools.partial(learning.learned_step, scores=("loss", "grad_norm"))
-    create_learned = functools.partial(learning.create, scores=("loss", "grad_norm"))
+    mesh = meshes.make(*axes)
+    share = meshes.local_rows(mesh, 16)
+    # of the last one, two devices of eight have padding rows alone
+    batches = [batch(16), batch(16), batch(13)]
     joined = [
         one | {learning.PREFIX + name: values for name, values in other.items()}
         for one, other in zip(batches, batches[::-1], strict=True)
     ]
-    for name, (graphdef, params), make_step, create, taken in (
-        ("weighted", classifier, steps.weighted_step, states.create, batches),
-        ("online", classifier, online, states.create, batches),
-        ("learned", classifier, learned, create_learned, joined),
-        ("pretraining", both_heads, pretrain, states.create, batches),
-    ):
-        ends = []
-        for devices in (1, 8):
-            mesh = meshes.make(devices)
-            step = make_step(graphdef, optimizer, mesh)
-            state = create(params, optimizer, meshes.replicated(mesh), seed=1)
-            losses = []
-            for one in taken:
-                state, metrics = step(state, meshes.place_batch(mesh, one))
-                losses.append(float(metrics["loss"]))
-            leaves = jax.tree_util.tree_leaves_with_path(state.params)
-            ends.append({jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves})
-            found[f"{name} losses {devices}"] = losses
-        # the gradient of a key's bias is 0 but for rounding, and Adam makes a whole step of that
-        found[name] = max(
-            float(np.abs(ends[0][leaf] - ends[1][leaf]).max())
-            for leaf in ends[0]
-            if not ("key" in leaf and "bias" in leaf)
-        )
-        start = {jax.tree_util.keystr(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
-        found[f"{name} moved"] = min(
-            float(np.abs(ends[0][leaf] - np.asarray(start[leaf])).max()) for leaf in start
-        )
-    print(json.dumps(found))
 
+    def placed(one: dict[str, np.ndarray]) -> Any:
+        return meshes.place_batch(mesh, {name: values[share] for name, values in one.items()})
 
-def test_one_and_eight_devices_agree() -> None:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    environment["JAX_PLATFORMS"] = "cpu"
-    done = subprocess.run(
-        [sys.executable, __file__], capture_output=True, text=True, check=False, env=environment
+    policy = importance.weighting.proportional
+    online = functools.partial(steps.online_step, score="grad_norm", policy=policy)
+    pretrain = functools.partial(pretraining.pretraining_step, vocabulary=vocabulary)
+    learned = functools.partial(learning.learned_step, scores=("loss", "grad_norm"))
+    create_learned = functools.partial(learning.create, scores=("loss", "grad_norm"))
+    of_kind: dict[str, tuple[Any, ...]] = {
+        "weighted": (classifier, steps.weighted_step, states.create, batches),
+        "online": (classifier, online, states.create, batches),
+        "learned": (classifier, learned, create_learned, joined),
+        "pretraining": (both_heads, pretrain, states.create, batches),
+    }
+    found: dict[str, np.ndarray] = {"devices": np.array([jax.device_count(), jax.process_count()])}
+    for name in kinds:
+        (graphdef, params), make_step, create, taken = of_kind[name]
+        step = make_step(graphdef, optimizer, mesh)
+        state = create(params, optimizer, mesh, seed=1)
+        for number, one in enumerate(taken):
+            state, metrics = step(state, placed(one))
+            for key, values in jax.device_get(metrics).items():
+                found[f"{name} {key} {number}"] = values
+        for (at, leaf), start in zip(
+            jax.tree_util.tree_leaves_with_path(meshes.fetch(mesh, state.params)),
+            jax.tree.leaves(params),
+            strict=True,
+        ):
+            # the gradient of a key's bias is 0 but for rounding, and Adam makes a step of that
+            where = jax.tree_util.keystr(at)
+            if not ("key" in where and "bias" in where):
+                found[f"{name} parameter {where}"] = leaf
+                assert np.abs(leaf - np.asarray(start)).max() > 1e-3, where
+    graphdef, params = classifier
+    scored = list(
+        sweep.sweep(
+            sweep.score_pass(graphdef, mesh),
+            meshes.place(mesh, params),
+            [{name: values[share] for name, values in one.items()} for one in batches],
+            mesh,
+        )
     )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["devices"] == 8
-    for name in ("weighted", "online", "learned", "pretraining"):
-        assert found[name] <= TOLERANCE, found
-        assert found[f"{name} losses 1"] == pytest.approx(found[f"{name} losses 8"], rel=1e-4)
+    assert [len(one["row"]) for one in scored] == [16, 16, 13]
+    for key in scored[0]:
+        found[f"score {key}"] = np.concatenate([one[key] for one in scored])
+    weights = policy(found["score grad_norm"])
+    found["weights"] = np.asarray(weights)
+    if processes.first():
+        np.savez(path, **found)
+
+
+def run(
+    folder: Path,
+    name: str,
+    axes: tuple[int, int, int],
+    kinds: tuple[str, ...],
+    *,
+    processes: int,
+    devices: int,
+) -> Any:
+    """What `train` leaves with that many processes and devices of each."""
+    path = folder / f"{name}-{processes}x{devices}.npz"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    if processes > 1:
+        with socket.socket() as opened:
+            opened.bind(("localhost", 0))
+            environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{opened.getsockname()[1]}"
+    started = [
+        subprocess.Popen(
+            [sys.executable, __file__, json.dumps(axes), str(path), ",".join(kinds)],
+            env={**environment, "JAX_PROCESS_ID": str(process)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(processes)
+    ]
+    errors = [process.communicate(timeout=300)[1] for process in started]
+    assert [process.returncode for process in started] == [0] * processes, errors
+    with np.load(path) as found:
+        assert found["devices"].tolist() == [processes * devices, processes]
+        return dict(found)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("devices")
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> Any:
+    return run(folder, "one", (1, 1, 1), KINDS, processes=1, devices=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "kinds"),
+    [
+        ("data", 1, ("online",)),
+        ("fsdp", 1, ("online",)),
+        ("tensor", 1, ("online",)),
+        ("all three", 1, KINDS),
+        ("data", 2, ("online",)),
+        ("fsdp", 2, ("online",)),
+        ("tensor", 2, ("online",)),
+        ("all three", 2, ("weighted", "online")),
+    ],
+)
+def test_losses_norms_weights_and_parameters_are_those_of_one_device(
+    folder: Path, alone: Any, name: str, processes: int, kinds: tuple[str, ...]
+) -> None:
+    axes, devices = MESHES[name], 8 // processes
+    where = name.replace(" ", "_")
+    found = run(folder, where, axes, kinds, processes=processes, devices=devices)
+    assert {key for key in alone if key.startswith((*kinds, "score", "weights"))} == (
+        found.keys() - {"devices"}
+    )
+    for key, values in found.items():
+        # θ's threshold has a gradient of 0 but for rounding, as a key's bias has
+        if key != "devices" and "theta_threshold" not in key:
+            np.testing.assert_allclose(
+                values, alone[key], rtol=TOLERANCE, atol=TOLERANCE, err_msg=key
+            )
 
 
 if __name__ == "__main__":
-    compare()
+    train(tuple(json.loads(sys.argv[1])), Path(sys.argv[2]), tuple(sys.argv[3].split(",")))

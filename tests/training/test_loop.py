@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sie_jax.errors import NumericalError
-from sie_jax.training import loop, steps
-from sie_jax.training import mesh as meshes
+from sie_jax.errors import NumericalError, StoppedError
+from sie_jax.training import loop, observing, steps
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
@@ -21,7 +20,7 @@ OPTIMIZER = states.make_optimizer(
 )
 
 
-class StoppedError(Exception):
+class KilledError(Exception):
     """Stands for whatever ends a process."""
 
 
@@ -37,11 +36,12 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
         spoil: int | None = None,
         validate: Any = None,
         checkpoint_every: int = 4,
+        asked_at: int | None = None,
     ) -> Any:
         def step(state: Any, batch: Any) -> Any:
             number = int(state.step) + 1
             if number == stop_at:
-                raise StoppedError
+                raise KilledError
             if number == spoil:
                 batch = {**batch, "weight": batch["weight"].at[2].set(jnp.nan)}
             state, metrics = real(state, batch)
@@ -53,7 +53,7 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
         workdir = tmp_path / folder
         workdir.mkdir(exist_ok=True)
         checkpoints = RunCheckpoints(workdir / "checkpoints")
-        state = states.create(shop.params, OPTIMIZER, meshes.replicated(shop.mesh), seed=3)
+        state = states.create(shop.params, OPTIMIZER, shop.mesh, seed=3)
         try:
             return loop.fit(
                 "uniform-0",
@@ -73,6 +73,7 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
                 log_every=1,
                 validate=validate,
                 history=History(workdir / "history"),
+                stop=lambda step: step == asked_at,
             )
         finally:
             checkpoints.close()
@@ -101,11 +102,11 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
     ends = [made.batches_per_epoch * (epoch + 1) for epoch in range(EPOCHS)]
     assert validated == ends
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(KilledError):
         train("stopped", stop_at=3, validate=validate)  # before the first checkpoint
-    with pytest.raises(StoppedError):
+    with pytest.raises(KilledError):
         train("stopped", stop_at=7, validate=validate)
-    with pytest.raises(StoppedError):
+    with pytest.raises(KilledError):
         train("stopped", stop_at=made.batches_per_epoch + 2, validate=validate)
     resumed, again = train("stopped", validate=validate)
     assert_trees_equal(resumed, whole)
@@ -129,6 +130,24 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
     assert same == record
 
 
+@pytest.mark.parametrize("asked_at", [1, 4, 6])
+def test_asked_to_stop_it_saves_that_step_and_goes_on_there(
+    shop: Any, train: Any, tmp_path: Path, assert_trees_equal: Any, asked_at: int
+) -> None:
+    """Before the first checkpoint, where one is due anyway, and at the end of an epoch."""
+    whole, record = train("whole")
+    total = len(shop.planned(EPOCHS))
+    with pytest.raises(StoppedError, match=rf"uniform-0 .* after step {asked_at} of {total}: the"):
+        train("stopped", asked_at=asked_at)
+    checkpoints = RunCheckpoints(tmp_path / "stopped" / "checkpoints")
+    assert checkpoints.latest_step == asked_at
+    checkpoints.close()
+    resumed, again = train("stopped")
+    assert_trees_equal(resumed, whole)
+    assert again == record
+    assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
+
+
 def test_nan_names_step_and_examples_and_keeps_the_checkpoint_before(
     shop: Any, train: Any, tmp_path: Path, assert_trees_equal: Any
 ) -> None:
@@ -140,11 +159,11 @@ def test_nan_names_step_and_examples_and_keeps_the_checkpoint_before(
     assert f"at step 6, example ids id-{row}:" in message
     assert "\n" not in message
 
-    with pytest.raises(StoppedError):
+    with pytest.raises(KilledError):
         train("until", stop_at=5)
     checkpoints = [RunCheckpoints(tmp_path / one / "checkpoints") for one in ("broken", "until")]
     assert [one.latest_step for one in checkpoints] == [4, 4]
-    state = states.create(shop.params, OPTIMIZER, meshes.replicated(shop.mesh), seed=3)
+    state = states.create(shop.params, OPTIMIZER, shop.mesh, seed=3)
     kept, good = (one.restore(state)[0] for one in checkpoints)
     for one in checkpoints:
         one.close()
@@ -166,10 +185,24 @@ def test_a_gradient_that_is_not_finite_names_all_rows() -> None:
         "loss": jnp.float32(1.0),
         "gradient_norm": jnp.float32(jnp.inf),
         "losses": jnp.ones(4),
+        "row": jnp.array([7, 5, 9, -1]),
     }
-    report = loop.Report(2, np.array([7, 5, 9]), metrics)
     ids = np.array([f"id-{i}" for i in range(10)])
+    kept: list[Any] = []
+    report = loop.Report(2, {"label": np.ones(4)}, metrics, tokens=12, slots=16, flops=1)
     with pytest.raises(
         NumericalError, match=r"norm inf at step 2, example ids id-7, id-5, id-9: lower a\.rate"
     ):
-        loop._checked(report, MetricsLog(Path("unused")), "uniform-0", 1, ids, "a.rate", None)
+        loop._checked(
+            report,
+            meter=observing.StepMeter(None, []),
+            log=MetricsLog(Path("unused")),
+            name="uniform-0",
+            log_every=1,
+            example_ids=ids,
+            rate_field="a.rate",
+            history=None,
+            record={"examples": 0},
+            replay=lambda step, batch: kept.append((step, batch)),
+        )
+    assert kept == [(2, report.batch)]

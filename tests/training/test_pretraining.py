@@ -66,7 +66,7 @@ def step(parts):
 
 def start(parts):
     _, params, mesh = parts
-    return states.create(params, OPTIMIZER, meshes.replicated(mesh), seed=3)
+    return states.create(params, OPTIMIZER, mesh, seed=3)
 
 
 def test_the_loss_is_the_mean_over_masked_tokens_plus_the_mean_over_pairs(parts, step, batch):

@@ -81,7 +81,7 @@ def test_equal_arguments_give_the_same_optimiser() -> None:
 
 def test_a_state_holds_a_copy() -> None:
     params = {"x": jnp.arange(3.0)}
-    state = states.create(params, make(), meshes.replicated(meshes.make(1)), seed=7)
+    state = states.create(params, make(), meshes.make(1), seed=7)
     jax.tree.map(lambda leaf: leaf.delete(), state.params)
     np.testing.assert_array_equal(params["x"], [0.0, 1.0, 2.0])
     assert int(state.step) == 0
@@ -91,5 +91,5 @@ def test_a_state_holds_a_copy() -> None:
 
 @pytest.mark.parametrize("seed", [0, 2**31 - 1])
 def test_seeds_are_int32(seed: int) -> None:
-    state = states.create({"x": jnp.zeros(1)}, make(), meshes.replicated(meshes.make(1)), seed=seed)
+    state = states.create({"x": jnp.zeros(1)}, make(), meshes.make(1), seed=seed)
     assert int(state.seed) == seed

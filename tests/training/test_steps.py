@@ -84,7 +84,7 @@ def online(shop: Any, policy: str, score: str = "grad_norm") -> steps.Step:
 
 
 def create(shop: Any, seed: int = SEED) -> states.TrainState:
-    return states.create(shop.params, OPTIMIZER, meshes.replicated(shop.mesh), seed=seed)
+    return states.create(shop.params, OPTIMIZER, shop.mesh, seed=seed)
 
 
 def three(shop: Any) -> Iterator[dict[str, np.ndarray]]:

@@ -1,0 +1,59 @@
+"""Ending when the machine is taken away: at SIGTERM, or at a notice of preemption."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import jax
+from orbax.checkpoint import multihost
+
+from sie_jax.errors import StoppedError
+
+_requested = _deferring = False
+
+
+def listen() -> None:
+    """From now on SIGTERM ends the process with 143: at once, or where training `asked` for it.
+
+    Not called where there are several processes: there JAX's preemption service hears SIGTERM, in
+    any of them, and has all of them stop after the same step.
+    """
+    signal.signal(signal.SIGTERM, _on_signal)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Inside, SIGTERM waits for `asked`."""
+    global _deferring
+    _deferring = True
+    try:
+        yield
+    finally:
+        _deferring = False
+
+
+def asked(step: int) -> bool:
+    """Whether to stop after this step, the same in every process; call it after every step."""
+    if jax.process_count() > 1:
+        return bool(multihost.reached_preemption(step))
+    return _requested
+
+
+def leave(message: str, exit_code: int) -> None:
+    """Ends the process where it stands, as a kill would: all that is on disk stands that.
+
+    Unwinding instead would cut Orbax off in the middle of a save, of which its threads complain.
+    """
+    show_cursor = b"\x1b[?25h\n" if sys.stdout.isatty() else b""  # the progress bar hides it
+    os.write(1, show_cursor)
+    os.write(2, f"{message}\n".encode())
+    os._exit(exit_code)
+
+
+def _on_signal(*_: object) -> None:
+    global _requested
+    _requested = True
+    if not _deferring:
+        leave("stopped: the same command goes on from what is done", StoppedError.exit_code)

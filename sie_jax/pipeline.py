@@ -484,10 +484,10 @@ def choose(
     """Gives the line with the score and policy that `auto` stands for, and leaves choosing.json.
 
     They are chosen by cross-validation over the training queries (importance.choosing): by the
-    nDCG@10 of pairs held out, with their labels as they are. As many of the candidates are tried,
-    from the first on, as the budget can train for long enough. A fold's training rows get a warm-up
-    and one scoring pass; every candidate's run goes on from the warm-up's parameters. Where another
-    policy is named the line stays as it is.
+    accuracy of pairs held out, with their labels as they are, query by query. As many of the
+    candidates are tried, from the first on, as the budget can train for long enough. A fold's
+    training rows get a warm-up and one scoring pass; every candidate's run goes on from the
+    warm-up's parameters. Where another policy is named the line stays as it is.
 
     further: hardness `[N]` of the training pairs by names that candidates may have for a score.
     """
@@ -559,7 +559,7 @@ def _tried(
     held_out: int,
     share: float,
 ) -> np.ndarray:
-    """nDCG@10 of a fold's queries after a share of a training on others; NaN where it diverged."""
+    """Accuracy of a fold's queries after a share of a training on others; NaN where it diverged."""
     slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
     name = f"choosing_{slug}_{share:.4f}-{held_out}"
     file = line.workdir / "choosing" / f"{name}.parquet"
@@ -587,15 +587,15 @@ def _tried(
                 params=params,
                 most_steps=steps_taken,
             )
-            values = _ndcg(line, state.params, measured)
+            values = _accuracy(line, state.params, measured)
         except NumericalError as error:
             _say(line.console, f"{candidate.name} is out: {error}")
             if candidate == choosing.UNIFORM:
                 raise
             queries = line.prepared.split("train")["query_id"].to_numpy()[measured]
             values = np.full(len(np.unique(queries)), np.nan)
-        write_parquet(file, pa.table({"ndcg@10": values}))
-    return pq.read_table(file)["ndcg@10"].to_numpy()
+        write_parquet(file, pa.table({"accuracy": values}))
+    return pq.read_table(file)["accuracy"].to_numpy()
 
 
 def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.Columns]:
@@ -622,19 +622,17 @@ def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.
     return state.params, columns
 
 
-def _ndcg(line: Line, params: Any, rows: np.ndarray) -> np.ndarray:
-    """nDCG@10 of the queries of some training rows, in the order of their ids."""
-    columns = predicted(line, params, "train", rows)
-    pairs, gains = line.prepared.split("train").take(rows), line.prepared.scale.gains
+def _accuracy(line: Line, params: Any, rows: np.ndarray) -> np.ndarray:
+    """The share of each query's training rows whose label is predicted, in the order of the ids.
+
+    Not nDCG: where labels are wrong at random, it hardly sees which of two models is the better,
+    and accuracy does (docs/importance.md).
+    """
+    probabilities = predicted(line, params, "train", rows)["probabilities"]
+    pairs = line.prepared.split("train").take(rows)
+    hit = probabilities.argmax(1) == pairs["label"].to_numpy()
     queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
-    return ranking.per_query(
-        from_probabilities(columns["probabilities"], gains).scores,
-        pairs["label"].to_numpy(),
-        gains,
-        query_index,
-        num_queries=len(queries),
-        example_ids=pairs["example_id"].to_pylist(),
-    )["ndcg@10"]
+    return np.bincount(query_index, hit, len(queries)) / np.bincount(query_index)
 
 
 # --------------------------------------------------------------------------------------- score

@@ -107,11 +107,10 @@ def run_cell(
     if rate:
         oracle = ((1 - wrong) / np.mean(1 - wrong)).astype(np.float32)
         options["oracle"] = {"weights": oracle}
-    candidates = (*POLICIES,) if policies else ()
-    candidates = tuple(dict.fromkeys((chosen, *candidates)))
-    if candidates != (choosing.UNIFORM,):
+    tried = dict.fromkeys((chosen, *(POLICIES if policies else ())))
+    if set(tried) != {choosing.UNIFORM}:
         table = pipeline.score(scored, None)
-        for candidate in candidates:
+        for candidate in tried:
             if candidate != choosing.UNIFORM:
                 options[candidate.name] = {"weights": weights_of(candidate, table)}
     if policies:

@@ -559,7 +559,8 @@ def _tried(
     held_out: int,
     share: float,
 ) -> np.ndarray:
-    """Accuracy of a fold's queries after a share of a training on others; NaN where it diverged."""
+    """Accuracy of a fold's queries after training on a share of the others, by query; NaN where it
+    diverged."""
     slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
     name = f"choosing_{slug}_{share:.4f}-{held_out}"
     file = line.workdir / "choosing" / f"{name}.parquet"
@@ -571,21 +572,21 @@ def _tried(
         else:
             hardness = importance.hardness(candidate.score, scores[candidate.score])
         policy = _policy(_with_policy(line, candidate), candidate.policy)
+        some = _some_queries(line, rows, share)
+        of_some = jnp.asarray(hardness[np.isin(rows, some)], jnp.float32)
         weights = np.ones(len(fold), np.float32)
-        weights[rows] = np.asarray(policy(jnp.asarray(hardness, jnp.float32))) * len(rows)
-        batch_size, epochs = line.config.train.batch_size, line.config.train.epochs
-        steps_taken = max(1, int(share * epochs * -(-len(rows) // batch_size)))
+        weights[some] = np.asarray(policy(of_some)) * len(some)
         measured = np.flatnonzero(fold == held_out)
         try:
             state, _ = fit_run(
                 line,
                 name,
                 seed=line.config.train.seed,
-                epochs=epochs,
-                rows=rows,
+                epochs=line.config.train.epochs,
+                rows=some,
                 weights=weights,
                 params=params,
-                most_steps=steps_taken,
+                validated=False,
             )
             values = _accuracy(line, state.params, measured)
         except NumericalError as error:
@@ -596,6 +597,19 @@ def _tried(
             values = np.full(len(np.unique(queries)), np.nan)
         write_parquet(file, pa.table({"accuracy": values}))
     return pq.read_table(file)["accuracy"].to_numpy()
+
+
+def _some_queries(line: Line, rows: np.ndarray, share: float) -> np.ndarray:
+    """The rows of queries drawn until they come to `share` of the rows; at least one query's.
+
+    A share of the data and not of the epochs: what a policy is to guard against, wrong labels that
+    are learned by heart, shows in the last epochs.
+    """
+    queries = line.prepared.split("train")["query_id"].to_numpy()[rows]
+    _, of_row, counts = np.unique(queries, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(line.config.data.split_seed).permutation(len(counts))
+    number = np.searchsorted(np.cumsum(counts[order]), share * len(rows), side="right")
+    return rows[np.isin(of_row, order[: max(1, number)])]
 
 
 def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.Columns]:
@@ -1343,15 +1357,14 @@ def fit_run(
     history: History | None = None,
     keep: Sequence[int] = (),
     params: Any = None,
-    most_steps: int | None = None,
     validated: bool = True,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains one run from the initial parameters of its seed, or from its newest checkpoint.
 
     rows: the training rows to take, all where None. history: is given what each step shows of its
     examples. keep: the steps whose checkpoints are to stay. learned: weights by the agreement with
-    validation pairs. params: to start from in place of the seed's. most_steps: where training ends
-    at the latest, in one piece. validated: whether the validation pairs are looked at.
+    validation pairs. params: to start from in place of the seed's. validated: whether the
+    validation pairs are looked at.
     probabilities: draws from all training rows by these, corrected, in place of rows and weights.
     """
     config, prepared = line.config.train, line.prepared
@@ -1373,8 +1386,6 @@ def fit_run(
         )
         for epoch in range(epochs)
     ]
-    if most_steps is not None:
-        plan = [list(itertools.chain.from_iterable(plan))[:most_steps]]
     batches: PlannedBatches = _planned(line, "train", plan, weights=weights)
     optimizer = states.make_optimizer(
         learning_rate=config.learning_rate,
@@ -1415,7 +1426,7 @@ def fit_run(
         step,
         batches,
         names=training["example_id"].to_numpy(zero_copy_only=False),
-        validate=(lambda now: _validation(line, now)) if validated and not most_steps else None,
+        validate=(lambda now: _validation(line, now)) if validated else None,
         history=history,
         keep=keep,
     )

@@ -1,6 +1,6 @@
 """Chooses score, policy and strength by cross-validation over queries, within a budget.
 
-Successive halving: all candidates are trained a little, the better half a little more, and so on
+Successive halving: all candidates are trained on a little, the better half on more, and so on
 until one is left, the contender. The last round trains the contender and `uniform` on other folds,
 and `uniform` is kept unless the interval of their difference lies above zero.
 
@@ -87,7 +87,7 @@ class Costs(NamedTuple):
 
 
 class Round(NamedTuple):
-    """`candidates` of them and uniform are trained for `share` of a full training, per fold."""
+    """`candidates` of them and uniform are trained on `share` of the rows, in full, per fold."""
 
     folds: tuple[int, ...]
     candidates: int
@@ -118,7 +118,7 @@ class Plan(NamedTuple):
         return self._share_of_rows(fold) * self.costs.scoring / self.costs.training
 
     def run_cost(self, fold: int, share: float) -> float:
-        """Training one candidate for `share` of a full training, and predicting the fold."""
+        """Training one candidate on `share` of the rows, and predicting the fold."""
         predicted = self.rows[fold] / sum(self.rows)
         return (
             self._share_of_rows(fold) * share
@@ -163,8 +163,8 @@ def plan(
         least_share: No run gets less of a full training than this.
 
     Returns:
-        A plan with `cost` ≤ `budget`. A run is to take `share` of the steps of a full training on
-        its training rows, rounded down.
+        A plan with `cost` ≤ `budget`. A run is to take `share` of its training rows, rounded down,
+        for all epochs.
 
     Raises:
         ValueError: there are no candidates or too few folds, or the budget leaves a run less than
@@ -303,11 +303,11 @@ def choose(
     Args:
         candidates: As many as the plan was made for, all different, none of policy uniform.
         measure: (candidate, fold, share) -> float `[Q_fold]`, a metric of each query of the fold
-            (high is good), after training on `plan.trained_on(fold)`. The queries stand in the same
-            order for all candidates. NaN where a query has no value, for all candidates alike; all
-            NaN where a run's loss was no longer finite. Calls come in one order, round by round,
-            fold by fold, uniform first; none comes twice, so that a caller can keep each result in
-            a file and go on where it was stopped.
+            (high is good), after training on `share` of `plan.trained_on(fold)`. The queries stand
+            in the same order for all candidates. NaN where a query has no value, for all candidates
+            alike; all NaN where a run's loss was no longer finite. Calls come in one order, round
+            by round, fold by fold, uniform first; none comes twice, so that a caller can keep each
+            result in a file and go on where it was stopped.
         plan: Of `plan`.
         interval: The 95 % interval of the mean of d `[Q]`, as {"value", "low", "high"}, say
             `evaluation.intervals.of_mean`. It decides alone, and so has to be paired and

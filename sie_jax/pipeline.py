@@ -566,16 +566,15 @@ def _tried(
     file = line.workdir / "choosing" / f"{name}.parquet"
     if not file.exists():
         rows = np.flatnonzero(np.isin(fold, plan.trained_on(held_out)))
-        params, scores = _warmed_up(line, rows, held_out)
+        rows = _some_queries(line, rows, share)
+        params, scores = _warmed_up(line, rows, f"{share:.4f}-{held_out}")
         if candidate.score in further:
             hardness = further[candidate.score][rows]
         else:
             hardness = importance.hardness(candidate.score, scores[candidate.score])
         policy = _policy(_with_policy(line, candidate), candidate.policy)
-        some = _some_queries(line, rows, share)
-        of_some = jnp.asarray(hardness[np.isin(rows, some)], jnp.float32)
         weights = np.ones(len(fold), np.float32)
-        weights[some] = np.asarray(policy(of_some)) * len(some)
+        weights[rows] = np.asarray(policy(jnp.asarray(hardness, jnp.float32))) * len(rows)
         measured = np.flatnonzero(fold == held_out)
         try:
             state, _ = fit_run(
@@ -583,7 +582,7 @@ def _tried(
                 name,
                 seed=line.config.train.seed,
                 epochs=line.config.train.epochs,
-                rows=some,
+                rows=rows,
                 weights=weights,
                 params=params,
                 validated=False,
@@ -612,9 +611,9 @@ def _some_queries(line: Line, rows: np.ndarray, share: float) -> np.ndarray:
     return rows[np.isin(of_row, order[: max(1, number)])]
 
 
-def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.Columns]:
+def _warmed_up(line: Line, rows: np.ndarray, run: str) -> tuple[Any, sweep.Columns]:
     """The parameters after a warm-up on some training rows, and the scores of these rows."""
-    name = f"choosing_warmup-{held_out}"
+    name = f"choosing_warmup_{run}"
     state, _ = fit_run(
         line,
         name,
@@ -628,9 +627,9 @@ def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.
         state.params,
         _in_order(line, "train", rows),
         line.mesh,
-        line.workdir / "choosing" / f"scores-{held_out}",
+        line.workdir / "choosing" / f"scores_{run}",
         rows=rows,
-        clock=line.clock(f"choosing_scores-{held_out}"),
+        clock=line.clock(f"choosing_scores_{run}"),
         console=line.console,
     )
     return state.params, columns

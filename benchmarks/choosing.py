@@ -17,6 +17,7 @@ on different seeds. Leaves benchmarks/results/choosing.json.
 
 import argparse
 import copy
+import itertools
 import runpy
 import shutil
 from pathlib import Path
@@ -95,11 +96,11 @@ def run_cell(
     """Leaves in `cell` a file for each thing that one shop and noise rate shows."""
     line = prepared(rate, seed, pretrained, folder / "auto")
     wrong = wrong_labels(line)
-    chosen = chosen_by(line, cell / "choice.json")
     if rate == 0.4:
         other = prepared(rate, seed, pretrained, folder / "oracle")
         candidates = (ORACLE, *choosing.CANDIDATES)
         chosen_by(other, cell / "choice with the oracle.json", candidates, {"oracle": wrong})
+    chosen = chosen_by(line, cell / "choice.json")
 
     scored = line._replace(config=copy.deepcopy(line.config))
     scored.config.importance.policy = "clipped"  # of the weights in the table, which are not used
@@ -280,15 +281,14 @@ def main() -> None:
     seeds = [int(one) for one in arguments.seeds.split(",")]
     # what `auto` chose in all seeds first, then the policies, which take longer
     for policies in (False,) if arguments.no_policies else (False, True):
-        for seed in seeds:
+        for rate, seed in itertools.product((0.4, 0.0, 0.2), seeds):
             texts = arguments.workdir / f"texts-{seed}"
             pipeline.pretrain(prepared(0.0, seed, "", texts))
             pretrained = str(texts / "pretraining" / "model")
-            for rate in (0.4, 0.0, 0.2):
-                name = f"{rate:g}-{seed}"
-                folder, cell = (arguments.workdir / one / name for one in ("runs", "cells"))
-                run_cell(rate, seed, pretrained, folder, cell, policies=policies)
-                console.print(f"{name} is done")
+            name = f"{rate:g}-{seed}"
+            folder, cell = (arguments.workdir / one / name for one in ("runs", "cells"))
+            run_cell(rate, seed, pretrained, folder, cell, policies=policies)
+            console.print(f"{name} is done")
     write_json(
         RESULTS,
         {

@@ -1,19 +1,23 @@
 """What `importance.policy=auto` chooses, and how every policy does, on the synthetic shop.
 
-    python benchmarks/choosing.py --workdir=runs/choosing [--seeds=0,1,2,3,4]
+    python benchmarks/choosing.py --workdir=runs/choosing [--seeds=0,1,2,3,4] [--no-policies]
 
 For 0, 20 and 40 % uniform noise and each seed: a shop, the quickstart's model pretrained on the
-shop's texts, `auto` within the default budget, and, from the same initial parameters and for as
-many steps, uniform training, what was chosen, every policy, learned weights, sampling, an oracle
-that leaves out exactly the wrong labels, and uniform training on the
-labels without noise. At 40 % `auto` chooses again with the oracle among the candidates. nDCG@10 on
-the test queries, whose labels have no noise; differences from uniform paired over seeds. Every cell
-is a file in WORKDIR/cells: a stop costs the run it was in, and several processes may work on
-different seeds. Leaves benchmarks/results/choosing.json.
+shop's texts, and `auto` within the default budget, at 40 % once more with the oracle among its
+candidates, which leaves out exactly the wrong labels. Then, from the same initial parameters and
+for as many steps, uniform training, what was chosen, the oracle, and uniform training on the labels
+without noise; last, for as many seeds as there is time for, every policy, learned weights and
+sampling. nDCG@10 on the test queries, whose labels have no noise; differences from uniform paired
+over seeds. `yardsticks` says what decides: the oracle's difference from uniform on the test
+queries, their labels made as wrong as the training's, by either metric.
+
+Every run is a file in WORKDIR/cells: a stop costs the run it was in, and several processes may work
+on different seeds. Leaves benchmarks/results/choosing.json.
 """
 
 import argparse
 import copy
+import itertools
 import runpy
 import shutil
 from pathlib import Path
@@ -27,16 +31,15 @@ from rich.console import Console
 
 from sie_jax import importance, pipeline
 from sie_jax.config import Config
-from sie_jax.evaluation import Predictions, from_probabilities, intervals
-from sie_jax.files import read_json, write_json
+from sie_jax.evaluation import Predictions, from_probabilities, intervals, summarize
+from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing, sampling
 from sie_jax.training import mesh as meshes
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "choosing.json"
 RATES, SEEDS = (0.0, 0.2, 0.4), (0, 1, 2, 3, 4)
-QUERIES, EPOCHS = 300, 3
-BUDGETS = (2.0,)
+QUERIES, EPOCHS = 1500, 8
 MARGIN = 0.005
 ORACLE = choosing.Candidate("oracle", "keep", 0.5)
 POLICIES = (
@@ -53,8 +56,8 @@ POLICIES = (
 METRICS = ("ndcg@10", "accuracy", "macro_f1")
 
 
-def config_for(rate: float, seed: int, pretrained: str, budget: float) -> Config:
-    """The quickstart on a smaller shop, with `auto`."""
+def config_for(rate: float, seed: int, pretrained: str) -> Config:
+    """The quickstart for more epochs, enough to learn wrong labels by heart, with `auto`."""
     config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
     config.name = f"choosing-{rate:g}-{seed}"
     config.data.synthetic.queries = QUERIES
@@ -62,15 +65,14 @@ def config_for(rate: float, seed: int, pretrained: str, budget: float) -> Config
     config.data.synthetic.seed = config.train.seed = seed
     config.train.epochs = EPOCHS
     config.importance.policy = "auto"
-    config.importance.choosing_budget = budget
     config.model.pretrained = pretrained
     config.pretrain.steps = 0 if pretrained else 1000
     return config
 
 
-def prepared(rate: float, seed: int, pretrained: str, budget: float, workdir: Path) -> Any:
+def prepared(rate: float, seed: int, pretrained: str, workdir: Path) -> Any:
     """The line of a run, its data in `workdir`."""
-    config = config_for(rate, seed, pretrained, budget)
+    config = config_for(rate, seed, pretrained)
     return pipeline.prepare(config, workdir, meshes.make(1), Console(quiet=True))
 
 
@@ -88,75 +90,102 @@ def weights_of(candidate: choosing.Candidate, table: pa.Table) -> np.ndarray:
     return np.asarray(weights, np.float32) * len(scores)
 
 
-def run_cell(rate: float, seed: int, pretrained: str, folder: Path) -> dict[str, Any]:
-    """Everything that one shop and noise rate shows."""
-    found: dict[str, Any] = {"choices": {}}
-    lines, chosen = {}, {}
-    for budget in BUDGETS:
-        lines[budget] = prepared(rate, seed, pretrained, budget, folder / f"budget-{budget:g}")
-        pipeline.choose(lines[budget])
-        choice = read_json(folder / f"budget-{budget:g}" / "choosing.json")
-        chosen[f"auto, budget {budget:g}"] = choosing.Candidate(
-            *(choice["chosen"][name] for name in choosing.Candidate._fields)
-        )
-        found["choices"][f"{budget:g}"] = choice
-    line = lines[BUDGETS[0]]
+def run_cell(
+    rate: float, seed: int, pretrained: str, folder: Path, cell: Path, *, policies: bool
+) -> None:
+    """Leaves in `cell` a file for each thing that one shop and noise rate shows."""
+    line = prepared(rate, seed, pretrained, folder / "auto")
     wrong = wrong_labels(line)
     if rate == 0.4:
-        for budget in BUDGETS:
-            workdir = folder / f"oracle-{budget:g}"
-            other = prepared(rate, seed, pretrained, budget, workdir)
-            candidates = (ORACLE, *choosing.CANDIDATES)
-            pipeline.choose(other, candidates, {"oracle": wrong})
-            found["choices"][f"{budget:g}, oracle"] = read_json(workdir / "choosing.json")
+        other = prepared(rate, seed, pretrained, folder / "oracle")
+        candidates = (ORACLE, *choosing.CANDIDATES)
+        chosen_by(other, cell / "choice with the oracle.json", candidates, {"oracle": wrong})
+    chosen = chosen_by(line, cell / "choice.json")
 
     scored = line._replace(config=copy.deepcopy(line.config))
     scored.config.importance.policy = "clipped"  # of the weights in the table, which are not used
-    table = pipeline.score(scored, None)
     options: dict[str, dict[str, Any]] = {"uniform": {}}
-    for candidate in (*POLICIES, *chosen.values()):
-        if candidate != choosing.UNIFORM:
-            options[candidate.name] = {"weights": weights_of(candidate, table)}
-    options["learned, loss"] = {"learned": True}
-    norms = jnp.asarray(table["grad_norm"].to_numpy())
-    mixed = importance.modifiers.mixed(
-        importance.POLICIES["proportional"](norms), uniform=0.1, scores=norms
-    )
-    options["grad_norm sampling"] = {"probabilities": sampling.probabilities(np.asarray(mixed))}
-    options["oracle"] = {"weights": ((1 - wrong) / np.mean(1 - wrong)).astype(np.float32)}
-    runs: dict[str, list[Predictions]] = {}
-    amounts = {}
-    squares = np.asarray(norms, np.float64) ** 2
+    if rate:
+        oracle = ((1 - wrong) / np.mean(1 - wrong)).astype(np.float32)
+        options["oracle"] = {"weights": oracle}
+    tried = dict.fromkeys((chosen, *(POLICIES if policies else ())))
+    if set(tried) != {choosing.UNIFORM}:
+        table = pipeline.score(scored, None)
+        for candidate in tried:
+            if candidate != choosing.UNIFORM:
+                options[candidate.name] = {"weights": weights_of(candidate, table)}
+    if policies:
+        norms = jnp.asarray(table["grad_norm"].to_numpy())
+        squares = np.asarray(norms, np.float64) ** 2
+        options["learned, loss"] = {"learned": True}
+        mixed = importance.modifiers.mixed(
+            importance.POLICIES["proportional"](norms), uniform=0.1, scores=norms
+        )
+        options["grad_norm sampling"] = {"probabilities": sampling.probabilities(np.asarray(mixed))}
+    predictions = {}
     for number, (name, given) in enumerate(options.items()):
-        of = scored
-        if "learned" in given:
-            of = scored._replace(config=copy.deepcopy(scored.config))
-            of.config.importance.score = "loss"
-        runs[name] = [trained(of, f"run_{number}-0", seed, given)]
+        file = cell / f"{name}.npy"
+        if not file.exists():
+            of = scored
+            if "learned" in given:
+                of = scored._replace(config=copy.deepcopy(scored.config))
+                of.config.importance.score = "loss"
+            probabilities = trained(of, f"run_{number}-0", seed, given)
+            with whole(file) as temporary, temporary.open("wb") as opened:
+                np.save(opened, probabilities)
+        gains = line.prepared.scale.gains
+        predictions[name] = [from_probabilities(np.load(file), gains)]
+        found: dict[str, Any] = {"metrics": measured(line, predictions[name])}
         shares = given.get("weights", given.get("probabilities"))
-        if shares is not None:
-            amounts[name] = amount(shares.astype(np.float64), squares)
-    clean = prepared(0.0, seed, pretrained, BUDGETS[0], folder / "clean")
-    runs["clean labels"] = [trained(clean, "clean-0", seed, {})]
-    measured = pipeline.summarized(line, "test", runs)
-    found["runs"] = {
-        name: {metric: measured["test"][name][metric]["value"] for metric in METRICS}
-        for name in runs
-    }
-    found["amounts"] = amounts
-    # auto's run is that of what it chose
-    for name, candidate in chosen.items():
-        found["runs"][name] = found["runs"][candidate.name]
-    found["wrong"] = float(wrong.mean())
-    return found
+        if shares is not None and policies:
+            found["amount"] = amount(shares.astype(np.float64), squares)
+        write_json(file.with_suffix(".json"), found)
+    if rate:
+        runs = {name: predictions[name] for name in ("uniform", "oracle")}
+        write_json(cell / "yardsticks.json", yardsticks(line, rate, seed, runs))
 
 
-def trained(line: Any, name: str, seed: int, given: dict[str, Any]) -> Predictions:
-    """The test predictions of one training run."""
+def chosen_by(line: Any, file: Path, *given: Any) -> choosing.Candidate:
+    """What `auto` chooses, as `file` says or will say."""
+    if not file.exists():
+        pipeline.choose(line, *given)
+        write_json(file, read_json(line.workdir / "choosing.json"))
+    chosen = read_json(file)["chosen"]
+    return choosing.Candidate(*(chosen[name] for name in choosing.Candidate._fields))
+
+
+def measured(line: Any, predictions: list[Predictions]) -> dict[str, float]:
+    """A run's metrics on the test queries."""
+    found = pipeline.summarized(line, "test", {"uniform": predictions})["test"]["uniform"]
+    return {metric: found[metric]["value"] for metric in METRICS}
+
+
+def yardsticks(
+    line: Any, rate: float, seed: int, runs: dict[str, list[Predictions]]
+) -> dict[str, Any]:
+    """The oracle's difference from uniform on test queries whose labels are as wrong."""
+    test, scale = line.prepared.split("test"), line.prepared.scale
+    truth, generator = test["label"].to_numpy(), np.random.default_rng(seed)
+    other = (truth + generator.integers(1, len(scale.names), len(truth))) % len(scale.names)
+    labels = np.where(generator.random(len(truth)) < rate, other, truth)
+    found = summarize(
+        labels,
+        test["query_id"].to_pylist(),
+        test["example_id"].to_pylist(),
+        scale.names,
+        scale.gains,
+        runs,
+        resamples=line.config.evaluation.resamples,
+        seed=seed,
+    )["difference"]["oracle"]
+    return {metric: found[metric] for metric in METRICS}
+
+
+def trained(line: Any, name: str, seed: int, given: dict[str, Any]) -> np.ndarray:
+    """The class probabilities `[N, K]` of the test pairs by one training run."""
     state, _ = pipeline.fit_run(line, name, seed=seed, epochs=EPOCHS, validated=False, **given)
     shutil.rmtree(line.workdir / "checkpoints" / name)
-    probabilities = pipeline.predicted(line, state.params, "test")["probabilities"]
-    return from_probabilities(probabilities, line.prepared.scale.gains)
+    return pipeline.predicted(line, state.params, "test")["probabilities"]
 
 
 def amount(shares: np.ndarray, squares: np.ndarray) -> dict[str, float | None]:
@@ -175,82 +204,97 @@ def amount(shares: np.ndarray, squares: np.ndarray) -> dict[str, float | None]:
 
 def summary(workdir: Path) -> dict[str, Any]:
     """By rate: what was chosen, and each run's mean and paired difference from uniform."""
+
+    def runs_of(rate: float) -> dict[str, dict[int, Any]]:
+        """Of each run what its file says, by seed; `auto` is the run of what it chose."""
+        found: dict[str, dict[int, Any]] = {}
+        for seed in SEEDS:
+            cell = workdir / "cells" / f"{rate:g}-{seed}"
+            for file in sorted(cell.glob("*.npy")):
+                found.setdefault(file.stem, {})[seed] = read_json(file.with_suffix(".json"))
+            if (cell / "choice.json").exists():
+                name = read_json(cell / "choice.json")["chosen"]["name"]
+                if seed in found.get(name, {}):
+                    found.setdefault("auto", {})[seed] = found[name][seed]
+        return found
+
+    clean = runs_of(0.0).get("uniform", {})
     result: dict[str, Any] = {}
     for rate in RATES:
-        files = [workdir / "cells" / f"{rate:g}-{seed}.json" for seed in SEEDS]
-        cells = [read_json(file) for file in files if file.exists()]
-        if not cells:
-            continue
-        names = [name for name in cells[0]["runs"] if all(name in cell["runs"] for cell in cells)]
-        uniform = np.array([cell["runs"]["uniform"]["ndcg@10"] for cell in cells])
-        clean = np.array([cell["runs"]["clean labels"]["ndcg@10"] for cell in cells])
-        gap = paired_over_seeds(clean - uniform)
+        runs = runs_of(rate) | ({"clean labels": clean} if rate else {})
+        uniform = runs.get("uniform", {})
+        gap = paired_over_seeds(clean, uniform) if rate else None
         table = {}
-        for name in names:
-            values = np.array([cell["runs"][name]["ndcg@10"] for cell in cells])
+        for name, of in runs.items():
+            difference = paired_over_seeds(of, uniform)
             table[name] = {
-                "ndcg@10": values.tolist(),
-                **{
-                    metric: float(np.mean([cell["runs"][name][metric] for cell in cells]))
-                    for metric in METRICS[1:]
-                },
-                "difference": paired_over_seeds(values - uniform),
-                # a gap that is not shown to be there cannot be closed
-                "gap_closed": float((values - uniform).mean() / gap["value"])
-                if gap is not None and gap["low"] > 0
+                "seeds": sorted(of),
+                **{m: [of[seed]["metrics"][m] for seed in sorted(of)] for m in METRICS},
+                "difference": difference,
+                # a gap that is not shown to be there cannot be closed, and other seeds have another
+                "gap_closed": difference["value"] / gap["value"]
+                if gap and difference and gap["low"] > 0 and set(of) == set(uniform) == set(clean)
                 else None,
-                **cells[0]["amounts"].get(name, {}),
+                **next((one["amount"] for one in of.values() if "amount" in one), {}),
             }
-        result[f"{rate:g}"] = {
-            "chosen": {
-                key: [
+        chosen: dict[str, list[dict[str, Any]]] = {}
+        yardsticks_of = []
+        for seed in SEEDS:
+            cell = workdir / "cells" / f"{rate:g}-{seed}"
+            for file in sorted(cell.glob("choice*.json")):
+                one = read_json(file)
+                chosen.setdefault(file.stem, []).append(
                     {
-                        "name": cell["choices"][key]["chosen"]["name"],
-                        "contender": (cell["choices"][key]["contender"] or {}).get("name"),
-                        "interval": cell["choices"][key]["interval"],
-                        "cost": cell["choices"][key]["cost"]["spent"],
+                        "seed": seed,
+                        "name": one["chosen"]["name"],
+                        "contender": (one["contender"] or {}).get("name"),
+                        "interval": one["interval"],
+                        "queries": one["comparison"][-1]["queries"],
+                        "cost": one["cost"]["spent"],
                     }
-                    for cell in cells
-                ]
-                for key in cells[0]["choices"]
-            },
-            "runs": table,
-        }
+                )
+            if (cell / "yardsticks.json").exists():
+                yardsticks_of.append(read_json(cell / "yardsticks.json"))
+        result[f"{rate:g}"] = {"chosen": chosen, "runs": table, "yardsticks": yardsticks_of}
     return result
 
 
-def paired_over_seeds(differences: np.ndarray) -> dict[str, Any] | None:
-    """The mean difference with its 90 % interval and the two one-sided tests; None of one seed."""
-    if len(differences) < 2:
+def paired_over_seeds(of: dict[int, Any], reference: dict[int, Any]) -> dict[str, Any] | None:
+    """The mean difference in nDCG@10 over the seeds that both have, with its 90 % interval and the
+    two one-sided tests; None of fewer than two."""
+    seeds = sorted(of.keys() & reference.keys())
+    if len(seeds) < 2:
         return None
-    return dict(intervals.equivalence(differences, margin=MARGIN))
+    ours, theirs = (
+        np.array([each[seed]["metrics"]["ndcg@10"] for seed in seeds]) for each in (of, reference)
+    )
+    return dict(intervals.equivalence(ours - theirs, margin=MARGIN))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/choosing"))
     parser.add_argument("--seeds", default=",".join(str(seed) for seed in SEEDS))
+    parser.add_argument("--no-policies", action="store_true")
     arguments = parser.parse_args()
     console = Console()
-    for seed in (int(one) for one in arguments.seeds.split(",")):
-        texts = arguments.workdir / f"texts-{seed}"
-        pipeline.pretrain(prepared(0.0, seed, "", BUDGETS[0], texts))
-        pretrained = str(texts / "pretraining" / "model")
-        for rate in (0.2, 0.4, 0.0):
-            file = arguments.workdir / "cells" / f"{rate:g}-{seed}.json"
-            if file.exists():
-                continue
-            folder = arguments.workdir / "runs" / file.stem
-            write_json(file, run_cell(rate, seed, pretrained, folder))
-            shutil.rmtree(folder)
-            console.print(f"{file.stem} is done")
+    seeds = [int(one) for one in arguments.seeds.split(",")]
+    # what `auto` chose in all seeds first, then the policies, which take longer
+    for policies in (False,) if arguments.no_policies else (False, True):
+        for rate, seed in itertools.product((0.4, 0.0, 0.2), seeds):
+            texts = arguments.workdir / f"texts-{seed}"
+            pipeline.pretrain(prepared(0.0, seed, "", texts))
+            pretrained = str(texts / "pretraining" / "model")
+            name = f"{rate:g}-{seed}"
+            folder, cell = (arguments.workdir / one / name for one in ("runs", "cells"))
+            run_cell(rate, seed, pretrained, folder, cell, policies=policies)
+            console.print(f"{name} is done")
     write_json(
         RESULTS,
         {
             "device": jax.devices()[0].device_kind,
             "queries": QUERIES,
             "epochs": EPOCHS,
-            "seeds": list(SEEDS),
             "margin": MARGIN,
             "rates": summary(arguments.workdir),
         },

@@ -530,10 +530,10 @@ def choose(
     """Gives the line with the score and policy that `auto` stands for, and leaves choosing.json.
 
     They are chosen by cross-validation over the training queries (importance.choosing): by the
-    nDCG@10 of pairs held out, with their labels as they are. As many of the candidates are tried,
-    from the first on, as the budget can train for long enough. A fold's training rows get a warm-up
-    and one scoring pass; every candidate's run goes on from the warm-up's parameters. Where another
-    policy is named the line stays as it is.
+    accuracy of pairs held out, with their labels as they are, query by query. As many of the
+    candidates are tried, from the first on, as the budget can train for long enough. A fold's
+    training rows get a warm-up and one scoring pass; every candidate's run goes on from the
+    warm-up's parameters. Where another policy is named the line stays as it is.
 
     further: hardness `[N]` of the training pairs by names that candidates may have for a score.
     """
@@ -605,13 +605,15 @@ def _tried(
     held_out: int,
     share: float,
 ) -> np.ndarray:
-    """nDCG@10 of a fold's queries after a share of a training on others; NaN where it diverged."""
+    """Accuracy of a fold's queries after training on a share of the others, by query; NaN where it
+    diverged."""
     slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
     name = f"choosing_{slug}_{share:.4f}-{held_out}"
     file = line.workdir / "choosing" / f"{name}.parquet"
     if not processes.agreed(file.exists()):
         rows = np.flatnonzero(np.isin(fold, plan.trained_on(held_out)))
-        params, scores = _warmed_up(line, rows, held_out)
+        rows = _some_queries(line, rows, share)
+        params, scores = _warmed_up(line, rows, f"{share:.4f}-{held_out}")
         if candidate.score in further:
             hardness = further[candidate.score][rows]
         else:
@@ -619,34 +621,45 @@ def _tried(
         policy = _policy(_with_policy(line, candidate), candidate.policy)
         weights = np.ones(len(fold), np.float32)
         weights[rows] = np.asarray(policy(jnp.asarray(hardness, jnp.float32))) * len(rows)
-        batch_size, epochs = line.config.train.batch_size, line.config.train.epochs
-        steps_taken = max(1, int(share * epochs * -(-len(rows) // batch_size)))
         measured = np.flatnonzero(fold == held_out)
         try:
             state, _ = fit_run(
                 line,
                 name,
                 seed=line.config.train.seed,
-                epochs=epochs,
+                epochs=line.config.train.epochs,
                 rows=rows,
                 weights=weights,
                 params=params,
-                most_steps=steps_taken,
+                validated=False,
             )
-            values = _ndcg(line, state.params, measured)
+            values = _accuracy(line, state.params, measured)
         except NumericalError as error:
             _say(line.console, f"{candidate.name} is out: {error}")
             if candidate == choosing.UNIFORM:
                 raise
             queries = line.prepared.split("train")["query_id"].to_numpy()[measured]
             values = np.full(len(np.unique(queries)), np.nan)
-        processes.alone(write_parquet, file, pa.table({"ndcg@10": values}))
-    return pq.read_table(file)["ndcg@10"].to_numpy()
+        processes.alone(write_parquet, file, pa.table({"accuracy": values}))
+    return pq.read_table(file)["accuracy"].to_numpy()
 
 
-def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.Columns]:
+def _some_queries(line: Line, rows: np.ndarray, share: float) -> np.ndarray:
+    """The rows of queries drawn until they come to `share` of the rows; at least one query's.
+
+    A share of the data and not of the epochs: what a policy is to guard against, wrong labels that
+    are learned by heart, shows in the last epochs.
+    """
+    queries = line.prepared.split("train")["query_id"].to_numpy()[rows]
+    _, of_row, counts = np.unique(queries, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(line.config.data.split_seed).permutation(len(counts))
+    number = np.searchsorted(np.cumsum(counts[order]), share * len(rows), side="right")
+    return rows[np.isin(of_row, order[: max(1, number)])]
+
+
+def _warmed_up(line: Line, rows: np.ndarray, run: str) -> tuple[Any, sweep.Columns]:
     """The parameters after a warm-up on some training rows, and the scores of these rows."""
-    name = f"choosing_warmup-{held_out}"
+    name = f"choosing_warmup_{run}"
     state, _ = fit_run(
         line,
         name,
@@ -660,27 +673,25 @@ def _warmed_up(line: Line, rows: np.ndarray, held_out: int) -> tuple[Any, sweep.
         state.params,
         _in_order(line, "train", rows),
         line.mesh,
-        line.workdir / "choosing" / f"scores-{held_out}",
+        line.workdir / "choosing" / f"scores_{run}",
         rows=rows,
-        clock=line.clock(f"choosing_scores-{held_out}"),
+        clock=line.clock(f"choosing_scores_{run}"),
         console=line.console,
     )
     return state.params, columns
 
 
-def _ndcg(line: Line, params: Any, rows: np.ndarray) -> np.ndarray:
-    """nDCG@10 of the queries of some training rows, in the order of their ids."""
-    columns = predicted(line, params, "train", rows)
-    pairs, gains = line.prepared.split("train").take(rows), line.prepared.scale.gains
+def _accuracy(line: Line, params: Any, rows: np.ndarray) -> np.ndarray:
+    """The share of each query's training rows whose label is predicted, in the order of the ids.
+
+    Not nDCG: where labels are wrong at random, it hardly sees which of two models is the better,
+    and accuracy does (docs/importance.md).
+    """
+    probabilities = predicted(line, params, "train", rows)["probabilities"]
+    pairs = line.prepared.split("train").take(rows)
+    hit = probabilities.argmax(1) == pairs["label"].to_numpy()
     queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
-    return ranking.per_query(
-        from_probabilities(columns["probabilities"], gains).scores,
-        pairs["label"].to_numpy(),
-        gains,
-        query_index,
-        num_queries=len(queries),
-        example_ids=pairs["example_id"].to_pylist(),
-    )["ndcg@10"]
+    return np.bincount(query_index, hit, len(queries)) / np.bincount(query_index)
 
 
 # --------------------------------------------------------------------------------------- score
@@ -1398,15 +1409,14 @@ def fit_run(
     history: History | None = None,
     keep: Sequence[int] = (),
     params: Any = None,
-    most_steps: int | None = None,
     validated: bool = True,
 ) -> tuple[TrainState, dict[str, Any]]:
     """Trains one run from the initial parameters of its seed, or from its newest checkpoint.
 
     rows: the training rows to take, all where None. history: is given what each step shows of its
     examples. keep: the steps whose checkpoints are to stay. learned: weights by the agreement with
-    validation pairs. params: to start from in place of the seed's. most_steps: where training ends
-    at the latest, in one piece. validated: whether the validation pairs are looked at.
+    validation pairs. params: to start from in place of the seed's. validated: whether the
+    validation pairs are looked at.
     probabilities: draws from all training rows by these, corrected, in place of rows and weights.
     """
     config, prepared = line.config.train, line.prepared
@@ -1428,8 +1438,6 @@ def fit_run(
         )
         for epoch in range(epochs)
     ]
-    if most_steps is not None:
-        plan = [list(itertools.chain.from_iterable(plan))[:most_steps]]
     batches: PlannedBatches = _planned(line, "train", plan, weights=weights)
     optimizer = _optimizer(config, total_steps=len(batches))
     score = line.config.importance.score
@@ -1454,7 +1462,7 @@ def fit_run(
         step,
         batches,
         names=training["example_id"].to_numpy(zero_copy_only=False),
-        validate=(lambda now: _validation(line, now)) if validated and not most_steps else None,
+        validate=(lambda now: _validation(line, now)) if validated else None,
         history=history,
         keep=keep,
     )

@@ -1,6 +1,6 @@
 """Chooses score, policy and strength by cross-validation over queries, within a budget.
 
-Successive halving: all candidates are trained a little, the better half a little more, and so on
+Successive halving: all candidates are trained on a little, the better half on more, and so on
 until one is left, the contender. The last round trains the contender and `uniform` on other folds,
 and `uniform` is kept unless the interval of their difference lies above zero.
 
@@ -24,8 +24,7 @@ import numpy as np
 
 # with less of a full training than this a run has hardly begun
 LEAST_SHARE = 0.02
-# and with less than this it ranks candidates by chance on data of some thousand pairs: at shares of
-# 0.04 to 0.13 an oracle was dropped in the first round (benchmarks/choosing.py)
+# and of less than this of some thousand pairs it ranks candidates by chance
 FAIR_SHARE = 0.25
 STRENGTHS = {
     "tempered": "power",
@@ -87,7 +86,7 @@ class Costs(NamedTuple):
 
 
 class Round(NamedTuple):
-    """`candidates` of them and uniform are trained for `share` of a full training, per fold."""
+    """`candidates` of them and uniform, each on the same `share` of a fold's training rows."""
 
     folds: tuple[int, ...]
     candidates: int
@@ -113,12 +112,12 @@ class Plan(NamedTuple):
         out = {fold} if fold in self.rounds[-1].folds else {fold, *self.rounds[-1].folds}
         return tuple(other for other in range(len(self.rows)) if other not in out)
 
-    def scoring_cost(self, fold: int) -> float:
-        """The warm-up and the scoring pass over the training rows of a fold, once for all runs."""
-        return self._share_of_rows(fold) * self.costs.scoring / self.costs.training
+    def scoring_cost(self, fold: int, share: float) -> float:
+        """The warm-up and the scoring pass on `share` of a fold's training rows, for all runs."""
+        return self._share_of_rows(fold) * share * self.costs.scoring / self.costs.training
 
     def run_cost(self, fold: int, share: float) -> float:
-        """Training one candidate for `share` of a full training, and predicting the fold."""
+        """Training one candidate on `share` of the rows, and predicting the fold."""
         predicted = self.rows[fold] / sum(self.rows)
         return (
             self._share_of_rows(fold) * share
@@ -128,9 +127,9 @@ class Plan(NamedTuple):
     @property
     def cost(self) -> float:
         """What the whole plan costs, ≤ `budget` but for rounding in the last digit."""
-        folds = {fold for each in self.rounds for fold in each.folds}
-        return sum(self.scoring_cost(fold) for fold in folds) + sum(
-            (each.candidates + 1) * self.run_cost(fold, each.share)
+        return sum(
+            self.scoring_cost(fold, each.share)
+            + (each.candidates + 1) * self.run_cost(fold, each.share)
             for each in self.rounds
             for fold in each.folds
         )
@@ -150,21 +149,22 @@ def plan(
     """Plans the rounds: n, ⌊n/2⌋, ⌊n/4⌋, … candidates, then the last one against uniform.
 
     m folds, the first ones, are held out in all rounds but the last, and m others, the last ones,
-    in the last round. After the charges for scoring and predicting, every round trains for the same
-    cost; a round that needs less to train in full leaves the rest to the others. m is the largest
-    number, up to half the folds, at which all rounds train in full, and else 1: long runs come
-    before many. With one candidate there is only the round that decides, on up to all folds.
+    in the last round. After the charge for predicting, every round scores and trains for the same
+    cost; a round that needs less to take all rows leaves the rest to the others. m is the largest
+    number, up to half the folds, at which every round takes `least_share` of the rows: more queries
+    to judge by come before more rows to train on. With one candidate there is only the round that
+    decides, on up to all folds.
 
     Args:
         number_of_candidates: n ≥ 1, uniform not counted: it is in every round.
         rows: The number of training rows of each fold, all ≥ 1. At least 3 folds, 2 where n is 1.
         costs: What an example costs.
         budget: The most that all of it may cost, in units of one full training.
-        least_share: No run gets less of a full training than this.
+        least_share: No run gets less of the rows than this.
 
     Returns:
-        A plan with `cost` ≤ `budget`. A run is to take `share` of the steps of a full training on
-        its training rows, rounded down.
+        A plan with `cost` ≤ `budget`. A run is to take `share` of its training rows, rounded down,
+        for all epochs.
 
     Raises:
         ValueError: there are no candidates or too few folds, or the budget leaves a run less than
@@ -172,9 +172,7 @@ def plan(
     """
     if number_of_candidates < 1:
         raise ValueError("there are no candidates to choose among: give at least one")
-    entering = [number_of_candidates]
-    while entering[-1] > 1:
-        entering.append(entering[-1] // 2)
+    entering = _halved(number_of_candidates)
     needed = 2 if len(entering) == 1 else 3
     if len(rows) < needed or min(rows) < 1:
         raise ValueError(
@@ -184,9 +182,9 @@ def plan(
     most = len(rows) if len(entering) == 1 else len(rows) // 2
     for folds in range(most, 0, -1):
         made = _shared_out(entering, folds, Plan((), tuple(rows), costs, budget))
-        if min(each.share for each in made.rounds) == 1:
+        least = min(each.share for each in made.rounds)
+        if least >= least_share:
             break
-    least = min(each.share for each in made.rounds)
     if least < least_share:
         # with this every round could have least_share, whatever the others leave over
         full = max(_training(made, each) for each in made.rounds)
@@ -207,22 +205,30 @@ def affordable(
     budget: float = 2.0,
     fair_share: float = FAIR_SHARE,
 ) -> tuple[tuple[Candidate, ...], Plan]:
-    """The first candidates, as many as get `fair_share` of a full training in every round.
+    """The first candidates, as many as get `fair_share` of the rows in every round.
 
-    Fewer candidates, each trained for longer: a round that ranks by chance is worth nothing, and
-    the good are lost in it with the bad. Arguments as `plan`.
+    On half the folds where two of them or more do, on fewer where they do not. Fewer candidates,
+    each on more: a round that ranks by chance is worth nothing, and the good are lost in it with
+    the bad. Arguments as `plan`.
 
     Raises:
         ValueError: as `plan`, where it is not enough for one candidate.
     """
-    for number in range(len(candidates), 1, -1):
-        try:
-            made = plan(number, rows=rows, costs=costs, budget=budget, least_share=fair_share)
-        except ValueError:
-            continue
-        return tuple(candidates[:number]), made
     one = plan(1, rows=rows, costs=costs, budget=budget, least_share=fair_share)
+    for folds in range(len(rows) // 2 if len(rows) > 2 else 0, 0, -1):
+        for number in range(len(candidates), 1, -1):
+            made = _shared_out(_halved(number), folds, Plan((), tuple(rows), costs, budget))
+            if min(each.share for each in made.rounds) >= fair_share:
+                return tuple(candidates[:number]), made
     return tuple(candidates[:1]), one
+
+
+def _halved(number: int) -> list[int]:
+    """How many candidates enter each round: n, ⌊n/2⌋, …, 1."""
+    entering = [number]
+    while entering[-1] > 1:
+        entering.append(entering[-1] // 2)
+    return entering
 
 
 def _shared_out(entering: Sequence[int], folds: int, draft: Plan) -> Plan:
@@ -242,15 +248,15 @@ def _shared_out(entering: Sequence[int], folds: int, draft: Plan) -> Plan:
 
 
 def _fixed(plan: Plan) -> float:
-    """What is paid whatever the shares are: scoring and predicting."""
+    """What is paid whatever the shares are: predicting."""
     return plan._replace(rounds=tuple(each._replace(share=0.0) for each in plan.rounds)).cost
 
 
 def _training(plan: Plan, each: Round) -> float:
-    """What a round's training would cost in full."""
+    """What a round's scoring and training would cost in full."""
     return (each.candidates + 1) * sum(
         plan.run_cost(fold, 1.0) - plan.run_cost(fold, 0.0) for fold in each.folds
-    )
+    ) + sum(plan.scoring_cost(fold, 1.0) for fold in each.folds)
 
 
 _Values = dict[tuple[Candidate, int, float], np.ndarray]
@@ -303,11 +309,11 @@ def choose(
     Args:
         candidates: As many as the plan was made for, all different, none of policy uniform.
         measure: (candidate, fold, share) -> float `[Q_fold]`, a metric of each query of the fold
-            (high is good), after training on `plan.trained_on(fold)`. The queries stand in the same
-            order for all candidates. NaN where a query has no value, for all candidates alike; all
-            NaN where a run's loss was no longer finite. Calls come in one order, round by round,
-            fold by fold, uniform first; none comes twice, so that a caller can keep each result in
-            a file and go on where it was stopped.
+            (high is good), after training on `share` of `plan.trained_on(fold)`. The queries stand
+            in the same order for all candidates. NaN where a query has no value, for all candidates
+            alike; all NaN where a run's loss was no longer finite. Calls come in one order, round
+            by round, fold by fold, uniform first; none comes twice, so that a caller can keep each
+            result in a file and go on where it was stopped.
         plan: Of `plan`.
         interval: The 95 % interval of the mean of d `[Q]`, as {"value", "low", "high"}, say
             `evaluation.intervals.of_mean`. It decides alone, and so has to be paired and
@@ -359,7 +365,7 @@ def choose(
             chosen = contender
         for one in (UNIFORM, contender):
             rows[one]["outcome"] = "chosen" if one == chosen else "dropped"
-    spent = sum(plan.scoring_cost(fold) for fold in {fold for _, fold, _ in values})
+    spent = sum(plan.scoring_cost(*of) for of in {(fold, share) for _, fold, share in values})
     spent += sum(plan.run_cost(fold, share) for _, fold, share in values)
     cost = {"budget": plan.budget, "planned": plan.cost, "spent": spent}
     return Choice(chosen, contender, found, comparison, cost)

@@ -77,7 +77,7 @@ def test_no_plan_costs_more_than_its_budget(
         plan = plan_with(budget=enough)
         budget = enough
     deciding = plan.rounds[-1].folds
-    scored, passes = set(), 0.0
+    passes = 0.0
     for each in plan.rounds:
         last = each is plan.rounds[-1]
         assert set(each.folds) <= set(deciding) if last else not set(each.folds) & set(deciding)
@@ -86,9 +86,8 @@ def test_no_plan_costs_more_than_its_budget(
             left_out = {fold} if last else {fold, *deciding}
             trained = sum(count for i, count in enumerate(rows) if i not in left_out)
             assert trained == sum(rows[i] for i in plan.trained_on(fold)) > 0
-            if fold not in scored:  # scores are shared by all candidates and rounds
-                scored.add(fold)
-                passes += trained * (3 * warmup_epochs + 2)
+            # scores are shared by all candidates
+            passes += each.share * trained * (3 * warmup_epochs + 2)
             for _ in range(each.candidates + 1):
                 passes += each.share * epochs * trained * 3 + rows[fold]
     cost = passes / (3 * epochs * sum(rows))
@@ -102,22 +101,30 @@ def test_no_plan_costs_more_than_its_budget(
 def test_the_rounds_halve_and_train_for_the_same_cost() -> None:
     plan = made()
     assert [each.candidates for each in plan.rounds] == [7, 3, 1]
-    assert [each.folds for each in plan.rounds] == [(0,), (0,), (3,)]
-    assert plan.trained_on(0) == (1, 2)
+    assert [each.folds for each in plan.rounds] == [(0, 1), (0, 1), (2, 3)]
+    assert plan.trained_on(0) == (1,)
     assert plan.trained_on(3) == (0, 1, 2)
-    trained = [8 * 0.5, 4 * 0.5, 2 * 0.75]  # runs times the share of all rows that they train on
-    costs = [runs * each.share for runs, each in zip(trained, plan.rounds, strict=True)]
-    scoring = (0.5 + 0.75) * 5 / 9
-    predicting = 14 * 0.25 / 9
-    assert costs == pytest.approx([(2 - scoring - predicting) / 3] * 3)
+    # the runs and the scores, 5/9 of one, in two folds, each on this share of all rows
+    full = [2 * (8 + 5 / 9) * 0.25, 2 * (4 + 5 / 9) * 0.25, 2 * (2 + 5 / 9) * 0.75]
+    costs = [one * each.share for one, each in zip(full, plan.rounds, strict=True)]
+    predicting = 2 * 14 * 0.25 / 9
+    assert costs == pytest.approx([(2 - predicting) / 3] * 3)
 
 
-def test_what_is_left_over_goes_to_longer_runs_and_then_to_more_folds() -> None:
-    # the last round in full costs 1.5 trainings, and the other two share what that leaves
-    fixed = (0.5 + 0.75) * 5 / 9 + 14 * 0.25 / 9
-    left = (6 - fixed - 2 * 0.75) / 2
-    shares = [each.share for each in made(budget=6).rounds]
-    assert shares == pytest.approx([left / (8 * 0.5), left / (4 * 0.5), 1])
+def test_as_many_folds_as_leave_every_round_its_share_and_the_rest_to_longer_runs() -> None:
+    wanted = functools.partial(choosing.plan, 7, rows=[100] * 4, costs=COSTS)
+    least = min(each.share for each in made(budget=2).rounds)
+    assert len(wanted(budget=2, least_share=least).rounds[0].folds) == 2
+    fewer = wanted(budget=2, least_share=least + 1e-6)
+    assert [each.folds for each in fewer.rounds] == [(0,), (0,), (3,)]
+    # the last two rounds cost 2.3 and 3.8 in full, and leave the first the rest
+    predicting = 2 * 14 * 0.25 / 9
+    first, second, last = 2 * (8 + 5 / 9) * 0.25, 2 * (4 + 5 / 9) * 0.25, 2 * (2 + 5 / 9) * 0.75
+    left = 11 - predicting - second - last
+    assert second < (11 - predicting) / 3
+    assert last < (11 - predicting - second) / 2
+    shares = [each.share for each in made(budget=11).rounds]
+    assert shares == pytest.approx([left / first, 1, 1])
     full = made(budget=20)
     assert [(each.folds, each.share) for each in full.rounds] == [
         ((0, 1), 1),
@@ -192,7 +199,7 @@ def test_the_choice_equals_one_made_by_hand() -> None:
     assert row["mean"] == pytest.approx(own.mean())
     assert [part["fold"] for part in row["folds"]] == [2, 3]
     assert row["folds"][1]["difference"] == pytest.approx(differences[QUERIES:].mean())
-    again = (7 // 2 + 1) * sum(plan.run_cost(fold, 1.0) for fold in (0, 1))
+    again = sum(4 * plan.run_cost(fold, 1.0) + plan.scoring_cost(fold, 1.0) for fold in (0, 1))
     assert choice.cost["spent"] == pytest.approx(choice.cost["planned"] - again)
     assert choosing.choose(CANDIDATES, measure, plan, interval=interval) == choice
 
@@ -247,7 +254,7 @@ def test_one_query_decides_nothing() -> None:
     def measure(candidate: Candidate, fold: int, share: float) -> np.ndarray:
         return np.array([0.0 if candidate == UNIFORM else 1.0, np.nan])
 
-    choice = choosing.choose(CANDIDATES, measure, made(), interval=interval)
+    choice = choosing.choose(CANDIDATES, measure, made(folds=3), interval=interval)
     assert choice.interval == {"value": 1, "low": None, "high": None}
     assert choice.chosen == UNIFORM
 
@@ -351,15 +358,25 @@ def test_the_oracle_is_picked_where_two_labels_in_five_are_wrong() -> None:
 
 
 @pytest.mark.parametrize("budget", [1.0, 2.0, 4.0, 8.0])
-def test_a_budget_takes_as_many_candidates_as_it_can_train_for_long_enough(budget: float) -> None:
-    options: dict[str, Any] = {"rows": [100] * 4, "costs": Costs(9, 5), "budget": budget}
+def test_a_budget_takes_as_many_candidates_as_get_their_share(budget: float) -> None:
+    options: dict[str, Any] = {"rows": [100] * 4, "costs": Costs(24, 5), "budget": budget}
     taken, plan = choosing.affordable(CANDIDATES, **options)
     assert taken == CANDIDATES[: len(taken)]
-    assert plan == choosing.plan(len(taken), **options)
+    assert plan.cost <= budget * (1 + 1e-12)
+    assert plan.rounds[0].candidates == len(taken)
     assert min(each.share for each in plan.rounds) >= choosing.FAIR_SHARE
+    folds = len(plan.rounds[-1].folds)
     if len(taken) < len(CANDIDATES):
-        longer = choosing.plan(len(taken) + 1, **options)
-        assert min(each.share for each in longer.rounds) < choosing.FAIR_SHARE
+        more = choosing.plan(len(taken) + 1, **options, least_share=0.01)
+        assert len(more.rounds[-1].folds) >= folds
+        assert min(each.share for each in more.rounds) < choosing.FAIR_SHARE
+
+
+def test_the_default_budget_decides_on_half_the_queries() -> None:
+    """Three runs and the scores in the first round, two in the second."""
+    taken, plan = choosing.affordable(CANDIDATES, rows=[100] * 4, costs=Costs(24, 5))
+    assert [len(each.folds) for each in plan.rounds] == [2, 2]
+    assert len(taken) == 3
 
 
 def test_a_budget_that_is_not_enough_for_one_candidate_is_refused() -> None:

@@ -307,7 +307,7 @@ def test_what_was_chosen_and_all_it_was_compared_with(tmp_path):
     rows = rows_of(html, "choosing")
     assert rows[0] == [
         *("candidate", "round", "trained", "queries"),
-        *("ndcg@10", "difference", "outcome"),
+        *("accuracy", "difference", "outcome"),
     ]
     assert rows[1:7] == [
         ["uniform", "1", "7.6%", "1,040", "0.5000", "–", "reference"],

@@ -1557,13 +1557,11 @@ def _fit(
 
 def _keep_batch(line: Line, name: str, step: int, batch: sweep.Columns) -> None:
     """Leaves the batch of a broken step for `replay`, each process its own rows."""
-    file = f"{name}-{step}-{jax.process_index()}.npz"
-    with whole(line.workdir / "replay" / file) as temporary, temporary.open("wb") as opened:
-        np.savez(opened, **{"run": np.array(name), "step": np.array(step), **batch})
-    _say(
-        line.console,
-        f"the batch is kept: python train.py --replay={line.workdir / 'replay' / file}",
-    )
+    path = line.workdir / "replay" / f"{name}-{step}-{jax.process_index()}.npz"
+    arrays: dict[str, Any] = {"run": name, "step": step, **batch}
+    with whole(path) as temporary, temporary.open("wb") as opened:
+        np.savez(opened, **arrays)
+    _say(line.console, f"the batch is kept: python train.py --replay={path}")
 
 
 def replay(file: Path, console: Console) -> pa.Table:

@@ -39,7 +39,7 @@ from sie_jax.training import mesh as meshes
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "choosing.json"
 RATES, SEEDS = (0.0, 0.2, 0.4), (0, 1, 2, 3, 4)
-QUERIES, EPOCHS = 1500, 8
+QUERIES, EPOCHS = 600, 8
 MARGIN = 0.005
 ORACLE = choosing.Candidate("oracle", "keep", 0.5)
 POLICIES = (

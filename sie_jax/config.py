@@ -11,6 +11,7 @@ from typing import Any
 
 from sie_jax.errors import UserError
 from sie_jax.importance import ESTIMATORS, POLICIES, SCORES, needing
+from sie_jax.models.bert import REMAT
 
 SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
 MODES = ("offline", "online", "learned")
@@ -131,6 +132,7 @@ class ModelConfig:
     intermediate_size: int = 512
     dropout: float = 0.1
     dtype: str = "float32"
+    remat: str = "none"  # dots or layers: less memory, more computation (sie_jax.models.bert.REMAT)
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -282,6 +284,7 @@ class Config:
             )
         _between("model.dropout", model.dropout, 0.0, 0.99)
         _one_of("model.dtype", model.dtype, DTYPES)
+        _one_of("model.remat", model.remat, REMAT)
         _at_least("pretrain.steps", pretrain.steps, 0)
         _at_least("pretrain.batch_size", pretrain.batch_size, 1)
         _at_least("pretrain.evaluate_every", pretrain.evaluate_every, 1)

@@ -72,6 +72,7 @@ from sie_jax.training import (
     explanation,
     learning,
     masking,
+    memory,
     observing,
     pretraining,
     steps,
@@ -203,15 +204,15 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
     if not processes.agreed((workdir / "data").exists() and (workdir / "config.json").exists()):
         processes.alone(_store, config, workdir, console)
     prepared = preparing.load(workdir)
-    vocabulary_size = len(prepared.tokenizer)
-    model, _ = _initial_model(
-        config,
-        prepared.scale,
-        folder=config.model.pretrained,
-        vocabulary_size=vocabulary_size,
-        seed=0,
-    )
-    return Line(config, workdir, mesh, console, prepared, nnx.graphdef(model))
+    folder, vocabulary_size = config.model.pretrained, len(prepared.tokenizer)
+
+    def model() -> PairClassifier:
+        return _initial_model(
+            config, prepared.scale, folder=folder, vocabulary_size=vocabulary_size, seed=0
+        )[0]
+
+    graphdef = nnx.graphdef(model() if folder else nnx.eval_shape(model))
+    return Line(config, workdir, mesh, console, prepared, graphdef)
 
 
 def _store(config: Config, workdir: Path, console: Console) -> None:
@@ -453,9 +454,14 @@ def _unpretrained(
     model, rngs, dtype = config.model, nnx.Rngs(seed), jnp.dtype(config.model.dtype)
     if not model.pretrained:
         bert = _bert(config, scale, vocabulary_size)
-        return PretrainingModel(bert, dtype=dtype, rngs=rngs), []
-    loaded, report = PretrainingModel.from_pretrained(model.pretrained, dtype=dtype, rngs=rngs)
-    return loaded, _loading_notes(model.pretrained, report)
+        unpretrained, notes = PretrainingModel(bert, dtype=dtype, rngs=rngs), list[str]()
+    else:
+        unpretrained, report = PretrainingModel.from_pretrained(
+            model.pretrained, dtype=dtype, rngs=rngs
+        )
+        notes = _loading_notes(model.pretrained, report)
+    unpretrained.bert.remat = model.remat
+    return unpretrained, notes
 
 
 def _loading_notes(folder: str, report: LoadReport) -> list[str]:
@@ -1351,7 +1357,9 @@ def _initial_model(
     rngs, dtype = nnx.Rngs(seed), jnp.dtype(config.model.dtype)
     if not folder:
         bert = _bert(config, scale, vocabulary_size)
-        return PairClassifier(bert, num_labels=len(scale.names), dtype=dtype, rngs=rngs), []
+        model = PairClassifier(bert, num_labels=len(scale.names), dtype=dtype, rngs=rngs)
+        model.bert.remat = config.model.remat
+        return model, []
     loaded, report = PairClassifier.from_pretrained(
         folder, label_names=scale.names, dtype=dtype, rngs=rngs
     )
@@ -1361,6 +1369,7 @@ def _initial_model(
             f"data.max_length is {config.data.max_length}, but the checkpoint "
             f"{folder} has {positions} positions: lower it"
         )
+    loaded.bert.remat = config.model.remat
     return loaded, _loading_notes(folder, report)
 
 
@@ -1385,14 +1394,18 @@ def _bert(config: Config, scale: LabelScale, vocabulary_size: int) -> BertConfig
 
 def _params(line: Line, folder: str, seed: int) -> Any:
     """The parameters of the classifier in a folder, or, where that is empty, those of a seed."""
-    model, _ = _initial_model(
-        line.config,
-        line.prepared.scale,
-        folder=folder,
-        vocabulary_size=len(line.prepared.tokenizer),
-        seed=seed,
-    )
-    return nnx.state(model)
+
+    def params() -> Any:
+        model, _ = _initial_model(
+            line.config,
+            line.prepared.scale,
+            folder=folder,
+            vocabulary_size=len(line.prepared.tokenizer),
+            seed=seed,
+        )
+        return nnx.state(model)
+
+    return params() if folder else meshes.initialised(line.mesh, params)
 
 
 def fit_run(
@@ -1513,6 +1526,9 @@ def _fit(
 ) -> tuple[TrainState, dict[str, Any]]:
     """`fit` with the workdir's log and the checkpoints and clock of that name."""
     peak = observing.peak_flops(line.mesh.devices.flat[0].device_kind, line.config.model.dtype)
+    longest = meshes.place_batch(line.mesh, batches[batches.longest])
+    need = memory.of_step(step, state, longest)
+    _say(line.console, f"{name}: {memory.check(need, line.mesh.local_devices)}")
     profile = observing.parse_steps(line.config.train.profile_steps)
     if profile is not None and profile[1] > len(batches):
         raise UserError(

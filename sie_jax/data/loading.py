@@ -39,6 +39,8 @@ class PlannedBatches:
         self.batch_size = batch_size
         self._batches = [batch for epoch in epochs for batch in epoch]
         self.batches_per_epoch = len(epochs[0])
+        # which one takes the most memory
+        self.longest = max(range(len(self._batches)), key=lambda i: self._batches[i].length)
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -26,6 +26,15 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+REMAT: dict[str, Callable[..., bool] | None] = {
+    "none": None,
+    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "layers": jax.checkpoint_policies.nothing_saveable,
+}
+"""What the backward pass finds of a layer's forward pass, and what it computes again: `none` keeps
+all, `dots` the results of the dense layers, `layers` nothing but each layer's input."""
+
+
 def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Array:
     """Zero each entry with probability `rate` and scale the rest by 1 / (1 - rate).
 
@@ -133,6 +142,8 @@ class FlaxBert(nnx.Module):
         model back. It keeps no random state; randomness comes in through `key`.
       * Inputs may have any leading shape, none included: [T], [B, T], [A, B, T] agree.
       * A masked position changes nothing at the positions that are not masked.
+      * `remat`, one of REMAT, is the model's to set, at any time before `nnx.split`: less memory
+        for a second forward pass through the layers. It changes no value but by rounding.
 
     Args:
       config: `transformers.BertConfig`.
@@ -163,6 +174,7 @@ class FlaxBert(nnx.Module):
         self._any_dropout = self._rate > 0 or config.attention_probs_dropout_prob > 0
         self._max_length = config.max_position_embeddings
         self._dtype = jnp.dtype(dtype)
+        self.remat = "none"
         hidden = config.hidden_size
         self.word_embeddings = _embedding(config, config.vocab_size, rngs, config.pad_token_id)
         self.position_embeddings = _embedding(config, config.max_position_embeddings, rngs)
@@ -244,7 +256,12 @@ class FlaxBert(nnx.Module):
         x = dropout(x, self._rate, _fold(key, 0))
         states = [x]
         for index, layer in enumerate(self.layers, start=1):
-            states.append(layer(states[-1], mask, _fold(key, index)))
+            run: Callable[[Array], Array] = functools.partial(
+                layer, mask=mask, key=_fold(key, index)
+            )
+            if (policy := REMAT[self.remat]) is not None:
+                run = jax.checkpoint(run, policy=policy)
+            states.append(run(states[-1]))
         return states
 
     def pool(self, hidden: Float[Array, "*leading T hidden"]) -> Float[Array, "*leading hidden"]:

@@ -78,6 +78,7 @@ class WithValidation(PlannedBatches):
         self._training, self._validation = training, validation
         self.batches_per_epoch = training.batches_per_epoch
         self.batch_size = training.batch_size
+        self.longest = training.longest
 
     def __len__(self) -> int:
         return len(self._training)

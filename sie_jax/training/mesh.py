@@ -96,6 +96,15 @@ def shardings(mesh: Mesh, tree: Any) -> Any:
     return jax.tree_util.tree_map_with_path(_sharding(mesh, lambda axis: True), tree)
 
 
+def abstract(mesh: Mesh, tree: Any) -> Any:
+    """The tree's shapes, each with the sharding that RULES give it; nothing is computed."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        tree,
+        shardings(mesh, tree),
+    )
+
+
 def gathered(mesh: Mesh, tree: Any) -> Any:
     """Under `jit`: the tree with `fsdp`'s shares put together, for the time of a step.
 
@@ -104,6 +113,14 @@ def gathered(mesh: Mesh, tree: Any) -> Any:
     """
     whole = jax.tree_util.tree_map_with_path(_sharding(mesh, lambda axis: axis != "fsdp"), tree)
     return jax.lax.with_sharding_constraint(tree, whole)
+
+
+def initialised(mesh: Mesh, init: Callable[[], Any]) -> Any:
+    """The tree that `init` makes, each array made where RULES put it: whole it is on no device.
+
+    The values are the same on every mesh, up to rounding.
+    """
+    return jax.jit(init, out_shardings=shardings(mesh, jax.eval_shape(init)))()
 
 
 def place(mesh: Mesh, tree: Any) -> Any:

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
+from sie_jax.training import memory
 from sie_jax.training import mesh as meshes
 
 SECOND_MOMENT_DECAY = 0.999  # Adam's β₂
@@ -61,10 +62,19 @@ def make_schedule(learning_rate: float, total_steps: int, warmup_fraction: float
 def create(
     params: Any, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int
 ) -> TrainState:
-    """A state at step 0 with its own copy of `params`, all of it where `mesh.RULES` put it."""
+    """A state at step 0 with its own copy of `params`, all of it where `mesh.RULES` put it.
+
+    Raises UserError, before any of it is there, where the devices cannot hold it.
+    """
+    memory.check(
+        memory.of_state(
+            meshes.abstract(mesh, params),
+            meshes.abstract(mesh, jax.eval_shape(optimizer.init, params)),
+        ),
+        mesh.local_devices,
+    )
     params = meshes.place(mesh, params)
-    placed = meshes.shardings(mesh, jax.eval_shape(optimizer.init, params))
-    opt_state = jax.jit(optimizer.init, out_shardings=placed)(params)
+    opt_state = meshes.initialised(mesh, functools.partial(optimizer.init, params))
     step, seed_array = meshes.place(mesh, (np.int32(0), np.int32(seed)))
     return TrainState(params, opt_state, step, seed_array)
 

@@ -37,12 +37,7 @@ def weighted_step(
         loss_fn = objectives.cross_entropy(graphdef, dropout_key=step_key(state))
         count = jnp.maximum(jnp.sum(batch["mask"]), 1)
         weights = jnp.where(batch["mask"], batch["weight"], 0.0) / count
-
-        def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-            losses, logits = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
-            return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), (losses, logits)
-
-        (_, outputs), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        gradient, outputs = weighted_gradient(loss_fn, state.params, batch, weights)
         return update(state, optimizer, gradient, outputs, weights, batch)
 
     return compiled(step, mesh)
@@ -61,22 +56,47 @@ def online_step(
 
     Scores, weights and the update come from one forward and one backward pass. The scores are
     those of this step: its dropout is on in them.
+
+    A model that rematerialises is there to save memory, which kept factors would use: it takes a
+    pass for the scores that keeps nothing, and then a plain one for the update.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         loss_fn = objectives.cross_entropy(graphdef, dropout_key=step_key(state))
-        (losses, logits), gradients = per_example.value_and_grad(loss_fn, has_aux=True)(
-            state.params, batch
-        )
+        if nnx.merge(graphdef, state.params).bert.remat == "none":
+            outputs, gradients = per_example.value_and_grad(loss_fn, has_aux=True)(
+                state.params, batch
+            )
+            weights = weights_of(outputs[1], gradients.norms, batch)
+            gradient = gradients.weighted_sum(weights)
+        else:
+            norms_of = per_example.grad_norms(loss_fn, has_aux=True)
+            norms, logits = norms_of(state.params, batch)
+            weights = weights_of(logits, lambda: norms, batch)
+            gradient, outputs = weighted_gradient(loss_fn, state.params, batch, weights)
+        return update(state, optimizer, gradient, outputs, weights, batch)
+
+    def weights_of(logits: jax.Array, norms: Callable[[], jax.Array], batch: Batch) -> jax.Array:
         if score == "grad_norm":
-            scores = gradients.norms()
+            scores = norms()
         else:
             scores = importance.OUTPUT_SCORES[score](logits, batch["label"])
-        weights = policy(importance.hardness(score, scores), where=batch["mask"])
-        gradient = gradients.weighted_sum(weights)
-        return update(state, optimizer, gradient, (losses, logits), weights, batch)
+        return policy(importance.hardness(score, scores), where=batch["mask"])
 
     return compiled(step, mesh)
+
+
+def weighted_gradient(
+    loss_fn: objectives.LossFunction, params: Any, batch: Batch, weights: jax.Array
+) -> tuple[Any, tuple[jax.Array, jax.Array]]:
+    """Σ_i w_i ∇ℓ_i over the real rows by one plain backward pass, and their losses and logits."""
+
+    def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        losses, logits = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
+        return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), (losses, logits)
+
+    (_, outputs), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+    return gradient, outputs
 
 
 def update(

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from sie_jax.errors import UserError
 from sie_jax.models import FlaxBert
-from sie_jax.models.bert import _attend, dropout
+from sie_jax.models.bert import REMAT, _attend, dropout
 
 
 @pytest.fixture
@@ -254,3 +254,32 @@ def test_the_configuration_is_a_copy(config):
     config.hidden_size = 99
     bert.config.hidden_size = 98
     assert bert.config.hidden_size == 12
+
+
+def test_rematerialisation_keeps_less_and_changes_no_value(bert, batch):
+    input_ids, token_type_ids, attention_mask = batch
+    kept, found = {}, {}
+    for name in REMAT:
+        bert.remat = name
+        graphdef, params = nnx.split(bert)
+
+        def mean_square(params, graphdef=graphdef):
+            model = nnx.merge(graphdef, params)
+            hidden = model(
+                input_ids,
+                token_type_ids,
+                attention_mask,
+                deterministic=False,
+                key=jax.random.key(0),
+            )
+            return jnp.mean(hidden**2)
+
+        found[name] = jax.value_and_grad(mean_square)(params)
+        _, backward = jax.vjp(mean_square, params)
+        kept[name] = sum(leaf.nbytes for leaf in jax.tree.leaves(backward))
+    assert kept["layers"] < kept["dots"] < kept["none"]
+    for name in ("dots", "layers"):
+        for mine, other in zip(
+            jax.tree.leaves(found[name]), jax.tree.leaves(found["none"]), strict=True
+        ):
+            np.testing.assert_allclose(mine, other, rtol=1e-5, atol=1e-7)

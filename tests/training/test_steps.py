@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -5,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from sie_jax import importance
 from sie_jax.training import mesh as meshes
@@ -176,6 +178,25 @@ def test_online_takes_the_scores_of_outputs_too(shop: Any, naive: Any) -> None:
     w = np.asarray(losses, np.float64) / np.asarray(losses, np.float64).sum()
     reference.update(combined(w, gradients))
     assert_close(state.params, reference)
+
+
+@pytest.mark.parametrize("score", ["grad_norm", "loss"])
+@pytest.mark.parametrize("remat", ["dots", "layers"])
+def test_a_rematerialised_model_takes_the_same_online_steps(
+    shop: Any, remat: str, score: str
+) -> None:
+    model = nnx.merge(shop.graphdef, shop.params)
+    model.bert.remat = remat
+    other = dataclasses.replace(shop, graphdef=nnx.graphdef(model))
+    ours, metrics = run(other, online(other, "proportional", score), three(shop))
+    theirs, wanted = run(shop, online(shop, "proportional", score), three(shop))
+    for mine, reference in zip(metrics, wanted, strict=True):
+        for name in reference:
+            np.testing.assert_allclose(
+                mine[name], reference[name], rtol=1e-4, atol=1e-5, err_msg=name
+            )
+    reference = AdamW(theirs.params)
+    assert_close(ours.params, reference)
 
 
 @pytest.mark.parametrize("kind", ["weighted", "online"])

@@ -1,0 +1,93 @@
+"""What a device has to hold while it trains, and whether it can."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from sie_jax.errors import UserError
+
+
+class Need(NamedTuple):
+    """Bytes on one device, of what the devices along the mesh share only its own part.
+
+    `step` is what the compiled step takes beside its arguments: activations, gradients, buffers.
+    """
+
+    parameters: int
+    optimizer: int
+    batch: int
+    step: int
+
+    def __str__(self) -> str:
+        parts = ", ".join(
+            f"{name} {size(value)}" for name, value in self._asdict().items() if value
+        )
+        return f"{size(sum(self))} on each device ({parts})"
+
+
+def size(number: float) -> str:
+    """Bytes as people read them, three digits: 999 B, 1.50 kB, 24.1 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def of_state(params: Any, opt_state: Any) -> Need:
+    """What parameters and optimiser state take; of both, shapes with their shardings are enough."""
+    return Need(held(params), held(opt_state), 0, 0)
+
+
+def of_step(step: Any, state: Any, batch: Any) -> Need:
+    """What one call of a jitted training step takes; it is compiled, and not run.
+
+    The call itself then finds it compiled. Where a backend does not say what a program takes,
+    `step` is 0.
+    """
+    used = step.lower(state, batch).compile().memory_analysis()
+    beside = 0
+    if used is not None:
+        # results that are written over the arguments are counted there
+        beside = used.temp_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
+    return of_state(state.params, state.opt_state)._replace(batch=held(batch), step=beside)
+
+
+def held(tree: Any) -> int:
+    """Bytes of a tree's arrays on one device."""
+    return sum(
+        int(np.prod(leaf.sharding.shard_shape(leaf.shape))) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def limit(devices: Sequence[jax.Device]) -> int | None:
+    """Bytes that each of this process's devices has; None where it is not known.
+
+    Devices on the host's processor share its memory.
+    """
+    stats = devices[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return int(stats["bytes_limit"])
+    if devices[0].platform == "cpu":
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
+    return None
+
+
+def check(need: Need, devices: Sequence[jax.Device]) -> str:
+    """One line on what is needed of what there is.
+
+    Raises UserError where it is more than the devices have.
+    """
+    there = limit(devices)
+    if there is None:
+        return f"{need}; what {devices[0].device_kind} has is not known"
+    if sum(need) > there:
+        raise UserError(
+            f"training needs {need}, but {devices[0].device_kind} has {size(there)} for each: "
+            "raise mesh.fsdp, lower train.batch_size, or set model.remat=layers"
+        )
+    return f"{need} of {size(there)}"

@@ -50,6 +50,7 @@ from sie_jax.data.schema import (
 )
 from sie_jax.data.sources import clicks, esci, synthetic, wands
 from sie_jax.data.sources import table as own_table
+from sie_jax.data.spool import filtered
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
     Predictions,
@@ -217,12 +218,7 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
 def _store(config: Config, workdir: Path, console: Console) -> None:
     """Leaves data/, the rows that were left out and why, and config.json."""
     data, selection = config.data, _select(config)
-    training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
-    if config.train.folds:
-        # now, so that too many folds end the run before it trains
-        _folds(config, training, "train.folds", config.train.folds)
-    if config.importance.policy == AUTO:
-        _choosing_plan(config, training)
+    _check_plans(config, selection.kept)
     # looked at now, so that a wrong checkpoint ends the run before anything is written
     for note in _check_checkpoint(config, selection.source.scale):
         _say(console, note)
@@ -239,6 +235,74 @@ def _store(config: Config, workdir: Path, console: Console) -> None:
     )
     # last: what makes `store` refuse the rows leaves the workdir as it was
     write_json(workdir / "config.json", as_json(config))
+
+
+def prepare_on_beam(
+    config: Config, workdir: Path, options: Sequence[str], *, console: Console | None = None
+) -> None:
+    """Leaves `workdir` as the stage prepare leaves it, with the rows' work done on Apache Beam.
+
+    This process reads the source and writes its rows to the workdir, which Beam's workers have to
+    see; they clean, split, tokenise and write. `options` are Beam's own flags.
+
+    Raises UserError for what the user can mend.
+    """
+    config.validate()
+    try:
+        from sie_jax.data import beam
+    except ImportError:
+        raise UserError("Apache Beam is not installed: pip install -e '.[beam]'") from None
+    if not config.model.pretrained:
+        raise UserError(
+            "model.pretrained is empty: on Beam the tokenizer is that of a checkpoint, give "
+            "--config.model.pretrained=FOLDER, or prepare with train.py, which trains one"
+        )
+    data, console = config.data, console or Console()
+    with _claimed(workdir):
+        _check_workdir(config, workdir)
+        if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
+            source = _read(config)
+            for note in _check_checkpoint(config, source.scale):
+                _say(console, note)
+            shutil.rmtree(workdir / "data", ignore_errors=True)  # killed before config.json
+            rows = workdir / ".rows.parquet"
+            write_parquet(rows, source.table)
+            try:
+                beam.store(
+                    beam.parts([rows]),
+                    workdir,
+                    scale=source.scale,
+                    location=source.location,
+                    unreadable=source.unreadable,
+                    catalogue=source.catalogue if config.pretrain.steps else None,
+                    summary=source.summary,
+                    max_query_characters=data.max_query_characters,
+                    max_title_characters=data.max_title_characters,
+                    validation=data.validation,
+                    test=data.test,
+                    seed=data.split_seed,
+                    tokenizer_folder=config.model.pretrained,
+                    item_text=data.item_text,
+                    max_length=data.max_length,
+                    buckets=data.buckets,
+                    options=options,
+                )
+            except UserError as error:
+                raise UserError(f"{source.location}: {error}") from None
+            finally:
+                rows.unlink()
+            _check_plans(config, preparing.load(workdir).pairs)
+            write_json(workdir / "config.json", as_json(config))
+        _say(console, f"Prepared: {workdir}; the same --config and --workdir train on it")
+
+
+def _check_plans(config: Config, pairs: pa.Table) -> None:
+    """Raises UserError, before anything trains, where the queries are too few for the folds."""
+    training = filtered(pairs, pc.equal(pairs["split"], "train").combine_chunks())
+    if config.train.folds:
+        _folds(config, training, "train.folds", config.train.folds)
+    if config.importance.policy == AUTO:
+        _choosing_plan(config, training)
 
 
 def _say(console: Console, text: str) -> None:

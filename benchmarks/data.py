@@ -36,7 +36,7 @@ from flax import nnx
 from rich.console import Console
 from transformers import BertConfig
 
-from sie_jax.data import batches, preparing, tokenization
+from sie_jax.data import batches, preparing
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.schema import ESCI_SCALE, RAW_COLUMNS
 from sie_jax.data.sources import synthetic, table

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from sie_jax.data.schema import (
     ATTRIBUTE,
     RATER,
     RAW_COLUMNS,
+    RAW_SCHEMA,
     SPLITS,
     LabelScale,
     Source,
@@ -243,7 +245,8 @@ def prepare_on_beam(
     """Leaves `workdir` as the stage prepare leaves it, with the rows' work done on Apache Beam.
 
     This process reads the source and writes its rows to the workdir, which Beam's workers have to
-    see; they clean, split, tokenise and write. `options` are Beam's own flags.
+    see; they clean, split, tokenise and write. A table in Parquet files whose labels are named and
+    which has no raters they read too. `options` are Beam's own flags.
 
     Raises UserError for what the user can mend.
     """
@@ -261,15 +264,24 @@ def prepare_on_beam(
     with _claimed(workdir):
         _check_workdir(config, workdir)
         if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
-            source = _read(config)
+            groups = _own_row_groups(config)
+            source = _read(config) if groups is None else _unread(config)
             for note in _check_checkpoint(config, source.scale):
                 _say(console, note)
             shutil.rmtree(workdir / "data", ignore_errors=True)  # killed before config.json
             rows = workdir / ".rows.parquet"
-            write_parquet(rows, source.table)
+            if groups is None:
+                write_parquet(rows, source.table)
+                parts = beam.parts([rows])
+            else:
+                parts = beam.table_parts(
+                    groups,
+                    columns=_columns(config),
+                    attributes=listed(data.table.attributes),
+                )
             try:
                 beam.store(
-                    beam.parts([rows]),
+                    parts,
                     workdir,
                     scale=source.scale,
                     location=source.location,
@@ -290,10 +302,32 @@ def prepare_on_beam(
             except UserError as error:
                 raise UserError(f"{source.location}: {error}") from None
             finally:
-                rows.unlink()
+                rows.unlink(missing_ok=True)
             _check_plans(config, preparing.load(workdir).pairs)
             write_json(workdir / "config.json", as_json(config))
         _say(console, f"Prepared: {workdir}; the same --config and --workdir train on it")
+
+
+def _own_row_groups(config: Config) -> list[own_table.RowGroup] | None:
+    """The row groups of a table that can be read in parts; None where the whole must be seen."""
+    labels, raters = config.data.table.labels, config.data.table.raters
+    if config.data.source != "table" or not labels or raters:
+        return None
+    wanted = [*filter(None, _columns(config).values()), *listed(config.data.table.attributes)]
+    return own_table.row_groups(config.data.path, wanted)
+
+
+def _unread(config: Config) -> Source:
+    """All of a table with named labels but its rows."""
+    path, labels = config.data.path, listed(config.data.table.labels)
+    scale = own_table.scale_of(labels, None, Counter(), path)
+    return _with_gains(config, Source(RAW_SCHEMA.empty_table(), scale, path))
+
+
+def _columns(config: Config) -> dict[str, str]:
+    """The columns of a table by the fields of a row."""
+    named = dataclasses.asdict(config.data.columns)
+    return {field: name for field, name in named.items() if field in RAW_COLUMNS}
 
 
 def _check_plans(config: Config, pairs: pa.Table) -> None:
@@ -351,11 +385,7 @@ def _read(config: Config) -> Source:
     elif data.source == "table":
         source = own_table.read(
             data.path,
-            columns={
-                field: name
-                for field, name in dataclasses.asdict(data.columns).items()
-                if field in RAW_COLUMNS
-            },
+            columns=_columns(config),
             attributes=listed(data.table.attributes),
             raters=listed(data.table.raters),
             labels=listed(data.table.labels),
@@ -383,6 +413,11 @@ def _read(config: Config) -> Source:
             test=data.test,
             seed=shop.seed,
         )
+    return _with_gains(config, source)
+
+
+def _with_gains(config: Config, source: Source) -> Source:
+    """The source with the gains that the config names, if it does."""
     gains = config.gains()
     if gains is None:
         return source

@@ -6,6 +6,7 @@ functions that `cleaning` and `splitting` decide it by.
 """
 
 import functools
+import itertools
 import shutil
 import zlib
 from collections import Counter
@@ -22,7 +23,16 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, preparing, splitting, tokenization
-from sie_jax.data.schema import REJECTED_SCHEMA, SPLITS, LabelScale, as_rejected, normalise_query
+from sie_jax.data.schema import (
+    ATTRIBUTE,
+    RAW_SCHEMA,
+    REJECTED_SCHEMA,
+    SPLITS,
+    LabelScale,
+    as_rejected,
+    normalise_query,
+)
+from sie_jax.data.sources import table
 from sie_jax.data.spool import CHUNK_ROWS, spool
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json, write_parquet
@@ -53,6 +63,17 @@ def parts(files: Sequence[str | Path]) -> list[Part]:
             found.append(Part(first, rows, functools.partial(_row_group, str(file), group)))
             first += rows
     return found
+
+
+def table_parts(
+    groups: Sequence[table.RowGroup], *, columns: Mapping[str, str], attributes: Sequence[str]
+) -> list[Part]:
+    """The row groups of a team's own table, read as `table.read` reads them, without raters."""
+    further = {ATTRIBUTE + name: name for name in attributes}
+    return [
+        Part(group.first, group.rows, functools.partial(_table_rows, group, columns, further))
+        for group in groups
+    ]
 
 
 def store(
@@ -104,7 +125,7 @@ def store(
         for name in ("pairs", "tokens", *STAGES):
             (folder / name).mkdir(parents=True)
         write_parquet(folder / "unreadable" / f"{0:015d}.parquet", unreadable)
-        with beam.Pipeline(options=_options(options)) as pipeline:
+        with _pipeline(options) as pipeline:
             _rows(
                 pipeline,
                 sources,
@@ -374,9 +395,9 @@ class _Finisher(NamedTuple):
             ),
             "tokenising": preparing.without_room(kept.filter(pc.invert(fits)), self.scale),
         }
-        for stage, table in rejected.items():
-            if table.num_rows:
-                write_parquet(self.folder / stage / _name(start), table)
+        for stage, dropped in rejected.items():
+            if dropped.num_rows:
+                write_parquet(self.folder / stage / _name(start), dropped)
         tokens = tokens.append_column("split", kept["split"]).filter(fits)
         kept = kept.append_column("length", lengths).filter(fits)
         write_parquet(self.folder / "pairs" / _name(start), kept)
@@ -426,12 +447,26 @@ def _row_group(file: str, group: int) -> Iterator[tuple[pa.Table, pa.Table]]:
         yield pa.Table.from_batches([batch]), REJECTED_SCHEMA.empty_table()
 
 
-def _packed(table: pa.Table) -> bytes:
+def _table_rows(
+    group: table.RowGroup, columns: Mapping[str, str], further: Mapping[str, str]
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    schema = pa.schema([*RAW_SCHEMA, *(pa.field(name, pa.string()) for name in further)])
+    rows = table.rows_of(group, columns=columns, further=further)
+    while piece := list(itertools.islice(rows, CHUNK_ROWS)):
+        readable = [row for row in piece if "reason" not in row]
+        unreadable = [row for row in piece if "reason" in row]
+        yield (
+            pa.Table.from_pylist(readable, schema=schema),
+            pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA),
+        )
+
+
+def _packed(rows: pa.Table) -> bytes:
     """The rows as bytes: pickle would take along all that a slice is cut from."""
     sink = pa.BufferOutputStream()
     options = pa.ipc.IpcWriteOptions(compression="lz4")
-    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
-        writer.write_table(table)
+    with pa.ipc.new_stream(sink, rows.schema, options=options) as writer:
+        writer.write_table(rows)
     packed: bytes = sink.getvalue().to_pybytes()
     return packed
 
@@ -456,6 +491,13 @@ def _options(flags: Sequence[str]) -> PipelineOptions:
     # Beam guesses types of what it cannot see into, and TFDS's own transforms fail by its guesses
     options.view_as(TypeOptions).pipeline_type_check = False
     return options
+
+
+def _pipeline(flags: Sequence[str]) -> beam.Pipeline:
+    try:
+        return beam.Pipeline(options=_options(flags))
+    except ValueError as error:  # a runner that is none, or a flag that its runner needs
+        raise UserError(f"Beam's flags {' '.join(flags)}: {error}") from None
 
 
 def _total(reports: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
@@ -498,8 +540,8 @@ def _shards(reports: Sequence[dict[str, Any]], folder: Path, split: str) -> list
 
 
 def _tokens(path: Path, split: str) -> pa.Table:
-    table = pq.read_table(path)
-    return table.filter(pc.equal(table["split"], split)).select(builders.TOKENS_SCHEMA.names)
+    tokens = pq.read_table(path)
+    return tokens.filter(pc.equal(tokens["split"], split)).select(builders.TOKENS_SCHEMA.names)
 
 
 def _concatenate(folder: Path, path: Path) -> None:
@@ -517,9 +559,8 @@ def _spooled(files: Sequence[Path]) -> pa.Table:
         (
             batch
             for file in files
-            for table in [pq.read_table(file)]
             for batch in pa.concat_tables(
-                [schema.empty_table(), table], promote_options="default"
+                [schema.empty_table(), pq.read_table(file)], promote_options="default"
             ).to_batches()
         ),
         schema,

@@ -108,16 +108,24 @@ def prepare(folder: Path, rows: int) -> Figures:
     }
 
 
+def rates(pairs: int, began: float, cpu: float) -> Figures:
+    """Pairs a second since `began`, and a second of all cores' work since `cpu`."""
+    return {
+        "pairs": pairs,
+        "pairs_per_second": round(pairs / (time.perf_counter() - began)),
+        "pairs_per_cpu_second": round(pairs / (time.process_time() - cpu)),
+    }
+
+
 def tokenise(folder: Path, rows: int) -> Figures:
     """Every pair's texts to token ids, as `preparing.store` has them made."""
     prepared = preparing.load(folder)
-    began, done = time.perf_counter(), 0
+    began, cpu, done = time.perf_counter(), time.process_time(), 0
     for encoded in preparing.encoded(
         prepared.pairs, prepared.tokenizer, item_text=False, max_length=MAX_LENGTH
     ):
         done += encoded.num_rows
-    seconds = time.perf_counter() - began
-    return {"pairs": done, "pairs_per_second": round(done / seconds)}
+    return rates(done, began, cpu)
 
 
 def planned(prepared: preparing.Prepared, limit: int | None = None) -> PlannedBatches:
@@ -144,12 +152,12 @@ def stream(folder: Path, rows: int) -> Figures:
     prepared = preparing.load(folder)
     made = planned(prepared)
     seen = np.zeros(len(prepared.lengths["train"]), np.int8)
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), time.process_time()
     for batch in iterate(made):
         seen[batch["row"][batch["mask"]]] += 1
-    seconds = time.perf_counter() - began
+    found = rates(len(seen), began, cpu)
     assert (seen == 1).all()
-    return {"pairs": len(seen), "pairs_per_second": round(len(seen) / seconds)}
+    return found
 
 
 def train(folder: Path, model: str) -> Figures:

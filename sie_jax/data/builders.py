@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from sie_jax.data.spool import CHUNK_ROWS
 
@@ -20,6 +21,9 @@ TOKENS_SCHEMA = pa.schema(
         ("label", pa.int32()),
     ]
 )
+
+
+_FEATURES = ("row", *TOKENS_SCHEMA.names)
 
 
 class Shard(NamedTuple):
@@ -88,9 +92,43 @@ def write(folder: Path, splits: Mapping[str, Sequence[Shard]], **options: Any) -
         )
 
 
-def read(folder: Path, split: str) -> Any:
+class Records:
+    """The records of one split at random, as `TokenizedPairs` has them.
+
+    Read as TFDS's own source reads them; parsed here, since TFDS walks through the nested features
+    of every record and takes several times as long.
+    """
+
+    def __init__(self, source: Any) -> None:
+        """`source` gives the records as bytes."""
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return _parsed(self._source[row])
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [_parsed(record) for record in self._source.__getitems__(rows)]
+
+
+def read(folder: Path, split: str) -> Records:
     """The random-access source of one split: `len`, `source[i]`, `source.__getitems__(ids)`."""
-    return TokenizedPairs(data_dir=str(folder)).as_data_source(split)
+    builder = TokenizedPairs(data_dir=str(folder))
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    return Records(builder.as_data_source(split, deserialize_method=raw))
+
+
+def _parsed(record: bytes) -> dict[str, Any]:
+    feature = tf_example_pb2.Example.FromString(record).features.feature
+    numbers = {name: feature[name].int64_list.value for name in _FEATURES}
+    return {
+        "row": numbers["row"][0],
+        "input_ids": np.array(numbers["input_ids"], np.int32),
+        "query_length": numbers["query_length"][0],
+        "label": numbers["label"][0],
+    }
 
 
 def _records(shard: Shard) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -60,7 +60,7 @@ def entry(argv: list[str]) -> int:
                 raise UserError("--replay stands alone: the config is that of the run's workdir")
             pipeline.replay(Path(replayed[0].partition("=")[2]), Console())
         else:
-            config, workdir, distributed = _parse(argv)
+            config, workdir, distributed = parse(argv)
             if distributed:
                 _connect()
             pipeline.run(config, workdir)
@@ -101,7 +101,7 @@ def _is_full(error: BaseException | None) -> bool:
     return False
 
 
-def _parse(argv: list[str]) -> tuple[Config, Path, bool]:
+def parse(argv: list[str]) -> tuple[Config, Path, bool]:
     """The config with the fields overridden that the flags name, the workdir, --distributed."""
     _check_fields(argv)
     values = flags.FlagValues()  # of this command line alone: libraries define flags of their own

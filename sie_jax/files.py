@@ -54,6 +54,6 @@ def read_json(path: Path) -> Any:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Writes a table as one Parquet file."""
+    """Writes a table as one Parquet file, of which memory holds a small part at a time."""
     with whole(path) as temporary:
-        pq.write_table(table, temporary)
+        pq.write_table(table, temporary, row_group_size=65_536)

@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ from sie_jax.data.schema import (
     ATTRIBUTE,
     RATER,
     RAW_COLUMNS,
+    RAW_SCHEMA,
     SPLITS,
     LabelScale,
     Source,
@@ -50,6 +52,7 @@ from sie_jax.data.schema import (
 )
 from sie_jax.data.sources import clicks, esci, synthetic, wands
 from sie_jax.data.sources import table as own_table
+from sie_jax.data.spool import filtered
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
     Predictions,
@@ -218,12 +221,7 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
 def _store(config: Config, workdir: Path, console: Console) -> None:
     """Leaves data/, the rows that were left out and why, and config.json."""
     data, selection = config.data, _select(config)
-    training = selection.kept.filter(pc.equal(selection.kept["split"], "train"))
-    if config.train.folds:
-        # now, so that too many folds end the run before it trains
-        _folds(config, training, "train.folds", config.train.folds)
-    if config.importance.policy == AUTO:
-        _choosing_plan(config, training)
+    _check_plans(config, selection.kept)
     # looked at now, so that a wrong checkpoint ends the run before anything is written
     for note in _check_checkpoint(config, selection.source.scale):
         _say(console, note)
@@ -240,6 +238,106 @@ def _store(config: Config, workdir: Path, console: Console) -> None:
     )
     # last: what makes `store` refuse the rows leaves the workdir as it was
     write_json(workdir / "config.json", as_json(config))
+
+
+def prepare_on_beam(
+    config: Config, workdir: Path, options: Sequence[str], *, console: Console | None = None
+) -> None:
+    """Leaves `workdir` as the stage prepare leaves it, with the rows' work done on Apache Beam.
+
+    This process reads the source and writes its rows to the workdir, which Beam's workers have to
+    see; they clean, split, tokenise and write. A table in Parquet files whose labels are named and
+    which has no raters they read too. `options` are Beam's own flags.
+
+    Raises UserError for what the user can mend.
+    """
+    config.validate()
+    try:
+        from sie_jax.data import beam
+    except ImportError:
+        raise UserError("Apache Beam is not installed: pip install -e '.[beam]'") from None
+    if not config.model.pretrained:
+        raise UserError(
+            "model.pretrained is empty: on Beam the tokenizer is that of a checkpoint, give "
+            "--config.model.pretrained=FOLDER, or prepare with train.py, which trains one"
+        )
+    data, console = config.data, console or Console()
+    with _claimed(workdir):
+        _check_workdir(config, workdir)
+        if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
+            groups = _own_row_groups(config)
+            source = _read(config) if groups is None else _unread(config)
+            for note in _check_checkpoint(config, source.scale):
+                _say(console, note)
+            shutil.rmtree(workdir / "data", ignore_errors=True)  # killed before config.json
+            rows = workdir / ".rows.parquet"
+            if groups is None:
+                write_parquet(rows, source.table)
+                parts = beam.parts([rows])
+            else:
+                parts = beam.table_parts(
+                    groups,
+                    columns=_columns(config),
+                    attributes=listed(data.table.attributes),
+                )
+            try:
+                beam.store(
+                    parts,
+                    workdir,
+                    scale=source.scale,
+                    location=source.location,
+                    unreadable=source.unreadable,
+                    catalogue=source.catalogue if config.pretrain.steps else None,
+                    summary=source.summary,
+                    max_query_characters=data.max_query_characters,
+                    max_title_characters=data.max_title_characters,
+                    validation=data.validation,
+                    test=data.test,
+                    seed=data.split_seed,
+                    tokenizer_folder=config.model.pretrained,
+                    item_text=data.item_text,
+                    max_length=data.max_length,
+                    buckets=data.buckets,
+                    options=options,
+                )
+            except UserError as error:
+                raise UserError(f"{source.location}: {error}") from None
+            finally:
+                rows.unlink(missing_ok=True)
+            _check_plans(config, preparing.load(workdir).pairs)
+            write_json(workdir / "config.json", as_json(config))
+        _say(console, f"Prepared: {workdir}; the same --config and --workdir train on it")
+
+
+def _own_row_groups(config: Config) -> list[own_table.RowGroup] | None:
+    """The row groups of a table that can be read in parts; None where the whole must be seen."""
+    labels, raters = config.data.table.labels, config.data.table.raters
+    if config.data.source != "table" or not labels or raters:
+        return None
+    wanted = [*filter(None, _columns(config).values()), *listed(config.data.table.attributes)]
+    return own_table.row_groups(config.data.path, wanted)
+
+
+def _unread(config: Config) -> Source:
+    """All of a table with named labels but its rows."""
+    path, labels = config.data.path, listed(config.data.table.labels)
+    scale = own_table.scale_of(labels, None, Counter(), path)
+    return _with_gains(config, Source(RAW_SCHEMA.empty_table(), scale, path))
+
+
+def _columns(config: Config) -> dict[str, str]:
+    """The columns of a table by the fields of a row."""
+    named = dataclasses.asdict(config.data.columns)
+    return {field: name for field, name in named.items() if field in RAW_COLUMNS}
+
+
+def _check_plans(config: Config, pairs: pa.Table) -> None:
+    """Raises UserError, before anything trains, where the queries are too few for the folds."""
+    training = filtered(pairs, pc.equal(pairs["split"], "train").combine_chunks())
+    if config.train.folds:
+        _folds(config, training, "train.folds", config.train.folds)
+    if config.importance.policy == AUTO:
+        _choosing_plan(config, training)
 
 
 def _say(console: Console, text: str) -> None:
@@ -288,11 +386,7 @@ def _read(config: Config) -> Source:
     elif data.source == "table":
         source = own_table.read(
             data.path,
-            columns={
-                field: name
-                for field, name in dataclasses.asdict(data.columns).items()
-                if field in RAW_COLUMNS
-            },
+            columns=_columns(config),
             attributes=listed(data.table.attributes),
             raters=listed(data.table.raters),
             labels=listed(data.table.labels),
@@ -320,6 +414,11 @@ def _read(config: Config) -> Source:
             test=data.test,
             seed=shop.seed,
         )
+    return _with_gains(config, source)
+
+
+def _with_gains(config: Config, source: Source) -> Source:
+    """The source with the gains that the config names, if it does."""
     gains = config.gains()
     if gains is None:
         return source

@@ -1,16 +1,42 @@
 """Token ids on disk: a TFDS builder that writes ArrayRecord files and reads them back at random."""
 
 import contextlib
+import functools
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
+
+from sie_jax.data.spool import CHUNK_ROWS
+
+TOKENS_SCHEMA = pa.schema(
+    [
+        ("input_ids", pa.list_(pa.int32())),
+        ("query_length", pa.int32()),
+        ("label", pa.int32()),
+    ]
+)
 
 
-class TokenizedPairs(tfds.core.GeneratorBasedBuilder):
+_FEATURES = ("row", *TOKENS_SCHEMA.names)
+
+
+class Shard(NamedTuple):
+    """Rows of one file: the place of the first within the split, and what reads them.
+
+    `read` gives a table with the columns of TOKENS_SCHEMA. With Beam another machine calls it.
+    """
+
+    first: int
+    read: Callable[[], pa.Table]
+
+
+class TokenizedPairs(tfds.core.ShardBasedBuilder):
     """Query-item pairs as token ids, one record per pair, in the order they are given.
 
     Features: `row` int64 (position within the split), `input_ids` int32 `[T]`, `query_length` int32
@@ -20,11 +46,9 @@ class TokenizedPairs(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(
-        self, splits: Mapping[str, Mapping[str, Any]] | None = None, **options: Any
-    ) -> None:
-        """`splits` maps a split's name to its columns input_ids, query_length and label."""
-        self._columns = splits or {}
+    def __init__(self, splits: Mapping[str, Sequence[Shard]] | None = None, **options: Any) -> None:
+        """`splits` maps a split's name to its shards, in order; each becomes a file."""
+        self._shards = splits or {}
         super().__init__(file_format="array_record", **options)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -41,27 +65,85 @@ class TokenizedPairs(tfds.core.GeneratorBasedBuilder):
             disable_shuffling=True,  # record i is row i: scores and weights are joined by position
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator[tuple[int, dict]]]:
+    def _shard_iterators_per_split(self, dl_manager: Any) -> dict[str, list[Callable]]:
         del dl_manager  # nothing is downloaded
-        return {name: self._records(columns) for name, columns in self._columns.items()}
-
-    def _records(self, columns: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Any]]]:
-        rows = zip(columns["input_ids"], columns["query_length"], columns["label"], strict=True)
-        for row, (input_ids, query_length, label) in enumerate(rows):
-            record = {"input_ids": input_ids, "query_length": query_length, "label": label}
-            yield row, {"row": row, **record}
-
-    def _generate_examples(self) -> Iterator[Any]:
-        raise AssertionError("every split has its own generator")
+        return {
+            name: [functools.partial(_records, shard) for shard in shards]
+            for name, shards in self._shards.items()
+        }
 
 
-def write(folder: Path, splits: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes all splits below `folder`, replacing nothing that is there already."""
+def shards(table: pa.Table) -> list[Shard]:
+    """The rows of a table with the columns of TOKENS_SCHEMA, in files of CHUNK_ROWS rows."""
+    starts = range(0, max(table.num_rows, 1), CHUNK_ROWS)
+    return [Shard(start, functools.partial(table.slice, start, CHUNK_ROWS)) for start in starts]
+
+
+def write(folder: Path, splits: Mapping[str, Sequence[Shard]], **options: Any) -> None:
+    """Writes all splits below `folder`, replacing nothing that is there already.
+
+    `options` are those of `tfds.download.DownloadConfig`: with `beam_runner` (and `beam_options`)
+    that runner's machines write the files, which all have to see `folder`.
+    """
     tfds.disable_progress_bar()
     with contextlib.redirect_stdout(io.StringIO()):  # it announces a download, and there is none
-        TokenizedPairs(splits, data_dir=str(folder)).download_and_prepare()
+        TokenizedPairs(splits, data_dir=str(folder)).download_and_prepare(
+            download_config=tfds.download.DownloadConfig(**options)
+        )
 
 
-def read(folder: Path, split: str) -> Any:
+class Records:
+    """The records of one split at random, as `TokenizedPairs` has them.
+
+    Read as TFDS's own source reads them; parsed here, since TFDS walks through the nested features
+    of every record and takes several times as long.
+    """
+
+    def __init__(self, source: Any) -> None:
+        """`source` gives the records as bytes."""
+        self._source = source
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return _parsed(self._source[row])
+
+    def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        return [_parsed(record) for record in self._source.__getitems__(rows)]
+
+
+def read(folder: Path, split: str) -> Records:
     """The random-access source of one split: `len`, `source[i]`, `source.__getitems__(ids)`."""
-    return TokenizedPairs(data_dir=str(folder)).as_data_source(split)
+    builder = TokenizedPairs(data_dir=str(folder))
+    raw = tfds.decode.DeserializeMethod.RAW_BYTES
+    return Records(builder.as_data_source(split, deserialize_method=raw))
+
+
+def _parsed(record: bytes) -> dict[str, Any]:
+    feature = tf_example_pb2.Example.FromString(record).features.feature
+    numbers = {name: feature[name].int64_list.value for name in _FEATURES}
+    return {
+        "row": numbers["row"][0],
+        "input_ids": np.array(numbers["input_ids"], np.int32),
+        "query_length": numbers["query_length"][0],
+        "label": numbers["label"][0],
+    }
+
+
+def _records(shard: Shard) -> Iterator[tuple[int, dict[str, Any]]]:
+    table = shard.read().combine_chunks()
+    ids = table["input_ids"].combine_chunks()
+    values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()
+    query_lengths, labels = (table[name].to_numpy() for name in ("query_length", "label"))
+    for i in range(table.num_rows):
+        row = shard.first + i
+        yield (
+            row,
+            {
+                "row": row,
+                "input_ids": values[offsets[i] : offsets[i + 1]],
+                "query_length": query_lengths[i],
+                "label": labels[i],
+            },
+        )

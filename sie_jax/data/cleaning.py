@@ -4,9 +4,10 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.entities import html5
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -34,7 +35,8 @@ RULES = (
     "exact_duplicate",
     "conflicting_labels",
 )
-_DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
+# 128 bits that stand for a text or several: `digest_of`
+DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,24 @@ class Cleaned:
     rejected: pa.Table
     counts: dict[str, int]
     repaired: dict[str, int]
+
+
+class Inspected(NamedTuple):
+    """What rows show by themselves; the arrays have an entry a row.
+
+    repaired: the rows, texts repaired, nulls "" but in `truth` and raters' columns.
+    reasons: int8, 0 where no rule is broken, else 1 + the place among RULES.
+    changes: bool `[rows, len(REPAIRS)]`, what the repairs changed.
+    pairs, judgments: digests of query and item_id, and of these with title and label.
+    labels: int16, the place on the scale, -1 where there is none.
+    """
+
+    repaired: pa.Table
+    reasons: np.ndarray
+    changes: np.ndarray
+    pairs: np.ndarray
+    judgments: np.ndarray
+    labels: np.ndarray
 
 
 def clean(
@@ -90,69 +110,45 @@ def clean(
       UserError: the table is empty, no row's label is on the scale, every row is rejected, an
         example_id occurs twice among the kept rows, or a limit is below 1.
     """
-    if min(max_query_characters, max_title_characters) < 1:
-        raise UserError(
-            f"cleaning: max_query_characters is {max_query_characters} and max_title_characters "
-            f"{max_title_characters}; give at least 1"
-        )
-    if table.num_rows == 0:
-        raise UserError("cleaning: the source gave no rows; check its path and filters")
-    table = table.cast(_schema(RAW_SCHEMA, table))
-    grades = {name: grade for grade, name in enumerate(scale.names)}
-    _check_labels(table, grades)
+    check_limits(max_query_characters, max_title_characters)
+    rows = table.num_rows
+    check_read(table["label"].value_counts(), rows, scale)
+    table = in_schema(table)
 
     # First pass: repairs, and the rules that look at a row alone. Rows are known by 128-bit digests
     # from here on, so that memory does not hold the texts.
-    rows = table.num_rows
-    reasons = np.zeros(rows, np.int8)  # 0: none; else 1 + the place among RULES
+    reasons, labels = np.zeros(rows, np.int8), np.zeros(rows, np.int16)
     changes = np.zeros((rows, len(REPAIRS)), bool)
-    pairs, judgments = np.zeros(rows, _DIGEST), np.zeros(rows, _DIGEST)
-    labels = np.full(rows, -1, np.int16)
-
-    def fault(query: str, title: str, label: str) -> int:
-        """The first rule that the row alone breaks, as in `reasons`."""
-        broken = (
-            not query,
-            not title,
-            len(query) > max_query_characters,
-            len(title) > max_title_characters,
-            label not in grades,
-        )
-        return broken.index(True) + 1 if True in broken else 0
+    pairs, judgments = np.zeros(rows, DIGEST), np.zeros(rows, DIGEST)
 
     def repaired_chunks() -> Iterator[pa.RecordBatch]:
         for start in range(0, rows, CHUNK_ROWS):
-            raw = table.slice(start, CHUNK_ROWS)
-            chunk = _repaired(raw, changes[start : start + raw.num_rows])
-            columns = (chunk[name].to_pylist() for name in ("query", "title", "item_id", "label"))
-            for row, (query, title, item, label) in enumerate(zip(*columns, strict=True), start):
-                reasons[row] = fault(query, title, label)
-                labels[row] = grades.get(label, -1)
-                pairs[row] = _digest(normalise_query(query), item)
-                judgments[row] = _digest(normalise_query(query), item, title, label)
-            yield from chunk.to_batches()
+            chunk = inspect(
+                table.slice(start, CHUNK_ROWS),
+                scale,
+                max_query_characters=max_query_characters,
+                max_title_characters=max_title_characters,
+            )
+            at = slice(start, start + CHUNK_ROWS)
+            reasons[at], changes[at], labels[at] = chunk.reasons, chunk.changes, chunk.labels
+            pairs[at], judgments[at] = chunk.pairs, chunk.judgments
+            yield from chunk.repaired.to_batches()
 
     repaired = spool(repaired_chunks(), table.schema)
 
     # Second pass: duplicates and conflicts show only among rows that could be used.
     usable = np.flatnonzero(reasons == 0)
-    first = np.unique(judgments[usable], return_index=True)[1]
-    copies = np.delete(usable, first)
-    reasons[copies] = 1 + RULES.index("exact_duplicate")
-    usable = np.sort(usable[first])
-    _, pair = np.unique(pairs[usable], return_inverse=True)
-    lowest = np.full(len(usable), np.iinfo(np.int16).max, np.int16)
-    highest = np.full(len(usable), -1, np.int16)
-    np.minimum.at(lowest, pair, labels[usable])
-    np.maximum.at(highest, pair, labels[usable])
-    reasons[usable[(lowest != highest)[pair]]] = 1 + RULES.index("conflicting_labels")
+    reasons[usable] = compare(pairs[usable], judgments[usable], labels[usable])
 
     keep = reasons == 0
-    kept = _graded(repaired, pa.array(keep), grades)
-    dropped = filtered(table, pa.array(~keep))
-    dropped = dropped.append_column(
-        "reason", pa.array(np.array(RULES)[reasons[~keep] - 1], pa.string())
-    )
+
+    def kept_chunks() -> Iterator[pa.RecordBatch]:
+        for start in range(0, rows, CHUNK_ROWS):
+            at = pa.array(keep[start : start + CHUNK_ROWS])
+            yield from graded(repaired.slice(start, CHUNK_ROWS).filter(at), scale).to_batches()
+
+    kept = spool(kept_chunks(), _schema(CLEAN_SCHEMA, table))
+    dropped = with_reasons(filtered(table, pa.array(~keep)), reasons[~keep])
     cleaned = Cleaned(
         kept=kept,
         rejected=dropped,
@@ -163,11 +159,109 @@ def clean(
         raise AssertionError(
             f"cleaning lost rows: read {rows}, kept {kept.num_rows}, rejected {dropped.num_rows}"
         )
-    if kept.num_rows == 0:
-        found = ", ".join(f"{rule} {count}" for rule, count in cleaned.counts.items() if count)
-        raise UserError(f"cleaning: every one of the {rows} rows was rejected: {found}")
+    check_kept(cleaned.counts, rows)
     _check_ids(kept)
     return cleaned
+
+
+def inspect(
+    rows: pa.Table, scale: LabelScale, *, max_query_characters: int, max_title_characters: int
+) -> Inspected:
+    """Repairs rows as `in_schema` gives them, and holds each alone against the rules."""
+    grades = {name: grade for grade, name in enumerate(scale.names)}
+    changes = np.zeros((rows.num_rows, len(REPAIRS)), bool)
+    repaired = _repaired(rows, changes)
+    reasons, labels = np.zeros(rows.num_rows, np.int8), np.zeros(rows.num_rows, np.int16)
+    pairs, judgments = np.zeros(rows.num_rows, DIGEST), np.zeros(rows.num_rows, DIGEST)
+    columns = (repaired[name].to_pylist() for name in ("query", "title", "item_id", "label"))
+    for row, (query, title, item, label) in enumerate(zip(*columns, strict=True)):
+        broken = (
+            not query,
+            not title,
+            len(query) > max_query_characters,
+            len(title) > max_title_characters,
+            label not in grades,
+        )
+        reasons[row] = broken.index(True) + 1 if True in broken else 0
+        labels[row] = grades.get(label, -1)
+        pairs[row] = digest_of(normalise_query(query), item)
+        judgments[row] = digest_of(normalise_query(query), item, title, label)
+    return Inspected(repaired, reasons, changes, pairs, judgments, labels)
+
+
+def compare(pairs: np.ndarray, judgments: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Which rows repeat or contradict one another, as `Inspected.reasons`.
+
+    Args:
+      pairs, judgments, labels: `[rows]` as in `Inspected`, of rows that break no rule by
+        themselves, in their order; of a pair's rows all, or none.
+    """
+    reasons = np.full(len(pairs), 1 + RULES.index("exact_duplicate"), np.int8)
+    first = np.sort(np.unique(judgments, return_index=True)[1])
+    _, pair = np.unique(pairs[first], return_inverse=True)
+    lowest = np.full(len(first), np.iinfo(np.int16).max, np.int16)
+    highest = np.full(len(first), -1, np.int16)
+    np.minimum.at(lowest, pair, labels[first])
+    np.maximum.at(highest, pair, labels[first])
+    conflicts = (lowest != highest)[pair]
+    reasons[first] = np.where(conflicts, 1 + RULES.index("conflicting_labels"), 0)
+    return reasons
+
+
+def graded(rows: pa.Table, scale: LabelScale) -> pa.Table:
+    """Repaired rows with `label`, `truth` and raters' columns as places on the scale."""
+    names, places = pa.array(scale.names), pa.array(range(len(scale.names)), pa.int32())
+    schema = _schema(CLEAN_SCHEMA, rows)
+    for at, name in enumerate(rows.column_names):
+        if name in ("label", "truth") or name.startswith(RATER):
+            grade = places.take(pc.index_in(rows[name], names).combine_chunks())
+            rows = rows.set_column(at, name, grade.fill_null(-1))
+    return rows.cast(schema)
+
+
+def with_reasons(rows: pa.Table, reasons: np.ndarray) -> pa.Table:
+    """Rejected rows, with the names of their `Inspected.reasons` in a column `reason`."""
+    return rows.append_column("reason", pa.array(np.array(RULES)[reasons - 1], pa.string()))
+
+
+def in_schema(table: pa.Table) -> pa.Table:
+    """The table with the types of RAW_SCHEMA, and of its further columns."""
+    return table.cast(_schema(RAW_SCHEMA, table))
+
+
+def check_limits(max_query_characters: int, max_title_characters: int) -> None:
+    """Raises UserError for a limit below 1."""
+    if min(max_query_characters, max_title_characters) < 1:
+        raise UserError(
+            f"cleaning: max_query_characters is {max_query_characters} and max_title_characters "
+            f"{max_title_characters}; give at least 1"
+        )
+
+
+def check_read(labels: pa.StructArray, rows: int, scale: LabelScale) -> None:
+    """Raises UserError where there are no rows, or no row's label is on the scale.
+
+    Args:
+      labels: how often each occurs, `values` and `counts`.
+      rows: how many were read.
+    """
+    if rows == 0:
+        raise UserError("cleaning: the source gave no rows; check its path and filters")
+    counts = {one["values"]: one["counts"] for one in labels.to_pylist()}
+    if not any(label in scale.names for label in counts):
+        most = sorted(counts, key=lambda label: -counts[label])[:10]
+        found = ", ".join("(none)" if label is None else label for label in most)
+        raise UserError(
+            f"cleaning: no row's label is on the scale {', '.join(scale.names)}; the labels found "
+            f"are {found}: mend them, or name the scale that they are on"
+        )
+
+
+def check_kept(counts: Mapping[str, int], rows: int) -> None:
+    """Raises UserError where `counts`, rows rejected by each of RULES, are all the rows."""
+    if sum(counts.values()) == rows:
+        found = ", ".join(f"{rule} {count}" for rule, count in counts.items() if count)
+        raise UserError(f"cleaning: every one of the {rows} rows was rejected: {found}")
 
 
 def repair(text: str) -> tuple[str, frozenset[str]]:
@@ -269,7 +363,7 @@ def _schema(base: pa.Schema, table: pa.Table) -> pa.Schema:
     return pa.schema([*base, *map(pa.field, further, types)])
 
 
-def _digest(*texts: str) -> tuple[int, int]:
+def digest_of(*texts: str) -> tuple[int, int]:
     """128 bits that are equal where all texts are, and, but for a chance of 2**-128, only there."""
     digest = hashlib.blake2b(digest_size=16)
     for text in texts:
@@ -302,39 +396,17 @@ def _repaired(chunk: pa.Table, changes: np.ndarray) -> pa.Table:
     return pa.table(columns, schema=chunk.schema)
 
 
-def _graded(table: pa.Table, keep: pa.Array, grades: dict[str, int]) -> pa.Table:
-    """The rows to keep, with `label`, `truth` and raters' columns as places on the scale."""
-    schema = _schema(CLEAN_SCHEMA, table)
-    names, places = pa.array(list(grades), pa.string()), pa.array(grades.values(), pa.int32())
-
-    def chunks() -> Iterator[pa.RecordBatch]:
-        for start in range(0, table.num_rows, CHUNK_ROWS):
-            chunk = table.slice(start, CHUNK_ROWS).filter(keep.slice(start, CHUNK_ROWS))
-            for at, field in enumerate(chunk.schema):
-                if field.name in ("label", "truth") or field.name.startswith(RATER):
-                    grade = places.take(pc.index_in(chunk[field.name], names).combine_chunks())
-                    chunk = chunk.set_column(at, field.name, grade.fill_null(-1))
-            yield from chunk.cast(schema).to_batches()
-
-    return spool(chunks(), schema)
-
-
-def _check_labels(table: pa.Table, grades: dict[str, int]) -> None:
-    counts = {one["values"]: one["counts"] for one in table["label"].value_counts().to_pylist()}
-    if not any(label in grades for label in counts):
-        most = sorted(counts, key=lambda label: -counts[label])[:10]
-        found = ", ".join("(none)" if label is None else label for label in most)
-        raise UserError(
-            f"cleaning: no row's label is on the scale {', '.join(grades)}; the labels found are "
-            f"{found}: mend them, or name the scale that they are on"
-        )
-
-
 def _check_ids(kept: pa.Table) -> None:
     counts = kept["example_id"].value_counts()
     times = pc.max(counts.field("counts")).as_py()
     if times > 1:
-        ids = counts.filter(pc.equal(counts.field("counts"), times))[0]["values"].as_py()
-        raise UserError(
-            f"cleaning: example_id {ids!r} occurs {times} times; give every row an id of its own"
+        raise repeated_id(
+            counts.filter(pc.equal(counts.field("counts"), times))[0]["values"].as_py(), times
         )
+
+
+def repeated_id(example_id: str, times: int) -> UserError:
+    """What is said of an id that several kept rows have."""
+    return UserError(
+        f"cleaning: example_id {example_id!r} occurs {times} times; give every row an id of its own"
+    )

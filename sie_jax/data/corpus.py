@@ -117,16 +117,19 @@ def store(
             "titles, or raise pretrain.held_out"
         )
     with whole_folder(folder) as temporary:
-        builders.write(
-            temporary / "tokens",
-            {
-                split: {
+        tokens = {
+            split: pa.table(
+                {
                     "input_ids": [row.input_ids for row in rows[split]],
                     "query_length": [row.first_length for row in rows[split]],
                     "label": [row.group for row in rows[split]],
-                }
-                for split in SPLITS
-            },
+                },
+                schema=builders.TOKENS_SCHEMA,
+            )
+            for split in SPLITS
+        }
+        builders.write(
+            temporary / "tokens", {split: builders.shards(tokens[split]) for split in SPLITS}
         )
         tables = [
             pa.table(

@@ -2,7 +2,7 @@
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, splitting, tokenization
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
-from sie_jax.data.spool import filtered
+from sie_jax.data.spool import CHUNK_ROWS, filtered, spool
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json, write_parquet
 
@@ -41,8 +41,8 @@ class Prepared(NamedTuple):
     folder: Path
 
     def split(self, name: str) -> pa.Table:
-        """The pairs of one split, in the order of their token ids."""
-        return self.pairs.filter(pc.equal(self.pairs["split"], name))
+        """The pairs of one split, in the order of their token ids; on disk."""
+        return filtered(self.pairs, pc.equal(self.pairs["split"], name).combine_chunks())
 
     def tokens(self, name: str) -> Any:
         """The random-access source of one split's token ids."""
@@ -102,89 +102,136 @@ def store(
         tokenizer = tokenization.train(
             _TextsInTurn(training, item_text), vocabulary_size=vocabulary_size
         )
-    encoded = tokenization.join(
-        tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
-        for queries, items in _texts(kept, item_text)
+    tokens = spool(
+        encoded(kept, tokenizer, item_text=item_text, max_length=max_length), builders.TOKENS_SCHEMA
     )
-
-    reasons = pa.array(["query_fills_max_length"] * kept.num_rows, pa.string())
-    too_long = kept.append_column("reason", reasons).filter(pa.array(~encoded.fits))
-    rejected = pa.concat_tables(
-        [selection.rejected, as_rejected(too_long, source.scale)], promote_options="default"
-    )
-    kept = filtered(kept, pa.array(encoded.fits))
-    split = _column(kept, "split")
-    empty = [name for name in SPLITS if not (split == name).any()]
-    if empty:
-        raise UserError(
-            f"{source.location}: no row is left in {' and '.join(empty)}: "
-            "raise data.max_length, or give more rows"
-        )
+    lengths = pc.list_value_length(tokens["input_ids"]).to_numpy()
+    fits = pa.array(lengths > 0)
+    too_long = without_room(kept.filter(pa.array(lengths == 0)), source.scale)
+    rejected = pa.concat_tables([selection.rejected, too_long], promote_options="default")
+    kept, tokens, lengths = filtered(kept, fits), filtered(tokens, fits), lengths[lengths > 0]
+    of_split = {name: pc.equal(kept["split"], name).combine_chunks() for name in SPLITS}
+    numbers = {name: mask.true_count for name, mask in of_split.items()}
+    check_splits(numbers, source.location)
     splitting.assert_disjoint(kept)
-    read = source.table.num_rows + source.unreadable.num_rows
-    if read != kept.num_rows + rejected.num_rows:
-        raise AssertionError(
-            f"{read} rows read, {kept.num_rows} kept, {rejected.num_rows} rejected"
-        )
-
-    input_ids = [ids for ids in encoded.input_ids if len(ids)]
-    lengths = np.array([len(ids) for ids in input_ids], np.int32)
-    query_lengths, labels = encoded.query_lengths[encoded.fits], kept["label"].to_numpy()
-    tokens = {}
-    for name in SPLITS:
-        rows = np.flatnonzero(split == name)
-        tokens[name] = {
-            "input_ids": [input_ids[i] for i in rows],
-            "query_length": query_lengths[rows],
-            "label": labels[rows],
-        }
     with whole_folder(workdir / "data") as temporary:
-        builders.write(temporary / "tokens", tokens)
+        builders.write(
+            temporary / "tokens",
+            {name: builders.shards(filtered(tokens, mask)) for name, mask in of_split.items()},
+        )
         write_parquet(
             temporary / "pairs.parquet", kept.append_column("length", pa.array(lengths, pa.int32()))
         )
-        tokenizer.save_pretrained(temporary / "tokenizer")
         if keep_catalogue:
             catalogue = cleaning.repair_catalogue(source.catalogue)
             write_parquet(temporary / "catalogue.parquet", catalogue)
-        boundaries = batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length)
-        scale = source.scale
-        write_json(
-            temporary / "prepared.json",
-            {"labels": scale.names, "gains": scale.gains, "boundaries": boundaries},
-        )
-        write_parquet(workdir / "rejected.parquet", rejected)
-        found = Counter(rejected["reason"].to_pylist())
-        query_ids = _column(kept, "query_id")
-        write_json(
-            workdir / "cleaning.json",
-            {
+        describe(
+            temporary,
+            tokenizer=tokenizer,
+            scale=source.scale,
+            boundaries=batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length),
+            rejected=rejected,
+            counts={
                 "source": source.location,
                 "summary": source.summary,
-                "read": read,
+                "read": source.table.num_rows + source.unreadable.num_rows,
                 "kept": kept.num_rows,
-                "rejected": {
-                    rule: found[rule] for rule in dict.fromkeys((*cleaning.RULES, *found))
-                },
                 "repaired": selection.repaired,
-                "splits": {name: int((split == name).sum()) for name in SPLITS},
-                "queries": {name: len(set(query_ids[split == name])) for name in SPLITS},
+                "splits": numbers,
+                "queries": {
+                    name: pc.count_distinct(kept["query_id"].filter(mask)).as_py()
+                    for name, mask in of_split.items()
+                },
             },
         )
+
+
+def encoded(
+    pairs: pa.Table, tokenizer: PreTrainedTokenizerFast, *, item_text: bool, max_length: int
+) -> Iterator[pa.RecordBatch]:
+    """The token ids of clean pairs, in batches of builders.TOKENS_SCHEMA.
+
+    With `item_text` an item's further text follows its title. Where the query leaves no room for
+    the item within `max_length`, `input_ids` is empty.
+    """
+    labels = pairs["label"]
+    start = 0
+    for queries, items in _texts(pairs, item_text):
+        part = tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
+        lengths = [len(ids) for ids in part.input_ids]
+        offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+        values = pa.array(np.concatenate(part.input_ids), pa.int32())
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.ListArray.from_arrays(offsets, values),
+                pa.array(part.query_lengths),
+                labels.slice(start, len(queries)).combine_chunks(),
+            ],
+            schema=builders.TOKENS_SCHEMA,
+        )
+        start += len(queries)
+
+
+def without_room(pairs: pa.Table, scale: LabelScale) -> pa.Table:
+    """Clean pairs whose query leaves no room for the item, as rejected rows with their reason."""
+    reasons = pa.array(["query_fills_max_length"] * pairs.num_rows, pa.string())
+    return as_rejected(pairs.append_column("reason", reasons), scale)
+
+
+def check_splits(rows: Mapping[str, int], location: str) -> None:
+    """Raises UserError where one of SPLITS has no rows."""
+    empty = [name for name in SPLITS if not rows[name]]
+    if empty:
+        raise UserError(
+            f"{location}: no row is left in {' and '.join(empty)}: "
+            "raise data.max_length, or give more rows"
+        )
+
+
+def describe(
+    folder: Path,
+    *,
+    tokenizer: PreTrainedTokenizerFast,
+    scale: LabelScale,
+    boundaries: tuple[int, ...],
+    rejected: pa.Table,
+    counts: dict[str, Any],
+) -> None:
+    """Leaves beside tokens and pairs what tells of them, and the rejected rows in the workdir.
+
+    `folder` is what is to become the workdir's data/. `counts` are those of cleaning.json but for
+    `rejected`; that rows read = kept + rejected is checked.
+    """
+    if counts["read"] != counts["kept"] + rejected.num_rows:
+        raise AssertionError(
+            f"{counts['read']} rows read, {counts['kept']} kept, {rejected.num_rows} rejected"
+        )
+    tokenizer.save_pretrained(folder / "tokenizer")
+    write_json(
+        folder / "prepared.json",
+        {"labels": scale.names, "gains": scale.gains, "boundaries": boundaries},
+    )
+    write_parquet(folder.parent / "rejected.parquet", rejected)
+    found = Counter(rejected["reason"].to_pylist())
+    by_reason = {rule: found[rule] for rule in dict.fromkeys((*cleaning.RULES, *found))}
+    names = ("source", "summary", "read", "kept", "rejected", "repaired", "splits", "queries")
+    everything = {**counts, "rejected": by_reason}
+    write_json(folder.parent / "cleaning.json", {name: everything[name] for name in names})
 
 
 def load(workdir: Path) -> Prepared:
     """Reads back what `store` left."""
     folder = workdir / "data"
     summary = read_json(folder / "prepared.json")
-    pairs = pq.read_table(folder / "pairs.parquet")
-    lengths, split = pairs["length"].to_numpy(), _column(pairs, "split")
+    parquet = pq.ParquetFile(folder / "pairs.parquet")
+    pairs = spool(parquet.iter_batches(CHUNK_ROWS), parquet.schema_arrow)
+    lengths = pairs["length"].to_numpy()
     return Prepared(
         pairs,
         LabelScale(tuple(summary["labels"]), tuple(summary["gains"])),
         tokenization.load(folder / "tokenizer"),
         tuple(summary["boundaries"]),
-        {name: lengths[split == name] for name in SPLITS},
+        {name: lengths[pc.equal(pairs["split"], name).to_numpy()] for name in SPLITS},
         read_json(workdir / "cleaning.json"),
         folder,
     )
@@ -211,7 +258,3 @@ class _TextsInTurn:
     def __iter__(self) -> Iterator[str]:
         for piece in _texts(self.pairs, self.item_text):
             yield from itertools.chain.from_iterable(zip(*piece, strict=True))
-
-
-def _column(table: pa.Table, name: str) -> np.ndarray:
-    return table[name].to_numpy(zero_copy_only=False)

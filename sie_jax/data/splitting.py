@@ -1,6 +1,7 @@
 """Splits a clean table by query, so that no query is in two splits."""
 
 import hashlib
+from collections.abc import Collection, Iterable, Mapping
 
 import numpy as np
 import pyarrow as pa
@@ -43,31 +44,20 @@ def split(
       UserError: a share is out of range, `split` has another value, or there are too few queries
         for every split to get one.
     """
-    if not (validation > 0 and test > 0 and validation + test < 1):
-        raise UserError(
-            f"splitting: validation is {validation} and test is {test}; give shares above 0 with a "
-            "sum below 1"
-        )
-    strange = sorted(set(table["split"].unique().to_pylist()) - {"", *SPLITS})
-    if strange:
-        raise UserError(
-            f"splitting: split is {strange[0]!r} in some rows; give {', '.join(SPLITS)}, or nothing"
-        )
+    check_shares(validation, test)
+    check_given(table["split"].unique().to_pylist())
     queries, query = _queries(table)  # row i is of queries[query[i]]
     if len(queries) < 2:
         raise UserError(
             f"splitting: {len(queries)} query in {table.num_rows} rows, nothing to split; "
             "give rows of more queries"
         )
-    # places in SPLITS, which stand in rising order of weight: what a query is held out for weighs
-    # more than what else it is given for
-    given = pc.index_in(table["split"], pa.array(SPLITS)).fill_null(0).to_numpy()
+    given = given_places(table)
     heaviest = np.zeros(len(queries), given.dtype)
     np.maximum.at(heaviest, query, given)
     split_of = {text: SPLITS[place] for text, place in zip(queries, heaviest, strict=True)}
     leaked = given != heaviest[query]
-    shares = {"test": test, "validation": validation}
-    wanted = {name: share for name, share in shares.items() if name not in split_of.values()}
+    wanted = to_carve(split_of.values(), validation=validation, test=test)
     split_of.update(
         _carved([query for query, name in split_of.items() if name == "train"], wanted, seed)
     )
@@ -77,14 +67,63 @@ def split(
     kept = filtered(
         table.set_column(at, "split", pa.array(names[query], pa.string())), pa.array(~leaked)
     )
-    reasons = np.char.add("query_in_", np.array(SPLITS))[heaviest[query[leaked]]]
-    rejected = table.filter(pa.array(leaked)).append_column(
-        "reason", pa.array(reasons, pa.string())
-    )
+    rejected = with_reasons(table.filter(pa.array(leaked)), heaviest[query[leaked]])
     if kept.num_rows + rejected.num_rows != table.num_rows:
         raise AssertionError(f"splitting lost rows: {table.num_rows} read")
     assert_disjoint(kept)
     return kept, rejected
+
+
+def given_places(table: pa.Table) -> np.ndarray:
+    """The place in SPLITS of each row's given split, int `[rows]`; 0 where it has none.
+
+    SPLITS stand in rising order of weight: what a query is held out for weighs more than what else
+    it is given for, so that a query's split is its rows' highest place, and other rows leak.
+    """
+    return pc.index_in(table["split"], pa.array(SPLITS)).fill_null(0).to_numpy()
+
+
+def to_carve(given: Collection[str], *, validation: float, test: float) -> dict[str, float]:
+    """The splits that are to be carved from the training queries, with their shares.
+
+    given: the splits of all queries by what the source gives.
+    """
+    shares = {"test": test, "validation": validation}
+    return {name: share for name, share in shares.items() if name not in given}
+
+
+def carved(place: float, wanted: Mapping[str, float]) -> str:
+    """The split of a training query whose hash is `place`, `wanted` being what `to_carve` gives."""
+    bound = 0.0
+    for name, share in wanted.items():
+        bound += share
+        if place < bound:
+            return name
+    return "train"
+
+
+def with_reasons(leaked: pa.Table, heaviest: np.ndarray) -> pa.Table:
+    """Rows whose query is in another split, a place in SPLITS, with a column `reason`."""
+    reasons = np.char.add("query_in_", np.array(SPLITS))[heaviest]
+    return leaked.append_column("reason", pa.array(reasons, pa.string()))
+
+
+def check_shares(validation: float, test: float) -> None:
+    """Raises UserError for shares that leave no training queries."""
+    if not (validation > 0 and test > 0 and validation + test < 1):
+        raise UserError(
+            f"splitting: validation is {validation} and test is {test}; give shares above 0 with a "
+            "sum below 1"
+        )
+
+
+def check_given(splits: Iterable[str]) -> None:
+    """Raises UserError where a source's split is none of SPLITS."""
+    strange = sorted({*splits} - {"", *SPLITS})
+    if strange:
+        raise UserError(
+            f"splitting: split is {strange[0]!r} in some rows; give {', '.join(SPLITS)}, or nothing"
+        )
 
 
 def assert_disjoint(table: pa.Table) -> None:
@@ -124,14 +163,7 @@ def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str
     place = {query: uniform(query, seed) for query in queries}
     members: dict[str, list[str]] = {"train": [], **{name: [] for name in wanted}}
     for query in sorted(queries, key=place.__getitem__):
-        bound = 0.0
-        for name, share in wanted.items():
-            bound += share
-            if place[query] < bound:
-                members[name].append(query)
-                break
-        else:
-            members["train"].append(query)
+        members[carved(place[query], wanted)].append(query)
     for name in members:
         if not members[name]:
             donor = max(members, key=lambda other: len(members[other]))

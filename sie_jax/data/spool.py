@@ -1,7 +1,9 @@
 """Tables larger than memory: record batches written to a nameless file and mapped back."""
 
+import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any
@@ -11,19 +13,27 @@ import pyarrow as pa
 # rows worked on at a time: also keeps one string array far below the 2 GiB that it can hold
 CHUNK_ROWS = 65_536
 
+_maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
+
 
 def spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """The batches as one table that lies on disk and is paged in as it is read.
 
     The file stands in the folder for temporary files (TMPDIR says where), has no name once this
-    returns, and is gone with the table. Peak memory is that of one batch.
+    returns, and is gone with the table. Peak memory is that of one batch: with each batch written,
+    the pages that were read of this and all other such tables go back to the system.
     """
     handle, path = tempfile.mkstemp(prefix="sie_jax-", suffix=".arrow")
     try:
         with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        return pa.ipc.open_file(pa.memory_map(path)).read_all()
+                for mapped in _maps:
+                    mapped.madvise(mmap.MADV_DONTNEED)
+        with open(path, "rb") as written:
+            mapped = mmap.mmap(written.fileno(), 0, access=mmap.ACCESS_READ)
+        _maps.add(mapped)
+        return pa.ipc.open_file(pa.py_buffer(mapped)).read_all()
     finally:
         os.unlink(path)
 

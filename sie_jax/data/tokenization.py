@@ -150,16 +150,6 @@ def encode_documents(
     return documents
 
 
-def join(parts: Iterable[EncodedPairs]) -> EncodedPairs:
-    """Pairs that were encoded a part at a time, as one."""
-    input_ids, query_lengths, fits = zip(*parts, strict=True)
-    return EncodedPairs(
-        [ids for part in input_ids for ids in part],
-        np.concatenate(query_lengths),
-        np.concatenate(fits),
-    )
-
-
 def _word_piece(vocabulary: dict[str, int]) -> tokenizers.Tokenizer:
     model = tokenizers.models.WordPiece(vocabulary, unk_token="[UNK]")
     tokenizer = tokenizers.Tokenizer(model)

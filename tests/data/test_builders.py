@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from sie_jax.data import builders
@@ -19,10 +20,17 @@ def columns(rows: int, seed: int) -> dict[str, Any]:
 SPLITS = {"train": columns(25, 0), "test": columns(3, 1)}
 
 
+def write(folder: Path, splits: dict[str, dict[str, Any]]) -> None:
+    tables = {
+        name: pa.table(columns, schema=builders.TOKENS_SCHEMA) for name, columns in splits.items()
+    }
+    builders.write(folder, {name: builders.shards(table) for name, table in tables.items()})
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tokens")
-    builders.write(path, SPLITS)
+    write(path, SPLITS)
     return path
 
 
@@ -47,12 +55,12 @@ def test_rows_are_read_at_random(folder: Path) -> None:
 
 
 def test_what_is_there_is_not_replaced(folder: Path) -> None:
-    builders.write(folder, {"train": columns(2, 5), "test": columns(2, 6)})
+    write(folder, {"train": columns(2, 5), "test": columns(2, 6)})
     assert len(builders.read(folder, "train")) == 25
 
 
-def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:
-    broken = columns(4, 0)
-    broken["label"] = broken["label"][:3]
-    with pytest.raises(ValueError, match="shorter"):
-        builders.write(tmp_path, {"train": broken})
+def test_many_files_are_one_split_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builders, "CHUNK_ROWS", 10)
+    write(tmp_path, SPLITS)
+    assert len(list(tmp_path.rglob("*train.array_record*"))) == 3
+    test_round_trip_in_the_order_given(tmp_path, "train")

@@ -27,6 +27,15 @@ def test_batches_become_one_table_and_leave_no_file(folder: Path) -> None:
     assert spool([], schema).equals(schema.empty_table())
 
 
+def test_what_was_read_stays_while_others_are_written(folder: Path) -> None:
+    """Its pages go back to the system then, and come again from the file."""
+    table = pa.table({"a": range(100_000)})
+    first = spool(table.to_batches(), table.schema)
+    assert first.equals(table)
+    assert spool(first.to_batches(), first.schema).equals(table)
+    assert first.equals(table)
+
+
 def test_a_failure_while_batches_are_made_leaves_no_file(folder: Path) -> None:
     def broken() -> list[pa.RecordBatch]:
         raise KeyError("a")

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -95,7 +95,7 @@ def read(
     table = spool_rows(readable(), schema)
     if not table.num_rows:
         raise _no_rows(path, unreadable)
-    scale = _scale(labels, gains, counts, path)
+    scale = scale_of(labels, gains, counts, path)
     rejected = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
     inside = np.ones(table.num_rows, bool)
     for name in raters:
@@ -138,6 +138,58 @@ def rows(
                 yield rejected(file, record)
             else:
                 yield _row(record.cells, mapped, further, number)
+
+
+class RowGroup(NamedTuple):
+    """A row group of a table's Parquet file: how many rows, and how many are before it.
+
+    before: in the same file; first: in all files.
+    """
+
+    file: epath.Path
+    group: int
+    rows: int
+    before: int
+    first: int
+
+
+def row_groups(path: str, wanted: Sequence[str]) -> list[RowGroup] | None:
+    """The row groups of all parts of a table, in order; None where it is not Parquet.
+
+    Raises:
+      UserError: as `read`, of the path, and of a part that lacks one of the columns `wanted`.
+    """
+    files, found, first = _files(path), [], 0
+    if files[0].suffix.lower() != ".parquet":
+        return None
+    for file in files:
+        try:
+            with file.open("rb") as stream:
+                metadata = pq.read_metadata(stream)
+        except (pa.ArrowException, OSError) as error:
+            raise _no_parquet(file, error) from None
+        _check_columns(file, metadata.schema.to_arrow_schema().names, wanted)
+        before = 0
+        for group in range(metadata.num_row_groups):
+            rows = metadata.row_group(group).num_rows
+            found.append(RowGroup(file, group, rows, before, first))
+            before, first = before + rows, first + rows
+    return found
+
+
+def rows_of(
+    place: RowGroup, *, columns: Mapping[str, str], further: Mapping[str, str]
+) -> Iterator[Cells]:
+    """What `rows` gives of one row group."""
+    mapped = {field: name for field, name in columns.items() if name}
+    records = _parquet(
+        place.file, [*mapped.values(), *further.values()], [place.group], place.before
+    )
+    for number, record in enumerate(records, place.first):
+        if record.reason:
+            yield rejected(place.file, record)
+        else:
+            yield _row(record.cells, mapped, further, number)
 
 
 def column_names(path: str) -> list[str]:
@@ -243,13 +295,18 @@ def _json_lines(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
         _check_columns(file, seen, wanted)
 
 
-def _parquet(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
+def _parquet(
+    file: epath.Path, wanted: Sequence[str], groups: list[int] | None = None, before: int = 0
+) -> Iterator[Record]:
+    """The rows of these row groups, all where None; `before` is how many the file has before."""
     try:
         with file.open("rb") as stream:
             parquet = pq.ParquetFile(stream)
             _check_columns(file, parquet.schema_arrow.names, wanted)
-            number = itertools.count(1)
-            for batch in parquet.iter_batches(batch_size=8192, columns=list(dict.fromkeys(wanted))):
+            number = itertools.count(before + 1)
+            for batch in parquet.iter_batches(
+                batch_size=8192, columns=list(dict.fromkeys(wanted)), row_groups=groups
+            ):
                 for row in _with_bytes(batch).to_pylist():
                     cells = {name: _text(value) for name, value in row.items()}
                     if any(text and is_broken(text) for text in cells.values()):
@@ -312,9 +369,13 @@ def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def _scale(
+def scale_of(
     labels: Sequence[str], gains: Sequence[float] | None, counts: Counter[str], path: str
 ) -> LabelScale:
+    """The scale that `read` gives a table at `path` in which the labels occur so often.
+
+    `counts` matter where `labels` is empty.
+    """
     names = tuple(labels)
     if not names:
         found = sorted(label for label in counts if label)

@@ -1,0 +1,240 @@
+"""Beam leaves what one machine leaves, row for row."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sie_jax.data import preparing, tokenization
+from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, RATER, SPLITS, Source
+from sie_jax.data.sources import esci, synthetic, table
+from sie_jax.errors import UserError
+from sie_jax.files import read_json
+
+pytest.importorskip("apache_beam", reason="pip install -e '.[beam]'", exc_type=ImportError)
+
+from sie_jax.data import beam
+
+SAMPLE = Path(os.environ.get("SIE_JAX_DATA", "")) / "esci"
+CHOICES: dict[str, Any] = {
+    "max_query_characters": 512,
+    "max_title_characters": 2000,
+    "validation": 0.1,
+    "test": 0.2,
+    "seed": 0,
+}
+MAX_LENGTH = 16  # so short that some queries fill it
+STORED: dict[str, Any] = {"item_text": True, "max_length": MAX_LENGTH, "buckets": 2}
+
+
+class Workdirs(NamedTuple):
+    local: Path
+    beam: Path
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    shop = synthetic.read(queries=60, items_per_query=5).table
+    texts = shop["query"].to_pylist() + shop["title"].to_pylist()
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenization.train(filter(None, texts), vocabulary_size=300).save_pretrained(folder)
+    return str(folder)
+
+
+def parts(source: Source, folder: Path, row_group_size: int) -> list[beam.Part]:
+    """The source's rows in two files with row groups of that size."""
+    half = source.table.num_rows // 2
+    files = [folder / "0.parquet", folder / "1.parquet"]
+    for file, rows in zip(files, (source.table[:half], source.table[half:]), strict=True):
+        pq.write_table(rows, file, row_group_size=row_group_size)
+    return beam.parts(files)
+
+
+def store(source: Source, parts: list[beam.Part], workdir: Path, tokenizer_folder: str) -> None:
+    beam.store(
+        parts,
+        workdir,
+        scale=source.scale,
+        location=source.location,
+        unreadable=source.unreadable,
+        catalogue=source.catalogue,
+        summary=source.summary,
+        tokenizer_folder=tokenizer_folder,
+        options=["--runner=DirectRunner"],
+        **CHOICES,
+        **STORED,
+    )
+
+
+def both(
+    source: Source, folder: Path, tokenizer_folder: str, of_beam: Source, parts: list[beam.Part]
+) -> Workdirs:
+    preparing.store(
+        preparing.select(source, **CHOICES),
+        folder / "local",
+        tokenizer_folder=tokenizer_folder,
+        vocabulary_size=100,
+        keep_catalogue=True,
+        **STORED,
+    )
+    store(of_beam, parts, folder / "beam", tokenizer_folder)
+    return Workdirs(folder / "local", folder / "beam")
+
+
+def shop(**changed: Any) -> Source:
+    """A shop without splits, half of whose queries have one, with dirt and further columns."""
+    source = synthetic.read(**{"queries": 150, "items_per_query": 5, "dirt": 0.2, **changed})
+    rows = source.table.num_rows
+    numbers = np.random.default_rng(0).integers(0, 10, rows)
+    splits = ["test" if n == 0 else "validation" if n == 1 else "" for n in numbers.tolist()]
+    judged = source.table.set_column(
+        source.table.column_names.index("split"), "split", pa.array(splits, pa.string())
+    )
+    judged = judged.append_column(ATTRIBUTE + "even", pa.array([str(n % 2) for n in range(rows)]))
+    judged = judged.append_column(RATER + "one", source.table["label"])
+    return dataclasses.replace(
+        source,
+        table=judged,
+        unreadable=pa.Table.from_pylist(
+            [{"example_id": "a.csv:3", "text": "?", "reason": "unparsable_line"}],
+            schema=source.unreadable.schema,
+        ),
+        catalogue=pa.table(
+            {"item_id": ["x"], "title": ["a <b>lamp</b>"], "text": [None]}, schema=CATALOGUE_SCHEMA
+        ),
+        summary={"impressions": 12},
+    )
+
+
+@pytest.fixture(scope="module")
+def synthetic_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: str) -> Workdirs:
+    source, folder = shop(), tmp_path_factory.mktemp("shop")
+    return both(source, folder, tokenizer_folder, source, parts(source, folder, 100))
+
+
+@pytest.fixture(scope="module")
+def esci_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: str) -> Workdirs:
+    if not SAMPLE.is_dir():
+        pytest.skip("SIE_JAX_DATA names no folder with esci")
+    source, folder = esci.read(str(SAMPLE)), tmp_path_factory.mktemp("esci")
+    return both(source, folder, tokenizer_folder, source, parts(source, folder, 2000))
+
+
+@pytest.fixture(scope="module")
+def table_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: str) -> Workdirs:
+    """A table of one's own, without ids, with a title in the second file that is no UTF-8."""
+    folder, rows = tmp_path_factory.mktemp("table"), shop().table
+    titles = [title and title.encode() for title in rows["title"].to_pylist()]
+    titles[-7] = b"\xff\xfe"
+    own = pa.table(
+        {
+            "q": rows["query"],
+            "t": pa.array(titles, pa.binary()),
+            "l": rows["label"],
+            "even": rows[ATTRIBUTE + "even"],
+        }
+    )
+    path = folder / "own"
+    path.mkdir()
+    for number, part in enumerate((own[:400], own[400:])):
+        pq.write_table(part, path / f"{number}.parquet", row_group_size=150)
+    columns = {"query": "q", "title": "t", "label": "l"}
+    source = table.read(str(path), columns=columns, attributes=["even"], labels="ICSE")
+    groups = table.row_groups(str(path), ["q", "t", "l", "even"])
+    assert groups
+    assert len(groups) > 4
+    none = dataclasses.replace(source, unreadable=source.unreadable[:0])
+    found = beam.table_parts(groups, columns=columns, attributes=["even"])
+    return both(source, folder, tokenizer_folder, none, found)
+
+
+@pytest.fixture(scope="module", params=["synthetic", "esci", "table"])
+def workdirs(request: pytest.FixtureRequest) -> Workdirs:
+    found: Workdirs = request.getfixturevalue(f"{request.param}_workdirs")
+    return found
+
+
+def test_the_same_pairs_in_the_same_order(workdirs: Workdirs) -> None:
+    local, other = preparing.load(workdirs.local), preparing.load(workdirs.beam)
+    assert local.pairs.num_rows > 100
+    assert other.pairs.schema == local.pairs.schema
+    assert other.pairs.equals(local.pairs)
+    assert other.scale == local.scale
+    assert other.boundaries == local.boundaries
+    assert other.tokenizer.get_vocab() == local.tokenizer.get_vocab()
+
+
+def test_the_same_rows_rejected_for_the_same_reasons(workdirs: Workdirs) -> None:
+    local, other = (pq.read_table(workdir / "rejected.parquet") for workdir in workdirs)
+    assert local.num_rows > 0
+    assert other.equals(local)
+
+
+def test_the_same_counts(workdirs: Workdirs) -> None:
+    local, other = (read_json(workdir / "cleaning.json") for workdir in workdirs)
+    assert other == local
+    assert list(other["rejected"]) == list(local["rejected"])
+
+
+def test_the_same_tokens_at_the_same_places(workdirs: Workdirs) -> None:
+    local, other = preparing.load(workdirs.local), preparing.load(workdirs.beam)
+    for name in SPLITS:
+        ours, theirs = other.tokens(name), local.tokens(name)
+        everything = range(len(theirs))
+        assert len(ours) == len(theirs) == len(local.lengths[name])
+        for place, (one, two) in enumerate(
+            zip(ours.__getitems__(everything), theirs.__getitems__(everything), strict=True)
+        ):
+            assert one["row"] == two["row"] == place
+            assert (one["label"], one["query_length"]) == (two["label"], two["query_length"])
+            np.testing.assert_array_equal(one["input_ids"], two["input_ids"])
+
+
+def test_every_rule_is_met(synthetic_workdirs: Workdirs) -> None:
+    """What the two are compared on has rows that each rule of a pair and of a query rejects."""
+    rejected = read_json(synthetic_workdirs.beam / "cleaning.json")["rejected"]
+    for rule in (
+        "missing_title", "title_too_long", "label_outside_scale", "exact_duplicate",
+        "conflicting_labels", "query_in_test", "query_in_validation", "query_fills_max_length",
+        "unparsable_line",
+    ):  # fmt: skip
+        assert rejected[rule] > 0, rule
+
+
+def test_nothing_else_is_left(synthetic_workdirs: Workdirs) -> None:
+    ours, theirs = (
+        {path.name for folder in (workdir, workdir / "data") for path in folder.iterdir()}
+        for workdir in (synthetic_workdirs.beam, synthetic_workdirs.local)
+    )
+    assert ours == theirs
+    kept = pq.read_table(synthetic_workdirs.beam / "data" / "catalogue.parquet").to_pylist()
+    assert kept == [{"item_id": "x", "title": "a lamp", "text": ""}]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"example_id": "7"}, "example_id '7' occurs .* times"),
+        ({"query": "red shoes"}, "would have no query; with so few"),
+        ({"label": "Q"}, "the labels found are Q: mend them"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_cannot_be_used_is_said_and_nothing_is_left(
+    tmp_path: Path, tokenizer_folder: str, changed: dict[str, str], message: str
+) -> None:
+    source = synthetic.read(queries=10, items_per_query=2, dirt=0.0)
+    filled_in = source.table
+    for name, value in changed.items():
+        filled = pa.array([value] * filled_in.num_rows, pa.string())
+        filled_in = filled_in.set_column(filled_in.column_names.index(name), name, filled)
+    source = dataclasses.replace(source, table=filled_in)
+    found = parts(source, tmp_path, 100)
+    with pytest.raises(UserError, match=message):
+        store(source, found, tmp_path / "beam", tokenizer_folder)
+    assert list((tmp_path / "beam").iterdir()) == []

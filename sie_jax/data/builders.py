@@ -2,12 +2,14 @@
 
 import contextlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+
+from sie_jax.errors import UserError
 
 
 class TokenizedPairs(tfds.core.GeneratorBasedBuilder):
@@ -62,6 +64,39 @@ def write(folder: Path, splits: Mapping[str, Mapping[str, Any]]) -> None:
         TokenizedPairs(splits, data_dir=str(folder)).download_and_prepare()
 
 
-def read(folder: Path, split: str) -> Any:
-    """The random-access source of one split: `len`, `source[i]`, `source.__getitems__(ids)`."""
-    return TokenizedPairs(data_dir=str(folder)).as_data_source(split)
+def read(folder: Path, split: str) -> "Records":
+    """One split of what `write` left."""
+    return Records(folder, split)
+
+
+class Records:
+    """Token ids read at random: `len`, `source[i]`, `source.__getitems__(rows)`.
+
+    A file that is gone or cannot be read raises UserError, whenever that is noticed: files are
+    opened at the first record that is asked of them.
+    """
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder = folder
+        with self._readable():
+            self._source = TokenizedPairs(data_dir=str(folder)).as_data_source(split)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.__getitems__([row])[0]
+
+    def __getitems__(self, rows: Sequence[int]) -> Sequence[dict[str, Any]]:
+        with self._readable():
+            return self._source.__getitems__(rows)
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, KeyError) as error:  # what TFDS and ArrayRecord raise
+            raise UserError(
+                f"{self._folder}: token ids cannot be read ({error}): restore the folder, or "
+                "remove it and what is beside it: the same command makes them again from the source"
+            ) from None

@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
         """The pairs of one split, in the order of their token ids."""
         return self.pairs.filter(pc.equal(self.pairs["split"], name))
 
-    def tokens(self, name: str) -> Any:
+    def tokens(self, name: str) -> builders.Records:
         """The random-access source of one split's token ids."""
         return builders.read(self.folder / "tokens", name)
 
@@ -149,9 +149,15 @@ def store(
             write_parquet(temporary / "catalogue.parquet", catalogue)
         boundaries = batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length)
         scale = source.scale
+        written = sorted(path for path in temporary.rglob("*") if path.is_file())
         write_json(
             temporary / "prepared.json",
-            {"labels": scale.names, "gains": scale.gains, "boundaries": boundaries},
+            {
+                "labels": scale.names,
+                "gains": scale.gains,
+                "boundaries": boundaries,
+                "bytes": {str(path.relative_to(temporary)): path.stat().st_size for path in written},
+            },
         )
         write_parquet(workdir / "rejected.parquet", rejected)
         found = Counter(rejected["reason"].to_pylist())
@@ -174,10 +180,27 @@ def store(
 
 
 def load(workdir: Path) -> Prepared:
-    """Reads back what `store` left."""
+    """Reads back what `store` left.
+
+    Raises UserError where a file of data/ is gone, is not of the size it was written with, or
+    cannot be read.
+    """
     folder = workdir / "data"
-    summary = read_json(folder / "prepared.json")
-    pairs = pq.read_table(folder / "pairs.parquet")
+    file = folder / "prepared.json"
+    try:
+        summary = read_json(file)
+        for name, size in summary.get("bytes", {}).items():  # none where an older version wrote
+            file = folder / name
+            if file.stat().st_size != size:
+                raise ValueError(f"{file.stat().st_size} bytes of {size}")
+        file = folder / "pairs.parquet"
+        pairs = pq.read_table(file)
+    except (OSError, ValueError) as error:  # JSON's and Arrow's errors are among these
+        reason = "it is gone" if isinstance(error, FileNotFoundError) else error
+        raise UserError(
+            f"{file} cannot be read ({reason}): restore it, or remove {folder}: the same command "
+            "makes it again from the source, which has to be what it was"
+        ) from None
     lengths, split = pairs["length"].to_numpy(), _column(pairs, "split")
     return Prepared(
         pairs,

@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from sie_jax.data import builders
+from sie_jax.errors import UserError
 
 
 def columns(rows: int, seed: int) -> dict[str, Any]:
@@ -56,3 +58,15 @@ def test_columns_of_different_lengths_are_refused(tmp_path: Path) -> None:
     broken["label"] = broken["label"][:3]
     with pytest.raises(ValueError, match="shorter"):
         builders.write(tmp_path, {"train": broken})
+
+
+def test_a_shard_that_is_gone_is_named_when_it_is_read(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "tokens")
+    source = builders.read(copy, "train")
+    (shard,) = copy.rglob("*train*")
+    shard.unlink()
+    with pytest.raises(UserError, match=rf"{copy}: token ids cannot be read .*{shard.name}"):
+        source.__getitems__([3])
+    next(copy.rglob("dataset_info.json")).unlink()
+    with pytest.raises(UserError, match=f"{copy}: token ids cannot be read .* remove it and"):
+        builders.read(copy, "train")

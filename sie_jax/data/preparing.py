@@ -156,7 +156,9 @@ def store(
                 "labels": scale.names,
                 "gains": scale.gains,
                 "boundaries": boundaries,
-                "bytes": {str(path.relative_to(temporary)): path.stat().st_size for path in written},
+                "bytes": {
+                    str(path.relative_to(temporary)): path.stat().st_size for path in written
+                },
             },
         )
         write_parquet(workdir / "rejected.parquet", rejected)

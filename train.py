@@ -12,6 +12,7 @@ import re
 import runpy
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -69,13 +70,7 @@ def entry(argv: list[str]) -> int:
         print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
     except Exception as error:
-        if _is_full(error):
-            print(
-                "error: no space is left on the disk: free some, and the same command goes on from "
-                "what is done",
-                file=sys.stderr,
-            )
-            return UserError.exit_code
+        _leave_if_full(error)
         if jax.process_count() == 1:
             raise
         # whatever fails in one process, the others learn of when they next wait for it
@@ -88,6 +83,15 @@ def entry(argv: list[str]) -> int:
             LOST_PEER,
         )
     return 0
+
+
+def _leave_if_full(error: BaseException | None) -> None:
+    if _is_full(error):
+        stopping.leave(
+            "error: no space is left on the disk: free some, and the same command goes on from "
+            "what is done",
+            UserError.exit_code,
+        )
 
 
 def _is_full(error: BaseException | None) -> bool:
@@ -181,11 +185,18 @@ def _load(file: str) -> Config:
     return config
 
 
+def _in_thread(failed: threading.ExceptHookArgs) -> None:
+    # what writes TensorBoard's files would die unnoticed, and training wait for it for ever
+    _leave_if_full(failed.exc_value)
+    threading.__excepthook__(failed)
+
+
 def _interrupted(*_: object) -> None:
     stopping.leave("interrupted: the same command resumes from the last checkpoint", 130)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, _interrupted)
+    threading.excepthook = _in_thread
     stopping.listen()
     sys.exit(entry(sys.argv))

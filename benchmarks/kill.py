@@ -1,22 +1,25 @@
-"""Does a run that is killed three times end in the same numbers as one that is not?
+"""Does a run that is killed twenty times lose nothing, and end in the numbers of one that is not?
 
-    python benchmarks/kill.py                 # a few minutes on two cores
+    python benchmarks/kill.py                 # some three minutes of CPU time
     python benchmarks/kill.py --seed=1 --out=benchmarks/results/kill.json
 
-Runs `train.py --config=configs/quickstart.py`, made smaller by flags, once in peace. Then again in
-another workdir, where the process gets SIGKILL at a random moment of each of three phases
-(everything up to importance.parquet, the uniform run, the weighted run) and the same command is
-given again. Compares the results to the last digit; exits 1 where one differs.
+Runs a small `train.py` twice in peace: once to compile what all runs share, once to see how long
+each phase takes. Then again in another workdir, where the process gets SIGKILL at twenty random
+moments spread over all phases, four of them while a checkpoint is half written, and the same
+command is given after each. Every kill is recorded with its phase, the checkpoints before and after
+it, and the steps that have to be taken again. Compares the results to the last bit; exits 1 where
+one differs, or where anything that was finished is gone.
+
+The processes are forked from one that has imported everything, which saves most of their start.
 """
 
 import argparse
 import datetime
-import itertools
 import json
+import multiprocessing
 import os
 import platform
 import random
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,118 +31,239 @@ import jax
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).parent.parent
-SMALL = (
-    "--config.data.synthetic.queries=150",
-    "--config.train.epochs=3",
-    "--config.train.checkpoint_every=20",
-    "--config.importance.warmup_epochs=1",
-    "--config.model.dropout=0.1",  # so that the dropout keys must resume too
-)
-# the files that end the phases
-PHASES = ("importance.parquet", "predictions/uniform-0.parquet", "predictions/weighted-0.parquet")
+CONFIG = """
+from sie_jax.config import Config
+
+
+def get_config():
+    config = Config(name="kill")
+    config.data.synthetic.queries = 16
+    config.data.synthetic.items_per_query = 6
+    config.data.vocabulary_size = 500
+    config.data.buckets = 1
+    config.model.hidden_size = 8
+    config.model.num_hidden_layers = 1
+    config.model.num_attention_heads = 2
+    config.model.intermediate_size = 8
+    config.model.dropout = 0.1
+    config.pretrain.steps = 20
+    config.pretrain.batch_size = 8
+    config.pretrain.evaluate_every = 10
+    config.importance.warmup_epochs = 2
+    config.train.batch_size = 8
+    config.train.epochs = 4
+    config.train.checkpoint_every = 5
+    config.train.log_every = 1
+    config.evaluation.resamples = 100
+    return config
+"""
+ENVIRONMENT = {
+    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    "JAX_PLATFORMS": "cpu",
+    "PYTHONPATH": str(ROOT),
+}
+# what a forked process executes: `python train.py`, but for the imports
+PROGRAM = """
+import os, runpy, sys
+for stream in (1, 2):
+    os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+sys.argv = command
+runpy.run_path(command[0], run_name="__main__")
+"""
+# each phase with what ends it, and how many kills it gets beside those of checkpoint writes
+PHASES = {
+    "prepare": ("config.json", 2),
+    "pretrain": ("pretraining/held_out.json", 2),
+    "warm-up": ("scores", 2),
+    "score": ("importance.parquet", 2),
+    "uniform training": ("predictions/uniform-0.parquet", 3),
+    "weighted training": ("predictions/weighted-0.parquet", 3),
+    "evaluation and report": ("metrics.json", 2),
+}
+WRITES = ("pretrain", "warm-up", "uniform training", "weighted training")
 
 
 class Process:
     """One `train.py`, its output kept in a file."""
 
-    def __init__(self, workdir: Path, output: Path) -> None:
-        command = [sys.executable, "train.py", "--config=configs/quickstart.py", *SMALL]
-        self._output = output
-        with output.open("w", encoding="utf-8") as file:
-            self._process = subprocess.Popen(
-                [*command, f"--workdir={workdir}"], cwd=ROOT, stdout=file, stderr=file
-            )
+    def __init__(self, workdir: Path) -> None:
+        self.workdir, self._output = workdir, workdir.with_suffix(".txt")
+        self._output.write_text("")
+        config = workdir.parent / "kill.py"
+        command = [str(ROOT / "train.py"), f"--config={config}", f"--workdir={workdir}"]
+        names = {"command": command, "output": str(self._output)}
+        context = multiprocessing.get_context("forkserver")
+        self._process = context.Process(target=exec, args=(PROGRAM, names))
         self._started = time.perf_counter()
+        self._process.start()
 
     @property
     def seconds(self) -> float:
         return time.perf_counter() - self._started
 
     @property
+    def alive(self) -> bool:
+        return self._process.is_alive()
+
+    @property
     def last_line(self) -> str:
         lines = self._output.read_text(encoding="utf-8").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
-    def wait_until(self, done: Callable[[], bool]) -> bool:
-        """True once `done()`; False where the process ends before that."""
-        while not done():
-            if self._process.poll() is not None:
-                return False
-            time.sleep(0.02)
-        return True
+    def wait_until(self, done: Callable[[], bool]) -> None:
+        """Returns once `done()`, or at the end of the process."""
+        while self.alive and not done():
+            time.sleep(0.002)
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.wait()
+        self._process.join()
 
     def finish(self) -> None:
-        if self._process.wait():
+        self._process.join()
+        if self._process.exitcode:
             sys.exit(f"train.py failed: {self._output.read_text(encoding='utf-8')}")
 
 
-def in_peace(workdir: Path, output: Path) -> tuple[float, list[float]]:
+def ended(workdir: Path, phase: str) -> bool:
+    file, _ = PHASES[phase]
+    # the folder of scores is gone again once they are in importance.parquet
+    return (workdir / file).exists() or (phase == "warm-up" and ended(workdir, "score"))
+
+
+def phase_now(workdir: Path) -> str:
+    return next((phase for phase in PHASES if not ended(workdir, phase)), "done")
+
+
+def in_peace(workdir: Path) -> tuple[float, dict[str, float]]:
     """Gives the seconds of the whole run and those of each phase."""
-    process = Process(workdir, output)
-    ends = [0.0]
-    for name in PHASES:
-        process.wait_until(lambda name=name: (workdir / name).exists())  # type: ignore[misc]  # a default binds the loop's variable
-        ends.append(process.seconds)
+    process, seconds, before = Process(workdir), {}, 0.0
+    for phase in PHASES:
+        process.wait_until(lambda phase=phase: ended(workdir, phase))  # type: ignore[misc]  # a default binds the loop's variable
+        seconds[phase], before = process.seconds - before, process.seconds
     process.finish()
-    return process.seconds, [end - start for start, end in itertools.pairwise(ends)]
+    return process.seconds, seconds
+
+
+def kill_once(
+    workdir: Path, phase: str, delay: float, *, write: bool
+) -> tuple[float, dict[str, Any]]:
+    """Starts the run and kills it in a phase: in a checkpoint write, or after a delay.
+
+    The delay counts from where the phase begins, or from the start where it has begun already. The
+    end of the phase kills too.
+    """
+    before, files = newest_checkpoints(workdir), finished_files(workdir)
+    names = list(PHASES)
+    earlier = names[: names.index(phase)]
+    process = Process(workdir)
+    process.wait_until(lambda: all(ended(workdir, one) for one in earlier))
+    if write:
+        process.wait_until(lambda: half_written(workdir) or ended(workdir, phase))
+    else:
+        until = process.seconds + delay
+        process.wait_until(lambda: process.seconds >= until or ended(workdir, phase))
+    was_running = process.alive
+    process.kill()
+    after = newest_checkpoints(workdir)
+    reached = steps_reached(workdir)
+    return process.seconds, {
+        "phase": phase_now(workdir),
+        "checkpoint_half_written": half_written(workdir),
+        "after_seconds": round(process.seconds, 2),
+        "was_running": was_running,
+        "last_line": process.last_line,
+        "newest_checkpoints_before": before,
+        "newest_checkpoints_after": after,
+        "steps_to_take_again": {
+            run: step - after.get(run, 0)
+            for run, step in reached.items()
+            if step > after.get(run, 0)
+        },
+        "finished_files": len(finished_files(workdir)),
+        "finished_files_gone": sorted(
+            path for path in files - finished_files(workdir) if not path.startswith("scores")
+        ),
+    }
 
 
 def killed(
-    workdir: Path, output: Path, phases: list[float], draw: random.Random
+    workdir: Path, seconds: dict[str, float], draw: random.Random
 ) -> tuple[float, list[dict[str, Any]]]:
     """Gives the seconds of all processes together and what was killed when."""
     kills: list[dict[str, Any]] = []
     total = 0.0
-    for begin, phase, seconds in zip((None, *PHASES), PHASES, phases, strict=False):
-        process = Process(workdir, output)
-        alive = begin is None or process.wait_until(lambda begin=begin: (workdir / begin).exists())  # type: ignore[misc]  # as above
-        until = process.seconds + draw.uniform(0, 0.9) * seconds
-        alive = alive and process.wait_until(lambda: process.seconds >= until)  # noqa: B023 - called at once
-        process.kill()
-        total += process.seconds
-        kills.append(
-            {
-                "before": phase,
-                "after_seconds": round(process.seconds, 2),
-                "was_running": alive,
-                "last_line": process.last_line,
-                "newest_checkpoints": newest_checkpoints(workdir),
-            }
-        )
-        print(json.dumps(kills[-1]), flush=True)
-    process = Process(workdir, output)
+    for phase, (_, number) in PHASES.items():
+        for turn in range(number + (phase in WRITES)):
+            delay = draw.uniform(0, 0.8) * seconds[phase]
+            taken, kill = kill_once(
+                workdir, phase, delay, write=phase in WRITES and turn == number - 1
+            )
+            total += taken
+            kills.append(kill)
+            print(json.dumps(kill), flush=True)
+    process = Process(workdir)
     process.finish()
     return total + process.seconds, kills
 
 
+def half_written(workdir: Path) -> bool:
+    """Whether there is a checkpoint that Orbax has begun and not committed."""
+    return any((workdir / "checkpoints").glob("*/*-tmp"))
+
+
 def newest_checkpoints(workdir: Path) -> dict[str, int]:
-    """The last step of each run that is on disk."""
+    """The last step of each run of which a whole checkpoint is on disk."""
     found: dict[str, int] = {}
-    for path in sorted((workdir / "checkpoints").glob("*/*")):
-        if path.name.isdecimal():
-            found[path.parent.name] = max(found.get(path.parent.name, 0), int(path.name))
+    for path in (workdir / "checkpoints").glob("*/*/_CHECKPOINT_METADATA"):
+        run, step = path.parts[-3:-1]
+        if step.isdecimal():
+            found[run] = max(found.get(run, 0), int(step))
+    return dict(sorted(found.items()))
+
+
+def steps_reached(workdir: Path) -> dict[str, int]:
+    """The last step of each run whose loss was logged."""
+    found: dict[str, int] = {}
+    log = workdir / "metrics.jsonl"
+    for line in log.read_text(encoding="utf-8").split("\n") if log.exists() else ():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the end of the log, torn by the kill
+        found[record["run"]] = max(found.get(record["run"], 0), record["step"])
     return found
 
 
+def finished_files(workdir: Path) -> set[str]:
+    """Every file that a stage has left whole, but checkpoints, of which old ones are removed."""
+    if not ended(workdir, "prepare"):
+        return set()
+    return {
+        str(path.relative_to(workdir))
+        for path in workdir.rglob("*")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(workdir).parts)
+        and not path.relative_to(workdir).parts[0].startswith(("checkpoints", "history"))
+    }
+
+
 def compare(ours: Path, theirs: Path) -> dict[str, bool]:
-    """What is equal to the last digit."""
+    """What is equal to the last bit."""
     mine, other = (json.loads((folder / "metrics.json").read_text()) for folder in (ours, theirs))
 
     def counts(metrics: dict[str, Any], name: str) -> dict[str, int]:
         return {run: cost[name] for run, cost in metrics["cost"].items()}
 
     tables = [pq.read_table(folder / "importance.parquet") for folder in (ours, theirs)]
+    same_bytes = ("metrics.jsonl", "pretraining/model/model.safetensors", "model/model.safetensors")
     return {
         "rows": mine["rows"] == other["rows"],
         "test": mine["test"] == other["test"],
         "examples": counts(mine, "examples") == counts(other, "examples"),
         "importance.parquet": tables[0].equals(tables[1]),
-        "model/model.safetensors": (ours / "model" / "model.safetensors").read_bytes()
-        == (theirs / "model" / "model.safetensors").read_bytes(),
+        **{name: (ours / name).read_bytes() == (theirs / name).read_bytes() for name in same_bytes},
     }
 
 
@@ -154,17 +278,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results" / "kill.json")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        peace, war = Path(folder) / "peace", Path(folder) / "war"
-        seconds, phases = in_peace(peace, Path(folder) / "peace.txt")
-        print(f"in peace: {seconds:.1f} s, phases {[round(one, 1) for one in phases]}", flush=True)
-        draw = random.Random(options.seed)
-        killed_seconds, kills = killed(war, Path(folder) / "war.txt", phases, draw)
+        os.environ.update(ENVIRONMENT, JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
+        multiprocessing.get_context("forkserver").set_forkserver_preload(
+            ["train", "sie_jax.report.plots"]
+        )
+        (Path(folder) / "kill.py").write_text(CONFIG)
+        first, peace, war = (Path(folder) / name for name in ("first", "peace", "war"))
+        Process(first).finish()
+        seconds, phases = in_peace(peace)
+        rounded = {phase: round(one, 1) for phase, one in phases.items()}
+        print(f"in peace: {seconds:.1f} s, of these {rounded}", flush=True)
+        killed_seconds, kills = killed(war, phases, random.Random(options.seed))
         result = {
-            "command": f"train.py --config=configs/quickstart.py {' '.join(SMALL)}",
+            "config": CONFIG.strip().split("\n"),
             "seed": options.seed,
             "kills": kills,
+            "most_steps_to_take_again": max(
+                (step for kill in kills for step in kill["steps_to_take_again"].values()), default=0
+            ),
             "equal": compare(peace, war),
             "seconds": {"in_peace": round(seconds, 1), "killed": round(killed_seconds, 1)},
+            "phase_seconds": rounded,
             "cost_seconds": {"in_peace": costs(peace), "killed": costs(war)},
             "device": f"{jax.device_count()} × {jax.devices()[0].device_kind}, "
             f"{os.cpu_count()} cores, {platform.machine()}",
@@ -173,8 +307,9 @@ def main() -> None:
         }
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result, indent=2))
-    if not all(result["equal"].values()) or not all(kill["was_running"] for kill in kills):
+    print(json.dumps({name: result[name] for name in ("equal", "most_steps_to_take_again")}))
+    lost = [path for kill in kills for path in kill["finished_files_gone"]]
+    if lost or not all(result["equal"].values()) or not all(kill["was_running"] for kill in kills):
         sys.exit(1)
 
 

@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
 from sie_jax.data.spool import CHUNK_ROWS
+from sie_jax.errors import UserError
 
 TOKENS_SCHEMA = pa.schema(
     [
@@ -21,7 +22,6 @@ TOKENS_SCHEMA = pa.schema(
         ("label", pa.int32()),
     ]
 )
-
 
 _FEATURES = ("row", *TOKENS_SCHEMA.names)
 
@@ -93,31 +93,46 @@ def write(folder: Path, splits: Mapping[str, Sequence[Shard]], **options: Any) -
 
 
 class Records:
-    """The records of one split at random, as `TokenizedPairs` has them.
+    """The records of one split at random: `len`, `source[i]`, `source.__getitems__(rows)`.
 
     Read as TFDS's own source reads them; parsed here, since TFDS walks through the nested features
     of every record and takes several times as long.
+
+    A file that is gone or cannot be read raises UserError, whenever that is noticed: files are
+    opened at the first record that is asked of them.
     """
 
-    def __init__(self, source: Any) -> None:
-        """`source` gives the records as bytes."""
-        self._source = source
+    def __init__(self, folder: Path, split: str) -> None:
+        self._folder = folder
+        with self._readable():
+            self._source = TokenizedPairs(data_dir=str(folder)).as_data_source(
+                split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+            )
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        return _parsed(self._source[row])
+        return self.__getitems__([row])[0]
 
     def __getitems__(self, rows: Sequence[int]) -> list[dict[str, Any]]:
-        return [_parsed(record) for record in self._source.__getitems__(rows)]
+        with self._readable():
+            return [_parsed(record) for record in self._source.__getitems__(rows)]
+
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, RuntimeError, KeyError) as error:  # what TFDS and ArrayRecord raise
+            raise UserError(
+                f"{self._folder}: token ids cannot be read ({error}): restore the folder, or "
+                "remove it and what is beside it: the same command makes them again from the source"
+            ) from None
 
 
 def read(folder: Path, split: str) -> Records:
-    """The random-access source of one split: `len`, `source[i]`, `source.__getitems__(ids)`."""
-    builder = TokenizedPairs(data_dir=str(folder))
-    raw = tfds.decode.DeserializeMethod.RAW_BYTES
-    return Records(builder.as_data_source(split, deserialize_method=raw))
+    """One split of what `write` left."""
+    return Records(folder, split)
 
 
 def _parsed(record: bytes) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class Prepared(NamedTuple):
         """The pairs of one split, in the order of their token ids; on disk."""
         return filtered(self.pairs, pc.equal(self.pairs["split"], name).combine_chunks())
 
-    def tokens(self, name: str) -> Any:
+    def tokens(self, name: str) -> builders.Records:
         """The random-access source of one split's token ids."""
         return builders.read(self.folder / "tokens", name)
 
@@ -199,17 +199,23 @@ def describe(
 ) -> None:
     """Leaves beside tokens and pairs what tells of them, and the rejected rows in the workdir.
 
-    `folder` is what is to become the workdir's data/. `counts` are those of cleaning.json but for
-    `rejected`; that rows read = kept + rejected is checked.
+    `folder` is what is to become the workdir's data/, and has all else of it. `counts` are those of
+    cleaning.json but for `rejected`; that rows read = kept + rejected is checked.
     """
     if counts["read"] != counts["kept"] + rejected.num_rows:
         raise AssertionError(
             f"{counts['read']} rows read, {counts['kept']} kept, {rejected.num_rows} rejected"
         )
     tokenizer.save_pretrained(folder / "tokenizer")
+    written = sorted(path for path in folder.rglob("*") if path.is_file())
     write_json(
         folder / "prepared.json",
-        {"labels": scale.names, "gains": scale.gains, "boundaries": boundaries},
+        {
+            "labels": scale.names,
+            "gains": scale.gains,
+            "boundaries": boundaries,
+            "bytes": {str(path.relative_to(folder)): path.stat().st_size for path in written},
+        },
     )
     write_parquet(folder.parent / "rejected.parquet", rejected)
     found = Counter(rejected["reason"].to_pylist())
@@ -220,11 +226,28 @@ def describe(
 
 
 def load(workdir: Path) -> Prepared:
-    """Reads back what `store` left."""
+    """Reads back what `store` left.
+
+    Raises UserError where a file of data/ is gone, is not of the size it was written with, or
+    cannot be read.
+    """
     folder = workdir / "data"
-    summary = read_json(folder / "prepared.json")
-    parquet = pq.ParquetFile(folder / "pairs.parquet")
-    pairs = spool(parquet.iter_batches(CHUNK_ROWS), parquet.schema_arrow)
+    file = folder / "prepared.json"
+    try:
+        summary = read_json(file)
+        for name, size in summary.get("bytes", {}).items():  # none where an older version wrote
+            file = folder / name
+            if file.stat().st_size != size:
+                raise ValueError(f"{file.stat().st_size} bytes of {size}")
+        file = folder / "pairs.parquet"
+        parquet = pq.ParquetFile(file)
+        pairs = spool(parquet.iter_batches(CHUNK_ROWS), parquet.schema_arrow)
+    except (OSError, ValueError) as error:  # JSON's and Arrow's errors are among these
+        reason = "it is gone" if isinstance(error, FileNotFoundError) else error
+        raise UserError(
+            f"{file} cannot be read ({reason}): restore it, or remove {folder}: the same command "
+            "makes it again from the source, which has to be what it was"
+        ) from None
     lengths = pairs["length"].to_numpy()
     return Prepared(
         pairs,

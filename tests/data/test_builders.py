@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -6,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from sie_jax.data import builders
+from sie_jax.errors import UserError
 
 
 def columns(rows: int, seed: int) -> dict[str, Any]:
@@ -64,3 +66,15 @@ def test_many_files_are_one_split_in_order(tmp_path: Path, monkeypatch: pytest.M
     write(tmp_path, SPLITS)
     assert len(list(tmp_path.rglob("*train.array_record*"))) == 3
     test_round_trip_in_the_order_given(tmp_path, "train")
+
+
+def test_a_shard_that_is_gone_is_named_when_it_is_read(folder: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(folder, tmp_path / "tokens")
+    source = builders.read(copy, "train")
+    (shard,) = copy.rglob("*train*")
+    shard.unlink()
+    with pytest.raises(UserError, match=rf"{copy}: token ids cannot be read .*{shard.name}"):
+        source.__getitems__([3])
+    next(copy.rglob("dataset_info.json")).unlink()
+    with pytest.raises(UserError, match=f"{copy}: token ids cannot be read .* remove it and"):
+        builders.read(copy, "train")

@@ -1,5 +1,8 @@
 import dataclasses
 import json
+import os
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +121,35 @@ def test_the_same_source_gives_the_same_files(workdir: Path, tmp_path: Path) -> 
     assert ours.pairs.equals(theirs.pairs)
     for name in SPLITS:
         np.testing.assert_array_equal(ours.lengths[name], theirs.lengths[name])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "damage", "reason"),
+    [
+        ("*train.array_record*", Path.unlink, "it is gone"),
+        ("*train.array_record*", lambda path: os.truncate(path, 70_000), "70000 bytes of 131072"),
+        ("tokenizer.json", Path.unlink, "it is gone"),
+        ("prepared.json", lambda path: path.write_text("{"), "Expecting property name.*"),
+        (
+            "pairs.parquet",
+            lambda path: path.write_bytes(path.stat().st_size * b"x"),
+            ".*not a parquet file.*",
+        ),
+    ],
+)
+def test_a_file_that_is_gone_or_damaged_is_named(
+    workdir: Path, tmp_path: Path, pattern: str, damage: Any, reason: str
+) -> None:
+    copy = shutil.copytree(workdir, tmp_path / "copy")
+    (path,) = (copy / "data").rglob(pattern)
+    damage(path)
+    with pytest.raises(UserError) as caught:
+        preparing.load(copy)
+    assert re.fullmatch(
+        rf"{path} cannot be read \({reason}\): restore it, or remove {copy / 'data'}: the same "
+        "command makes it again from the source, which has to be what it was",
+        str(caught.value),
+    )
 
 
 def test_item_text_is_appended(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from transformers import BertConfig
 
-from sie_jax import audit, importance, predict, processes
+from sie_jax import audit, importance, predict, processes, remote
 from sie_jax.config import AUTO, Config, TrainConfig, as_json, differences, from_json, listed
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
@@ -127,8 +127,12 @@ class Line(NamedTuple):
         return self.workdir / "metrics.jsonl"
 
 
-def run(config: Config, workdir: Path, *, console: Console | None = None) -> dict[str, Any]:
+def run(
+    config: Config, workdir: str | os.PathLike[str], *, console: Console | None = None
+) -> dict[str, Any]:
     """Runs every stage that is not yet done in `workdir` and gives the content of metrics.json.
+
+    `workdir` may be a folder in an object store, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER.
 
     Raises UserError for what the user can mend, before anything is written where the config or the
     input is at fault, and NumericalError where a loss is no longer finite.
@@ -143,11 +147,11 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
     if not processes.first():
         console = Console(quiet=True)
-    with _claimed(workdir):
-        processes.alone(_check_workdir, config, workdir)
-        metrics_file = workdir / "metrics.json"
+    with _local_folder(workdir, console) as folder:
+        processes.alone(_check_workdir, config, folder)
+        metrics_file = folder / "metrics.json"
         if not processes.agreed(metrics_file.exists()):
-            line = prepare(config, workdir, mesh, console)
+            line = prepare(config, folder, mesh, console)
             pretrain(line)
             line = choose(tune(line))
             held_out = cross_fit(line)
@@ -155,8 +159,20 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
             evaluate(line, table, held_out, train(line, table))
         metrics = read_json(metrics_file)
         console.print(results.table(metrics))
-        _say(console, f"Report: {workdir / 'report.html'}")
-        return metrics
+        _say(console, f"Report: {os.path.join(workdir, 'report.html')}")
+    return metrics
+
+
+@contextmanager
+def _local_folder(workdir: str | os.PathLike[str], console: Console) -> Iterator[Path]:
+    """The folder to work in, held for this run; one in an object store follows it."""
+    if not remote.is_remote(workdir):
+        with _claimed(Path(workdir)):
+            yield Path(workdir)
+        return
+    mirror = remote.Mirror(os.fspath(workdir), functools.partial(_say, console))
+    with _claimed(mirror.folder), stopping.before_leaving(mirror.try_to_send), mirror.kept():
+        yield mirror.folder
 
 
 @contextmanager
@@ -207,7 +223,7 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
     model, _ = _initial_model(
         config,
         prepared.scale,
-        folder=config.model.pretrained,
+        folder=remote.local(config.model.pretrained),
         vocabulary_size=vocabulary_size,
         seed=0,
     )
@@ -230,7 +246,7 @@ def _store(config: Config, workdir: Path, console: Console) -> None:
     preparing.store(
         selection,
         workdir,
-        tokenizer_folder=config.model.pretrained,
+        tokenizer_folder=remote.local(config.model.pretrained),
         vocabulary_size=data.vocabulary_size,
         item_text=data.item_text,
         max_length=data.max_length,
@@ -263,7 +279,7 @@ def _select(config: Config) -> Selection:
 
 def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
     """What is to be said of the checkpoint; raises UserError where it cannot be used."""
-    folder = config.model.pretrained
+    folder = remote.local(config.model.pretrained)
     model, notes = _initial_model(config, scale, folder=folder, vocabulary_size=8, seed=0)
     if folder and len(tokenization.load(folder)) > model.config.vocab_size:
         raise UserError(
@@ -276,7 +292,7 @@ def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
 
 
 def _read(config: Config) -> Source:
-    data = config.data
+    data = dataclasses.replace(config.data, path=remote.local(config.data.path))
     if data.source == "esci":
         try:
             source = esci.read(data.path, locale=data.esci.locale, version=data.esci.version)
@@ -454,8 +470,9 @@ def _unpretrained(
     if not model.pretrained:
         bert = _bert(config, scale, vocabulary_size)
         return PretrainingModel(bert, dtype=dtype, rngs=rngs), []
-    loaded, report = PretrainingModel.from_pretrained(model.pretrained, dtype=dtype, rngs=rngs)
-    return loaded, _loading_notes(model.pretrained, report)
+    folder = remote.local(model.pretrained)
+    loaded, report = PretrainingModel.from_pretrained(folder, dtype=dtype, rngs=rngs)
+    return loaded, _loading_notes(folder, report)
 
 
 def _loading_notes(folder: str, report: LoadReport) -> list[str]:
@@ -1488,7 +1505,7 @@ def _beginning(
 ) -> TrainState:
     """The state of a run before its first step, of `params` or else of the seed's own."""
     if params is None:
-        pretrained = line.config.model.pretrained
+        pretrained = remote.local(line.config.model.pretrained)
         if line.config.pretrain.steps:
             pretrained = str(line.workdir / "pretraining" / "model")
         params = _params(line, pretrained, seed)

@@ -37,7 +37,8 @@ python train.py --config=FILE [--workdir=FOLDER] [--distributed] [--config.FIELD
 
   --config       a Python file with a function get_config, such as configs/quickstart.py
   --workdir      the folder of the results; default: runs/<config name>. The same command again
-                 goes on where it was interrupted and repeats nothing that is done.
+                 goes on where it was interrupted and repeats nothing that is done. May be in an
+                 object store, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER, as may data and models.
   --distributed  this process is one of several that run the same command on one workdir. Where
                  they are is known on TPU VMs and under SLURM and Open MPI; elsewhere the variables
                  JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
@@ -105,7 +106,7 @@ def _is_full(error: BaseException | None) -> bool:
     return False
 
 
-def parse(argv: list[str]) -> tuple[Config, Path, bool]:
+def parse(argv: list[str]) -> tuple[Config, str, bool]:
     """The config with the fields overridden that the flags name, the workdir, --distributed."""
     _check_fields(argv)
     values = flags.FlagValues()  # of this command line alone: libraries define flags of their own
@@ -132,7 +133,7 @@ def parse(argv: list[str]) -> tuple[Config, Path, bool]:
     if not values["config"].present:
         raise UserError("--config is missing: give a file, as in --config=configs/quickstart.py")
     config: Config = values.config
-    return config, Path(values.workdir or f"runs/{config.name}"), values.distributed
+    return config, values.workdir or f"runs/{config.name}", values.distributed
 
 
 def _connect() -> None:

@@ -1,5 +1,6 @@
 """Files that are there whole or not at all, whenever the process dies."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -39,6 +40,12 @@ def whole_folder(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def digest(path: Path) -> str:
+    """What tells the content of a file from any other."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

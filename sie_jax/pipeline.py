@@ -34,7 +34,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from transformers import BertConfig
 
-from sie_jax import audit, importance, predict, processes
+from sie_jax import audit, importance, predict, processes, remote
 from sie_jax.config import AUTO, Config, TrainConfig, as_json, differences, from_json, listed
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
@@ -131,8 +131,12 @@ class Line(NamedTuple):
         return self.workdir / "metrics.jsonl"
 
 
-def run(config: Config, workdir: Path, *, console: Console | None = None) -> dict[str, Any]:
+def run(
+    config: Config, workdir: str | os.PathLike[str], *, console: Console | None = None
+) -> dict[str, Any]:
     """Runs every stage that is not yet done in `workdir` and gives the content of metrics.json.
+
+    `workdir` may be a folder in an object store, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER.
 
     Raises UserError for what the user can mend, before anything is written where the config or the
     input is at fault, and NumericalError where a loss is no longer finite.
@@ -147,11 +151,11 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
     if not processes.first():
         console = Console(quiet=True)
-    with _claimed(workdir):
-        processes.alone(_check_workdir, config, workdir)
-        metrics_file = workdir / "metrics.json"
+    with _local_folder(workdir, console) as folder:
+        processes.alone(_check_workdir, config, folder)
+        metrics_file = folder / "metrics.json"
         if not processes.agreed(metrics_file.exists()):
-            line = prepare(config, workdir, mesh, console)
+            line = prepare(config, folder, mesh, console)
             pretrain(line)
             line = choose(tune(line))
             held_out = cross_fit(line)
@@ -159,8 +163,20 @@ def run(config: Config, workdir: Path, *, console: Console | None = None) -> dic
             evaluate(line, table, held_out, train(line, table))
         metrics = read_json(metrics_file)
         console.print(results.table(metrics))
-        _say(console, f"Report: {workdir / 'report.html'}")
-        return metrics
+        _say(console, f"Report: {os.path.join(workdir, 'report.html')}")
+    return metrics
+
+
+@contextmanager
+def _local_folder(workdir: str | os.PathLike[str], console: Console) -> Iterator[Path]:
+    """The folder to work in, held for this run; one in an object store follows it."""
+    if not remote.is_remote(workdir):
+        with _claimed(Path(workdir)):
+            yield Path(workdir)
+        return
+    mirror = remote.Mirror(os.fspath(workdir), functools.partial(_say, console))
+    with _claimed(mirror.folder), stopping.before_leaving(mirror.try_to_send), mirror.kept():
+        yield mirror.folder
 
 
 @contextmanager
@@ -207,7 +223,7 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
     if not processes.agreed((workdir / "data").exists() and (workdir / "config.json").exists()):
         processes.alone(_store, config, workdir, console)
     prepared = preparing.load(workdir)
-    folder, vocabulary_size = config.model.pretrained, len(prepared.tokenizer)
+    folder, vocabulary_size = remote.local(config.model.pretrained), len(prepared.tokenizer)
 
     def model() -> PairClassifier:
         return _initial_model(
@@ -229,7 +245,7 @@ def _store(config: Config, workdir: Path, console: Console) -> None:
     preparing.store(
         selection,
         workdir,
-        tokenizer_folder=config.model.pretrained,
+        tokenizer_folder=remote.local(config.model.pretrained),
         vocabulary_size=data.vocabulary_size,
         item_text=data.item_text,
         max_length=data.max_length,
@@ -241,7 +257,11 @@ def _store(config: Config, workdir: Path, console: Console) -> None:
 
 
 def prepare_on_beam(
-    config: Config, workdir: Path, options: Sequence[str], *, console: Console | None = None
+    config: Config,
+    workdir: str | os.PathLike[str],
+    options: Sequence[str],
+    *,
+    console: Console | None = None,
 ) -> None:
     """Leaves `workdir` as the stage prepare leaves it, with the rows' work done on Apache Beam.
 
@@ -261,7 +281,12 @@ def prepare_on_beam(
             "model.pretrained is empty: on Beam the tokenizer is that of a checkpoint, give "
             "--config.model.pretrained=FOLDER, or prepare with train.py, which trains one"
         )
-    data, console = config.data, console or Console()
+    if remote.is_remote(workdir):
+        raise UserError(
+            f"--workdir={workdir}: Beam's workers write to a folder that all of them see: "
+            "give such a one, a mounted bucket for instance"
+        )
+    data, console, workdir = config.data, console or Console(), Path(workdir)
     with _claimed(workdir):
         _check_workdir(config, workdir)
         if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
@@ -294,7 +319,7 @@ def prepare_on_beam(
                     validation=data.validation,
                     test=data.test,
                     seed=data.split_seed,
-                    tokenizer_folder=config.model.pretrained,
+                    tokenizer_folder=remote.local(config.model.pretrained),
                     item_text=data.item_text,
                     max_length=data.max_length,
                     buckets=data.buckets,
@@ -312,7 +337,7 @@ def prepare_on_beam(
 def _own_row_groups(config: Config) -> list[own_table.RowGroup] | None:
     """The row groups of a table that can be read in parts; None where the whole must be seen."""
     labels, raters = config.data.table.labels, config.data.table.raters
-    if config.data.source != "table" or not labels or raters:
+    if config.data.source != "table" or not labels or raters or remote.is_remote(config.data.path):
         return None
     wanted = [*filter(None, _columns(config).values()), *listed(config.data.table.attributes)]
     return own_table.row_groups(config.data.path, wanted)
@@ -362,7 +387,7 @@ def _select(config: Config) -> Selection:
 
 def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
     """What is to be said of the checkpoint; raises UserError where it cannot be used."""
-    folder = config.model.pretrained
+    folder = remote.local(config.model.pretrained)
     model, notes = _initial_model(config, scale, folder=folder, vocabulary_size=8, seed=0)
     if folder and len(tokenization.load(folder)) > model.config.vocab_size:
         raise UserError(
@@ -375,7 +400,7 @@ def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
 
 
 def _read(config: Config) -> Source:
-    data = config.data
+    data = dataclasses.replace(config.data, path=remote.local(config.data.path))
     if data.source == "esci":
         try:
             source = esci.read(data.path, locale=data.esci.locale, version=data.esci.version)
@@ -555,10 +580,9 @@ def _unpretrained(
         bert = _bert(config, scale, vocabulary_size)
         unpretrained, notes = PretrainingModel(bert, dtype=dtype, rngs=rngs), list[str]()
     else:
-        unpretrained, report = PretrainingModel.from_pretrained(
-            model.pretrained, dtype=dtype, rngs=rngs
-        )
-        notes = _loading_notes(model.pretrained, report)
+        folder = remote.local(model.pretrained)
+        unpretrained, report = PretrainingModel.from_pretrained(folder, dtype=dtype, rngs=rngs)
+        notes = _loading_notes(folder, report)
     unpretrained.bert.remat = model.remat
     return unpretrained, notes
 
@@ -1600,7 +1624,7 @@ def _beginning(
 ) -> TrainState:
     """The state of a run before its first step, of `params` or else of the seed's own."""
     if params is None:
-        pretrained = line.config.model.pretrained
+        pretrained = remote.local(line.config.model.pretrained)
         if line.config.pretrain.steps:
             pretrained = str(line.workdir / "pretraining" / "model")
         params = _params(line, pretrained, seed)

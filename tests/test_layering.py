@@ -12,6 +12,7 @@ ORDER = [
     "errors",
     "files",
     "processes",
+    "remote",
     "per_example",
     "importance",
     "models",

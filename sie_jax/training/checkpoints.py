@@ -1,6 +1,5 @@
 """Checkpoints of one training run: state, step, counts and config in one."""
 
-import hashlib
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ from orbax.checkpoint import v1 as ocp
 
 from sie_jax import processes
 from sie_jax.errors import UserError
-from sie_jax.files import read_json, write_json
+from sie_jax.files import digest, read_json, write_json
 from sie_jax.training.state import TrainState
 
 LOGGER = logging.getLogger(__name__)
@@ -129,10 +128,10 @@ class RunCheckpoints:
         if not file.exists():
             return ""
         wanted, found = read_json(file), _digests(self._folder / str(step))
-        for name, digest in wanted.items():
+        for name, written in wanted.items():
             if name not in found:
                 return f"{name} is missing"
-            if found[name] != digest:
+            if found[name] != written:
                 return f"{name} is not what was written"
         return ""
 
@@ -159,12 +158,8 @@ class RunCheckpoints:
 
 def _digests(folder: Path) -> dict[str, str]:
     """The digest of every file in a folder, by its path there."""
-    found = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "blake2b").hexdigest()
-        found[str(path.relative_to(folder))] = digest
-    return found
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): digest(path) for path in paths}
 
 
 def _abstract(leaf: jax.Array) -> jax.ShapeDtypeStruct:

@@ -3,7 +3,7 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import jax
@@ -12,6 +12,7 @@ from orbax.checkpoint import multihost
 from sie_jax.errors import StoppedError
 
 _requested = _deferring = False
+_before_leaving: list[Callable[[], object]] = []
 
 
 def listen() -> None:
@@ -34,6 +35,17 @@ def deferred() -> Iterator[None]:
         _deferring = False
 
 
+@contextmanager
+def before_leaving(action: Callable[[], object]) -> Iterator[None]:
+    """Inside, `leave` calls `action` first; a second signal ends the process at once."""
+    _before_leaving.append(action)
+    try:
+        yield
+    finally:
+        if action in _before_leaving:
+            _before_leaving.remove(action)
+
+
 def asked(step: int) -> bool:
     """Whether to stop after this step, the same in every process; call it after every step."""
     if jax.process_count() > 1:
@@ -49,6 +61,8 @@ def leave(message: str, exit_code: int) -> None:
     show_cursor = b"\x1b[?25h\n" if sys.stdout.isatty() else b""  # the progress bar hides it
     os.write(1, show_cursor)
     os.write(2, f"{message}\n".encode())
+    while _before_leaving:
+        _before_leaving.pop()()
     os._exit(exit_code)
 
 

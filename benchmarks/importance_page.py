@@ -2,9 +2,10 @@
 
     python benchmarks/importance_page.py
 
-Of benchmarks/results/importance.json and choosing.json it takes those that are there. What stands
-between two marks, `<!-- begin NAME -->` and `<!-- end NAME -->`, is replaced; the rest of the page
-is written by hand, and tests/test_docs.py holds what it says to the same results.
+Of importance.json, importance_real.json and choosing.json in benchmarks/results it takes those that
+are there. What stands between two marks, `<!-- begin NAME -->` and `<!-- end NAME -->`, is
+replaced; the rest of the page is written by hand, and tests/test_docs.py holds what it says to the
+same results.
 """
 
 import hashlib
@@ -25,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 PAGE = ROOT / "docs" / "importance.md"
 PICTURE = ROOT / "docs" / "importance.svg"
+FIRST = ("uniform", "auto", "oracle", "clean labels")  # of the runs, those that the text is about
 RATE, WITHOUT = "0.2", "0"  # the rate that is shown, and the shop without noise beside it
 
 
@@ -48,33 +50,54 @@ def detection(result: Mapping[str, Any]) -> str:
 
 
 def policies(result: Mapping[str, Any]) -> str:
-    """nDCG@10 of every run, the mean of the seeds, and its difference from uniform."""
+    """nDCG@10 of every run, the mean of its seeds, and its difference from uniform."""
     rates = result["rates"]
-    names = dict.fromkeys(name for rate in rates.values() for name in rate["runs"])
+    names = sorted(
+        dict.fromkeys(name for rate in rates.values() for name in rate["runs"]),
+        key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST),
+    )
     lines = ["| run | " + " | ".join(f"{float(rate):.0%} noise" for rate in rates) + " |"]
     lines.append("| --- |" + " --- |" * len(rates))
     for name in names:
-        cells = [_run(rate["runs"].get(name)) for rate in rates.values()]
+        cells = [_run(rate["runs"].get(name), rate["runs"]) for rate in rates.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def choices(result: Mapping[str, Any]) -> str:
-    """How often `auto` chose what, by rate and budget."""
-    lines = ["| noise | budget | chosen | full trainings spent |", "| --- | --- | --- | --- |"]
+    """How often `auto` chose what, by rate and with the oracle among the candidates."""
+    lines = ["| noise | candidates | chosen | full trainings spent |", "| --- | --- | --- | --- |"]
     for rate, found in result["rates"].items():
-        for budget, each in found["chosen"].items():
+        for name, each in found["chosen"].items():
             counts = Counter(one["name"] for one in each).most_common()
             chosen = ", ".join(f"{name} {number} of {len(each)}" for name, number in counts)
             spent = np.mean([one["cost"] for one in each])
-            lines.append(f"| {float(rate):.0%} | {budget} | {chosen} | {spent:.2f} |")
+            candidates = name.replace("choice", "its own")
+            lines.append(f"| {float(rate):.0%} | {candidates} | {chosen} | {spent:.2f} |")
     return "\n".join(lines)
 
 
-def _run(run: Mapping[str, Any] | None) -> str:
+def real(result: Mapping[str, Any]) -> str:
+    """Of every score the AUROC for planted errors, and Spearman's ρ with raters' disagreement."""
+    planted, raters = result["esci"]["scores"], result["icecat"]["scores"]
+    lines = ["| score of real pairs | ESCI, AUROC | Icecat, ρ |", "| --- | --- | --- |"]
+    for name in sorted(planted, key=lambda name: -planted[name]["auroc"]["value"]):
+        cells = planted[name]["auroc"], raters[name]
+        lines.append(f"| {name} | " + " | ".join(_with_interval(cell) for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def _with_interval(found: Mapping[str, float]) -> str:
+    value, low, high = (f"{found[key]:.2f}".replace("-", "−") for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
+def _run(run: Mapping[str, Any] | None, beside: Mapping[str, Any]) -> str:
     if run is None:
         return ""
     mean, paired = f"{np.mean(run['ndcg@10']):.3f}", run["difference"]
+    if "uniform" in beside and run["seeds"] != beside["uniform"]["seeds"]:
+        mean += f" (seeds {', '.join(str(seed) for seed in run['seeds'])})"
     if paired is None or paired["low"] == paired["high"]:  # one seed, or uniform itself
         return mean
     value, low, high = (f"{paired[key]:+.3f}".replace("-", "−") for key in ("value", "low", "high"))
@@ -85,6 +108,7 @@ TABLES = {
     "detection": ("importance.json", detection),
     "policies": ("choosing.json", policies),
     "choices": ("choosing.json", choices),
+    "real": ("importance_real.json", real),
 }
 """What the page has of which result."""
 

@@ -261,21 +261,87 @@ def test_the_tables_of_what_auto_chooses() -> None:
     page = runpy.run_path(str(ROOT / "benchmarks" / "importance_page.py"))
     same = {"value": 0.0, "low": 0.0, "high": 0.0}
     runs = {
-        "uniform": {"ndcg@10": [0.7, 0.8], "difference": same},
         "kept": {
+            "seeds": [0, 1],
             "ndcg@10": [0.5, 0.6],
             "difference": {"value": -0.2, "low": -0.25, "high": 0.125},
         },
+        "uniform": {"seeds": [0, 1], "ndcg@10": [0.7, 0.8], "difference": same},
     }
-    one = {"runs": runs, "chosen": {"2": [{"name": "kept", "cost": 1.5}] * 2}}
-    other = {"runs": {"kept": {"ndcg@10": [0.5], "difference": None}}, "chosen": {}}
+    choice = [{"name": "kept", "cost": 1.5}] * 2
+    one = {"runs": runs, "chosen": {"choice": choice, "choice with the oracle": choice}}
+    kept = {"seeds": [1], "ndcg@10": [0.5], "difference": None}
+    other = {"runs": {"uniform": runs["uniform"], "kept": kept}, "chosen": {}}
     result = {"rates": {"0": one, "0.4": other}}
     assert table_rows("\n" + page["policies"](result), "run") == {
         "run": ["0% noise", "40% noise"],
-        "uniform": ["0.750", ""],
-        "kept": ["0.550, −0.200 [−0.250, +0.125]", "0.500"],
+        "uniform": ["0.750", "0.750"],
+        "kept": ["0.550, −0.200 [−0.250, +0.125]", "0.500 (seeds 1)"],
     }
-    assert page["choices"](result).splitlines()[2:] == ["| 0% | 2 | kept 2 of 2 | 1.50 |"]
+    assert page["choices"](result).splitlines()[2:] == [
+        "| 0% | its own | kept 2 of 2 | 1.50 |",
+        "| 0% | its own with the oracle | kept 2 of 2 | 1.50 |",
+    ]
+
+
+def test_what_the_importance_page_says_of_auto_is_in_the_results() -> None:
+    found = json.loads((RESULTS / "choosing.json").read_text(encoding="utf-8"))
+    said = IMPORTANCE.split("<!-- end choices -->")[1].split("\n## ")[0]
+    text = f"{' '.join(IMPORTANCE.split('### Measured')[1].split('<!-- begin')[0].split())} {said}"
+    assert f"shop of {found['queries']} queries" in text
+    assert f"trained for {found['epochs']} epochs" in text
+    rates = found["rates"]
+
+    def written(rate: str, run: str) -> str:
+        difference = rates[rate]["runs"][run]["difference"]
+        numbers = (f"{difference[key]:+.3f}" for key in ("value", "low", "high"))
+        return "{} [{}, {}]".format(*numbers).replace("-", "−")
+
+    runs = [("0", "auto"), ("0.4", "clean labels"), ("0.4", "auto"), ("0.2", "clean labels")]
+    quoted = re.findall(r"[+−][\d.]+ \[[^]]+\]", said)
+    assert quoted == [written(*run) for run in [*runs, ("0.2", "auto")]]
+    for choices in (choice for rate in rates.values() for choice in rate["chosen"].values()):
+        assert [one["seed"] for one in choices] == [0, 1, 2, 3, 4]
+    with_oracle = rates["0.4"]["chosen"]["choice with the oracle"]
+    assert {one["name"] for one in with_oracle} == {"oracle keep 0.5"}
+    assert sum(one["name"] != "uniform" for one in rates["0.2"]["chosen"]["choice"]) == 4
+    unharmed = rates["0"]["runs"]["auto"]["difference"]
+    assert unharmed["not_worse"]
+    assert max(one["interval"]["value"] for one in rates["0"]["chosen"]["choice"]) > 0.045
+    assert (
+        abs(
+            np.mean(rates["0"]["runs"]["auto"]["accuracy"])
+            - np.mean(rates["0"]["runs"]["uniform"]["accuracy"])
+        )
+        < 0.005
+    )
+    above = [
+        sum(one[metric]["low"] > 0 for one in rates["0.4"]["yardsticks"])
+        for metric in ("accuracy", "ndcg@10")
+    ]
+    assert above == [5, 1]
+
+
+def test_what_the_importance_page_says_of_real_pairs_is_in_the_results() -> None:
+    found = json.loads((RESULTS / "importance_real.json").read_text(encoding="utf-8"))
+    text = IMPORTANCE.split("### Real pairs")[1]
+    esci, icecat = found["esci"], found["icecat"]
+    assert f"{esci['pairs']:,} training pairs" in text
+    assert f"{icecat['pairs']:,} training pairs" in text
+    assert f"on {icecat['disagreed']} of which" in text.replace("\n", " ")
+    assert f"{found['noise']:.0%} of its training labels".replace("%", " %") in text
+    area = {name: score["auroc"] for name, score in esci["scores"].items()}
+    best = sorted(area, key=lambda name: -area[name]["value"])
+    assert best[:3] == ["confidence", "area_under_margin", "loss"]
+    assert f"{area['grad_norm']['value']:.2f}" == "0.76"
+    outside = [name for name in area if name.startswith("cleanlab")]
+    values = [area[name]["value"] for name in (*outside, "out_of_fold_loss", "confident_learning")]
+    assert [f"{bound:.2f}" for bound in (min(values), max(values))] == ["0.72", "0.75"]
+    wrong_way = {name for name in area if area[name]["high"] < 0.5}
+    assert wrong_way == {"reducible_loss", "variability"}
+    rho = icecat["scores"]
+    assert max(rho, key=lambda name: rho[name]["value"]) == "query_agreement"
+    assert {name for name in rho if rho[name]["low"] <= 0} == {"variability", "loss, shuffled"}
 
 
 @pytest.mark.parametrize("file", ["README.md", "README.zh.md"])

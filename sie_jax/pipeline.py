@@ -186,9 +186,11 @@ def _claimed(workdir: Path) -> Iterator[None]:
     The lock is on the folder itself, leaves no file, and ends with the process, however it ends.
     """
     held: list[int] = []
+    folders = (workdir.absolute(), *workdir.absolute().parents)
+    made = list(itertools.takewhile(lambda folder: not folder.exists(), folders))
 
     def claim() -> None:
-        there = next(path for path in (workdir, *workdir.absolute().parents) if path.exists())
+        there = next(folder for folder in folders if folder.exists())
         if not there.is_dir():
             raise UserError(f"{there} is a file: give a folder with --workdir")
         if not os.access(there, os.W_OK):
@@ -210,8 +212,10 @@ def _claimed(workdir: Path) -> Iterator[None]:
         yield
     finally:
         for descriptor in held:
-            if not any(workdir.iterdir()):  # nothing was begun
-                workdir.rmdir()
+            for folder in made:
+                if any(folder.iterdir()):  # something was begun
+                    break
+                folder.rmdir()
             os.close(descriptor)
 
 

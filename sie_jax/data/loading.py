@@ -40,7 +40,8 @@ class PlannedBatches:
         self._batches = [batch for epoch in epochs for batch in epoch]
         self.batches_per_epoch = len(epochs[0])
         # which one takes the most memory
-        self.longest = max(range(len(self._batches)), key=lambda i: self._batches[i].length)
+        lengths = [batch.length for batch in self._batches]
+        self.longest = lengths.index(max(lengths)) if lengths else 0
 
     def __len__(self) -> int:
         return len(self._batches)

@@ -189,10 +189,10 @@ def plan(
         # with this every round could have least_share, whatever the others leave over
         full = max(_training(made, each) for each in made.rounds)
         enough = _fixed(made) + len(entering) * least_share * full
+        enough = (math.floor(100 * enough) + 1) / 100  # above it, so that rounding cannot refuse it
         raise ValueError(
             f"a budget of {budget:g} full trainings is too small to choose among "
-            f"{number_of_candidates} candidates: raise it to {math.ceil(100 * enough) / 100:g}, or "
-            "name fewer candidates"
+            f"{number_of_candidates} candidates: raise it to {enough:g}, or name fewer candidates"
         )
     return made
 

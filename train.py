@@ -42,7 +42,8 @@ python train.py --config=FILE [--workdir=FOLDER] [--distributed] [--config.FIELD
   --distributed  this process is one of several that run the same command on one workdir. Where
                  they are is known on TPU VMs and under SLURM and Open MPI; elsewhere the variables
                  JAX_COORDINATOR_ADDRESS (host:port of process 0), JAX_NUM_PROCESSES and
-                 JAX_PROCESS_ID say it.
+                 JAX_PROCESS_ID say it. One that is not heard of for
+                 JAX_HEARTBEAT_TIMEOUT_SECONDS (100) counts as lost.
   --replay=FILE  alone: shows what every row of a batch does at which a run broke off with NaN; FILE
                  is in WORKDIR/replay.
 
@@ -144,6 +145,7 @@ def _connect() -> None:
             for name, variable in (
                 ("num_processes", "JAX_NUM_PROCESSES"),
                 ("process_id", "JAX_PROCESS_ID"),
+                ("heartbeat_timeout_seconds", "JAX_HEARTBEAT_TIMEOUT_SECONDS"),
             )
             if variable in os.environ
         }

@@ -245,7 +245,7 @@ def write_checkpoint(folder: Path, *, bert_alone: bool = False) -> str:
             ["drop_easiest is 1.05", "less than 1"],
         ),
         (["TINY", "--config.mesh.data=0"], ["mesh.data is 0"]),
-        (["TINY", "--config.mesh.data=2"], ["mesh.data is 2", "there are 1 devices"]),
+        (["TINY", "--config.mesh.data=2"], ["mesh.data 2", "there are 1 devices"]),
     ],
     ids=lambda value: " ".join(value),
 )
@@ -257,7 +257,7 @@ def test_a_bad_flag_gets_one_line(cli, flags, parts):
 
 def test_the_mesh_must_divide_the_batch_and_have_its_devices(cli):
     line = cli.refused(cli.config, "--config.train.batch_size=12", environment=EIGHT_DEVICES)
-    assert "train.batch_size 12 does not divide over mesh.data 8" in line
+    assert "train.batch_size 12 does not divide over mesh.data × mesh.fsdp, 8 devices" in line
     assert "such as 16" in line
     line = cli.refused(cli.config, "--config.mesh.data=9", environment=EIGHT_DEVICES)
     assert "mesh.data is 9, but there are 8 devices" in line

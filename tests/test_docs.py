@@ -425,3 +425,43 @@ def test_the_example_of_the_observing_page(tmp_path: Path, monkeypatch: pytest.M
     exec(code, names)
     assert names["numbers"]["padding_share"] == 1 - 50 / 64
     assert len(list(tmp_path.glob("profile/plugins/profile/*/perfetto_trace.json.gz"))) == 1
+
+
+DEVICES = (ROOT / "docs" / "many_devices.md").read_text(encoding="utf-8")
+
+
+def test_what_a_step_computes_and_sends_is_the_committed_result() -> None:
+    report = json.loads((RESULTS / "devices.json").read_text(encoding="utf-8"))
+    table = rows_below_the_heading(DEVICES, "mesh")
+    assert set(table) == set(report["meshes"])
+    reduce, gather = "all-reduce", "all-gather"
+    for mesh, of in report["meshes"].items():
+        steps = [of["uniform"], of["online"]]
+        sent = [step["collectives"] for step in steps]
+        expected = [
+            [f"{step['flops_per_device'] / 1e9:.1f}" for step in steps],
+            [f"{steps[0]['state_bytes_per_device'] / 1e6:.1f}"],
+            *(
+                [
+                    f"{one[kind]['count']}, {one[kind]['bytes'] / 1e6:.1f}"
+                    for one in sent
+                    if kind in one
+                ]
+                for kind in (reduce, gather)
+            ),
+            [
+                f"{sum(one[kind]['bytes'] for kind in one.keys() - {reduce, gather}) / 1e6:.1f}"
+                for one in sent
+                if one.keys() - {reduce, gather}
+            ],
+        ]
+        assert table[mesh] == [" → ".join(cells) or "0" for cells in expected], mesh
+    paper = report["v5e_256_on_paper"]
+    for written in (
+        f"{paper['flops_per_device'] / 1e9:.0f} GFLOPs per device",
+        f"{paper['seconds_at_peak_flops'] * 1e3:.2f} ms at its peak",
+        f"{paper['bytes_sent_per_device'] / 1e6:.0f} MB sent per device",
+        f"{paper['seconds_at_peak_link'] * 1e3:.2f} ms at the links",
+        f"scoring adds {paper['bytes_added_by_scoring'] / 1e6:.2f} MB",
+    ):
+        assert written in " ".join(DEVICES.split()), written

@@ -1,7 +1,7 @@
 """python train.py --config=configs/quickstart.py
 
 The embedded shop with 20 % wrong labels, a BERT of 0.2 M parameters from random weights. On 2 CPU
-cores 3 minutes 54 seconds, installing included; nDCG@10 0.789 uniform, 0.783 clipped, of one seed,
+cores four to six minutes, installing included; nDCG@10 0.781 uniform, 0.787 clipped, of one seed,
 no difference resolved (benchmarks/results/quickstart.json).
 """
 

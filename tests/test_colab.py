@@ -19,6 +19,7 @@ def test_it_is_committed_without_outputs() -> None:
 
 
 def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # compiling takes most of the time
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setenv("WORKDIR", str(tmp_path / "run"))
     notebook = nbformat.read(NOTEBOOK, as_version=4)

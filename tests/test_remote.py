@@ -443,9 +443,6 @@ class Runs:
             | {
                 "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
                 "JAX_PLATFORMS": "cpu",
-                # compiling is most of what a tiny run does: all of them compile once
-                "JAX_COMPILATION_CACHE_DIR": str(self.folder / "compiled"),
-                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "XDG_CACHE_HOME": str(self.folder / f"cache-{self.started}"),
             },
         )

@@ -1,7 +1,7 @@
 """One device, eight, and two processes of four take the same steps, within float tolerance.
 
-Simulated devices need processes of their own: this file, run as a program, trains a little on one
-mesh and leaves what it saw.
+Simulated devices need processes of their own: this file, run as a program, trains a little on
+some meshes and leaves what it saw.
 """
 
 import json
@@ -21,10 +21,21 @@ import pytest
 TOLERANCE = 1e-4
 KINDS = ("weighted", "online", "learned", "pretraining")
 MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "all three": (2, 2, 2)}
+# on how many processes which mesh takes which kinds of steps
+TAKEN = (
+    ("data", 1, ("online",)),
+    ("fsdp", 1, ("online",)),
+    ("tensor", 1, ("online",)),
+    ("all three", 1, KINDS),
+    ("data", 2, ("online",)),
+    ("fsdp", 2, ("online",)),
+    ("tensor", 2, ("online",)),
+    ("all three", 2, ("weighted", "online")),
+)
 
 
 def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> None:
-    """Takes three steps of each of some kinds on a mesh, and leaves what came out as arrays."""
+    """Takes three steps of some kinds on a mesh, and leaves what came out as arrays."""
     import functools
 
     import jax
@@ -37,10 +48,6 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
     from sie_jax.training import mesh as meshes
     from sie_jax.training import state as states
 
-    jax.config.update("jax_disable_most_optimizations", True)
-    if "JAX_COORDINATOR_ADDRESS" in os.environ:
-        process = int(os.environ["JAX_PROCESS_ID"])
-        jax.distributed.initialize(num_processes=2, process_id=process)
     config = BertConfig(
         vocab_size=50,
         hidden_size=8,
@@ -131,18 +138,13 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
         np.savez(path, **found)
 
 
-def run(
-    folder: Path,
-    name: str,
-    axes: tuple[int, int, int],
-    kinds: tuple[str, ...],
-    *,
-    processes: int,
-    devices: int,
-) -> Any:
-    """What `train` leaves with that many processes and devices of each."""
-    path = folder / f"{name}-{processes}x{devices}.npz"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+def run(folder: Path, *, processes: int, devices: int, of: dict[str, tuple[Any, ...]]) -> Any:
+    """What `train` leaves for each of the meshes and kinds `of`, with that many processes and
+    devices of each."""
+    arguments = {
+        name: (axes, str(folder / f"{name}.npz"), kinds) for name, (axes, kinds) in of.items()
+    }
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     if processes > 1:
         with socket.socket() as opened:
@@ -150,53 +152,54 @@ def run(
             environment["JAX_COORDINATOR_ADDRESS"] = f"localhost:{opened.getsockname()[1]}"
     started = [
         subprocess.Popen(
-            [sys.executable, __file__, json.dumps(axes), str(path), ",".join(kinds)],
+            [sys.executable, __file__, json.dumps([*arguments.values()])],
             env={**environment, "JAX_PROCESS_ID": str(process)},
             stderr=subprocess.PIPE,
             text=True,
         )
         for process in range(processes)
     ]
-    errors = [process.communicate(timeout=300)[1] for process in started]
+    errors = [process.communicate(timeout=600)[1] for process in started]
     assert [process.returncode for process in started] == [0] * processes, errors
-    with np.load(path) as found:
-        assert found["devices"].tolist() == [processes * devices, processes]
-        return dict(found)
+    found = {}
+    for name, (_, path, _) in arguments.items():
+        with np.load(path) as arrays:
+            assert arrays["devices"].tolist() == [processes * devices, processes]
+            found[name] = dict(arrays)
+    return found
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("devices")
-
-
-@pytest.fixture(scope="module")
-def alone(folder: Path) -> Any:
-    return run(folder, "one", (1, 1, 1), KINDS, processes=1, devices=1)
-
-
-@pytest.mark.parametrize(
-    ("name", "processes", "kinds"),
-    [
-        ("data", 1, ("online",)),
-        ("fsdp", 1, ("online",)),
-        ("tensor", 1, ("online",)),
-        ("all three", 1, KINDS),
-        ("data", 2, ("online",)),
-        ("fsdp", 2, ("online",)),
-        ("tensor", 2, ("online",)),
-        ("all three", 2, ("weighted", "online")),
-    ],
-)
-def test_losses_norms_weights_and_parameters_are_those_of_one_device(
-    folder: Path, alone: Any, name: str, processes: int, kinds: tuple[str, ...]
-) -> None:
-    axes, devices = MESHES[name], 8 // processes
-    where = name.replace(" ", "_")
-    found = run(folder, where, axes, kinds, processes=processes, devices=devices)
-    assert {key for key in alone if key.startswith((*kinds, "score", "weights"))} == (
-        found.keys() - {"devices"}
+def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """By the number of processes what each mesh gave; `alone` is one device."""
+    of = {
+        processes: {
+            name: (MESHES[name], kinds) for name, number, kinds in TAKEN if number == processes
+        }
+        for processes in (1, 2)
+    }
+    return {
+        processes: run(
+            tmp_path_factory.mktemp("devices"),
+            processes=processes,
+            devices=8 // processes,
+            of=meshes,
+        )
+        for processes, meshes in of.items()
+    } | run(
+        tmp_path_factory.mktemp("alone"), processes=1, devices=1, of={"alone": ((1, 1, 1), KINDS)}
     )
-    for key, values in found.items():
+
+
+@pytest.mark.parametrize(("name", "processes", "kinds"), TAKEN)
+def test_losses_norms_weights_and_parameters_are_those_of_one_device(
+    found: Any, name: str, processes: int, kinds: tuple[str, ...]
+) -> None:
+    alone, of_mesh = found["alone"], found[processes][name]
+    assert {key for key in alone if key.startswith((*kinds, "score", "weights"))} == (
+        of_mesh.keys() - {"devices"}
+    )
+    for key, values in of_mesh.items():
         # θ's threshold has a gradient of 0 but for rounding, as a key's bias has
         if key != "devices" and "theta_threshold" not in key:
             np.testing.assert_allclose(
@@ -205,4 +208,10 @@ def test_losses_norms_weights_and_parameters_are_those_of_one_device(
 
 
 if __name__ == "__main__":
-    train(tuple(json.loads(sys.argv[1])), Path(sys.argv[2]), tuple(sys.argv[3].split(",")))
+    if "JAX_COORDINATOR_ADDRESS" in os.environ:
+        import jax
+
+        process = int(os.environ["JAX_PROCESS_ID"])
+        jax.distributed.initialize(num_processes=2, process_id=process)
+    for axes, path, kinds in json.loads(sys.argv[1]):
+        train(tuple(axes), Path(path), tuple(kinds))

@@ -1,0 +1,17 @@
+"""What all tests share: what one process compiled, and in which order files are taken."""
+
+import os
+import tempfile
+
+import pytest
+
+_FOLDER = tempfile.TemporaryDirectory(prefix="sie_jax-compiled-")
+# set before JAX is imported; workers of pytest-xdist and programs that tests start inherit it
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _FOLDER.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# minutes each: begun last, one of them would go on alone when the other process is done
+LONG = ("test_pipeline.py", "test_faults.py", "test_train.py", "test_devices.py", "test_zoo.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))

@@ -11,21 +11,25 @@ split goes through the loader that training reads from. Then a model trains on t
 for some hundred steps, and its own log (speed.jsonl) says how long they waited for data.
 
 `peak_mebibytes` is the resident memory of the process at most, the pages of files that it has
-mapped included; `imports_mebibytes` is what it took before its work began. `load_average` is the
-machine's, over a minute, before and after: seconds depend on what else it does, and `cpu_seconds`
-much less. Leaves benchmarks/results/data.json. Linux only.
+mapped included, which the system takes back where others need them; `peak_own_mebibytes` is what
+is no file's, looked at twenty times a second; `imports_mebibytes` is what the process took before
+its work began. `load_average` is the machine's, over a minute, before and after: seconds depend on
+what else it does, and `cpu_seconds` much less. Leaves benchmarks/results/data.json. Linux only.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,15 +218,35 @@ def peak() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
 
 
+@contextlib.contextmanager
+def watched() -> Iterator[list[float]]:
+    """A list of one number, which becomes the most memory in MiB that is no mapped file's."""
+    seen, done = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.05):
+            status = Path("/proc/self/status").read_text()
+            (kilobytes,) = re.findall(r"RssAnon:\s+(\d+) kB", status)
+            seen[0] = max(seen[0], round(int(kilobytes) / 1024, 1))
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    yield seen
+    done.set()
+    thread.join()
+
+
 def child(name: str, folder: Path, rows: int, model: str) -> None:
     """Runs one step in this process, and leaves what it took."""
     before, began, cpu = peak(), time.perf_counter(), time.process_time()
-    found = train(folder, model) if name == "train" else STEPS[name](folder, rows)
+    with watched() as own:
+        found = train(folder, model) if name == "train" else STEPS[name](folder, rows)
     figures = {
         "seconds": round(time.perf_counter() - began, 1),
         "cpu_seconds": round(time.process_time() - cpu, 1),
         "imports_mebibytes": before,
         "peak_mebibytes": peak(),
+        "peak_own_mebibytes": own[0],
     }
     write_json(folder / "figures.json", found | figures)
 
@@ -267,10 +291,11 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
         results[f"{rows} pairs"] = {name: measured(name, folder, rows) for name in STEPS}
     smallest, largest = (results[f"{rows} pairs"] for rows in (min(sizes), max(sizes)))
-    results["peak_ratio"] = {
-        name: round(largest[name]["peak_mebibytes"] / smallest[name]["peak_mebibytes"], 2)
-        for name in smallest
-    }
+    for kind in ("peak", "peak_own"):
+        results[f"{kind}_ratio"] = {
+            name: round(largest[name][f"{kind}_mebibytes"] / smallest[name][f"{kind}_mebibytes"], 2)
+            for name in smallest
+        }
     trained = ["quickstart", *([arguments.minilm] if arguments.minilm else [])]
     results["training"] = {
         "quickstart" if model == "quickstart" else "minilm": measured(

@@ -305,6 +305,25 @@ def test_what_the_importance_page_says_of_auto_is_in_the_results() -> None:
     with_oracle = rates["0.4"]["chosen"]["choice with the oracle"]
     assert {one["name"] for one in with_oracle} == {"oracle keep 0.5"}
     assert sum(one["name"] != "uniform" for one in rates["0.2"]["chosen"]["choice"]) == 4
+    others = {"uniform", "auto", "oracle", "clean labels"}
+    tried = {
+        (rate, name): run
+        for rate, of in rates.items()
+        for name, run in of["runs"].items()
+        if name not in others
+    }
+    assert len(tried) == 3 * (9 + 2)
+    assert {len(run["seeds"]) for run in tried.values()} == {2, 3, 4}
+    assert not any(run["difference"]["low"] > 0 for run in tried.values())
+    assert {key for key, run in tried.items() if run["difference"]["high"] < 0} == {
+        ("0", "el2n keep_hardest 0.8"),
+        ("0", "grad_norm proportional"),
+        ("0.4", "grad_norm sampling"),
+    }
+    for rate in ("0.2", "0.4"):
+        means = {name: np.mean(run["ndcg@10"]) for (at, name), run in tried.items() if at == rate}
+        lowest = sorted(means, key=means.__getitem__)[:2]
+        assert set(lowest) == {"el2n keep_hardest 0.8", "grad_norm ranked"}
     unharmed = rates["0"]["runs"]["auto"]["difference"]
     assert unharmed["not_worse"]
     assert max(one["interval"]["value"] for one in rates["0"]["chosen"]["choice"]) > 0.045

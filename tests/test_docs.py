@@ -484,3 +484,48 @@ def test_what_a_step_computes_and_sends_is_the_committed_result() -> None:
         f"scoring adds {paper['bytes_added_by_scoring'] / 1e6:.2f} MB",
     ):
         assert written in " ".join(DEVICES.split()), written
+
+
+def test_what_twenty_kills_left_is_the_committed_result() -> None:
+    report = json.loads((RESULTS / "kill.json").read_text(encoding="utf-8"))
+    kills = report["kills"]
+    assert {kill["phase"] for kill in kills} == set(report["phase_seconds"])
+    assert not any(kill["finished_files_gone"] for kill in kills)
+    assert all(report["equal"].values())
+    half_written = sum(kill["checkpoint_half_written"] for kill in kills)
+    said = " ".join(DEVICES.split())
+    assert f"kill.py --seed={report['seed']}` killed one run {len(kills)} times" in said
+    assert f"{half_written} times while a checkpoint was half written" in said
+    assert f"at most {report['most_steps_to_take_again']} steps were taken again" in said
+
+
+def test_the_table_of_what_preparing_takes_is_the_committed_result() -> None:
+    report = json.loads((RESULTS / "data.json").read_text(encoding="utf-8"))
+    text = (ROOT / "docs" / "preparing.md").read_text(encoding="utf-8")
+    small, large = report["100000 pairs"], report["1000000 pairs"]
+
+    def grown(step: str, kind: str) -> list[str]:
+        first, second = (f"{of[step][f'{kind}_mebibytes']:.0f} MiB" for of in (small, large))
+        return [first, f"{second}, {report[f'{kind}_ratio'][step]:.2f} times as much"]
+
+    def per_second(step: str) -> list[str]:
+        return [f"{of[step]['pairs_per_second']:,}" for of in (small, large)]
+
+    table = text.split("## What it takes")[1]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")][1:]
+        for line in table.splitlines()
+        if line.startswith("|")
+    ]
+    assert rows[2:] == [
+        [f"{of['prepare']['seconds']:.0f} s" for of in (small, large)],
+        grown("prepare", "peak"),
+        grown("prepare", "peak_own"),
+        per_second("tokenise"),
+        per_second("stream"),
+        grown("stream", "peak"),
+    ]
+    waits = {name: f"{of['data_wait_share']:.1%}" for name, of in report["training"].items()}
+    said = " ".join(text.split())
+    assert f"MiniLM-L6 waits {waits['minilm']} for data" in said
+    assert f"the quickstart's model {waits['quickstart']}, which is not" in said

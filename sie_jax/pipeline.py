@@ -1187,7 +1187,8 @@ def evaluate(
         cost[run] = _cost(line, run, [record["examples"] for record in records])
         trained[run] = {
             metric: float(np.mean([record["train"][metric] for record in records]))
-            for metric in set.intersection(*(set(record["train"]) for record in records))
+            for metric in records[0]["train"]
+            if all(metric in record["train"] for record in records)
         }
     hardness = {
         name: importance.hardness(name, table[name].to_numpy())

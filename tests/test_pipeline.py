@@ -120,6 +120,8 @@ def test_metrics_json(workdir: Path, finished: Any) -> None:
     assert list(metrics["test"]) == runs
     assert set(metrics["difference"]) == set(runs) - {"uniform"}
     assert list(metrics["cost"]) == ["uniform", "weighted"]
+    for trained in metrics["train"].values():
+        assert list(trained) == ["loss", "accuracy", "ndcg@10"]  # whatever Python's hashes are
     for part in ("test", "difference"):
         for values in metrics[part].values():
             assert set(values) == METRICS | COLUMNS

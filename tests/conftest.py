@@ -1,7 +1,8 @@
-"""What all tests share: what one process compiled, and in which order files are taken."""
+"""What all tests share: how programs are compiled, and in which order files are taken."""
 
 import os
 import tempfile
+from importlib import metadata
 
 import pytest
 
@@ -9,6 +10,10 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="sie_jax-compiled-")
 # set before JAX is imported; workers of pytest-xdist and programs that tests start inherit it
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _FOLDER.name)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# The older of the two ways in which this XLA makes code for a CPU takes half the time to do so. The
+# next one has only the newer, which the quickstart and the tutorial are run with here too.
+if metadata.version("jaxlib").startswith("0.10."):
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 # minutes each: begun last, one of them would go on alone when the other process is done
 LONG = ("test_pipeline.py", "test_faults.py", "test_train.py", "test_devices.py", "test_zoo.py")
 

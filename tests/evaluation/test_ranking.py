@@ -76,7 +76,7 @@ def test_contract_of_every_metric(metric, seed):
     plain = values(scores)
     defined = ~np.isnan(plain)
     assert defined.any()
-    assert np.all((plain[defined] >= 0) & (plain[defined] <= 1)), "range"
+    assert np.all((plain[defined] >= 0) & (plain[defined] <= 1 + CLOSE)), "range"
 
     shuffled = np.random.default_rng(seed + 100).permutation(len(scores))
     np.testing.assert_array_equal(values(scores, shuffled), plain, "the order of rows matters not")
@@ -84,8 +84,8 @@ def test_contract_of_every_metric(metric, seed):
 
     perfect = values(labels.astype(float))
     few = np.bincount(query_index, labels == 3, minlength=30) <= 10
-    np.testing.assert_array_equal(perfect[defined & few], 1, "perfect order")
-    assert np.all(perfect[defined] >= plain[defined]), "nothing beats perfect order"
+    np.testing.assert_allclose(perfect[defined & few], 1, atol=CLOSE, err_msg="perfect order")
+    assert np.all(perfect[defined] >= plain[defined] - CLOSE), "nothing beats perfect order"
     np.testing.assert_array_equal(
         np.isnan(perfect), ~defined, "scores never decide what is left out"
     )

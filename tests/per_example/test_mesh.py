@@ -163,8 +163,8 @@ def numbers(collective: str) -> int:
 
 @pytest.fixture(scope="module")
 def report():
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    environment["JAX_PLATFORMS"] = "cpu"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(
         [sys.executable, __file__], capture_output=True, text=True, check=False, env=environment
     )

@@ -145,7 +145,8 @@ def run(folder: Path, *, processes: int, devices: int, of: dict[str, tuple[Any, 
         name: (axes, str(folder / f"{name}.npz"), kinds) for name, (axes, kinds) in of.items()
     }
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-    environment["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    flags = os.environ.get("XLA_FLAGS", "")
+    environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
     if processes > 1:
         with socket.socket() as opened:
             opened.bind(("localhost", 0))

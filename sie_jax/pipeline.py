@@ -38,7 +38,7 @@ from sie_jax import audit, importance, predict, processes, remote
 from sie_jax.config import AUTO, Config, TrainConfig, as_json, differences, from_json, listed
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
-from sie_jax.data.loading import PlannedBatches
+from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.preparing import Prepared, Selection
 from sie_jax.data.schema import (
     ATTRIBUTE,
@@ -1811,7 +1811,7 @@ def predicted(line: Line, params: Any, split: str, rows: np.ndarray | None = Non
     """
     function = sweep.predict_pass(line.graphdef, line.mesh)
     batches = _in_order(line, split, rows)
-    parts = sweep.sweep(function, params, (batches[i] for i in range(len(batches))), line.mesh)
+    parts = sweep.sweep(function, params, iterate(batches), line.mesh)
     return sweep.gather(parts, _all_rows(line, split) if rows is None else rows)
 
 

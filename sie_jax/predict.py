@@ -25,7 +25,7 @@ from transformers import PreTrainedTokenizerFast
 from sie_jax.data import batches as plans
 from sie_jax.data import tokenization
 from sie_jax.data.cleaning import repair
-from sie_jax.data.loading import PlannedBatches
+from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.schema import LabelScale
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
@@ -204,7 +204,7 @@ def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int 
         parts = sweep.sweep(
             sweep.predict_pass(scorer.graphdef, scorer.mesh),
             scorer.params,
-            (batches[i] for i in range(len(batches))),
+            iterate(batches),
             scorer.mesh,
         )
         probabilities[usable] = sweep.gather(parts, usable)["probabilities"]

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from sie_jax import per_example, processes
-from sie_jax.data.loading import PlannedBatches
+from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.files import whole
 from sie_jax.importance import gradients, influence, outputs
 from sie_jax.training import mesh as meshes
@@ -340,7 +340,7 @@ def _stage(
     if not processes.agreed(path.exists()):
         total = None
         with bar("score", len(batches), console) as progress:
-            for batch in (batches[i] for i in range(len(batches))):
+            for batch in iterate(batches):
                 part = function(state, meshes.place_batch(mesh, batch))
                 total = part if total is None else _add(total, part)
                 progress.advance(batch)

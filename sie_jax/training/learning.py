@@ -11,6 +11,7 @@ one forward and backward pass that trains the model, and a plain gradient on the
 """
 
 import functools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -78,14 +79,18 @@ class WithValidation(PlannedBatches):
         self._training, self._validation = training, validation
         self.batches_per_epoch = training.batches_per_epoch
         self.batch_size = training.batch_size
+        self.batches_at_once = training.batches_at_once
         self.longest = training.longest
 
     def __len__(self) -> int:
         return len(self._training)
 
-    def __getitem__(self, index: int) -> Arrays:
-        validation = self._validation[index % len(self._validation)]
-        return self._training[index] | {PREFIX + name: v for name, v in validation.items()}
+    def read(self, indices: Sequence[int]) -> list[Arrays]:
+        beside = self._validation.read([index % len(self._validation) for index in indices])
+        return [
+            batch | {PREFIX + name: v for name, v in validation.items()}
+            for batch, validation in zip(self._training.read(indices), beside, strict=True)
+        ]
 
 
 def create(

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from sie_jax import importance, per_example, processes
-from sie_jax.data.loading import Arrays, PlannedBatches
+from sie_jax.data.loading import Arrays, PlannedBatches, iterate
 from sie_jax.files import write_parquet
 from sie_jax.importance import gradients, vectors
 from sie_jax.training import mesh as meshes
@@ -153,11 +153,11 @@ def in_parts(
                 for one in range(processes_in_all)
             ]
             parts += files
-            indices = range(start, min(start + PART_BATCHES, len(batches)))
+            stop = min(start + PART_BATCHES, len(batches))
             if processes.agreed(all(file.exists() for file in files)):
-                progress.skip(len(indices))
+                progress.skip(stop - start)
                 continue
-            taken = _watched((batches[i] for i in indices), progress, clock)
+            taken = _watched(iterate(batches, start=start, stop=stop), progress, clock)
             done = list(sweep(function, params, taken, mesh))
             columns = {
                 name: np.concatenate([one[name] for one in done])[process::processes_in_all]

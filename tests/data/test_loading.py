@@ -3,7 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sie_jax.data import batches
+from sie_jax.data import batches, loading
 from sie_jax.data.loading import PlannedBatches, iterate
 
 PAD = 99
@@ -136,13 +136,30 @@ def test_a_share_may_be_any_places() -> None:
             np.testing.assert_array_equal(batch[name], values[places])
 
 
-@pytest.mark.parametrize("start", [0, 5, 12])
-def test_the_iterator_begins_where_it_is_told(start: int) -> None:
+@pytest.mark.parametrize("records_at_once", [1, 12, 1024])
+@pytest.mark.parametrize(("start", "stop"), [(0, None), (5, None), (12, None), (1, 8), (3, 3)])
+def test_the_iterator_gives_the_batches_it_is_asked_for(
+    start: int, stop: int | None, records_at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "RECORDS_AT_ONCE", records_at_once)
     made = planned()
-    rest = [batch["row"] for batch in iterate(made, start=start)]
-    assert len(rest) == len(made) - start
-    for i, rows in enumerate(rest, start=start):
-        np.testing.assert_array_equal(rows, made[i]["row"])
+    given = list(iterate(made, start=start, stop=stop))
+    assert len(given) == (len(made) if stop is None else stop) - start
+    for i, batch in enumerate(given, start=start):
+        for name, values in made[i].items():
+            np.testing.assert_array_equal(batch[name], values)
+
+
+def test_batches_read_together_ask_the_source_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[int]] = []
+    monkeypatch.setattr(
+        Records,
+        "__getitems__",
+        lambda _, rows: asked.append(rows) or [RECORDS.rows[i] for i in rows],
+    )
+    assert len(list(iterate(planned()))) == 12
+    assert len(asked) == 1
+    assert sorted(asked[0]) == sorted([*range(ROWS), *range(ROWS)])
 
 
 @pytest.mark.parametrize("processes", [1, 2])

@@ -25,8 +25,9 @@ from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.data.schema import ESCI_SCALE, RATER
 from sie_jax.data.sources import esci
+from sie_jax.data.spool import write_parquet
 from sie_jax.evaluation import agreement, detection, intervals
-from sie_jax.files import read_json, write_json, write_parquet
+from sie_jax.files import read_json, write_json
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "importance_real.json"

@@ -9,9 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -58,9 +55,3 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Reads what `write_json` wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Writes a table as one Parquet file, of which memory holds a small part at a time."""
-    with whole(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=65_536)

@@ -52,7 +52,7 @@ from sie_jax.data.schema import (
 )
 from sie_jax.data.sources import clicks, esci, synthetic, wands
 from sie_jax.data.sources import table as own_table
-from sie_jax.data.spool import filtered
+from sie_jax.data.spool import filtered, write_parquet
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
     Predictions,
@@ -65,7 +65,7 @@ from sie_jax.evaluation import (
     summarize,
     trec,
 )
-from sie_jax.files import read_json, whole, write_json, write_parquet
+from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
 from sie_jax.report import curves, page, results

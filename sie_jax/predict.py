@@ -28,9 +28,10 @@ from sie_jax.data.cleaning import repair
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.schema import LabelScale
 from sie_jax.data.sources import table as own_table
+from sie_jax.data.spool import write_parquet
 from sie_jax.errors import UserError
 from sie_jax.evaluation import from_probabilities
-from sie_jax.files import read_json, whole, write_json, write_parquet
+from sie_jax.files import read_json, whole, write_json
 from sie_jax.models import PairClassifier
 from sie_jax.training import mesh as meshes
 from sie_jax.training import sweep

@@ -1,8 +1,6 @@
 import json
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from sie_jax import files
@@ -23,12 +21,6 @@ def test_json_has_no_nan_and_the_old_file_stays(tmp_path: Path, value: float) ->
     with pytest.raises(ValueError, match="JSON compliant"):
         files.write_json(path, {"loss": value})
     assert files.read_json(path) == 1
-
-
-def test_parquet_round_trip(tmp_path: Path) -> None:
-    table = pa.table({"x": pa.array([1, 2], pa.int32()), "y": ["a", None]})
-    files.write_parquet(tmp_path / "table.parquet", table)
-    assert pq.read_table(tmp_path / "table.parquet") == table
 
 
 def test_whole_leaves_nothing_of_a_write_that_fails(tmp_path: Path) -> None:

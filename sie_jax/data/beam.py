@@ -33,9 +33,9 @@ from sie_jax.data.schema import (
     normalise_query,
 )
 from sie_jax.data.sources import table
-from sie_jax.data.spool import CHUNK_ROWS, spool
+from sie_jax.data.spool import CHUNK_ROWS, spool, write_parquet
 from sie_jax.errors import UserError
-from sie_jax.files import read_json, whole_folder, write_json, write_parquet
+from sie_jax.files import read_json, whole_folder, write_json
 
 # rejected rows stand in the order of the rules that reject them, as in `preparing.select`
 STAGES = ("unreadable", "cleaning", "splitting", "tokenising")
@@ -515,8 +515,7 @@ def _check(
 ) -> None:
     """Raises UserError for what cannot be used, in the order in which `preparing` finds it."""
     rows = total["read"]["rows"]
-    labels = [{"values": label, "counts": times} for label, times in total["labels"].items()]
-    cleaning.check_read(pa.array(labels), rows, scale)
+    cleaning.check_read(total["labels"], scale)
     cleaning.check_kept({rule: total["broken"][rule] for rule in cleaning.RULES}, rows)
     if repeated:
         raise cleaning.repeated_id(*max(repeated, key=lambda found: found[1]))

@@ -12,7 +12,7 @@ import pyarrow as pa
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from sie_jax.data.spool import CHUNK_ROWS
+from sie_jax.data.spool import CHUNK_ROWS, release
 from sie_jax.errors import UserError
 
 TOKENS_SCHEMA = pa.schema(
@@ -147,6 +147,7 @@ def _parsed(record: bytes) -> dict[str, Any]:
 
 
 def _records(shard: Shard) -> Iterator[tuple[int, dict[str, Any]]]:
+    release()  # of the file before
     table = shard.read().combine_chunks()
     ids = table["input_ids"].combine_chunks()
     values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()

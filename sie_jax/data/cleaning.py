@@ -4,10 +4,11 @@ import hashlib
 import html
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.entities import html5
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,7 @@ from sie_jax.data.schema import (
     LabelScale,
     normalise_query,
 )
-from sie_jax.data.spool import CHUNK_ROWS, filtered, spool
+from sie_jax.data.spool import filtered, hash_partitions, pieces, spool
 from sie_jax.errors import UserError
 
 REPAIRS = ("html_markup", "control_characters", "unicode_nfc", "whitespace")
@@ -37,6 +38,8 @@ RULES = (
 )
 # 128 bits that stand for a text or several: `digest_of`
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
+_JUDGED = np.dtype([("row", np.int64), ("pair", DIGEST), ("judgment", DIGEST), ("label", np.int16)])
+_NAMED = np.dtype([("row", np.int64), ("id", DIGEST)])
 
 
 @dataclass(frozen=True)
@@ -104,48 +107,53 @@ def clean(
       Cleaned, with kept + rejected rows = rows read. `label` becomes its place on the scale;
       `truth` and raters' columns likewise, -1 where they are null or not on the scale; other nulls
       become "". Cleaning repaired texts again changes nothing. Both tables lie on disk; what is
-      held in memory is some 50 bytes a row.
+      held in memory is some 10 bytes a row.
 
     Raises:
       UserError: the table is empty, no row's label is on the scale, every row is rejected, an
         example_id occurs twice among the kept rows, or a limit is below 1.
     """
     check_limits(max_query_characters, max_title_characters)
-    rows = table.num_rows
-    check_read(table["label"].value_counts(), rows, scale)
-    table = in_schema(table)
+    table, rows = in_schema(table), table.num_rows
+    labels: Counter[str | None] = Counter()
+    for _, piece in pieces(table):
+        labels.update(piece["label"].to_pylist())
+    check_read(labels, scale)
 
     # First pass: repairs, and the rules that look at a row alone. Rows are known by 128-bit digests
-    # from here on, so that memory does not hold the texts.
-    reasons, labels = np.zeros(rows, np.int8), np.zeros(rows, np.int16)
+    # from here on, so that what is compared is small.
+    reasons = np.zeros(rows, np.int8)
     changes = np.zeros((rows, len(REPAIRS)), bool)
-    pairs, judgments = np.zeros(rows, DIGEST), np.zeros(rows, DIGEST)
 
     def repaired_chunks() -> Iterator[pa.RecordBatch]:
-        for start in range(0, rows, CHUNK_ROWS):
+        for start, piece in pieces(table):
             chunk = inspect(
-                table.slice(start, CHUNK_ROWS),
+                piece,
                 scale,
                 max_query_characters=max_query_characters,
                 max_title_characters=max_title_characters,
             )
-            at = slice(start, start + CHUNK_ROWS)
-            reasons[at], changes[at], labels[at] = chunk.reasons, chunk.changes, chunk.labels
-            pairs[at], judgments[at] = chunk.pairs, chunk.judgments
+            at = slice(start, start + piece.num_rows)
+            reasons[at], changes[at] = chunk.reasons, chunk.changes
+            usable = np.flatnonzero(chunk.reasons == 0)
+            judged = np.empty(len(usable), _JUDGED)
+            judged["row"], judged["pair"] = start + usable, chunk.pairs[usable]
+            judged["judgment"], judged["label"] = chunk.judgments[usable], chunk.labels[usable]
+            by_pair.add(judged["pair"]["high"], judged)
             yield from chunk.repaired.to_batches()
 
-    repaired = spool(repaired_chunks(), table.schema)
-
-    # Second pass: duplicates and conflicts show only among rows that could be used.
-    usable = np.flatnonzero(reasons == 0)
-    reasons[usable] = compare(pairs[usable], judgments[usable], labels[usable])
+    with hash_partitions(_JUDGED) as by_pair:
+        repaired = spool(repaired_chunks(), table.schema)
+        # Second pass: duplicates and conflicts show only among rows that could be used.
+        for judged in by_pair:
+            reasons[judged["row"]] = compare(judged["pair"], judged["judgment"], judged["label"])
 
     keep = reasons == 0
 
     def kept_chunks() -> Iterator[pa.RecordBatch]:
-        for start in range(0, rows, CHUNK_ROWS):
-            at = pa.array(keep[start : start + CHUNK_ROWS])
-            yield from graded(repaired.slice(start, CHUNK_ROWS).filter(at), scale).to_batches()
+        for start, piece in pieces(repaired):
+            at = pa.array(keep[start : start + piece.num_rows])
+            yield from graded(piece.filter(at), scale).to_batches()
 
     kept = spool(kept_chunks(), _schema(CLEAN_SCHEMA, table))
     dropped = with_reasons(filtered(table, pa.array(~keep)), reasons[~keep])
@@ -221,7 +229,7 @@ def graded(rows: pa.Table, scale: LabelScale) -> pa.Table:
 
 def with_reasons(rows: pa.Table, reasons: np.ndarray) -> pa.Table:
     """Rejected rows, with the names of their `Inspected.reasons` in a column `reason`."""
-    return rows.append_column("reason", pa.array(np.array(RULES)[reasons - 1], pa.string()))
+    return rows.append_column("reason", pa.array(RULES).take(pa.array(reasons - 1)))
 
 
 def in_schema(table: pa.Table) -> pa.Table:
@@ -238,18 +246,15 @@ def check_limits(max_query_characters: int, max_title_characters: int) -> None:
         )
 
 
-def check_read(labels: pa.StructArray, rows: int, scale: LabelScale) -> None:
+def check_read(labels: Counter[Any], scale: LabelScale) -> None:
     """Raises UserError where there are no rows, or no row's label is on the scale.
 
-    Args:
-      labels: how often each occurs, `values` and `counts`.
-      rows: how many were read.
+    labels: how often each was read, None too.
     """
-    if rows == 0:
+    if not labels:
         raise UserError("cleaning: the source gave no rows; check its path and filters")
-    counts = {one["values"]: one["counts"] for one in labels.to_pylist()}
-    if not any(label in scale.names for label in counts):
-        most = sorted(counts, key=lambda label: -counts[label])[:10]
+    if not any(label in scale.names for label in labels):
+        most = [label for label, _ in labels.most_common(10)]
         found = ", ".join("(none)" if label is None else label for label in most)
         raise UserError(
             f"cleaning: no row's label is on the scale {', '.join(scale.names)}; the labels found "
@@ -296,8 +301,8 @@ def repair_catalogue(catalogue: pa.Table) -> pa.Table:
     """The items of a table of CATALOGUE_SCHEMA that have a title, texts repaired, nulls empty."""
 
     def chunks() -> Iterator[pa.RecordBatch]:
-        for start in range(0, catalogue.num_rows, CHUNK_ROWS):
-            columns = catalogue.slice(start, CHUNK_ROWS).to_pydict()
+        for _, piece in pieces(catalogue):
+            columns = piece.to_pydict()
             for name in ("title", "text"):
                 columns[name] = [repair(text or "")[0] for text in columns[name]]
             chunk = pa.table(columns, schema=CATALOGUE_SCHEMA)
@@ -397,12 +402,19 @@ def _repaired(chunk: pa.Table, changes: np.ndarray) -> pa.Table:
 
 
 def _check_ids(kept: pa.Table) -> None:
-    counts = kept["example_id"].value_counts()
-    times = pc.max(counts.field("counts")).as_py()
-    if times > 1:
-        raise repeated_id(
-            counts.filter(pc.equal(counts.field("counts"), times))[0]["values"].as_py(), times
-        )
+    most, where = 0, 0
+    with hash_partitions(_NAMED) as by_id:
+        for start, piece in pieces(kept):
+            named = np.empty(piece.num_rows, _NAMED)
+            named["row"] = np.arange(start, start + piece.num_rows)
+            named["id"] = [digest_of(one) for one in piece["example_id"].to_pylist()]
+            by_id.add(named["id"]["high"], named)
+        for named in by_id:
+            _, first, times = np.unique(named["id"], return_index=True, return_counts=True)
+            if len(times) and times.max() > most:
+                most, where = int(times.max()), named["row"][first[times.argmax()]]
+    if most > 1:
+        raise repeated_id(kept["example_id"][where].as_py(), most)
 
 
 def repeated_id(example_id: str, times: int) -> UserError:

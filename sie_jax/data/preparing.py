@@ -1,7 +1,6 @@
 """From a source to what training reads: rows chosen, split and tokenised, and the count of each."""
 
 import itertools
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, splitting, tokenization
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
-from sie_jax.data.spool import CHUNK_ROWS, filtered, spool
+from sie_jax.data.spool import CHUNK_ROWS, filtered, pieces, spool, write_parquet
 from sie_jax.errors import UserError
-from sie_jax.files import read_json, whole_folder, write_json, write_parquet
+from sie_jax.files import read_json, whole_folder, write_json
 
 
 class Selection(NamedTuple):
@@ -114,6 +113,12 @@ def store(
     numbers = {name: mask.true_count for name, mask in of_split.items()}
     check_splits(numbers, source.location)
     splitting.assert_disjoint(kept)
+    queries: dict[str, set[str]] = {name: set() for name in SPLITS}
+    for start, piece in pieces(kept.select(["query_id"])):
+        for name, mask in of_split.items():
+            queries[name].update(
+                piece["query_id"].filter(mask.slice(start, piece.num_rows)).unique().to_pylist()
+            )
     with whole_folder(workdir / "data") as temporary:
         builders.write(
             temporary / "tokens",
@@ -138,10 +143,7 @@ def store(
                 "kept": kept.num_rows,
                 "repaired": selection.repaired,
                 "splits": numbers,
-                "queries": {
-                    name: pc.count_distinct(kept["query_id"].filter(mask)).as_py()
-                    for name, mask in of_split.items()
-                },
+                "queries": {name: len(queries[name]) for name in SPLITS},
             },
         )
 
@@ -218,8 +220,9 @@ def describe(
         },
     )
     write_parquet(folder.parent / "rejected.parquet", rejected)
-    found = Counter(rejected["reason"].to_pylist())
-    by_reason = {rule: found[rule] for rule in dict.fromkeys((*cleaning.RULES, *found))}
+    counted = rejected["reason"].value_counts().to_pylist()
+    found = {one["values"]: one["counts"] for one in counted}
+    by_reason = {rule: found.get(rule, 0) for rule in dict.fromkeys((*cleaning.RULES, *found))}
     names = ("source", "summary", "read", "kept", "rejected", "repaired", "splits", "queries")
     everything = {**counts, "rejected": by_reason}
     write_json(folder.parent / "cleaning.json", {name: everything[name] for name in names})
@@ -262,8 +265,7 @@ def load(workdir: Path) -> Prepared:
 
 def _texts(pairs: pa.Table, item_text: bool) -> Iterator[tuple[list[str], list[str]]]:
     """Queries and items as the tokenizer reads them, a chunk of rows at a time."""
-    for start in range(0, pairs.num_rows, tokenization.ROWS_AT_ONCE):
-        chunk = pairs.slice(start, tokenization.ROWS_AT_ONCE)
+    for _, chunk in pieces(pairs, tokenization.ROWS_AT_ONCE):
         items = chunk["title"].to_pylist()
         if item_text:
             texts = chunk["text"].to_pylist()

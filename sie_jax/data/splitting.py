@@ -1,14 +1,14 @@
 """Splits a clean table by query, so that no query is in two splits."""
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from sie_jax.data.schema import SPLITS, normalise_query
-from sie_jax.data.spool import filtered
+from sie_jax.data.spool import pieces, spool
 from sie_jax.errors import UserError
 
 
@@ -62,11 +62,15 @@ def split(
         _carved([query for query, name in split_of.items() if name == "train"], wanted, seed)
     )
 
-    names = np.array([split_of[text] for text in queries])
-    at = table.schema.get_field_index("split")
-    kept = filtered(
-        table.set_column(at, "split", pa.array(names[query], pa.string())), pa.array(~leaked)
-    )
+    names, at = pa.array([split_of[text] for text in queries]), table.schema.names.index("split")
+
+    def chunks() -> Iterator[pa.RecordBatch]:
+        for start, piece in pieces(table):
+            rows = slice(start, start + piece.num_rows)
+            filled = piece.set_column(at, "split", names.take(pa.array(query[rows])))
+            yield from filled.filter(pa.array(~leaked[rows])).to_batches()
+
+    kept = spool(chunks(), table.schema)
     rejected = with_reasons(table.filter(pa.array(leaked)), heaviest[query[leaked]])
     if kept.num_rows + rejected.num_rows != table.num_rows:
         raise AssertionError(f"splitting lost rows: {table.num_rows} read")
@@ -104,8 +108,8 @@ def carved(place: float, wanted: Mapping[str, float]) -> str:
 
 def with_reasons(leaked: pa.Table, heaviest: np.ndarray) -> pa.Table:
     """Rows whose query is in another split, a place in SPLITS, with a column `reason`."""
-    reasons = np.char.add("query_in_", np.array(SPLITS))[heaviest]
-    return leaked.append_column("reason", pa.array(reasons, pa.string()))
+    reasons = pa.array([f"query_in_{name}" for name in SPLITS]).take(pa.array(heaviest))
+    return leaked.append_column("reason", reasons)
 
 
 def check_shares(validation: float, test: float) -> None:
@@ -144,13 +148,16 @@ def assert_disjoint(table: pa.Table) -> None:
 
 def _queries(table: pa.Table) -> tuple[list[str], np.ndarray]:
     """The different queries under `normalise_query`, and the place of each row's among them."""
-    encoded = table["query"].combine_chunks().dictionary_encode()
     place: dict[str, int] = {}
-    of_text = [
-        place.setdefault(normalise_query(text), len(place))
-        for text in encoded.dictionary.to_pylist()
-    ]
-    return list(place), np.array(of_text)[encoded.indices.to_numpy()]
+    of_row = np.zeros(table.num_rows, np.int32)
+    for start, piece in pieces(table):
+        encoded = piece["query"].combine_chunks().dictionary_encode()
+        of_text = [
+            place.setdefault(normalise_query(text), len(place))
+            for text in encoded.dictionary.to_pylist()
+        ]
+        of_row[start : start + piece.num_rows] = np.array(of_text)[encoded.indices.to_numpy()]
+    return list(place), of_row
 
 
 def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str, str]:

@@ -1,14 +1,20 @@
-"""Tables larger than memory: record batches written to a nameless file and mapped back."""
+"""Tables larger than memory: on disk, mapped back, and gone through a piece at a time."""
 
+import contextlib
 import mmap
 import os
 import tempfile
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sie_jax.files import whole
 
 # rows worked on at a time: also keeps one string array far below the 2 GiB that it can hold
 CHUNK_ROWS = 65_536
@@ -21,15 +27,14 @@ def spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
 
     The file stands in the folder for temporary files (TMPDIR says where), has no name once this
     returns, and is gone with the table. Peak memory is that of one batch: with each batch written,
-    the pages that were read of this and all other such tables go back to the system.
+    `release` is called.
     """
     handle, path = tempfile.mkstemp(prefix="sie_jax-", suffix=".arrow")
     try:
         with os.fdopen(handle, "wb") as file, pa.ipc.new_file(file, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-                for mapped in _maps:
-                    mapped.madvise(mmap.MADV_DONTNEED)
+                release()
         with open(path, "rb") as written:
             mapped = mmap.mmap(written.fileno(), 0, access=mmap.ACCESS_READ)
         _maps.add(mapped)
@@ -46,12 +51,67 @@ def spool_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table
     return spool((pa.RecordBatch.from_pylist(piece, schema=schema) for piece in pieces), schema)
 
 
+def release() -> None:
+    """Gives back the memory of what was read of all tables that `spool` made; it comes again."""
+    for mapped in _maps:
+        mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def pieces(table: pa.Table, rows: int | None = None) -> Iterator[tuple[int, pa.Table]]:
+    """Slices of `rows` rows, CHUNK_ROWS where None, each with the place of its first.
+
+    Before each of them and after the last, `release` is called.
+    """
+    rows = CHUNK_ROWS if rows is None else rows
+    for start in range(0, table.num_rows, rows):
+        release()
+        yield start, table.slice(start, rows)
+    release()
+
+
 def filtered(table: pa.Table, mask: pa.Array) -> pa.Table:
     """The rows of `table` where the boolean `mask` `[rows]` is true, on disk."""
 
     def chunks() -> Iterable[pa.RecordBatch]:
-        for start in range(0, table.num_rows, CHUNK_ROWS):
-            chunk = table.slice(start, CHUNK_ROWS).filter(mask.slice(start, CHUNK_ROWS))
-            yield from chunk.to_batches()
+        for start, piece in pieces(table):
+            yield from piece.filter(mask.slice(start, piece.num_rows)).to_batches()
 
     return spool(chunks(), table.schema)
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Writes a table as one Parquet file, of which memory holds a small part at a time."""
+    with whole(path) as temporary, pq.ParquetWriter(temporary, table.schema) as writer:
+        for _, piece in pieces(table):
+            writer.write_table(piece)
+
+
+class HashPartitions:
+    """Records on disk, dealt out by a hash, so that what is equal meets in one part.
+
+    Iterating gives the parts, arrays of `dtype`, each with its records in the order they came.
+    Memory holds one part.
+    """
+
+    def __init__(self, dtype: np.dtype, files: Sequence[IO[bytes]]) -> None:
+        """`files` are empty, one for each part; `hash_partitions` opens some."""
+        self._dtype, self._files = dtype, files
+
+    def add(self, hashes: np.ndarray, records: np.ndarray) -> None:
+        """Records `[n]`, and for each an unsigned integer, the same for those that must meet."""
+        part = hashes % len(self._files)
+        for number, file in enumerate(self._files):
+            file.write(records[part == number].tobytes())
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for file in self._files:
+            file.seek(0)
+            yield np.frombuffer(file.read(), self._dtype)
+
+
+@contextlib.contextmanager
+def hash_partitions(dtype: np.dtype, *, parts: int = 64) -> Iterator[HashPartitions]:
+    """No records yet, in nameless files in the folder for temporary files."""
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(parts)]
+        yield HashPartitions(dtype, files)

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from sie_jax import importance, per_example, processes
 from sie_jax.data.loading import Arrays, PlannedBatches, iterate
-from sie_jax.files import write_parquet
+from sie_jax.data.spool import write_parquet
 from sie_jax.importance import gradients, vectors
 from sie_jax.training import mesh as meshes
 from sie_jax.training import objectives

@@ -3,10 +3,19 @@
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from sie_jax.data.spool import filtered, spool, spool_rows
+from sie_jax.data.spool import (
+    filtered,
+    hash_partitions,
+    pieces,
+    spool,
+    spool_rows,
+    write_parquet,
+)
 
 
 @pytest.fixture
@@ -69,3 +78,37 @@ def test_filtered_equals_a_filter(folder: Path, monkeypatch: pytest.MonkeyPatch)
     mask = pa.array([i % 3 == 0 for i in range(10)])
     assert filtered(table, mask).equals(table.filter(mask))
     assert filtered(table, pa.array([False] * 10)).num_rows == 0
+
+
+def test_pieces_make_up_the_table() -> None:
+    table = pa.table({"a": range(10)})
+    found = list(pieces(table, 4))
+    assert [start for start, _ in found] == [0, 4, 8]
+    assert pa.concat_tables(piece for _, piece in found).equals(table)
+    assert list(pieces(table.slice(0, 0))) == []
+
+
+@pytest.mark.parametrize("rows", [0, 10])
+def test_parquet_round_trip(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 3)
+    table = pa.table({"x": pa.array(range(10), pa.int32()), "y": [None, *map(str, range(9))]})
+    write_parquet(tmp_path / "table.parquet", table.slice(0, rows))
+    assert pq.read_table(tmp_path / "table.parquet").equals(table.slice(0, rows))
+
+
+def test_what_is_equal_meets_in_one_part_in_the_order_it_came(folder: Path) -> None:
+    dtype = np.dtype([("row", np.int64), ("value", np.uint64)])
+    records = np.zeros(1000, dtype)
+    records["row"] = range(1000)
+    records["value"] = np.random.default_rng(0).permutation(50)[records["row"] % 50]
+    with hash_partitions(dtype, parts=8) as partitions:
+        partitions.add(records["value"][:400], records[:400])
+        partitions.add(records["value"][400:], records[400:])
+        parts = list(partitions)
+    assert len(parts) == 8
+    np.testing.assert_array_equal(np.sort(np.concatenate(parts)), records)
+    for part in parts:
+        assert (np.diff(part["row"]) > 0).all()
+    where = [{*part["value"].tolist()} for part in parts]
+    assert sum(map(len, where)) == 50
+    assert list(folder.iterdir()) == []

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sie_jax.data.spool import write_parquet
 from sie_jax.errors import UserError
-from sie_jax.files import write_parquet
 from sie_jax.importance import table
 from sie_jax.importance.table import Provenance
 

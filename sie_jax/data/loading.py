@@ -11,7 +11,7 @@ from sie_jax.data.batches import Batch
 
 Arrays = dict[str, np.ndarray]
 
-# ArrayRecord takes 0.1 ms for each file that is asked, and 0.01 ms for each record of it
+# a call of ArrayRecord takes as long for each file that it asks as for some ten records of it
 RECORDS_AT_ONCE = 1024
 
 

@@ -52,9 +52,13 @@ def spool_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table
 
 
 def release() -> None:
-    """Gives back the memory of what was read of all tables that `spool` made; it comes again."""
+    """Gives back what was read of all tables that `spool` made, and what Arrow keeps for later.
+
+    Pages of a table that are needed again come again from its file.
+    """
     for mapped in _maps:
         mapped.madvise(mmap.MADV_DONTNEED)
+    pa.default_memory_pool().release_unused()
 
 
 def pieces(table: pa.Table, rows: int | None = None) -> Iterator[tuple[int, pa.Table]]:

@@ -146,12 +146,15 @@ def store(
             beam_options=_options(options),
         )
         _concatenate(folder / "pairs", temporary / "pairs.parquet")
-        rejected = [path for stage in STAGES for path in sorted((folder / stage).iterdir())]
+        rejected = _spooled(
+            [path for stage in STAGES for path in sorted((folder / stage).iterdir())]
+        )
         lengths = [int(length) for length in total["lengths"]]
         if catalogue is not None:
             repaired = cleaning.repair_catalogue(catalogue)
             write_parquet(temporary / "catalogue.parquet", repaired)
         queries = dict(read_json(folder / "queries.json"))
+        shutil.rmtree(folder)  # before the files that stay are listed
         preparing.describe(
             temporary,
             tokenizer=tokenizer,
@@ -161,7 +164,7 @@ def store(
                 buckets=buckets,
                 max_length=max_length,
             ),
-            rejected=_spooled(rejected),
+            rejected=rejected,
             counts={
                 "source": location,
                 "summary": dict(summary),
@@ -172,7 +175,6 @@ def store(
                 "queries": {name: queries[name] for name in SPLITS},
             },
         )
-        shutil.rmtree(folder)
 
 
 # ---------------------------------------------------------------------------- on the workers

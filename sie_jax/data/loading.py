@@ -62,21 +62,21 @@ class PlannedBatches:
             rows[place, : len(planned)] = planned
         rows = rows[:, self._share]
         wanted = rows[rows >= 0].tolist()
-        records = iter(self._source.__getitems__(wanted) if wanted else ())
+        records = self._source.__getitems__(wanted) if wanted else []
+        ends = np.cumsum((rows >= 0).sum(1))
         return [
-            self._collate(rows[place], self._batches[index].length, records)
-            for place, index in enumerate(indices)
+            self._collate(own, self._batches[index].length, records[end - (own >= 0).sum() : end])
+            for index, own, end in zip(indices, rows, ends, strict=True)
         ]
 
-    def _collate(self, rows: np.ndarray, length: int, records: Iterator[dict[str, Any]]) -> Arrays:
+    def _collate(self, rows: np.ndarray, length: int, records: list[dict[str, Any]]) -> Arrays:
         mask = rows >= 0
         input_ids = np.full((len(rows), length), self._pad, np.int32)
         token_type_ids = np.zeros((len(rows), length), np.int32)
         attention_mask = np.zeros((len(rows), length), bool)
         attention_mask[:, 0] = True
         label = np.zeros(len(rows), np.int32)
-        for i in np.flatnonzero(mask):
-            record = next(records)
+        for i, record in zip(np.flatnonzero(mask), records, strict=True):
             size = len(record["input_ids"])
             input_ids[i, :size] = record["input_ids"]
             token_type_ids[i, record["query_length"] : size] = 1

@@ -47,8 +47,8 @@ def spool_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table
     """The rows, values by column, as one table on disk; a column that a row lacks is null."""
     rows = iter(rows)
     # dictionaries take several times the memory of their columns
-    pieces = iter(lambda: list(islice(rows, CHUNK_ROWS // 8)), [])
-    return spool((pa.RecordBatch.from_pylist(piece, schema=schema) for piece in pieces), schema)
+    chunks = iter(lambda: list(islice(rows, CHUNK_ROWS // 8)), [])
+    return spool((pa.RecordBatch.from_pylist(chunk, schema=schema) for chunk in chunks), schema)
 
 
 def release() -> None:

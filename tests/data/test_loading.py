@@ -191,3 +191,11 @@ def test_drawn_batches_resume_and_are_shared_out_like_any_other(processes: int) 
             np.concatenate([part["weight"] for part in parts]),
             (1 / (ROWS * p))[rows].astype(np.float32),
         )
+
+
+def test_a_source_that_gives_too_few_records_is_no_end_of_the_data(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Records, "__getitems__", lambda _, rows: RECORDS.rows[: len(rows) - 1])
+    with pytest.raises(ValueError, match="shorter"):
+        list(iterate(planned()))

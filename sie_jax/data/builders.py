@@ -12,7 +12,7 @@ import pyarrow as pa
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from sie_jax.data.spool import CHUNK_ROWS, release
+from sie_jax.data.spool import CHUNK_ROWS, pieces
 from sie_jax.errors import UserError
 
 TOKENS_SCHEMA = pa.schema(
@@ -23,6 +23,7 @@ TOKENS_SCHEMA = pa.schema(
     ]
 )
 
+MOST_FILES = 16
 _FEATURES = ("row", *TOKENS_SCHEMA.names)
 
 
@@ -74,9 +75,14 @@ class TokenizedPairs(tfds.core.ShardBasedBuilder):
 
 
 def shards(table: pa.Table) -> list[Shard]:
-    """The rows of a table with the columns of TOKENS_SCHEMA, in files of CHUNK_ROWS rows."""
-    starts = range(0, max(table.num_rows, 1), CHUNK_ROWS)
-    return [Shard(start, functools.partial(table.slice, start, CHUNK_ROWS)) for start in starts]
+    """The rows of a table with the columns of TOKENS_SCHEMA, in files of CHUNK_ROWS rows or more.
+
+    They are MOST_FILES at the most: rows read together at random come from all files, and each file
+    that is asked takes time.
+    """
+    rows = max(CHUNK_ROWS, -(-table.num_rows // MOST_FILES))
+    starts = range(0, max(table.num_rows, 1), rows)
+    return [Shard(start, functools.partial(table.slice, start, rows)) for start in starts]
 
 
 def write(folder: Path, splits: Mapping[str, Sequence[Shard]], **options: Any) -> None:
@@ -147,19 +153,18 @@ def _parsed(record: bytes) -> dict[str, Any]:
 
 
 def _records(shard: Shard) -> Iterator[tuple[int, dict[str, Any]]]:
-    release()  # of the file before
-    table = shard.read().combine_chunks()
-    ids = table["input_ids"].combine_chunks()
-    values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()
-    query_lengths, labels = (table[name].to_numpy() for name in ("query_length", "label"))
-    for i in range(table.num_rows):
-        row = shard.first + i
-        yield (
-            row,
-            {
-                "row": row,
-                "input_ids": values[offsets[i] : offsets[i + 1]],
-                "query_length": query_lengths[i],
-                "label": labels[i],
-            },
-        )
+    for start, piece in pieces(shard.read()):
+        ids = piece["input_ids"].combine_chunks()
+        values, offsets = ids.values.to_numpy(), ids.offsets.to_numpy()
+        query_lengths, labels = (piece[name].to_numpy() for name in ("query_length", "label"))
+        for i in range(piece.num_rows):
+            row = shard.first + start + i
+            yield (
+                row,
+                {
+                    "row": row,
+                    "input_ids": values[offsets[i] : offsets[i + 1]],
+                    "query_length": query_lengths[i],
+                    "label": labels[i],
+                },
+            )

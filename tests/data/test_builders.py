@@ -61,10 +61,15 @@ def test_what_is_there_is_not_replaced(folder: Path) -> None:
     assert len(builders.read(folder, "train")) == 25
 
 
-def test_many_files_are_one_split_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "files"), [(16, 3), (2, 2)])
+def test_many_files_are_one_split_in_order(
+    most: int, files: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(builders, "CHUNK_ROWS", 10)
+    monkeypatch.setattr(builders, "MOST_FILES", most)
+    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 4)  # a file of several pieces
     write(tmp_path, SPLITS)
-    assert len(list(tmp_path.rglob("*train.array_record*"))) == 3
+    assert len(list(tmp_path.rglob("*train.array_record*"))) == files
     test_round_trip_in_the_order_given(tmp_path, "train")
 
 

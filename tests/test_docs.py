@@ -341,6 +341,23 @@ def test_what_the_importance_page_says_of_auto_is_in_the_results() -> None:
     assert above == [5, 1]
 
 
+def test_what_the_importance_page_says_of_sampling_is_in_the_results() -> None:
+    found = json.loads((RESULTS / "sampling.json").read_text(encoding="utf-8"))
+    text = " ".join(IMPORTANCE.split("## Sampling")[1].split("\n## ")[0].split())
+    assert f"{found['pairs']} pairs" in text
+    assert f"mean of {found['draws']:,} draws" in text
+    assert found["uniform_share"] == 0.1
+    drawing = found["drawing"]
+    uniform = drawing["uniform"]["variance_observed"]
+    by_norm, by_root = (drawing[name]["variance_observed"] for name in ("norm", "norm^0.5"))
+    assert f"has {by_norm / uniform:.2f} of the variance" in text
+    assert f"square root {by_root / uniform:.2f}." in text
+    for name in ("norm", "norm^0.5"):
+        ratio, error = (drawing[name][f"squared_distance_ratio{end}"] for end in ("", "_error"))
+        assert f"{ratio:.2f} ± {error:.2f}" == "0.99 ± 0.01"
+    assert "0.99 ± 0.01 of the squared distance" in text
+
+
 def test_what_the_importance_page_says_of_real_pairs_is_in_the_results() -> None:
     found = json.loads((RESULTS / "importance_real.json").read_text(encoding="utf-8"))
     text = IMPORTANCE.split("### Real pairs")[1]

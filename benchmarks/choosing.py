@@ -6,10 +6,10 @@ For 0, 20 and 40 % uniform noise and each seed: a shop, the quickstart's model p
 shop's texts, and `auto` within the default budget, at 40 % once more with the oracle among its
 candidates, which leaves out exactly the wrong labels. Then, from the same initial parameters and
 for as many steps, uniform training, what was chosen, the oracle, and uniform training on the labels
-without noise; last, for as many seeds as there is time for, every policy, learned weights and
-sampling. nDCG@10 on the test queries, whose labels have no noise; differences from uniform paired
-over seeds. `yardsticks` says what decides: the oracle's difference from uniform on the test
-queries, their labels made as wrong as the training's, by either metric.
+without noise; last, every policy, learned weights and sampling. nDCG@10 on the test queries, whose
+labels have no noise, and accuracy; differences from uniform paired over seeds. `yardsticks` says
+why accuracy decides: the oracle's difference from uniform on the test queries, their labels made as
+wrong as the training's, by either metric.
 
 Every run is a file in WORKDIR/cells: a stop costs the run it was in, and several processes may work
 on different seeds. Leaves benchmarks/results/choosing.json.
@@ -222,21 +222,17 @@ def summary(workdir: Path) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for rate in RATES:
         runs = runs_of(rate) | ({"clean labels": clean} if rate else {})
-        uniform = runs.get("uniform", {})
-        gap = paired_over_seeds(clean, uniform) if rate else None
-        table = {}
-        for name, of in runs.items():
-            difference = paired_over_seeds(of, uniform)
-            table[name] = {
+        uniform, cleaned = runs.get("uniform", {}), clean if rate else {}
+        table = {
+            name: {
                 "seeds": sorted(of),
                 **{m: [of[seed]["metrics"][m] for seed in sorted(of)] for m in METRICS},
-                "difference": difference,
-                # a gap that is not shown to be there cannot be closed, and other seeds have another
-                "gap_closed": difference["value"] / gap["value"]
-                if gap and difference and gap["low"] > 0 and set(of) == set(uniform) == set(clean)
-                else None,
+                **beside(of, uniform, cleaned, "ndcg@10"),
+                "by_accuracy": beside(of, uniform, cleaned, "accuracy"),
                 **next((one["amount"] for one in of.values() if "amount" in one), {}),
             }
+            for name, of in runs.items()
+        }
         chosen: dict[str, list[dict[str, Any]]] = {}
         yardsticks_of = []
         for seed in SEEDS:
@@ -259,14 +255,28 @@ def summary(workdir: Path) -> dict[str, Any]:
     return result
 
 
-def paired_over_seeds(of: dict[int, Any], reference: dict[int, Any]) -> dict[str, Any] | None:
-    """The mean difference in nDCG@10 over the seeds that both have, with its 90 % interval and the
+def beside(
+    of: dict[int, Any], uniform: dict[int, Any], clean: dict[int, Any], metric: str
+) -> dict[str, Any]:
+    """A run's difference from uniform, and its share of what clean labels gain, where they do."""
+    difference, gap = (paired_over_seeds(each, uniform, metric) for each in (of, clean))
+    closed = None
+    # a gap that is not shown to be there cannot be closed, and other seeds have another
+    if gap and difference and gap["low"] > 0 and set(of) == set(uniform) == set(clean):
+        closed = difference["value"] / gap["value"]
+    return {"difference": difference, "gap_closed": closed}
+
+
+def paired_over_seeds(
+    of: dict[int, Any], reference: dict[int, Any], metric: str
+) -> dict[str, Any] | None:
+    """The mean difference in a metric over the seeds that both have, with its 90 % interval and the
     two one-sided tests; None of fewer than two."""
     seeds = sorted(of.keys() & reference.keys())
     if len(seeds) < 2:
         return None
     ours, theirs = (
-        np.array([each[seed]["metrics"]["ndcg@10"] for seed in seeds]) for each in (of, reference)
+        np.array([each[seed]["metrics"][metric] for seed in seeds]) for each in (of, reference)
     )
     return dict(intervals.equivalence(ours - theirs, margin=MARGIN))
 

@@ -49,17 +49,18 @@ def detection(result: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def policies(result: Mapping[str, Any]) -> str:
-    """nDCG@10 of every run, the mean of its seeds, and its difference from uniform."""
+def policies(result: Mapping[str, Any], metric: str = "ndcg@10") -> str:
+    """A metric of every run, the mean of its seeds, and its difference from uniform."""
     rates = result["rates"]
     names = sorted(
         dict.fromkeys(name for rate in rates.values() for name in rate["runs"]),
         key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST),
     )
-    lines = ["| run | " + " | ".join(f"{float(rate):.0%} noise" for rate in rates) + " |"]
+    first = "run" if metric == "ndcg@10" else f"run, {metric}"
+    lines = [f"| {first} | " + " | ".join(f"{float(rate):.0%} noise" for rate in rates) + " |"]
     lines.append("| --- |" + " --- |" * len(rates))
     for name in names:
-        cells = [_run(rate["runs"].get(name), rate["runs"]) for rate in rates.values()]
+        cells = [_run(rate["runs"].get(name), rate["runs"], metric) for rate in rates.values()]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -92,10 +93,16 @@ def _with_interval(found: Mapping[str, float]) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _run(run: Mapping[str, Any] | None, beside: Mapping[str, Any]) -> str:
+def accuracies(result: Mapping[str, Any]) -> str:
+    """The same in accuracy, by which `auto` decides."""
+    return policies(result, "accuracy")
+
+
+def _run(run: Mapping[str, Any] | None, beside: Mapping[str, Any], metric: str) -> str:
     if run is None:
         return ""
-    mean, paired = f"{np.mean(run['ndcg@10']):.3f}", run["difference"]
+    compared = run if metric == "ndcg@10" else run[f"by_{metric}"]
+    mean, paired = f"{np.mean(run[metric]):.3f}", compared["difference"]
     if "uniform" in beside and run["seeds"] != beside["uniform"]["seeds"]:
         mean += f" (seeds {', '.join(str(seed) for seed in run['seeds'])})"
     if paired is None or paired["low"] == paired["high"]:  # one seed, or uniform itself
@@ -107,6 +114,7 @@ def _run(run: Mapping[str, Any] | None, beside: Mapping[str, Any]) -> str:
 TABLES = {
     "detection": ("importance.json", detection),
     "policies": ("choosing.json", policies),
+    "accuracies": ("choosing.json", accuracies),
     "choices": ("choosing.json", choices),
     "real": ("importance_real.json", real),
 }

@@ -182,7 +182,7 @@ class ImportanceConfig:
     balance: str = ""  # class or query: each holds its share of rows; empty: no such bound
     mix_uniform: float = 0.0  # the share of uniform weights in those of every policy
     compare: str = ""  # further policies, comma-separated, each trained as a run of its own name
-    choosing_folds: int = 4  # of the training queries, where the policy is `auto`
+    choosing_folds: int = 3  # of the training queries, where the policy is `auto`
     choosing_budget: float = 2.0  # the most that choosing may cost, in full trainings
 
 

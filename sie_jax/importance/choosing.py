@@ -6,14 +6,17 @@ and `uniform` is kept unless the interval of their difference lies above zero.
 
 The contender is the best of many, and so it was lucky on the queries it was picked by (the winner's
 curse). No query of a fold that decides is in the training rows or in the held-out fold of any
-earlier run: for the interval, the contender is a candidate fixed beforehand. The interval covers
-which queries were held out. It does not cover the chance of training: two runs of one policy that
-differ by their seed alone differ too.
+earlier run: for the interval, the contender is a candidate fixed beforehand. And what a policy
+gains in a short training on few rows it need not gain in a long one on all of them: so the last
+round comes before the others when the budget is shared out. The interval covers which queries were
+held out. It does not cover the chance of training: two runs of one policy that differ by their seed
+alone differ too.
 
 Source: Karnin et al. 2013, "Almost Optimal Exploration in Multi-Armed Bandits"; Jamieson and
 Talwalkar 2016, "Non-stochastic Best Arm Identification and Hyperparameter Optimization", figure 3
 (each round has the same budget); Li et al. 2018, "Hyperband". There training goes on where a round
-stopped it; here every run starts anew, because its learning rate falls to zero at its end.
+stopped it; here every run starts anew, because its learning rate falls to zero at its end. The
+round that decides, with a larger budget than the others, is ours.
 """
 
 import math
@@ -26,6 +29,8 @@ import numpy as np
 LEAST_SHARE = 0.02
 # and of less than this of some thousand pairs it ranks candidates by chance
 FAIR_SHARE = 0.25
+# on less than this of the rows a difference from uniform is another than on all of them
+DECIDING_SHARE = 0.75
 STRENGTHS = {
     "tempered": "power",
     "keep": "fraction",
@@ -148,12 +153,12 @@ def plan(
 ) -> Plan:
     """Plans the rounds: n, ⌊n/2⌋, ⌊n/4⌋, … candidates, then the last one against uniform.
 
-    m folds, the first ones, are held out in all rounds but the last, and m others, the last ones,
-    in the last round. After the charge for predicting, every round scores and trains for the same
-    cost; a round that needs less to take all rows leaves the rest to the others. m is the largest
-    number, up to half the folds, at which every round takes `least_share` of the rows: more queries
-    to judge by come before more rows to train on. With one candidate there is only the round that
-    decides, on up to all folds.
+    The first fold is held out in all rounds but the last, and the last one in the last round. The
+    budget pays for predicting, for `least_share` of the rows in every round before the last, and
+    then for as many rows in the last round as it can. What is left when that one takes all goes to
+    the others, which score and train for the same cost; one that needs less to take all rows leaves
+    the rest to the others. With one candidate there is only the round that decides, on as many
+    folds as can train in full, and on one where none can.
 
     Args:
         number_of_candidates: n ≥ 1, uniform not counted: it is in every round.
@@ -179,16 +184,12 @@ def plan(
             f"the folds have {list(rows)} rows: choosing among {number_of_candidates} needs at "
             f"least {needed} folds, none of them empty"
         )
-    most = len(rows) if len(entering) == 1 else len(rows) // 2
-    for folds in range(most, 0, -1):
-        made = _shared_out(entering, folds, Plan((), tuple(rows), costs, budget))
-        least = min(each.share for each in made.rounds)
-        if least >= least_share:
+    for folds in range(len(rows) if len(entering) == 1 else 1, 0, -1):
+        made = _shared_out(entering, folds, Plan((), tuple(rows), costs, budget), least_share)
+        if made.rounds[-1].share == 1:
             break
-    if least < least_share:
-        # with this every round could have least_share, whatever the others leave over
-        full = max(_training(made, each) for each in made.rounds)
-        enough = _fixed(made) + len(entering) * least_share * full
+    if made.rounds[-1].share < least_share:
+        enough = _fixed(made) + _least(made, least_share) + least_share * _full(made)[-1]
         enough = (math.floor(100 * enough) + 1) / 100  # above it, so that rounding cannot refuse it
         raise ValueError(
             f"a budget of {budget:g} full trainings is too small to choose among "
@@ -207,19 +208,18 @@ def affordable(
 ) -> tuple[tuple[Candidate, ...], Plan]:
     """The first candidates, as many as get `fair_share` of the rows in every round.
 
-    On half the folds where two of them or more do, on fewer where they do not. Fewer candidates,
-    each on more: a round that ranks by chance is worth nothing, and the good are lost in it with
-    the bad. Arguments as `plan`.
+    And of which the last round can take DECIDING_SHARE. Fewer candidates, each on more: a round
+    that ranks by chance is worth nothing, and the good are lost in it with the bad. Arguments as
+    `plan`.
 
     Raises:
         ValueError: as `plan`, where it is not enough for one candidate.
     """
+    for number in range(len(candidates) if len(rows) > 2 else 1, 1, -1):
+        made = _shared_out(_halved(number), 1, Plan((), tuple(rows), costs, budget), fair_share)
+        if made.rounds[-1].share >= DECIDING_SHARE:
+            return tuple(candidates[:number]), made
     one = plan(1, rows=rows, costs=costs, budget=budget, least_share=fair_share)
-    for folds in range(len(rows) // 2 if len(rows) > 2 else 0, 0, -1):
-        for number in range(len(candidates), 1, -1):
-            made = _shared_out(_halved(number), folds, Plan((), tuple(rows), costs, budget))
-            if min(each.share for each in made.rounds) >= fair_share:
-                return tuple(candidates[:number]), made
     return tuple(candidates[:1]), one
 
 
@@ -231,20 +231,21 @@ def _halved(number: int) -> list[int]:
     return entering
 
 
-def _shared_out(entering: Sequence[int], folds: int, draft: Plan) -> Plan:
-    """The plan with that many folds in every round, and shares as large as the budget allows."""
-    first, last = tuple(range(folds)), tuple(range(len(draft.rows) - folds, len(draft.rows)))
-    early = [Round(first, number, 0.0) for number in entering[:-1]]
+def _shared_out(entering: Sequence[int], folds: int, draft: Plan, least_share: float) -> Plan:
+    """The plan whose last round, on that many folds, has as large a share as the budget allows."""
+    last = tuple(range(len(draft.rows) - folds, len(draft.rows)))
+    early = [Round((0,), number, 0.0) for number in entering[:-1]]
     made = draft._replace(rounds=(*early, Round(last, entering[-1], 0.0)))
-    left, shares = made.budget - _fixed(made), {}
-    full = [_training(made, each) for each in made.rounds]
+    full, left = _full(made), made.budget - _fixed(made)
+    shares = [0.0] * len(full)
+    shares[-1] = min(1.0, (left - _least(made, least_share)) / full[-1])
+    left -= shares[-1] * full[-1]
     # the cheapest first, so that what it has no use for goes to the others
-    for done, number in enumerate(np.argsort(full, kind="stable").tolist()):
-        shares[number] = min(1.0, left / (len(full) - done) / full[number])
+    for number in reversed(range(len(early))):
+        shares[number] = min(1.0, left / (number + 1) / full[number])
         left -= shares[number] * full[number]
-    return made._replace(
-        rounds=tuple(each._replace(share=shares[i]) for i, each in enumerate(made.rounds))
-    )
+    rounds = zip(made.rounds, shares, strict=True)
+    return made._replace(rounds=tuple(each._replace(share=share) for each, share in rounds))
 
 
 def _fixed(plan: Plan) -> float:
@@ -252,11 +253,21 @@ def _fixed(plan: Plan) -> float:
     return plan._replace(rounds=tuple(each._replace(share=0.0) for each in plan.rounds)).cost
 
 
-def _training(plan: Plan, each: Round) -> float:
-    """What a round's scoring and training would cost in full."""
-    return (each.candidates + 1) * sum(
-        plan.run_cost(fold, 1.0) - plan.run_cost(fold, 0.0) for fold in each.folds
-    ) + sum(plan.scoring_cost(fold, 1.0) for fold in each.folds)
+def _full(plan: Plan) -> list[float]:
+    """What each round's scoring and training would cost in full."""
+    return [
+        (each.candidates + 1)
+        * sum(plan.run_cost(fold, 1.0) - plan.run_cost(fold, 0.0) for fold in each.folds)
+        + sum(plan.scoring_cost(fold, 1.0) for fold in each.folds)
+        for each in plan.rounds
+    ]
+
+
+def _least(plan: Plan, share: float) -> float:
+    """What the rounds before the last cost where the first, the dearest, takes `share` of its rows
+    and the others as much in all."""
+    early = _full(plan)[:-1]
+    return share * len(early) * max(early, default=0.0)
 
 
 _Values = dict[tuple[Candidate, int, float], np.ndarray]

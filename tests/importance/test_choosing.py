@@ -25,6 +25,12 @@ def made(candidates: int = len(CANDIDATES), folds: int = 4, budget: float = 2) -
     return choosing.plan(candidates, rows=[100] * folds, costs=COSTS, budget=budget)
 
 
+def on_two_folds_each() -> choosing.Plan:
+    """In full, three rounds."""
+    rounds = (((0, 1), 7), ((0, 1), 3), ((2, 3), 1))
+    return made()._replace(rounds=tuple(choosing.Round(*each, 1.0) for each in rounds), budget=20)
+
+
 # ------------------------------------------------------------------------------------ candidates
 
 
@@ -81,7 +87,7 @@ def test_no_plan_costs_more_than_its_budget(
     for each in plan.rounds:
         last = each is plan.rounds[-1]
         assert set(each.folds) <= set(deciding) if last else not set(each.folds) & set(deciding)
-        assert choosing.LEAST_SHARE <= each.share <= 1
+        assert choosing.LEAST_SHARE * (1 - 1e-12) <= each.share <= 1
         for fold in each.folds:
             left_out = {fold} if last else {fold, *deciding}
             trained = sum(count for i, count in enumerate(rows) if i not in left_out)
@@ -98,43 +104,48 @@ def test_no_plan_costs_more_than_its_budget(
     assert cost == pytest.approx(budget) or all(each.share == 1 for each in plan.rounds)
 
 
-def test_the_rounds_halve_and_train_for_the_same_cost() -> None:
+def test_the_rounds_halve_and_the_last_is_served_first() -> None:
     plan = made()
     assert [each.candidates for each in plan.rounds] == [7, 3, 1]
-    assert [each.folds for each in plan.rounds] == [(0, 1), (0, 1), (2, 3)]
-    assert plan.trained_on(0) == (1,)
+    assert [each.folds for each in plan.rounds] == [(0,), (0,), (3,)]
+    assert plan.trained_on(0) == (1, 2)
     assert plan.trained_on(3) == (0, 1, 2)
-    # the runs and the scores, 5/9 of one, in two folds, each on this share of all rows
-    full = [2 * (8 + 5 / 9) * 0.25, 2 * (4 + 5 / 9) * 0.25, 2 * (2 + 5 / 9) * 0.75]
+    # the runs and the scores, 5/9 of one, each on this share of all rows
+    full = [(8 + 5 / 9) * 0.5, (4 + 5 / 9) * 0.5, (2 + 5 / 9) * 0.75]
+    predicting = 14 * 0.25 / 9
+    # the first round has its least, and the second, of fewer candidates, costs as much
+    least = choosing.LEAST_SHARE * full[0]
     costs = [one * each.share for one, each in zip(full, plan.rounds, strict=True)]
-    predicting = 2 * 14 * 0.25 / 9
-    assert costs == pytest.approx([(2 - predicting) / 3] * 3)
+    assert costs == pytest.approx([least, least, 2 - predicting - 2 * least])
+    # what the last round has no use for goes to the others in equal parts
+    more = made(budget=4)
+    costs = [one * each.share for one, each in zip(full, more.rounds, strict=True)]
+    left = 4 - predicting - full[2]
+    assert more.rounds[2].share == 1
+    assert costs == pytest.approx([left / 2, left / 2, full[2]])
+    # and what the second has no use for to the first
+    left = 8 - predicting - full[2] - full[1]
+    assert left > full[1]
+    shares = [each.share for each in made(budget=8).rounds]
+    assert shares == pytest.approx([left / full[0], 1, 1])
 
 
-def test_as_many_folds_as_leave_every_round_its_share_and_the_rest_to_longer_runs() -> None:
-    wanted = functools.partial(choosing.plan, 7, rows=[100] * 4, costs=COSTS)
-    least = min(each.share for each in made(budget=2).rounds)
-    assert len(wanted(budget=2, least_share=least).rounds[0].folds) == 2
-    fewer = wanted(budget=2, least_share=least + 1e-6)
-    assert [each.folds for each in fewer.rounds] == [(0,), (0,), (3,)]
-    # the last two rounds cost 2.3 and 3.8 in full, and leave the first the rest
-    predicting = 2 * 14 * 0.25 / 9
-    first, second, last = 2 * (8 + 5 / 9) * 0.25, 2 * (4 + 5 / 9) * 0.25, 2 * (2 + 5 / 9) * 0.75
-    left = 11 - predicting - second - last
-    assert second < (11 - predicting) / 3
-    assert last < (11 - predicting - second) / 2
-    shares = [each.share for each in made(budget=11).rounds]
-    assert shares == pytest.approx([left / first, 1, 1])
-    full = made(budget=20)
-    assert [(each.folds, each.share) for each in full.rounds] == [
-        ((0, 1), 1),
-        ((0, 1), 1),
-        ((2, 3), 1),
+def test_a_budget_for_everything_and_one_candidate() -> None:
+    everything = made(budget=20)
+    assert [(each.folds, each.share) for each in everything.rounds] == [
+        ((0,), 1),
+        ((0,), 1),
+        ((3,), 1),
     ]
-    assert full.cost < 20
+    assert everything.cost < 20
     only = made(candidates=1, budget=20)
     assert [(each.folds, each.share) for each in only.rounds] == [((0, 1, 2, 3), 1)]
     assert only.trained_on(2) == (0, 1, 3)
+    # in full a fold costs 23/12 and 2/36 for predicting: 4 pay for two, and 1 for a part of one
+    assert [(each.folds, each.share) for each in made(1, budget=4).rounds] == [((2, 3), 1)]
+    (part,) = made(1, budget=1).rounds
+    assert part.folds == (3,)
+    assert part.share == pytest.approx((1 - 2 / 36) / (23 / 12))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +180,7 @@ def measured(gains: dict[str, float], seed: int = 0):
 
 def test_the_choice_equals_one_made_by_hand() -> None:
     gains = {"el2n keep 0.8": 0.5, "loss inverse": 0.4, "margin keep 0.6": 0.3}
-    plan = made(budget=20)
+    plan = on_two_folds_each()
     measure, calls = measured(gains), []
 
     def counted(*key):
@@ -232,7 +243,7 @@ def test_queries_without_a_value_and_runs_that_diverge() -> None:
         values[:5] = np.nan
         return values * np.nan if candidate == best and fold == 1 else values
 
-    choice = choosing.choose(CANDIDATES, with_gaps, made(budget=20), interval=interval)
+    choice = choosing.choose(CANDIDATES, with_gaps, on_two_folds_each(), interval=interval)
     rows = {(row["round"], row["candidate"]): row for row in choice.comparison}
     lost = rows[1, best.name]
     assert (lost["queries"], lost["mean"], lost["outcome"]) == (0, None, "undefined")
@@ -336,7 +347,7 @@ def test_the_oracle_is_picked_where_two_labels_in_five_are_wrong() -> None:
     truth = np.sign(features @ generator.normal(size=100))
     wrong = generator.random(truth.shape) < 0.4
     labels = np.where(wrong, -truth, truth)
-    plan = made()
+    plan = choosing.plan(7, rows=[100] * 4, costs=COSTS, least_share=600 / 8000)
 
     def measure(candidate: Candidate, fold: int, share: float) -> np.ndarray:
         rows = list(plan.trained_on(fold))
@@ -359,24 +370,28 @@ def test_the_oracle_is_picked_where_two_labels_in_five_are_wrong() -> None:
 
 @pytest.mark.parametrize("budget", [1.0, 2.0, 4.0, 8.0])
 def test_a_budget_takes_as_many_candidates_as_get_their_share(budget: float) -> None:
-    options: dict[str, Any] = {"rows": [100] * 4, "costs": Costs(24, 5), "budget": budget}
+    options: dict[str, Any] = {"rows": [100] * 3, "costs": Costs(24, 5), "budget": budget}
     taken, plan = choosing.affordable(CANDIDATES, **options)
     assert taken == CANDIDATES[: len(taken)]
     assert plan.cost <= budget * (1 + 1e-12)
     assert plan.rounds[0].candidates == len(taken)
-    assert min(each.share for each in plan.rounds) >= choosing.FAIR_SHARE
-    folds = len(plan.rounds[-1].folds)
+    assert min(each.share for each in plan.rounds) >= choosing.FAIR_SHARE * (1 - 1e-12)
+    assert plan.rounds[-1].share >= choosing.DECIDING_SHARE or len(taken) == 1
     if len(taken) < len(CANDIDATES):
-        more = choosing.plan(len(taken) + 1, **options, least_share=0.01)
-        assert len(more.rounds[-1].folds) >= folds
-        assert min(each.share for each in more.rounds) < choosing.FAIR_SHARE
+        more = functools.partial(choosing.plan, len(taken) + 1, **options)
+        try:
+            last = more(least_share=choosing.FAIR_SHARE).rounds[-1].share
+        except ValueError:  # too small even for a fair share
+            last = 0.0
+        assert last < choosing.DECIDING_SHARE
 
 
-def test_the_default_budget_decides_on_half_the_queries() -> None:
+def test_the_default_budget_decides_on_all_rows_but_those_held_out() -> None:
     """Three runs and the scores in the first round, two in the second."""
-    taken, plan = choosing.affordable(CANDIDATES, rows=[100] * 4, costs=Costs(24, 5))
-    assert [len(each.folds) for each in plan.rounds] == [2, 2]
+    taken, plan = choosing.affordable(CANDIDATES, rows=[100] * 3, costs=Costs(24, 5))
     assert len(taken) == 3
+    assert [each.folds for each in plan.rounds] == [(0,), (2,)]
+    assert plan.rounds[1].share == 1
 
 
 def test_a_budget_that_is_not_enough_for_one_candidate_is_refused() -> None:

@@ -76,7 +76,7 @@ def entry(argv: list[str]) -> int:
         if jax.process_count() == 1:
             raise
         # whatever fails in one process, the others learn of when they next wait for it
-        if not isinstance(error, (jax.errors.JaxRuntimeError, TimeoutError)):
+        if not _is_of_a_peer(error):
             traceback.print_exc()
         stopping.leave(
             f"error: process {jax.process_index()} of {jax.process_count()} cannot go on, as "
@@ -85,6 +85,12 @@ def entry(argv: list[str]) -> int:
             LOST_PEER,
         )
     return 0
+
+
+def _is_of_a_peer(error: Exception) -> bool:
+    """Whether waiting for another process failed, of which this one's stack says nothing."""
+    # what fails inside a collective is a ValueError where JAX hears of it while it dispatches
+    return isinstance(error, (jax.errors.JaxRuntimeError, TimeoutError)) or "Gloo" in str(error)
 
 
 def _leave_if_full(error: BaseException | None) -> None:

@@ -1,6 +1,8 @@
 """What `importance.policy=auto` chooses, and how every policy does, on the synthetic shop.
 
     python benchmarks/choosing.py --workdir=runs/choosing [--seeds=0,1,2,3,4] [--no-policies]
+    python benchmarks/choosing.py --workdir=runs/other_seeds --seeds=5,6,7,8,9 --no-policies \\
+        --out=benchmarks/results/choosing_other_seeds.json
 
 For 0, 20 and 40 % uniform noise and each seed: a shop, the quickstart's model pretrained on the
 shop's texts, and `auto` within the default budget, at 40 % once more with the oracle among its
@@ -9,10 +11,12 @@ for as many steps, uniform training, what was chosen, the oracle, and uniform tr
 without noise; last, every policy, learned weights and sampling. nDCG@10 on the test queries, whose
 labels have no noise, and accuracy; differences from uniform paired over seeds. `yardsticks` says
 why accuracy decides: the oracle's difference from uniform on the test queries, their labels made as
-wrong as the training's, by either metric.
+wrong as the training's, by either metric. The second command is for seeds that were not looked at
+when the rounds of `auto` were planned.
 
 Every run is a file in WORKDIR/cells: a stop costs the run it was in, and several processes may work
-on different seeds. Leaves benchmarks/results/choosing.json.
+on different seeds. Leaves benchmarks/results/choosing.json, or what --out names, of all seeds in
+WORKDIR.
 """
 
 import argparse
@@ -204,11 +208,12 @@ def amount(shares: np.ndarray, squares: np.ndarray) -> dict[str, float | None]:
 
 def summary(workdir: Path) -> dict[str, Any]:
     """By rate: what was chosen, and each run's mean and paired difference from uniform."""
+    seeds = sorted({int(cell.name.split("-")[1]) for cell in (workdir / "cells").iterdir()})
 
     def runs_of(rate: float) -> dict[str, dict[int, Any]]:
         """Of each run what its file says, by seed; `auto` is the run of what it chose."""
         found: dict[str, dict[int, Any]] = {}
-        for seed in SEEDS:
+        for seed in seeds:
             cell = workdir / "cells" / f"{rate:g}-{seed}"
             for file in sorted(cell.glob("*.npy")):
                 found.setdefault(file.stem, {})[seed] = read_json(file.with_suffix(".json"))
@@ -235,7 +240,7 @@ def summary(workdir: Path) -> dict[str, Any]:
         }
         chosen: dict[str, list[dict[str, Any]]] = {}
         yardsticks_of = []
-        for seed in SEEDS:
+        for seed in seeds:
             cell = workdir / "cells" / f"{rate:g}-{seed}"
             for file in sorted(cell.glob("choice*.json")):
                 one = read_json(file)
@@ -286,6 +291,7 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/choosing"))
     parser.add_argument("--seeds", default=",".join(str(seed) for seed in SEEDS))
     parser.add_argument("--no-policies", action="store_true")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     console = Console()
     seeds = [int(one) for one in arguments.seeds.split(",")]
@@ -300,7 +306,7 @@ def main() -> None:
             run_cell(rate, seed, pretrained, folder, cell, policies=policies)
             console.print(f"{name} is done")
     write_json(
-        RESULTS,
+        arguments.out,
         {
             "device": jax.devices()[0].device_kind,
             "queries": QUERIES,

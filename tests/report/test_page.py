@@ -362,9 +362,10 @@ def test_the_decision_follows_the_interval(interval, chosen, words):
     assert page.decision(choosing_example(interval, chosen)) == words
 
 
-def test_a_choice_is_shown_as_it_is(tmp_path):
-    candidates = choosing.CANDIDATES
-    plan = choosing.plan(len(candidates), rows=[30] * 4, costs=choosing.Costs(9, 5))
+@pytest.mark.parametrize("number", [1, len(choosing.CANDIDATES)])
+def test_a_choice_is_shown_as_it_is(tmp_path, number):
+    candidates = choosing.CANDIDATES[:number]
+    plan = choosing.plan(number, rows=[30] * 4, costs=choosing.Costs(9, 5), budget=20)
     choice = choosing.choose(
         candidates,
         lambda candidate, fold, share: np.linspace(0, share, 9) ** len(candidate.name),
@@ -373,9 +374,11 @@ def test_a_choice_is_shown_as_it_is(tmp_path):
     )
     html = write(tmp_path / "report.html", choosing=choice.as_json())
     rows = rows_of(html, "choosing")[1:]
-    candidates = [row["candidate"] for row in choice.comparison]
-    assert [row[0] for row in rows[: len(candidates)]] == candidates
-    assert rows[len(candidates)][0] == "candidate"  # the same by fold follows
+    shown = [row["candidate"] for row in choice.comparison]
+    assert [row[0] for row in rows[: len(shown)]] == shown
+    # the same by fold follows, where one candidate is measured on all folds
+    by_fold = [row[0] for row in rows[len(shown) :]]
+    assert by_fold == (["candidate", *np.repeat(shown, 4)] if number == 1 else [])
     assert page.decision(choice.as_json()) in html
 
 

@@ -360,6 +360,29 @@ def test_what_the_importance_page_says_of_auto_is_in_the_results() -> None:
     assert above == [3, 0]
 
 
+def test_what_the_importance_page_says_of_other_seeds_is_in_the_results() -> None:
+    assert "keeps `uniform` in 12 of 15 shops, in all five at 0 %" in IMPORTANCE
+    found = json.loads((RESULTS / "choosing_other_seeds.json").read_text(encoding="utf-8"))
+    known = json.loads((RESULTS / "choosing.json").read_text(encoding="utf-8"))
+    assert [found[key] for key in ("queries", "epochs", "margin")] == [600, 8, 0.005]
+    kept = {}
+    for rate, one in found["rates"].items():
+        assert not set(one["runs"]["uniform"]["seeds"]) & set(
+            known["rates"][rate]["runs"]["uniform"]["seeds"]
+        )
+        kept[rate] = [choice["name"] == "uniform" for choice in one["chosen"]["choice"]]
+        difference = one["runs"]["auto"]["difference"]
+        assert difference["not_worse"]
+        assert difference["low"] <= 0
+    assert (sum(kept["0"]), sum(map(sum, kept.values())), sum(map(len, kept.values()))) == (
+        5,
+        12,
+        15,
+    )
+    with_oracle = found["rates"]["0.4"]["chosen"]["choice with the oracle"]
+    assert [one["name"] for one in with_oracle] == 5 * ["oracle keep 0.5"]
+
+
 def test_what_the_importance_page_says_of_sampling_is_in_the_results() -> None:
     found = json.loads((RESULTS / "sampling.json").read_text(encoding="utf-8"))
     text = " ".join(IMPORTANCE.split("## Sampling")[1].split("\n## ")[0].split())

@@ -240,9 +240,9 @@ def _shared_out(entering: Sequence[int], folds: int, draft: Plan, least_share: f
     shares = [0.0] * len(full)
     shares[-1] = min(1.0, (left - _least(made, least_share)) / full[-1])
     left -= shares[-1] * full[-1]
-    # the cheapest first, so that what it has no use for goes to the others
+    # the cheapest first, so that what it has no use for goes to the others; rounding takes no row
     for number in reversed(range(len(early))):
-        shares[number] = min(1.0, left / (number + 1) / full[number])
+        shares[number] = min(1.0, max(least_share, left / (number + 1) / full[number]))
         left -= shares[number] * full[number]
     rounds = zip(made.rounds, shares, strict=True)
     return made._replace(rounds=tuple(each._replace(share=share) for each, share in rounds))

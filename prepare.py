@@ -7,8 +7,8 @@ The flags before `--` are those of train.py, which goes on from the workdir. Exi
 import sys
 
 from sie_jax import pipeline
+from sie_jax.commands.flags import parse
 from sie_jax.errors import UserError
-from train import parse
 
 
 def entry(argv: list[str]) -> int:
@@ -18,10 +18,10 @@ def entry(argv: list[str]) -> int:
         return 0
     end = argv.index("--") if "--" in argv else len(argv)
     try:
-        config, workdir, distributed = parse(argv[:end])
-        if distributed:
+        command = parse(argv[:end])
+        if command.distributed:
             raise UserError("--distributed is for train.py: here Beam's runner has the workers")
-        pipeline.prepare_on_beam(config, workdir, argv[end + 1 :])
+        pipeline.prepare_on_beam(command.config, command.workdir, argv[end + 1 :])
     except UserError as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code

@@ -5,11 +5,8 @@ infinite; 4 another process of the run was lost; 130 interrupted by Ctrl-C; 143 
 or a notice of preemption. After 4, 130 and 143 the same command goes on.
 """
 
-import difflib
 import errno
 import os
-import re
-import runpy
 import signal
 import sys
 import threading
@@ -21,17 +18,15 @@ from typing import Any
 os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
 
 import jax
-from absl import flags, logging
-from ml_collections import config_flags
+from absl import logging
 from rich.console import Console
 
 from sie_jax import pipeline
-from sie_jax.config import Config, as_json, flat
+from sie_jax.commands.flags import FIELDS, parse
 from sie_jax.errors import NumericalError, StoppedError, UserError
 from sie_jax.training import stopping
 
 LOST_PEER = 4
-FIELDS = flat(as_json(Config()))
 USAGE = """\
 python train.py --config=FILE [--workdir=FOLDER] [--distributed] [--config.FIELD=VALUE ...]
 
@@ -63,10 +58,10 @@ def entry(argv: list[str]) -> int:
                 raise UserError("--replay stands alone: the config is that of the run's workdir")
             pipeline.replay(Path(replayed[0].partition("=")[2]), Console())
         else:
-            config, workdir, distributed = parse(argv)
-            if distributed:
+            command = parse(argv)
+            if command.distributed:
                 _connect()
-            pipeline.run(config, workdir)
+            pipeline.run(command.config, command.workdir)
     except (UserError, NumericalError, StoppedError) as error:
         kind = "stopped" if isinstance(error, StoppedError) else "error"
         print(f"{kind}: {' '.join(str(error).split())}", file=sys.stderr)
@@ -113,36 +108,6 @@ def _is_full(error: BaseException | None) -> bool:
     return False
 
 
-def parse(argv: list[str]) -> tuple[Config, str, bool]:
-    """The config with the fields overridden that the flags name, the workdir, --distributed."""
-    _check_fields(argv)
-    values = flags.FlagValues()  # of this command line alone: libraries define flags of their own
-    try:
-        config_flags.DEFINE_config_dataclass(
-            "config", Config(), flag_values=values, sys_argv=argv, parse_fn=_load
-        )
-        flags.DEFINE_string("workdir", None, "", flag_values=values)
-        flags.DEFINE_bool("distributed", False, "", flag_values=values)
-        rest = values(argv)[1:]
-    except flags.IllegalFlagValueError as error:
-        flag = str(error).removeprefix("flag ").partition(": ")[0]
-        field = flag.partition("=")[0].removeprefix("--config.")
-        raise UserError(f"{flag}: give a value of type {type(FIELDS[field]).__name__}") from None
-    except flags.UnrecognizedFlagError as error:
-        raise UserError(
-            f"--{error.flagname} is no flag: the flags are --config, --config.FIELD, --workdir, "
-            "--distributed and --replay"
-        ) from None
-    except flags.Error as error:
-        raise UserError(f"{error}; see --help") from None
-    if rest:
-        raise UserError(f"{rest[0]!r} is no flag: flags begin with --, as in --workdir=FOLDER")
-    if not values["config"].present:
-        raise UserError("--config is missing: give a file, as in --config=configs/quickstart.py")
-    config: Config = values.config
-    return config, values.workdir or f"runs/{config.name}", values.distributed
-
-
 def _connect() -> None:
     """Finds the other processes of the run; before any JAX call, or the devices are taken."""
     try:
@@ -162,36 +127,6 @@ def _connect() -> None:
             "under SLURM start one on every host; elsewhere set JAX_COORDINATOR_ADDRESS, "
             "JAX_NUM_PROCESSES and JAX_PROCESS_ID"
         ) from None
-
-
-def _check_fields(argv: list[str]) -> None:
-    """Raises UserError for the first flag that overrides a field which no config has."""
-    for flag in argv[1:]:
-        override = re.match(r"--?(?:no)?config\.([^=]*)", flag)
-        if override and override[1] not in FIELDS:
-            name = override[1]
-            near = [field for field in FIELDS if field.startswith(f"{name}.")]
-            near = near or difflib.get_close_matches(name, FIELDS, n=1)
-            mend = f"did you mean {' or '.join(near)}?" if near else "--help lists all fields"
-            raise UserError(f"--config.{name}: there is no field {name!r}; {mend}")
-
-
-def _load(file: str) -> Config:
-    """What a config file's get_config gives; whatever goes wrong there is the user's to mend."""
-    if not Path(file).is_file():
-        raise UserError(f"--config={file}: no such file; give one such as configs/quickstart.py")
-    try:
-        get_config = runpy.run_path(file).get("get_config")
-        config = get_config() if get_config else None
-    except Exception as error:
-        lines = [
-            at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == file
-        ]
-        where = f"{file}, line {lines[-1]}" if lines else file
-        raise UserError(f"--config={where}: {type(error).__name__}: {error}") from None
-    if not isinstance(config, Config):
-        raise UserError(f"--config={file}: give it a get_config that returns sie_jax.config.Config")
-    return config
 
 
 def _in_thread(failed: threading.ExceptHookArgs) -> None:

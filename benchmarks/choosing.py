@@ -35,10 +35,10 @@ from rich.console import Console
 
 from sie_jax import importance, pipeline
 from sie_jax.config import Config
+from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import Predictions, from_probabilities, intervals, summarize
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing, sampling
-from sie_jax.training import mesh as meshes
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "choosing.json"

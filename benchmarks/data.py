@@ -44,9 +44,9 @@ from sie_jax.data import batches, preparing
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.schema import ESCI_SCALE, RAW_COLUMNS
 from sie_jax.data.sources import synthetic, table
+from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json, write_json
 from sie_jax.models import PairClassifier
-from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
 from sie_jax.training import steps
 from sie_jax.training.checkpoints import RunCheckpoints

@@ -52,8 +52,8 @@ def compiled() -> dict[str, Any]:
     from transformers import BertConfig
 
     from sie_jax import importance
+    from sie_jax.devices import mesh as meshes
     from sie_jax.models import PairClassifier
-    from sie_jax.training import mesh as meshes
     from sie_jax.training import observing, steps
     from sie_jax.training import state as states
 

@@ -39,12 +39,13 @@ from rich.table import Table
 from transformers import BertConfig
 
 from sie_jax.config import Config
+from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
 from sie_jax.importance import ESTIMATORS, gradients, reference, trajectory
 from sie_jax.importance import influence as influences
 from sie_jax.models import PairClassifier
-from sie_jax.training import influence, state, steps, sweep
-from sie_jax.training import mesh as meshes
+from sie_jax.passes import influence, sweep
+from sie_jax.training import state, steps
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "estimators.json"

@@ -30,9 +30,9 @@ from rich.console import Console
 from sie_jax import importance, pipeline
 from sie_jax.config import Config
 from sie_jax.data.sources import synthetic
+from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import detection
 from sie_jax.files import read_json, write_json
-from sie_jax.training import mesh as meshes
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "importance.json"
@@ -55,7 +55,7 @@ def config_for(kind: str, rate: float, seed: int, pretrained: str) -> Config:
     config.data.synthetic.seed = config.train.seed = seed
     config.train.epochs = config.importance.warmup_epochs = EPOCHS
     config.train.folds = FOLDS
-    config.importance.estimators = ",".join(
+    config.importance.estimators = tuple(
         name for name in importance.ESTIMATORS if rate in (0.0, 0.2) or name not in INFLUENCE
     )
     config.model.pretrained = pretrained
@@ -79,7 +79,7 @@ def scored(config: Config, workdir: Path) -> tuple[pa.Table, dict[str, np.ndarra
     table = pipeline.score(line, held_out)
     hardness = {
         name: np.asarray(importance.hardness(name, table[name].to_numpy()))
-        for name in (*importance.SCORES, *config.estimators())
+        for name in (*importance.SCORES, *config.importance.further_scores)
     }
     assert held_out is not None
     training = held_out.filter(pc.greater_equal(held_out["fold"], 0))
@@ -184,7 +184,7 @@ def summary(workdir: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/importance"))
-    parser.add_argument("--seeds", default=",".join(str(seed) for seed in SEEDS))
+    parser.add_argument("--seeds", default=tuple(str(seed) for seed in SEEDS))
     arguments = parser.parse_args()
     console = Console()
     for seed in arguments.seeds.split(","):

@@ -25,9 +25,9 @@ from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.data.schema import ESCI_SCALE, RATER
 from sie_jax.data.sources import esci
-from sie_jax.data.spool import write_parquet
 from sie_jax.evaluation import agreement, detection, intervals
 from sie_jax.files import read_json, write_json
+from sie_jax.tables.spool import write_parquet
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "importance_real.json"
@@ -64,14 +64,14 @@ def config_for(data: str, path: str, pretrained: str) -> Config:
     config.data.path = path
     if data == "esci":
         config.data.source = "table"
-        config.data.table.labels = ",".join(ESCI_SCALE.names)
+        config.data.table.labels = ESCI_SCALE.names
         for column in ("example_id", "query_id", "item_id", "text", "split", "truth"):
             setattr(config.data.columns, column, column)
     config.model.pretrained = pretrained
     config.train.folds = FOLDS
     config.train.checkpoint_every = 50
     config.importance.warmup_epochs = config.train.epochs
-    config.importance.estimators = ",".join(ESTIMATORS)
+    config.importance.estimators = tuple(ESTIMATORS)
     return config
 
 

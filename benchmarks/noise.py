@@ -37,7 +37,7 @@ def config_for(rate: float) -> Config:
     config.train.epochs = 3
     config.train.seeds = 3
     config.importance.policy = "clipped"
-    config.importance.compare = "proportional"
+    config.importance.compare = ("proportional",)
     return config
 
 

@@ -21,7 +21,7 @@ from sie_jax.data import batches, preparing
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.files import read_json, write_json
 from sie_jax.models import PairClassifier
-from sie_jax.training import objectives
+from sie_jax.tasks import graded as objectives
 
 RESULTS = Path(__file__).parent / "results" / "norms.json"
 BATCH_SIZE = 8

@@ -20,9 +20,9 @@ from rich.console import Console
 
 from sie_jax import pipeline
 from sie_jax.config import Config
+from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import Predictions, from_probabilities
 from sie_jax.files import read_json, write_json
-from sie_jax.training import mesh as meshes
 from sie_jax.training.logs import MetricsLog
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,7 @@ def main() -> None:
     seconds: dict[str, float] = {}
     after = f"pretrained-{arguments.steps}"
     for name, config, folder in (("uniform", base, "uniform"), ("pretrained", further, after)):
-        config.validate()
+        config.check()
         line = pipeline.prepare(config, arguments.workdir / folder, mesh, console)
         pipeline.pretrain(line)
         runs[name] = []

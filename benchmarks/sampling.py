@@ -21,10 +21,10 @@ import numpy as np
 from rich.console import Console
 
 from sie_jax import importance, per_example, pipeline
+from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
 from sie_jax.importance import sampling
-from sie_jax.training import mesh as meshes
-from sie_jax.training import objectives
+from sie_jax.tasks import graded as objectives
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "sampling.json"

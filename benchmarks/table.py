@@ -55,12 +55,12 @@ path, workdir, options = sys.argv[1:]
 config = Config(name="table")
 config.data.source, config.data.path = "table", path
 config.data.columns.split = "split"
-config.data.table.attributes, config.data.table.raters = "brand", "rating_1,rating_2"
+config.data.table.attributes, config.data.table.raters = ("brand",), ("rating_1", "rating_2")
 config.data.vocabulary_size = 500
 for name, value in json.loads(options).items():
     setattr(config.data.table if name == "labels" else config.data, name, value)
 config.model.hidden_size, config.model.num_attention_heads = 8, 2
-config.validate()
+config.check()
 started = time.perf_counter()
 pipeline.prepare(config, Path(workdir), mesh.make(-1), Console(quiet=True))
 print(time.perf_counter() - started)

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from sie_jax import pipeline
 from sie_jax.config import Config
+from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
-from sie_jax.training import mesh as meshes
 from sie_jax.training.logs import MetricsLog
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ def main() -> None:
     config.data.path, config.model.pretrained = arguments.data, arguments.pretrained
     config.data.validation = VALIDATION
     config.train.epochs, config.train.learning_rates = arguments.epochs, arguments.rates
-    config.validate()
+    config.check()
     console = Console()
     line = pipeline.prepare(config, arguments.workdir, meshes.make(config.mesh.data), console)
     pipeline.tune(line)
@@ -50,7 +50,7 @@ def main() -> None:
             for split in ("train", "validation")
         },
         "validation_pairs": validation.num_rows,
-        "rates": {str(rate): [] for rate in config.learning_rates()},
+        "rates": {str(rate): [] for rate in config.train.learning_rates},
     }
     for entry in MetricsLog(line.metrics_log).read():
         if "epoch" in entry and "validation_loss" in entry:

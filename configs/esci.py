@@ -19,5 +19,5 @@ def get_config() -> Config:
     config.train.seeds = 3
     config.train.checkpoint_every = 50
     config.importance.policy = "clipped"
-    config.importance.compare = "proportional"
+    config.importance.compare = ("proportional",)
     return config

@@ -13,13 +13,13 @@ def get_config() -> Config:
     config.data.source = "table"
     config.data.columns.item_id = "product_id"
     config.data.columns.text = "description"
-    config.data.table.attributes = "brand"
-    config.data.table.raters = "rating_1,rating_2,rating_3"
+    config.data.table.attributes = ("brand",)
+    config.data.table.raters = ("rating_1", "rating_2", "rating_3")
     config.data.max_length = 64
     config.model.dropout = 0.1
     config.train.learning_rate = 1e-4
     config.train.epochs = 3
     config.train.seeds = 3
     config.train.folds = 5
-    config.importance.compare = "proportional"
+    config.importance.compare = ("proportional",)
     return config

@@ -18,5 +18,5 @@ def get_config() -> Config:
     config.train.learning_rate = 1e-4
     config.train.epochs = 3
     config.importance.policy = "clipped"
-    config.importance.compare = "proportional"
+    config.importance.compare = ("proportional",)
     return config

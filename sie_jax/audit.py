@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from sie_jax.data import cleaning
 from sie_jax.data.schema import ATTRIBUTE, RATER, REJECTED_SCHEMA
 from sie_jax.data.sources import table as own_table
-from sie_jax.data.spool import CHUNK_ROWS, write_parquet
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole
+from sie_jax.tables.spool import CHUNK_ROWS, write_parquet
 
 COLUMNS = (
     "rank",

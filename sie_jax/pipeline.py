@@ -35,9 +35,10 @@ from rich.console import Console
 from transformers import BertConfig
 
 from sie_jax import audit, importance, predict, processes, remote
-from sie_jax.config import AUTO, Config, TrainConfig, as_json, differences, from_json, listed
+from sie_jax.config import Config, as_json, differences, from_json
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
+from sie_jax.data import folds as crossfit
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.preparing import Prepared, Selection
 from sie_jax.data.schema import (
@@ -52,7 +53,8 @@ from sie_jax.data.schema import (
 )
 from sie_jax.data.sources import clicks, esci, synthetic, wands
 from sie_jax.data.sources import table as own_table
-from sie_jax.data.spool import filtered, write_parquet
+from sie_jax.devices import memory
+from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
     Predictions,
@@ -67,23 +69,13 @@ from sie_jax.evaluation import (
 )
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing
+from sie_jax.importance.section import AUTO
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
+from sie_jax.passes import estimating, explanation, pretraining, sweep
 from sie_jax.report import curves, page, results
-from sie_jax.training import (
-    crossfit,
-    estimating,
-    explanation,
-    learning,
-    masking,
-    memory,
-    observing,
-    pretraining,
-    steps,
-    stopping,
-    sweep,
-    tracking,
-)
-from sie_jax.training import mesh as meshes
+from sie_jax.tables.spool import filtered, write_parquet
+from sie_jax.tasks import masking
+from sie_jax.training import learning, observing, steps, stopping, tracking
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
@@ -141,11 +133,9 @@ def run(
     Raises UserError for what the user can mend, before anything is written where the config or the
     input is at fault, and NumericalError where a loss is no longer finite.
     """
-    config.validate()
-    if config.tracking.wandb_project:
-        tracking.require_wandb()
+    config.check()
     console = console or Console()
-    mesh = meshes.make(config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
+    mesh = config.mesh.make()
     meshes.check_batch(mesh, config.train.batch_size)
     if config.pretrain.steps:
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
@@ -275,7 +265,7 @@ def prepare_on_beam(
 
     Raises UserError for what the user can mend.
     """
-    config.validate()
+    config.check()
     try:
         from sie_jax.data import beam
     except ImportError:
@@ -307,7 +297,7 @@ def prepare_on_beam(
                 parts = beam.table_parts(
                     groups,
                     columns=_columns(config),
-                    attributes=listed(data.table.attributes),
+                    attributes=data.table.attributes,
                 )
             try:
                 beam.store(
@@ -343,13 +333,13 @@ def _own_row_groups(config: Config) -> list[own_table.RowGroup] | None:
     labels, raters = config.data.table.labels, config.data.table.raters
     if config.data.source != "table" or not labels or raters or remote.is_remote(config.data.path):
         return None
-    wanted = [*filter(None, _columns(config).values()), *listed(config.data.table.attributes)]
+    wanted = [*filter(None, _columns(config).values()), *config.data.table.attributes]
     return own_table.row_groups(config.data.path, wanted)
 
 
 def _unread(config: Config) -> Source:
     """All of a table with named labels but its rows."""
-    path, labels = config.data.path, listed(config.data.table.labels)
+    path, labels = config.data.path, config.data.table.labels
     scale = own_table.scale_of(labels, None, Counter(), path)
     return _with_gains(config, Source(RAW_SCHEMA.empty_table(), scale, path))
 
@@ -416,9 +406,9 @@ def _read(config: Config) -> Source:
         source = own_table.read(
             data.path,
             columns=_columns(config),
-            attributes=listed(data.table.attributes),
-            raters=listed(data.table.raters),
-            labels=listed(data.table.labels),
+            attributes=data.table.attributes,
+            raters=data.table.raters,
+            labels=data.table.labels,
         )
     elif data.source == "clicks":
         options = dataclasses.asdict(data.clicks)
@@ -448,15 +438,7 @@ def _read(config: Config) -> Source:
 
 def _with_gains(config: Config, source: Source) -> Source:
     """The source with the gains that the config names, if it does."""
-    gains = config.gains()
-    if gains is None:
-        return source
-    try:
-        scale = LabelScale(source.scale.names, gains)
-    except UserError as error:
-        labels = ", ".join(source.scale.names)
-        raise UserError(f"data.gains, for the labels {labels}: {error}") from None
-    return dataclasses.replace(source, scale=scale)
+    return dataclasses.replace(source, scale=config.data.with_gains(source.scale))
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:
@@ -609,7 +591,7 @@ def tune(line: Line) -> Line:
     The best has the highest nDCG@10, or accuracy where no query has a gain. A rate at which the
     loss is no longer finite is out. Where no rates are named the line stays as it is.
     """
-    rates, file = line.config.learning_rates(), line.workdir / "tuning.json"
+    rates, file = line.config.train.learning_rates, line.workdir / "tuning.json"
     if not rates:
         return line
     if not processes.agreed(file.exists()):
@@ -835,7 +817,7 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
     path = line.workdir / "importance.parquet"
     if not processes.agreed(path.exists()):
         config, parts = line.config.importance, line.workdir / "scores"
-        further, evidence = line.config.estimators(), _evidence(line, held_out)
+        further, evidence = line.config.importance.further_scores, _evidence(line, held_out)
         columns = estimating.columns(
             further,
             line.graphdef,
@@ -1106,7 +1088,7 @@ def train(line: Line, table: pa.Table) -> dict[str, list[Path]]:
     """
     config = line.config
     policies = {"uniform": "uniform", "weighted": config.importance.policy}
-    policies |= {name: name for name in config.compared_policies()}
+    policies |= {name: name for name in config.importance.compare}
     files: dict[str, list[Path]] = {run: [] for run in policies}
     for repeat in range(config.train.seeds):
         for run, policy in policies.items():
@@ -1192,7 +1174,7 @@ def evaluate(
         }
     hardness = {
         name: importance.hardness(name, table[name].to_numpy())
-        for name in (*importance.SCORES, *line.config.estimators())
+        for name in (*importance.SCORES, *line.config.importance.further_scores)
     }
     counts = prepared.counts
     metrics = {
@@ -1580,7 +1562,7 @@ def fit_run(
         for epoch in range(epochs)
     ]
     batches: PlannedBatches = _planned(line, "train", plan, weights=weights)
-    optimizer = _optimizer(config, total_steps=len(batches))
+    optimizer = config.optimizer(total_steps=len(batches))
     score = line.config.importance.score
     if learned:
         step = learning.learned_step(line.graphdef, optimizer, line.mesh, scores=(score,))
@@ -1606,16 +1588,6 @@ def fit_run(
         validate=(lambda now: _validation(line, now)) if validated else None,
         history=history,
         keep=keep,
-    )
-
-
-def _optimizer(config: TrainConfig, *, total_steps: int) -> optax.GradientTransformation:
-    return states.make_optimizer(
-        learning_rate=config.learning_rate,
-        total_steps=total_steps,
-        warmup_fraction=config.warmup_fraction,
-        weight_decay=config.weight_decay,
-        clip_norm=config.clip_norm,
     )
 
 
@@ -1657,11 +1629,11 @@ def _fit(
     longest = meshes.place_batch(line.mesh, batches[batches.longest])
     need = memory.of_step(step, state, longest)
     _say(line.console, f"{name}: {memory.check(need, line.mesh.local_devices)}")
-    profile = observing.parse_steps(line.config.train.profile_steps)
+    profile = line.config.train.profile_steps or None
     if profile is not None and profile[1] > len(batches):
         raise UserError(
-            f"train.profile_steps is {line.config.train.profile_steps}, but run {name} has "
-            f"{len(batches)} steps: give steps that it takes"
+            f"train.profile_steps ends with {profile[1]}, but run {name} has {len(batches)} steps: "
+            "give steps that it takes"
         )
     with (
         closing(
@@ -1729,7 +1701,7 @@ def replay(file: Path, console: Console) -> pa.Table:
         raise UserError(f"--replay={file}: pretraining has no labels to be told of; see its texts")
     state = _beginning(
         line,
-        _optimizer(config.train, total_steps=1),
+        config.train.optimizer(total_steps=1),
         seed=config.train.seed,
         learned=config.importance.mode == "learned" and not name.startswith(("warmup", "uniform")),
     )

@@ -28,13 +28,13 @@ from sie_jax.data.cleaning import repair
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.schema import LabelScale
 from sie_jax.data.sources import table as own_table
-from sie_jax.data.spool import write_parquet
+from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation import from_probabilities
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.models import PairClassifier
-from sie_jax.training import mesh as meshes
-from sie_jax.training import sweep
+from sie_jax.passes import sweep
+from sie_jax.tables.spool import write_parquet
 from sie_jax.training.logs import counter
 
 # rows of one part: what a stop can cost

@@ -13,7 +13,8 @@ import pytest
 
 from sie_jax import config, importance
 from sie_jax.importance import ESTIMATORS
-from sie_jax.training import estimating, observing
+from sie_jax.passes import estimating
+from sie_jax.training import observing
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "per_example.md"

@@ -20,11 +20,11 @@ from safetensors.numpy import load_file
 from sie_jax import audit, importance, pipeline
 from sie_jax.config import Config, as_json
 from sie_jax.data import builders, preparing, tokenization
+from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.importance import choosing
 from sie_jax.models import PairClassifier
-from sie_jax.training import explanation
-from sie_jax.training import mesh as meshes
+from sie_jax.passes import explanation
 from sie_jax.training.logs import MetricsLog
 
 CONTRACT = {
@@ -189,7 +189,7 @@ def test_audit_ranks_the_training_pairs(workdir: Path) -> None:
 @pytest.fixture(scope="module")
 def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run with three folds, whose score is of these folds, and further estimators."""
-    config = tiny(score="reducible_loss", estimators=", ".join(ESTIMATED[1:]))
+    config = tiny(score="reducible_loss", estimators=tuple(ESTIMATED[1:]))
     workdir = tmp_path_factory.mktemp("folded")
     config.train.folds = 3
     config.evaluation.explained_queries = 0
@@ -544,7 +544,7 @@ def test_a_workdir_of_another_config_is_refused(workdir: Path) -> None:
 
 
 def test_online_weights_and_further_policies(workdir: Path, tmp_path: Path) -> None:
-    config = tiny(mode="online", score="el2n", compare="proportional", mix_uniform=0.1)
+    config = tiny(mode="online", score="el2n", compare=("proportional",), mix_uniform=0.1)
     metrics = run(config, tmp_path / "online")
     assert list(metrics["test"])[2:] == ["uniform", "weighted", "proportional"]
     cost = metrics["cost"]
@@ -686,7 +686,7 @@ def test_the_best_learning_rate_on_validation_queries_is_taken(
 ) -> None:
     """Of one that learns nothing, the tiny run's own, and one at which the loss overflows."""
     config = tiny()
-    config.train.learning_rates, config.train.learning_rate = "1e-12,1e-3,1e30", 0.5
+    config.train.learning_rates, config.train.learning_rate = (1e-12, 1e-3, 1e30), 0.5
     metrics = run(config, tmp_path)
     tuning = metrics["tuning"]
     assert tuning["diverged"] == [1e30]
@@ -708,7 +708,7 @@ def test_the_best_learning_rate_on_validation_queries_is_taken(
 
 def test_learning_rates_all_of_which_diverge(tmp_path: Path) -> None:
     config = tiny()
-    config.train.learning_rates = "1e30"
+    config.train.learning_rates = (1e30,)
     with pytest.raises(NumericalError, match="no learning rate kept the loss finite"):
         run(config, tmp_path)
     assert not (tmp_path / "tuning.json").exists()
@@ -727,7 +727,7 @@ def too_many_folds(config: Config) -> None:
     ("change", "message"),
     [
         (lambda config: setattr(config.train, "batch_size", 0), r"train\.batch_size"),
-        (lambda config: setattr(config.data, "gains", "0,1"), "gains|label scale"),
+        (lambda config: setattr(config.data, "gains", (0.0, 1.0)), "gains|label scale"),
         (nothing_fits, r"data\.max_length"),
         (lambda config: setattr(config.model, "pretrained", "nowhere"), "nowhere"),
         (lambda config: setattr(config.mesh, "data", 512), r"mesh\.data"),

@@ -15,9 +15,9 @@ from sie_jax import pipeline
 from sie_jax.config import Config, from_json
 from sie_jax.data import tokenization
 from sie_jax.data.sources import synthetic
+from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json
 from sie_jax.models import PairClassifier
-from sie_jax.training import mesh as meshes
 
 CONFIG = """
 from sie_jax.config import Config

@@ -33,9 +33,9 @@ from sie_jax.data.schema import (
     normalise_query,
 )
 from sie_jax.data.sources import table
-from sie_jax.data.spool import CHUNK_ROWS, spool, write_parquet
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json
+from sie_jax.tables.spool import CHUNK_ROWS, spool, write_parquet
 
 # rejected rows stand in the order of the rules that reject them, as in `preparing.select`
 STAGES = ("unreadable", "cleaning", "splitting", "tokenising")

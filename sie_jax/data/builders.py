@@ -12,8 +12,8 @@ import pyarrow as pa
 import tensorflow_datasets as tfds
 from tensorflow_datasets.proto import tf_example_pb2
 
-from sie_jax.data.spool import CHUNK_ROWS, pieces
 from sie_jax.errors import UserError
+from sie_jax.tables.spool import CHUNK_ROWS, pieces
 
 TOKENS_SCHEMA = pa.schema(
     [

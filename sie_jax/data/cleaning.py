@@ -23,8 +23,8 @@ from sie_jax.data.schema import (
     LabelScale,
     normalise_query,
 )
-from sie_jax.data.spool import filtered, hash_partitions, pieces, spool
 from sie_jax.errors import UserError
+from sie_jax.tables.spool import filtered, hash_partitions, pieces, spool
 
 REPAIRS = ("html_markup", "control_characters", "unicode_nfc", "whitespace")
 RULES = (

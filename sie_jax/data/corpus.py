@@ -12,9 +12,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, splitting, tokenization
 from sie_jax.data.schema import CATALOGUE_SCHEMA, normalise_query
-from sie_jax.data.spool import write_parquet
 from sie_jax.errors import UserError
 from sie_jax.files import whole_folder
+from sie_jax.tables.spool import write_parquet
 
 SPLITS = ("train", "held_out")
 KINDS = ("pair", "item")

@@ -14,9 +14,9 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, splitting, tokenization
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
-from sie_jax.data.spool import CHUNK_ROWS, filtered, pieces, spool, write_parquet
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json
+from sie_jax.tables.spool import CHUNK_ROWS, filtered, pieces, spool, write_parquet
 
 
 class Selection(NamedTuple):

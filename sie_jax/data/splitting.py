@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sie_jax.data.schema import SPLITS, normalise_query
-from sie_jax.data.spool import pieces, spool
 from sie_jax.errors import UserError
+from sie_jax.tables.spool import pieces, spool
 
 
 def split(

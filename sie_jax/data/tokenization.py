@@ -10,8 +10,8 @@ import numpy as np
 import tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from sie_jax.data.spool import CHUNK_ROWS
 from sie_jax.errors import UserError
+from sie_jax.tables.spool import CHUNK_ROWS
 
 SPECIAL = {
     "pad_token": "[PAD]",

@@ -1,1 +1,1 @@
-"""Training and scoring: the mesh, the loss of a pair, the steps, the loop, what a run keeps."""
+"""One training run: state, steps, loop, what is logged and kept."""

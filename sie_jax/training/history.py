@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sie_jax import processes
-from sie_jax.data.spool import write_parquet
+from sie_jax.tables.spool import write_parquet
 
 SCHEMA = pa.schema(
     [

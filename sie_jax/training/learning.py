@@ -23,9 +23,10 @@ from jaxtyping import Array, Bool, Float
 
 from sie_jax import importance, per_example
 from sie_jax.data.loading import Arrays, PlannedBatches
-from sie_jax.training import mesh as meshes
-from sie_jax.training import objectives, steps
+from sie_jax.devices import mesh as meshes
+from sie_jax.tasks import graded as objectives
 from sie_jax.training import state as states
+from sie_jax.training import steps
 from sie_jax.training.state import TrainState
 
 PREFIX = "validation_"

@@ -1,7 +1,7 @@
 """One training run from its first step to its last, resumed wherever it was left."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +11,8 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from sie_jax.data.loading import Arrays, PlannedBatches, iterate
+from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, StoppedError
-from sie_jax.training import mesh as meshes
 from sie_jax.training import observing
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
@@ -52,7 +52,7 @@ def fit(
     history: History | None = None,
     stop: Callable[[int], bool] = lambda step: False,
     peak: float | None = None,
-    profile: tuple[int, int] | None = None,
+    profile: Sequence[int] | None = None,
     profile_folder: Path = Path("profile"),
     replay: Callable[[int, Arrays], None] = lambda step, batch: None,
 ) -> tuple[TrainState, dict[str, Any]]:

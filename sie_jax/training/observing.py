@@ -1,7 +1,6 @@
 """What a long run says of itself: step time, waiting, utilisation, memory, and a profile."""
 
 import contextlib
-import re
 import resource
 import sys
 import time
@@ -11,8 +10,7 @@ from typing import Any
 
 import jax
 
-from sie_jax.errors import UserError
-from sie_jax.training import masking
+from sie_jax.tasks import masking
 
 # Dense peaks in TFLOP/s as (bfloat16, float32) of one JAX device, by its `device_kind`. From Ampere
 # on, NVIDIA's data sheets state most tensor core peaks with 2:4 sparsity: half of those. float32 is
@@ -235,27 +233,10 @@ def peak_memory(devices: Sequence[jax.Device]) -> dict[str, float]:
     return {"peak_host_memory_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
 
 
-def parse_steps(text: str, field: str = "train.profile_steps") -> tuple[int, int] | None:
-    """First and last step of "100-110"; None of the empty text.
-
-    Raises UserError, naming `field`, where the text is no such range. Steps count from 1.
-    """
-    if not text:
-        return None
-    match = re.fullmatch("([0-9]+)-([0-9]+)", text)
-    if match:
-        first, last = int(match[1]), int(match[2])
-        if 1 <= first <= last:
-            return first, last
-    raise UserError(
-        f"{field} is {text!r}: give the first and the last step, counted from 1, as in 100-110"
-    )
-
-
 class ProfilerWindow:
     """Traces the steps from `first` to `last`; made by `profiler_window`."""
 
-    def __init__(self, folder: Path, steps: tuple[int, int] | None) -> None:
+    def __init__(self, folder: Path, steps: Sequence[int] | None) -> None:
         self._folder = folder
         self._steps = range(steps[0], steps[1] + 1) if steps else range(0)
         self._step = contextlib.ExitStack()
@@ -296,7 +277,7 @@ class ProfilerWindow:
 
 
 @contextlib.contextmanager
-def profiler_window(folder: Path, steps: tuple[int, int] | None) -> Iterator[ProfilerWindow]:
+def profiler_window(folder: Path, steps: Sequence[int] | None) -> Iterator[ProfilerWindow]:
     """Traces the steps `first` to `last`, both included, into `folder`; no step where None.
 
     A loop calls `before(step)` and `after(step, outputs)` at every step. The trace lies in

@@ -8,8 +8,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from sie_jax.training import memory
-from sie_jax.training import mesh as meshes
+from sie_jax.devices import memory
+from sie_jax.devices import mesh as meshes
 
 SECOND_MOMENT_DECAY = 0.999  # Adam's β₂
 

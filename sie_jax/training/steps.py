@@ -14,8 +14,8 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from sie_jax import importance, per_example
-from sie_jax.training import mesh as meshes
-from sie_jax.training import objectives
+from sie_jax.devices import mesh as meshes
+from sie_jax.tasks import graded as objectives
 from sie_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]

@@ -1,5 +1,6 @@
 """Where else a run's curves go while it trains: TensorBoard, Weights & Biases."""
 
+import dataclasses
 import importlib.util
 import uuid
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,18 @@ from typing import Any, Protocol
 from tensorboardX import SummaryWriter
 
 from sie_jax.errors import UserError
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TrackingConfig:
+    """The section `tracking`: where curves go beside metrics.jsonl and TensorBoard's files."""
+
+    wandb_project: str = ""  # of Weights & Biases; empty: none
+
+    def check(self) -> None:
+        """Raises UserError where what is asked for is not installed."""
+        if self.wandb_project:
+            require_wandb()
 
 
 class Tracker(Protocol):

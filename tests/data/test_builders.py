@@ -67,7 +67,7 @@ def test_many_files_are_one_split_in_order(
 ) -> None:
     monkeypatch.setattr(builders, "CHUNK_ROWS", 10)
     monkeypatch.setattr(builders, "MOST_FILES", most)
-    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 4)  # a file of several pieces
+    monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 4)  # a file of several pieces
     write(tmp_path, SPLITS)
     assert len(list(tmp_path.rglob("*train.array_record*"))) == files
     test_round_trip_in_the_order_given(tmp_path, "train")

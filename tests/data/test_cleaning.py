@@ -244,7 +244,7 @@ def test_rows_are_conserved_and_order_kept(seed: int) -> None:
 def test_pieces_of_a_long_table_are_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"item_id": f"i{place % 7}", "title": f" t{place % 3}"} for place in range(40)]
     whole = cleaned(*rows)
-    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 3)
+    monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 3)
     pieces = cleaned(*rows)
     assert pieces.kept.equals(whole.kept)
     assert pieces.rejected.equals(whole.rejected)

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sie_jax.data.spool import write_parquet
 from sie_jax.errors import UserError
 from sie_jax.importance import table
 from sie_jax.importance.table import Provenance
+from sie_jax.tables.spool import write_parquet
 
 ROOT = Path(__file__).parents[2]
 HERE, ELSEWHERE = "a" * 64, "b" * 64  # versions of the data

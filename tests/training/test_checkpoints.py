@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
-from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
 

@@ -43,9 +43,11 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
     from transformers import BertConfig
 
     from sie_jax import importance, processes
+    from sie_jax.devices import mesh as meshes
     from sie_jax.models import PairClassifier, PretrainingModel
-    from sie_jax.training import learning, masking, pretraining, steps, sweep
-    from sie_jax.training import mesh as meshes
+    from sie_jax.passes import pretraining, sweep
+    from sie_jax.tasks import masking
+    from sie_jax.training import learning, steps
     from sie_jax.training import state as states
 
     config = BertConfig(

@@ -9,8 +9,9 @@ import pytest
 from flax import nnx
 
 from sie_jax import importance, per_example
-from sie_jax.training import learning, loop, objectives
-from sie_jax.training import mesh as meshes
+from sie_jax.devices import mesh as meshes
+from sie_jax.tasks import graded as objectives
+from sie_jax.training import learning, loop
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.learning import PREFIX, WithValidation
 from sie_jax.training.logs import Clock, MetricsLog

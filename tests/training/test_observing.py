@@ -16,11 +16,12 @@ from flax import nnx
 from jax.experimental.pallas import tpu as pallas_tpu
 from transformers import BertConfig
 
-from sie_jax.errors import UserError
 from sie_jax.importance import outputs
 from sie_jax.models import PairClassifier
 from sie_jax.models.pretraining import PretrainingModel
-from sie_jax.training import masking, objectives, observing
+from sie_jax.tasks import graded as objectives
+from sie_jax.tasks import masking
+from sie_jax.training import observing
 
 LABELS, VOCABULARY = 3, 1500
 STATUS = Path("/proc/self/status")
@@ -243,22 +244,6 @@ def test_memory_of_the_process_where_devices_do_not_count() -> None:
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     # the kernel adds up the two at slightly different times
     assert 0.98 * resident < found["peak_host_memory_bytes"] < machine
-
-
-@pytest.mark.parametrize(
-    ("text", "steps"), [("", None), ("100-110", (100, 110)), ("1-1", (1, 1)), ("7-12", (7, 12))]
-)
-def test_steps_are_read(text: str, steps: tuple[int, int] | None) -> None:
-    assert observing.parse_steps(text) == steps
-
-
-@pytest.mark.parametrize(
-    "text", ["100", "110-100", "0-3", "-3", "3-", "1 - 2", "a-b", "1-2-3", "²-3"]
-)
-def test_steps_that_are_none_name_the_field(text: str) -> None:
-    with pytest.raises(UserError, match=r"^pretrain\.profile_steps is .*100-110$") as raised:
-        observing.parse_steps(text, "pretrain.profile_steps")
-    assert repr(text) in str(raised.value)
 
 
 @jax.jit

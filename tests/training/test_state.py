@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sie_jax.training import mesh as meshes
+from sie_jax.devices import mesh as meshes
 from sie_jax.training import state as states
 
 PARAMS = {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3), "scale": jnp.ones(2)}

@@ -9,9 +9,10 @@ import pytest
 from flax import nnx
 
 from sie_jax import importance
-from sie_jax.training import mesh as meshes
-from sie_jax.training import objectives, steps
+from sie_jax.devices import mesh as meshes
+from sie_jax.tasks import graded as objectives
 from sie_jax.training import state as states
+from sie_jax.training import steps
 
 SCHEDULE = {
     "learning_rate": 0.01,

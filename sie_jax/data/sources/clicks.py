@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from sie_jax.data.schema import RAW_SCHEMA, REJECTED_SCHEMA, LabelScale, Source, normalise_query
 from sie_jax.data.sources import click_model
-from sie_jax.data.spool import CHUNK_ROWS
 from sie_jax.errors import UserError
+from sie_jax.tables.spool import CHUNK_ROWS
 
 # What a row of the log tells; the last four may be absent.
 FIELDS = ("query", "item_id", "position", "click", "title", "session", "cart", "purchase")

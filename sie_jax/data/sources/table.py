@@ -25,8 +25,8 @@ from sie_jax.data.schema import (
 )
 from sie_jax.data.sources import delimited
 from sie_jax.data.sources.delimited import Cells, Record, is_broken, lines, rejected, shown
-from sie_jax.data.spool import filtered, spool_rows
 from sie_jax.errors import UserError
+from sie_jax.tables.spool import filtered, spool_rows
 
 NEEDED = ("query", "title", "label")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

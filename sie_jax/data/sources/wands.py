@@ -16,8 +16,8 @@ from sie_jax.data.schema import (
 from sie_jax.data.sources import delimited
 from sie_jax.data.sources.delimited import Cells, Record
 from sie_jax.data.sources.layout import official_files
-from sie_jax.data.spool import spool_rows
 from sie_jax.errors import UserError
+from sie_jax.tables.spool import spool_rows
 
 # The names end in .csv, but the fields are separated by tabs.
 QUERIES, PRODUCTS, LABELS = "query.csv", "product.csv", "label.csv"

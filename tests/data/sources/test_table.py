@@ -87,7 +87,7 @@ def test_parts_of_a_folder_are_one_table(tmp_path: Path) -> None:
 
 def test_batches_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read(write(tmp_path, "csv")).table
-    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 8)  # batches of one row
+    monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 8)  # batches of one row
     assert read(tmp_path / "pairs.csv").table.equals(whole)
 
 

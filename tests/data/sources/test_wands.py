@@ -88,7 +88,7 @@ def test_joining_in_pieces_is_joining_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = wands.read(str(write(tmp_path))).table
-    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 16)  # two rows a piece
+    monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 16)  # two rows a piece
     assert wands.read(str(tmp_path)).table.equals(whole)
 
 

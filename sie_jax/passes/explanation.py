@@ -15,7 +15,8 @@ from rich.console import Console
 from sie_jax import per_example
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.importance import explaining, influence
-from sie_jax.training import objectives, sweep
+from sie_jax.passes import sweep
+from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock
 
 SCHEMA = pa.schema(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sie_jax.training import objectives
+from sie_jax.tasks import graded as objectives
 
 NAMES = ("input_ids", "token_type_ids", "attention_mask", "label", "row")
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from sie_jax import importance
 from sie_jax.data import batches
-from sie_jax.training import estimating, influence, sweep
+from sie_jax.passes import estimating, influence, sweep
 from sie_jax.training.history import Visits
 from sie_jax.training.logs import Clock
 

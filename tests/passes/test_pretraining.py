@@ -8,9 +8,10 @@ import pytest
 from flax import nnx
 from transformers import BertConfig
 
+from sie_jax.devices import mesh as meshes
 from sie_jax.models import PretrainingModel
-from sie_jax.training import masking, pretraining
-from sie_jax.training import mesh as meshes
+from sie_jax.passes import pretraining
+from sie_jax.tasks import masking
 from sie_jax.training import state as states
 
 SIZE, LENGTH, ROWS = 24, 16, 8

@@ -7,6 +7,7 @@ al. 2019, section 3): heads and hidden units in the first product of a block, th
 second; all devices along it work on the same rows.
 """
 
+import dataclasses
 import functools
 import math
 import re
@@ -31,6 +32,26 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 """Where a parameter lies, by its path, as in `bert.layers.0.query.kernel`: the first rule that is
 found in it and has as many dimensions. What no rule fits lies whole on every device. The paths of
 an optimiser's moments end as their parameters' do, and so they lie beside them."""
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class MeshConfig:
+    """The section `mesh`: devices along each axis; -1 takes what is left, and can stand once."""
+
+    data: int = -1  # splits the batch
+    fsdp: int = 1  # splits the batch, and parameters and optimizer state with it
+    tensor: int = 1  # splits the matrix products
+
+    def check(self) -> None:
+        """Raises UserError for a number that is none of devices."""
+        for field in AXES:
+            size = getattr(self, field)
+            if size == 0 or size < -1:
+                raise UserError(f"mesh.{field} is {size}: give a number of devices, or -1")
+
+    def make(self) -> Mesh:
+        """The mesh over this machine's devices, as `make` does."""
+        return make(self.data, self.fsdp, self.tensor)
 
 
 def make(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:

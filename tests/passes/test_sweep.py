@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from sie_jax import importance
-from sie_jax.training import objectives, sweep
+from sie_jax.passes import sweep
+from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock
 
 

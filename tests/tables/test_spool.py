@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sie_jax.data.spool import (
+from sie_jax.tables.spool import (
     filtered,
     hash_partitions,
     pieces,
@@ -58,7 +58,7 @@ def test_a_failure_while_batches_are_made_leaves_no_file(folder: Path) -> None:
 def test_rows_become_one_table_a_piece_at_a_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 16)  # two rows a piece
+    monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 16)  # two rows a piece
     schema = pa.schema([("a", pa.string()), ("b", pa.string())])
     rows = [{"a": "0", "b": "x"}, {"a": "1"}, {"b": "y", "more": "left out"}]
     table = spool_rows(iter(rows), schema)
@@ -73,7 +73,7 @@ def test_rows_become_one_table_a_piece_at_a_time(
 
 
 def test_filtered_equals_a_filter(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 3)
+    monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 3)
     table = pa.table({"a": range(10), "b": [str(i) for i in range(10)]})
     mask = pa.array([i % 3 == 0 for i in range(10)])
     assert filtered(table, mask).equals(table.filter(mask))
@@ -90,7 +90,7 @@ def test_pieces_make_up_the_table() -> None:
 
 @pytest.mark.parametrize("rows", [0, 10])
 def test_parquet_round_trip(rows: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sie_jax.data.spool.CHUNK_ROWS", 3)
+    monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 3)
     table = pa.table({"x": pa.array(range(10), pa.int32()), "y": [None, *map(str, range(9))]})
     write_parquet(tmp_path / "table.parquet", table.slice(0, rows))
     assert pq.read_table(tmp_path / "table.parquet").equals(table.slice(0, rows))

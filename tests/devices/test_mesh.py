@@ -8,9 +8,9 @@ from flax import nnx
 from jax.sharding import AbstractMesh, PartitionSpec
 from transformers import BertConfig
 
+from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.models import PairClassifier
-from sie_jax.training import mesh as meshes
 
 
 def test_all_devices_are_taken_by_default() -> None:

@@ -5,10 +5,11 @@ import jax
 import numpy as np
 import pytest
 
+from sie_jax.devices import memory
+from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
-from sie_jax.training import memory, steps
-from sie_jax.training import mesh as meshes
 from sie_jax.training import state as states
+from sie_jax.training import steps
 
 OPTIMIZER = states.make_optimizer(
     learning_rate=0.01, total_steps=10, warmup_fraction=0.0, weight_decay=0.0, clip_norm=1.0

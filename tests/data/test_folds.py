@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sie_jax.training import crossfit
+from sie_jax.data import folds as crossfit
 
 
 def test_a_query_is_in_one_fold_and_folds_are_even() -> None:

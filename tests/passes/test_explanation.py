@@ -9,8 +9,9 @@ import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
+from sie_jax.passes import explanation, sweep
 from sie_jax.per_example import value_and_grad
-from sie_jax.training import explanation, objectives, sweep
+from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock
 
 SIZE, SEED, TOP, DAMPING = 64, 3, 4, 0.1

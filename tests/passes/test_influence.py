@@ -10,9 +10,10 @@ from rich.console import Console
 
 from sie_jax import per_example
 from sie_jax.data import batches
+from sie_jax.passes import influence as passes
+from sie_jax.passes import sweep
 from sie_jax.per_example.forms import Outer, Rows
-from sie_jax.training import influence as passes
-from sie_jax.training import objectives, sweep
+from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock
 
 SIZE, DAMPING, SEED = 6, 0.1, 3

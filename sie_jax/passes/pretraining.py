@@ -11,8 +11,9 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from sie_jax.importance import outputs
-from sie_jax.training import steps, sweep
-from sie_jax.training.masking import Vocabulary, exchange_items, mask_words
+from sie_jax.passes import sweep
+from sie_jax.tasks.masking import Vocabulary, exchange_items, mask_words
+from sie_jax.training import steps
 from sie_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sie_jax.data import tokenization
-from sie_jax.training import masking
+from sie_jax.tasks import masking
 
 # [PAD] [UNK] [CLS] [SEP] [MASK], ten beginnings of words, five that go on
 SIZE, MASK, SEP, PAD = 20, 4, 3, 0

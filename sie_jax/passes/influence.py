@@ -15,10 +15,11 @@ from rich.console import Console
 
 from sie_jax import per_example, processes
 from sie_jax.data.loading import PlannedBatches, iterate
+from sie_jax.devices import mesh as meshes
 from sie_jax.files import whole
 from sie_jax.importance import gradients, influence, outputs
-from sie_jax.training import mesh as meshes
-from sie_jax.training import objectives, sweep
+from sie_jax.passes import sweep
+from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock, bar
 
 # what a column needs of every checkpoint, and what it needs of the last one alone

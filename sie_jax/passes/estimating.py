@@ -12,7 +12,7 @@ from rich.console import Console
 from sie_jax import importance
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.importance import reference, trajectory
-from sie_jax.training import influence, sweep
+from sie_jax.passes import influence, sweep
 from sie_jax.training.history import Visits
 from sie_jax.training.logs import Clock
 

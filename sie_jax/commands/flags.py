@@ -1,0 +1,134 @@
+"""The flags of train.py and prepare.py: a config file, its overrides, the workdir."""
+
+import difflib
+import re
+import runpy
+import traceback
+import typing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import config_flags
+
+from sie_jax.config import Config, as_json, flat
+from sie_jax.errors import UserError
+
+FIELDS: dict[str, Any] = flat(as_json(Config()))
+"""Every field by its dotted name, with its default."""
+
+
+class Command(NamedTuple):
+    """What a command line asks for."""
+
+    config: Config
+    workdir: str
+    distributed: bool
+    redo: tuple[str, ...]
+
+
+def parse(argv: list[str]) -> Command:
+    """What the flags ask for: the config file's config, with the fields overridden that they name.
+
+    A field that holds a tuple takes its values separated by commas, or its flag several times.
+
+    Raises UserError for the first flag that cannot be used.
+    """
+    _check_fields(argv)
+    argv, tuples = _without_tuples(argv)
+    values = flags.FlagValues()  # of this command line alone: libraries define flags of their own
+    try:
+        config_flags.DEFINE_config_dataclass(
+            "config", Config(), flag_values=values, sys_argv=argv, parse_fn=_load
+        )
+        flags.DEFINE_string("workdir", None, "", flag_values=values)
+        flags.DEFINE_bool("distributed", False, "", flag_values=values)
+        flags.DEFINE_list("redo", [], "", flag_values=values)
+        rest = values(argv)[1:]
+    except flags.IllegalFlagValueError as error:
+        flag = str(error).removeprefix("flag ").partition(": ")[0]
+        field = flag.partition("=")[0].removeprefix("--config.")
+        raise UserError(f"{flag}: give a value of type {type(FIELDS[field]).__name__}") from None
+    except flags.UnrecognizedFlagError as error:
+        raise UserError(
+            f"--{error.flagname} is no flag: the flags are --config, --config.FIELD, --workdir, "
+            "--redo, --distributed and --replay"
+        ) from None
+    except flags.Error as error:
+        raise UserError(f"{error}; see --help") from None
+    if rest:
+        raise UserError(f"{rest[0]!r} is no flag: flags begin with --, as in --workdir=FOLDER")
+    if not values["config"].present:
+        raise UserError("--config is missing: give a file, as in --config=configs/quickstart.py")
+    config: Config = values.config
+    for field, texts in tuples.items():
+        _set_tuple(config, field, texts)
+    return Command(
+        config, values.workdir or f"runs/{config.name}", values.distributed, tuple(values.redo)
+    )
+
+
+def _without_tuples(argv: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+    """The flags without those of tuples, and the texts that these give, by field."""
+    rest, texts = argv[:1], dict[str, list[str]]()
+    waiting = ""  # the field whose value is the next word
+    for flag in argv[1:]:
+        given = re.match(r"--?config\.([^=]*)(=?)(.*)", flag, re.DOTALL)
+        if waiting:
+            texts[waiting].append(flag)
+            waiting = ""
+        elif given and isinstance(FIELDS.get(given[1]), list):
+            texts.setdefault(given[1], [])
+            if given[2]:
+                texts[given[1]].append(given[3])
+            else:
+                waiting = given[1]
+        else:
+            rest.append(flag)
+    return rest, texts
+
+
+def _set_tuple(config: Config, field: str, texts: list[str]) -> None:
+    *path, name = field.split(".")
+    section: Any = config
+    for part in path:
+        section = getattr(section, part)
+    kind = typing.get_args(typing.get_type_hints(type(section))[name])[0]
+    parts = [part.strip() for text in texts for part in text.split(",")]
+    try:
+        setattr(section, name, tuple(kind(part) for part in parts if part))
+    except ValueError:
+        raise UserError(
+            f"{field} is {','.join(texts)!r}: give values of type {kind.__name__}, separated by "
+            "commas"
+        ) from None
+
+
+def _check_fields(argv: list[str]) -> None:
+    """Raises UserError for the first flag that overrides a field which no config has."""
+    for flag in argv[1:]:
+        override = re.match(r"--?(?:no)?config\.([^=]*)", flag)
+        if override and override[1] not in FIELDS:
+            name = override[1]
+            near = [field for field in FIELDS if field.startswith(f"{name}.")]
+            near = near or difflib.get_close_matches(name, FIELDS, n=1)
+            mend = f"did you mean {' or '.join(near)}?" if near else "--help lists all fields"
+            raise UserError(f"--config.{name}: there is no field {name!r}; {mend}")
+
+
+def _load(file: str) -> Config:
+    """What a config file's get_config gives; whatever goes wrong there is the user's to mend."""
+    if not Path(file).is_file():
+        raise UserError(f"--config={file}: no such file; give one such as configs/quickstart.py")
+    try:
+        get_config = runpy.run_path(file).get("get_config")
+        config = get_config() if get_config else None
+    except Exception as error:
+        lines = [
+            at.lineno for at in traceback.extract_tb(error.__traceback__) if at.filename == file
+        ]
+        where = f"{file}, line {lines[-1]}" if lines else file
+        raise UserError(f"--config={where}: {type(error).__name__}: {error}") from None
+    if not isinstance(config, Config):
+        raise UserError(f"--config={file}: give it a get_config that returns sie_jax.config.Config")
+    return config

@@ -1,0 +1,1 @@
+"""Where work runs: the mesh, whether a step fits, what the devices can do."""

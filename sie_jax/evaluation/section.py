@@ -1,0 +1,20 @@
+"""The section `evaluation`: how intervals are made, and how much of the test is explained."""
+
+import dataclasses
+
+from sie_jax import sections
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class EvaluationConfig:
+    """Bootstrap resamples over queries, and their seed; how much of the test is explained."""
+
+    resamples: int = 1000
+    seed: int = 0
+    explained_queries: int = 10  # the worst test queries, explained in the report; 0: none
+
+    def check(self) -> None:
+        """Raises UserError for the first value that cannot work."""
+        sections.at_least("evaluation.resamples", self.resamples, 100)
+        sections.at_least("evaluation.seed", self.seed, 0)
+        sections.at_least("evaluation.explained_queries", self.explained_queries, 0)

@@ -1,0 +1,109 @@
+"""The section `importance`: which score is turned into weights, by which policy, and when."""
+
+import dataclasses
+import math
+
+from sie_jax import sections
+from sie_jax.errors import UserError
+from sie_jax.importance.registry import ESTIMATORS, SCORES, needing
+from sie_jax.importance.weighting import POLICIES
+
+MODES = ("offline", "online", "learned")
+AUTO = "auto"
+USES = ("weights", "sampling")
+MODES_OF_AUTO = ("offline", "weights")
+BALANCES = ("class", "query")
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ImportanceConfig:
+    """Which score is turned into weights, by which policy, and when."""
+
+    score: str = "grad_norm"
+    estimators: tuple[str, ...] = ()  # further scores for importance.parquet
+    policy: str = "clipped"
+    mode: str = "offline"
+    use: str = "weights"  # or sampling: the policy says how often a row is drawn, not its weight
+    warmup_epochs: int = 1  # of uniform training before the scoring pass
+    power: float = 0.5  # of the policy `tempered`
+    keep_fraction: float = 0.8  # of the policies `keep` and `keep_hardest`
+    drop_hardest: float = 0.1  # of the policy `banded`, as shares
+    drop_easiest: float = 0.1
+    balance: str = ""  # class or query: each holds its share of rows; empty: no such bound
+    mix_uniform: float = 0.0  # the share of uniform weights in those of every policy
+    compare: tuple[str, ...] = ()  # further policies, each trained as a run of its own name
+    choosing_folds: int = 3  # of the training queries, where the policy is `auto`
+    choosing_budget: float = 2.0  # the most that choosing may cost, in full trainings
+
+    @property
+    def further_scores(self) -> tuple[str, ...]:
+        """The scores that are wanted beside SCORES, that of the policy included."""
+        named = (self.score, *self.estimators)
+        return tuple(dict.fromkeys(name for name in named if name not in SCORES))
+
+    @property
+    def needs_folds(self) -> list[str]:
+        """The scores that are wanted and need models which never saw the query (train.folds)."""
+        return needing(self.further_scores, "reference")
+
+    def check(self) -> None:
+        """Raises UserError for the first value that cannot work."""
+        sections.one_of("importance.score", self.score, ESTIMATORS)
+        for name in self.estimators:
+            sections.one_of("importance.estimators", name, ESTIMATORS)
+        sections.one_of("importance.policy", self.policy, (*POLICIES, AUTO))
+        if self.policy == AUTO and (self.mode, self.use) != MODES_OF_AUTO:
+            raise UserError(
+                f"importance.policy is auto, which tries weights that stay as they are: set "
+                f"importance.mode={MODES_OF_AUTO[0]} and importance.use={MODES_OF_AUTO[1]}"
+            )
+        sections.at_least("importance.choosing_folds", self.choosing_folds, 3)
+        sections.positive("importance.choosing_budget", self.choosing_budget)
+        if not math.isfinite(self.power):
+            raise UserError(f"importance.power is {self.power}: give a finite number")
+        sections.between("importance.keep_fraction", self.keep_fraction, 0.0, 1.0)
+        sections.positive("importance.keep_fraction", self.keep_fraction)
+        for field in ("drop_hardest", "drop_easiest"):
+            sections.between(f"importance.{field}", getattr(self, field), 0.0, 1.0)
+        dropped = self.drop_hardest + self.drop_easiest
+        if dropped >= 1.0:
+            raise UserError(
+                f"importance.drop_hardest + importance.drop_easiest is {dropped:g}: "
+                "make the sum less than 1, so that examples are left to train on"
+            )
+        sections.one_of("importance.mode", self.mode, MODES)
+        if self.mode != "offline" and self.score not in SCORES:
+            raise UserError(
+                f"importance.score {self.score} is not known while a batch is trained on: "
+                f"choose one of {', '.join(SCORES)}, or set importance.mode=offline"
+            )
+        sections.one_of("importance.use", self.use, USES)
+        sections.between("importance.mix_uniform", self.mix_uniform, 0.0, 1.0)
+        if self.use == "sampling" and self.mode != "offline":
+            raise UserError(
+                "importance.use is 'sampling', but a batch is drawn before its own scores are "
+                "known: set importance.mode=offline"
+            )
+        if self.use == "sampling" and self.mix_uniform < 1e-6:
+            raise UserError(
+                f"importance.mix_uniform is {self.mix_uniform:g}, but "
+                "importance.use=sampling needs every row to be drawn at times: give at least "
+                "1e-6, as in 0.1"
+            )
+        if self.balance:
+            sections.one_of("importance.balance", self.balance, BALANCES)
+            if self.mode != "offline":
+                raise UserError(
+                    f"importance.balance is {self.balance!r}, but a batch does not hold the "
+                    "rows of a whole class or query: leave it out, or set importance.mode=offline"
+                )
+        for name in self.compare:
+            sections.one_of("importance.compare", name, POLICIES)
+        if self.compare and self.mode == "learned":
+            raise UserError(
+                "importance.compare names policies, but learned weights have none: leave it out, "
+                "or set importance.mode=offline"
+            )
+        if "uniform" in self.compare:
+            raise UserError("importance.compare names uniform, which always runs: leave it out")
+        sections.at_least("importance.warmup_epochs", self.warmup_epochs, 1)

@@ -1,0 +1,1 @@
+"""Passes over a data set that change nothing: scores, gradients, embeddings, predictions."""

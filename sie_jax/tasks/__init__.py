@@ -1,0 +1,1 @@
+"""What one example is: its features, outputs, loss and score."""

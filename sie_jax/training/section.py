@@ -1,0 +1,86 @@
+"""The section `train`: the optimiser, its schedule, and how many seeds repeat the comparison."""
+
+import dataclasses
+
+import optax
+
+from sie_jax import sections
+from sie_jax.errors import UserError
+from sie_jax.training import state
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TrainConfig:
+    """The optimiser, its schedule, and how many seeds repeat the comparison."""
+
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    learning_rates: tuple[float, ...] = ()  # to choose from on validation queries; empty: none
+    epochs: int = 3
+    warmup_fraction: float = 0.1  # of the steps, from 0 up to the learning rate
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    seed: int = 0
+    seeds: int = dataclasses.field(default=1, metadata=sections.TELLS)  # each is a stage of its own
+    folds: int = 0  # of the training queries, for out-of-fold predictions; 0 for none
+    checkpoint_every: int = dataclasses.field(default=200, metadata=sections.TELLS)
+    log_every: int = dataclasses.field(default=20, metadata=sections.TELLS)
+    # first and last step of every run to be traced, as in 100,110; empty: none
+    profile_steps: tuple[int, ...] = dataclasses.field(default=(), metadata=sections.TELLS)
+
+    def check(self) -> None:
+        """Raises UserError for the first value that cannot work."""
+        for field in ("batch_size", "epochs", "seeds", "checkpoint_every", "log_every"):
+            sections.at_least(f"train.{field}", getattr(self, field), 1)
+        if self.folds == 1 or self.folds < 0:
+            raise UserError(f"train.folds is {self.folds}: give at least 2, or 0 for none")
+        # the seed of a run is an int32 on the device
+        sections.between("train.seed", self.seed, 0, 2**31 - 1 - self.seeds)
+        sections.positive("train.learning_rate", self.learning_rate)
+        for rate in self.learning_rates:
+            sections.positive("train.learning_rates", rate)
+        sections.positive("train.clip_norm", self.clip_norm)
+        sections.between("train.warmup_fraction", self.warmup_fraction, 0.0, 1.0)
+        sections.at_least("train.weight_decay", self.weight_decay, 0)
+        steps = self.profile_steps
+        if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
+            raise UserError(
+                f"train.profile_steps is {','.join(map(str, steps))}: give the first and the last "
+                "step, counted from 1, as in 100,110"
+            )
+
+    def optimizer(self, *, total_steps: int) -> optax.GradientTransformation:
+        """AdamW with this schedule over so many steps (`state.make_optimizer`)."""
+        return state.make_optimizer(
+            learning_rate=self.learning_rate,
+            total_steps=total_steps,
+            warmup_fraction=self.warmup_fraction,
+            weight_decay=self.weight_decay,
+            clip_norm=self.clip_norm,
+        )
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class PretrainConfig:
+    """Pretraining on the catalogue's and the training queries' own text, before anything else."""
+
+    steps: int = 0  # 0: none
+    batch_size: int = 32
+    learning_rate: float = 1e-4
+    held_out: float = 0.05  # share of the item titles, with all texts they are in
+    evaluate_every: int = 100  # steps
+
+    def check(self) -> None:
+        """Raises UserError for the first value that cannot work."""
+        sections.at_least("pretrain.steps", self.steps, 0)
+        sections.at_least("pretrain.batch_size", self.batch_size, 1)
+        sections.at_least("pretrain.evaluate_every", self.evaluate_every, 1)
+        sections.positive("pretrain.learning_rate", self.learning_rate)
+        sections.positive("pretrain.held_out", self.held_out)
+        if self.held_out >= 1.0:
+            raise UserError(f"pretrain.held_out is {self.held_out:g}: give a share below 1")
+        if self.steps % self.evaluate_every:
+            raise UserError(
+                f"pretrain.steps {self.steps} is not a multiple of pretrain.evaluate_every "
+                f"{self.evaluate_every}: change one of them"
+            )

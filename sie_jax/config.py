@@ -72,26 +72,5 @@ def from_json(values: dict[str, Any]) -> Config:
     return made
 
 
-def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested dictionaries by their dotted names: `train.epochs`."""
-    values: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            values |= flat(value, f"{prefix}{key}.")
-        else:
-            values[f"{prefix}{key}"] = value
-    return values
-
-
-def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
-    """One text per field that differs between two configs as JSON: `train.epochs 3, not 2`."""
-    mine, other = flat(ours), flat(theirs)
-    return [
-        f"{name} {other.get(name)!r}, not {mine.get(name)!r}"
-        for name in sorted(mine.keys() | other.keys())
-        if mine.get(name) != other.get(name)
-    ]
-
-
 def _listed(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value

@@ -35,7 +35,8 @@ from rich.console import Console
 from transformers import BertConfig
 
 from sie_jax import audit, importance, predict, processes, remote
-from sie_jax.config import Config, as_json, differences, from_json
+from sie_jax.config import Config, as_json, from_json
+from sie_jax.sections import differences
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
 from sie_jax.data import folds as crossfit

@@ -43,6 +43,27 @@ def plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} is neither a section nor a JSON value")
 
 
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested dictionaries by their dotted names: `train.epochs`."""
+    values: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            values |= flat(value, f"{prefix}{key}.")
+        else:
+            values[f"{prefix}{key}"] = value
+    return values
+
+
+def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
+    """One text per field that differs between two sections as JSON: `train.epochs 3, not 2`."""
+    mine, other = flat(ours), flat(theirs)
+    return [
+        f"{name} {other.get(name)!r}, not {mine.get(name)!r}"
+        for name in sorted(mine.keys() | other.keys())
+        if mine.get(name) != other.get(name)
+    ]
+
+
 def check_types(section: Any, prefix: str = "") -> None:
     """Raises UserError where a field holds a value of another type than it was declared with.
 

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from sie_jax.config import Config, as_json, differences, from_json
+from sie_jax.config import Config, as_json, from_json
 from sie_jax.errors import UserError
 from sie_jax.importance import ESTIMATORS, needing
+from sie_jax.sections import differences
 
 
 def changed(field: str, value: Any) -> Config:

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sie_jax.config import Config, as_json, flat
+from sie_jax.config import Config, as_json
+from sie_jax.sections import flat
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from sie_jax.config import Config, as_json, flat
+from sie_jax.config import Config, as_json
 from sie_jax.errors import UserError
+from sie_jax.sections import flat
 
 FIELDS: dict[str, Any] = flat(as_json(Config()))
 """Every field by its dotted name, with its default."""

@@ -54,6 +54,10 @@ class PlannedBatches:
     def __getitem__(self, index: int) -> Arrays:
         return self.read([index])[0]
 
+    def examples(self, index: int) -> int:
+        """How many real rows batch `index` has, over all processes."""
+        return len(self._batches[index].rows)
+
     def read(self, indices: Sequence[int]) -> list[Arrays]:
         """These batches, their records asked of the source all at once."""
         rows = np.full((len(indices), self.batch_size), -1, np.int32)

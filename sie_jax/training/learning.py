@@ -86,6 +86,11 @@ class WithValidation(PlannedBatches):
     def __len__(self) -> int:
         return len(self._training)
 
+    def examples(self, index: int) -> int:
+        """How many real rows a batch has, those of its validation batch included."""
+        beside = self._validation.examples(index % len(self._validation))
+        return self._training.examples(index) + beside
+
     def read(self, indices: Sequence[int]) -> list[Arrays]:
         beside = self._validation.read([index % len(self._validation) for index in indices])
         return [

@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes on: metrics.jsonl, a lasting clock, a progress bar."""
+"""What a run reports while it trains: its log, and a progress bar."""
 
 import json
 import sys
@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sie_jax import processes
-from sie_jax.files import whole, write_json
+from sie_jax.files import whole
 from sie_jax.training.tracking import Tracker
 
 
 class MetricsLog:
-    """metrics.jsonl: one line per report, each with its run and step; `trackers` are told too.
+    """The log of one run, metrics.jsonl: one line per report; `trackers` are told too.
 
     What no two runs have alike, times and memory, is in speed.jsonl beside it. Of several processes
     the first one writes.
@@ -28,24 +28,17 @@ class MetricsLog:
         self._trackers = trackers
 
     def rewind(self, run: str, step: int) -> None:
-        """Drops a run's lines after `step`, and a torn last line: what a resume does again."""
+        """Drops the lines after `step`, which a resumed run writes again, and damaged ones."""
         if not processes.first():
             return
         for tracker in self._trackers:
             tracker.start(run, step)
         for path in (self._path, self._speed):
-            if not path.exists():
-                continue
-            lines = []
-            for line in path.read_text(encoding="utf-8").splitlines():
-                try:
-                    record = json.loads(line)
-                except json.JSONDecodeError:
-                    continue  # the line that was being written when the process died
-                if record["run"] != run or record["step"] <= step:
-                    lines.append(line)
-            with whole(path) as temporary:
-                temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            if path.exists():
+                kept = [record for record in read(path) if record["step"] <= step]
+                with whole(path) as temporary:
+                    text = "".join(f"{json.dumps(record)}\n" for record in kept)
+                    temporary.write_text(text, encoding="utf-8")
 
     def write(self, run: str, step: int, **values: float) -> None:
         """Appends one line to metrics.jsonl."""
@@ -60,44 +53,43 @@ class MetricsLog:
             return
         for tracker in self._trackers:
             tracker.write(run, step, values)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"run": run, "step": step, **values}) + "\n")
 
-    def read(self) -> list[dict[str, Any]]:
-        """All lines, oldest first."""
-        if not self._path.exists():
-            return []
-        return [json.loads(line) for line in self._path.read_text(encoding="utf-8").splitlines()]
 
+def draw_together(runs: Sequence[Path], folder: Path, say: Callable[[str], None]) -> None:
+    """Leaves in `folder` metrics.jsonl and speed.jsonl with the lines of all runs, run after run.
 
-class Clock:
-    """Seconds spent on one piece of work, added up over every process that worked on it.
-
-    Kept in a small file that is rewritten at every `tick`, at most once a second: what a killed
-    process spent after its last tick is all that is lost. Of several at once the first one counts.
+    runs: the folders that hold the logs of single runs. A line that is no record is left out, and
+    `say` is told of it.
     """
+    for name in ("metrics.jsonl", "speed.jsonl"):
+        with whole(folder / name) as temporary, temporary.open("w", encoding="utf-8") as drawn:
+            for path in (run / name for run in runs):
+                records, broken = _records(path)
+                drawn.writelines(f"{json.dumps(record)}\n" for record in records)
+                if broken:
+                    say(f"{path}: {broken} lines are damaged and left out")
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._before = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
-        self._started = self._ticked = time.perf_counter()
 
-    @property
-    def recorded(self) -> float:
-        """Seconds that were written down before this clock was made."""
-        return self._before
+def read(path: Path) -> list[dict[str, Any]]:
+    """All records of a log, oldest first; none where there is no log."""
+    return _records(path)[0]
 
-    @property
-    def seconds(self) -> float:
-        """Seconds spent so far, by all processes."""
-        return self._before + time.perf_counter() - self._started
 
-    def tick(self, *, force: bool = False) -> None:
-        """Writes the seconds down, unless that was done within the last second."""
-        now = time.perf_counter()
-        if processes.first() and (force or now - self._ticked >= 1.0):
-            self._ticked = now
-            write_json(self._path, {"seconds": self.seconds})
+def _records(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records of a log, and how many lines are none."""
+    if not path.exists():
+        return [], 0
+    records, broken = [], 0
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+            records.append({"run": record.pop("run"), "step": record.pop("step"), **record})
+        except (ValueError, TypeError, AttributeError, KeyError):
+            broken += 1
+    return records, broken
 
 
 class Bar:

@@ -1,22 +1,19 @@
 """One training run from its first step to its last, resumed wherever it was left."""
 
 import functools
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from rich.console import Console
-
 from sie_jax.data.loading import Arrays, PlannedBatches, iterate
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, StoppedError
 from sie_jax.training import observing
-from sie_jax.training.checkpoints import RunCheckpoints
-from sie_jax.training.history import History
-from sie_jax.training.logs import Clock, MetricsLog, bar
+from sie_jax.training.logs import bar
+from sie_jax.training.observers import Observers
+from sie_jax.training.run import Run
 from sie_jax.training.state import TrainState
 from sie_jax.training.steps import Step
 
@@ -33,73 +30,64 @@ class Report(NamedTuple):
 
 
 def fit(
-    name: str,
+    run: Run,
     state: TrainState,
     step_fn: Step,
     batches: PlannedBatches,
     *,
-    checkpoints: RunCheckpoints,
-    log: MetricsLog,
-    clock: Clock,
-    console: Console,
     mesh: Mesh,
     example_ids: np.ndarray,
-    config: dict[str, Any],
-    checkpoint_every: int,
-    log_every: int,
+    observers: Observers,
     validate: Callable[[TrainState], dict[str, float]] | None = None,
-    rate_field: str = "train.learning_rate",
-    history: History | None = None,
-    stop: Callable[[int], bool] = lambda step: False,
-    peak: float | None = None,
-    profile: Sequence[int] | None = None,
-    profile_folder: Path = Path("profile"),
-    replay: Callable[[int, Arrays], None] = lambda step, batch: None,
-) -> tuple[TrainState, dict[str, Any]]:
-    """Runs every batch of `batches` through `step_fn` and gives the last state and the record.
+) -> tuple[TrainState, int]:
+    """Runs every batch of `batches` through `step_fn`; gives the last state and the examples seen.
 
-    Goes on from the newest checkpoint, data position included. A checkpoint is written every
-    `checkpoint_every` steps, at the end of every epoch (after `validate`), and only once the loss
-    of its last step is known to be finite. The record counts `examples`, padding left out.
-    `history` is given the margin and the loss that each step computed for each of its examples.
-    `stop` is asked after every step, of all processes alike. What the steps took is logged beside
-    their loss (observing.StepMeter); `peak` is the devices' FLOP/s, all of them together, and
-    `profile` the steps to trace into `profile_folder`.
+    Continues from the newest checkpoint, data position included. A checkpoint is written every
+    `observers.checkpoint_every` steps, at the end of every epoch (after `validate`), and only once
+    the loss of its last step is known to be finite. Padding counts as no example; validation
+    examples that a step learns from count.
 
-    Raises StoppedError after the step at which `stop` says so, once a checkpoint of it is on disk;
-    and NumericalError at the first loss or gradient norm that is not finite, naming the step
-    and the example ids, and to lower `rate_field`; the checkpoints before it stay, and `replay` is
-    given the step and its batch.
+    Raises StoppedError after the step at which `observers.stop` says so, once a checkpoint of it is
+    on disk; and NumericalError at the first loss or gradient norm that is not finite, naming the
+    step and the example ids. The checkpoints before it stay, and `observers.replay` is given the
+    step and its batch.
     """
-    record: dict[str, Any] = {"examples": 0, "config": config}
-    step = 0
-    if checkpoints.latest_step is not None:
-        state, record, step = checkpoints.restore(state)
-    log.rewind(name, step)
+    record: dict[str, Any] = {"examples": 0}
+    step, history = 0, observers.history
+    if observers.checkpoints.latest_step is not None:
+        state, record, step = observers.checkpoints.restore(state)
+    observers.log.rewind(run.name, step)
     if history is not None:
         history.rewind(step)
     total, per_epoch = len(batches), batches.batches_per_epoch
-    meter = observing.StepMeter(peak, mesh.local_devices)
+    meter = observing.StepMeter(observers.peak, mesh.local_devices)
     checked = functools.partial(
         _checked,
         meter=meter,
-        log=log,
-        name=name,
-        log_every=log_every,
+        run=run,
         example_ids=example_ids,
-        rate_field=rate_field,
-        history=history,
-        record=record,
-        replay=replay,
+        observers=observers,
     )
     shapes = jax.eval_shape(lambda params: params, state.params)
     flops_of = functools.cache(functools.partial(observing.step_flops, shapes))
     iterator = iterate(batches, start=step)
     with (
-        bar(name, total, console, step) as progress,
-        observing.profiler_window(profile_folder, profile) as window,
+        bar(run.name, total, observers.console, step) as progress,
+        observing.profiler_window(
+            observers.profile_folder, observers.profile or None
+        ) as window,
     ):
         waiting: Report | None = None
+
+        def settle() -> float | None:
+            """Looks at the step whose numbers are on their way, and counts its examples."""
+            nonlocal waiting
+            report, waiting = waiting, None
+            loss = checked(report)
+            if report is not None:
+                record["examples"] += batches.examples(report.step - 1)
+            return loss
+
         while step < total:
             window.before(step + 1)
             with meter.waiting():
@@ -107,7 +95,7 @@ def fit(
             state, metrics = step_fn(state, meshes.place_batch(mesh, batch))
             step += 1
             # the step before is looked at only now, so that the device always has work queued
-            loss = checked(waiting)
+            loss = settle()
             rows, length = batch["attention_mask"].shape
             # of several processes each has seen its own rows, which stand for all
             tokens = int((batch["attention_mask"] & batch["mask"][:, None]).sum())
@@ -120,43 +108,40 @@ def fit(
                 flops=flops_of(batches.batch_size, length),
             )
             progress.advance(batch, "" if loss is None else f"loss {loss:.3f}")
-            clock.tick()
-            at_epoch_end, stopping = step % per_epoch == 0, stop(step)
-            if step % checkpoint_every == 0 or at_epoch_end or stopping:
-                checked(waiting)
-                waiting = None
+            observers.cost.tick()
+            at_epoch_end, stopping = step % per_epoch == 0, observers.stop(step)
+            if step % observers.checkpoint_every == 0 or at_epoch_end or stopping:
+                settle()
                 with meter.outside_steps():
                     if at_epoch_end and validate is not None:
-                        log.write(name, step, epoch=step // per_epoch, **validate(state))
+                        observers.log.write(
+                            run.name, step, epoch=step // per_epoch, **validate(state)
+                        )
                     if history is not None:
                         history.flush(step)
-                    checkpoints.save(step, state, record)
+                    observers.checkpoints.save(step, state, record)
             window.after(step, metrics)
             if stopping:
-                checkpoints.wait()
-                clock.tick(force=True)
+                observers.checkpoints.wait()
+                observers.cost.tick(force=True)
                 raise StoppedError(
-                    f"run {name} was asked to stop and did so after step {step} of {total}: "
-                    "the same command goes on there"
+                    f"run {run.name} was asked to stop and stopped after step {step} of {total}: "
+                    "rerun the same command to resume there"
                 )
-    checkpoints.wait()
-    clock.tick(force=True)
-    return state, record
+    observers.checkpoints.wait()
+    observers.cost.tick(force=True)
+    return state, record["examples"]
 
 
 def _checked(
     report: Report | None,
     *,
     meter: observing.StepMeter,
-    log: MetricsLog,
-    name: str,
-    log_every: int,
+    run: Run,
     example_ids: np.ndarray,
-    rate_field: str,
-    history: History | None,
-    record: dict[str, Any],
-    replay: Callable[[int, Arrays], None],
+    observers: Observers,
 ) -> float | None:
+    """The loss of a step once it is known to be finite; its numbers are logged and kept."""
     if report is None:
         return None
     metrics = jax.device_get(report.metrics)
@@ -164,22 +149,24 @@ def _checked(
     rows = metrics["row"][real]
     loss, norm = float(metrics["loss"]), float(metrics["gradient_norm"])
     if not (np.isfinite(loss) and np.isfinite(norm)):
-        replay(report.step, report.batch)
+        observers.replay(report.step, report.batch)
         broken = rows[~np.isfinite(metrics["losses"][real])]
         blamed = example_ids[broken if len(broken) else rows]
         named = ", ".join(str(one) for one in blamed[:20])
         more = f" and {len(blamed) - 20} more" if len(blamed) > 20 else ""
+        section = "pretrain" if run.task == "masked" else "train"
         raise NumericalError(
-            f"run {name}: loss {loss}, gradient norm {norm} at step {report.step}, "
-            f"example ids {named}{more}: lower {rate_field} or look at these rows; "
+            f"run {run.name}: loss {loss}, gradient norm {norm} at step {report.step}, "
+            f"example ids {named}{more}: lower {section}.learning_rate or look at these rows; "
             "the last good checkpoint is kept"
         )
-    record["examples"] += len(rows)
     meter.step(rows=len(rows), tokens=report.tokens, slots=report.slots, flops=report.flops)
-    if history is not None:
-        history.add(report.step, rows, metrics["margins"][real], metrics["losses"][real])
-    if report.step % log_every == 0:
+    if observers.history is not None:
+        observers.history.add(
+            report.step, rows, metrics["margins"][real], metrics["losses"][real]
+        )
+    if report.step % observers.log_every == 0:
         values = {key: float(value) for key, value in metrics.items() if value.ndim == 0}
-        log.write(name, report.step, **values)
-        log.write_speed(name, report.step, **meter.interval())
+        observers.log.write(run.name, report.step, **values)
+        observers.log.write_speed(run.name, report.step, **meter.interval())
     return loss

@@ -49,6 +49,23 @@ class TrainConfig:
                 "step, counted from 1, as in 100,110"
             )
 
+    def schedule(self) -> "Schedule":
+        """What of this section makes a run what it is."""
+        names = [field.name for field in dataclasses.fields(Schedule)]
+        return Schedule(**{name: getattr(self, name) for name in names})
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """How a run is optimised: its batches, its learning rate, for how long."""
+
+    batch_size: int
+    learning_rate: float
+    epochs: int
+    warmup_fraction: float
+    weight_decay: float
+    clip_norm: float
+
     def optimizer(self, *, total_steps: int) -> optax.GradientTransformation:
         """AdamW with this schedule over so many steps (`state.make_optimizer`)."""
         return state.make_optimizer(

@@ -1,0 +1,1 @@
+"""What is done in which order: stages put together, in straight-line Python."""

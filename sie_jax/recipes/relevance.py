@@ -1,0 +1,235 @@
+"""Relevance: a cross-encoder over query–item pairs, trained with and without weights.
+
+    prepare → pretrain → tune → cross_fit → choose → score → weigh → audit → train → explain → evaluate
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from jax.sharding import Mesh
+from rich.console import Console
+
+from sie_jax import processes
+from sie_jax.config import Config, as_json
+from sie_jax.devices import mesh as meshes
+from sie_jax.errors import UserError
+from sie_jax.importance import SCORES
+from sie_jax.importance.section import AUTO, ImportanceConfig
+from sie_jax.report import terminal
+from sie_jax.stages.audit import audit
+from sie_jax.stages.choose import choose
+from sie_jax.stages.cross_fit import cross_fit
+from sie_jax.stages.evaluate import REPORT, Results, evaluate
+from sie_jax.stages.explain import explain
+from sie_jax.stages.pair_runs import Start
+from sie_jax.stages.prepare import Ahead, prepare
+from sie_jax.stages.pretrain import pretrain
+from sie_jax.stages.score import score
+from sie_jax.stages.train import EXPORTED, train
+from sie_jax.stages.tune import tune
+from sie_jax.stages.weigh import weigh
+from sie_jax.training.run import Run, Weighting
+from sie_jax.workdir import Made, Workdir
+from sie_jax.workdir.claim import claimed
+
+STAGES = tuple(
+    one.__name__
+    for one in (
+        prepare,
+        pretrain,
+        tune,
+        cross_fit,
+        choose,
+        score,
+        weigh,
+        audit,
+        train,
+        explain,
+        evaluate,
+    )
+)
+"""The stages in their order."""
+
+
+def run(
+    config: Config,
+    workdir: str | os.PathLike[str],
+    *,
+    redo: Sequence[str] = (),
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Makes every stage that is not yet made in `workdir`, and gives the content of metrics.json.
+
+    workdir: may be a folder in an object store, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER. redo:
+    stages that are made again, and with each what follows from it.
+
+    Raises UserError for what the user can fix, before anything is written where the config or the
+    input is at fault, and NumericalError where a loss is no longer finite.
+    """
+    with opened(config, workdir, redo=redo, console=console) as opening:
+        metrics = _stages(config, opening)
+        opening.console.print(terminal.table(metrics))
+        opening.say(f"Report: {os.path.join(workdir, REPORT)}")
+    return metrics
+
+
+@contextmanager
+def opened(
+    config: Config,
+    workdir: str | os.PathLike[str],
+    *,
+    redo: Sequence[str] = (),
+    console: Console | None = None,
+    mesh: Mesh | None = None,
+) -> Iterator[Workdir]:
+    """The workdir, held for this run; all that can be checked beforehand has been checked.
+
+    mesh: that of the config where None.
+    """
+    config.check()
+    for name in redo:
+        if name.partition("/")[0] not in STAGES:
+            raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
+    mesh = mesh or config.mesh.make()
+    meshes.check_batch(mesh, config.train.batch_size)
+    if config.pretrain.steps:
+        meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
+    console = (console or Console()) if processes.first() else Console(quiet=True)
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    with claimed(workdir, say) as folder:
+        yield Workdir(
+            folder,
+            mesh,
+            console,
+            as_json(config),
+            config.train,
+            config.tracking,
+            frozenset(redo),
+        )
+
+
+def prepared(config: Config, workdir: Workdir, *, beam: Sequence[str] | None = None) -> Made[Any]:
+    """The stage prepare, on Apache Beam where its flags are given."""
+    return prepare(
+        workdir,
+        data=config.data,
+        pretrained=config.model.pretrained,
+        keep_catalogue=config.pretrain.steps > 0,
+        ahead=Ahead(config.model, config.train, config.importance, config.pretrain.steps > 0, beam),
+    )
+
+
+def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
+    data, importance, evaluation = config.data, config.importance, config.evaluation
+    pairs = prepared(config, workdir)
+    start = Start(
+        pairs,
+        None,
+        config.model,
+        data.max_length,
+        config.train.schedule(),
+        config.train.seed,
+    )
+    intervals = replace(evaluation, explained_queries=0)  # those of stages that compare models
+    tuned = held_out = chosen = explained = None
+    if config.pretrain.steps:
+        # or the models of folds would have seen the queries that they are kept from
+        queries = not config.train.folds
+        schedule = config.pretrain.schedule(start.train)
+        pretrained = pretrain(
+            workdir,
+            replace(start, train=schedule),
+            pretrain=config.pretrain,
+            data=data,
+            queries=queries,
+        )
+        start = replace(start, pretrained=pretrained)
+    if rates := config.train.learning_rates:
+        tuned = tune(workdir, start, learning_rates=rates, evaluation=intervals)
+        schedule = replace(start.train, learning_rate=tuned.value)
+        start = replace(start, train=schedule, after=(tuned,))
+    if config.train.folds:
+        held_out = cross_fit(
+            workdir, start, folds=config.train.folds, split_seed=data.split_seed
+        )
+    if importance.policy == AUTO:
+        chosen = choose(
+            workdir,
+            start,
+            importance=importance,
+            split_seed=data.split_seed,
+            evaluation=intervals,
+        )
+        importance = importance.with_candidate(chosen.value)
+    choosing = () if chosen is None else (chosen,)
+    scores = score(
+        workdir,
+        replace(start, after=(*start.after, *choosing)),
+        held_out if importance.needs_folds else None,
+        estimators=importance.further_scores,
+        warmup_epochs=importance.warmup_epochs,
+    )
+    weighed = weigh(
+        workdir,
+        pairs,
+        scores,
+        importance=importance.only(importance.policy),
+        columns=(*SCORES, *importance.further_scores),
+        after=choosing,
+    )
+    audited = audit(workdir, pairs, scores if held_out is None else None, held_out)
+    trained = []
+    for repeat in range(config.train.seeds):
+        for name, policy in _policies(importance).items():
+            weighting = _weighting(importance, name, policy)
+            run = Run(f"{name}-{repeat}", start.seed + repeat, start.train, weighting)
+            after = (*start.after, weighed) if name == "weighted" else start.after
+            made = train(
+                workdir,
+                run,
+                replace(start, after=after),
+                scores if weighting.kind in ("weights", "sampling") else None,
+                data=data,
+                importance=None if name == "uniform" else importance.only(policy),
+            )
+            trained.append(made)
+    if evaluation.explained_queries:
+        (exported,) = (made for made in trained if made.stage == f"train/{EXPORTED}")
+        explained = explain(workdir, start, exported, queries=evaluation.explained_queries)
+    results = Results(
+        pairs,
+        scores,
+        weighed,
+        audited,
+        tuple(trained),
+        held_out=held_out,
+        pretrained=start.pretrained,
+        tuned=tuned,
+        chosen=chosen,
+        explained=explained,
+    )
+    return evaluate(
+        workdir, results, evaluation=evaluation, importance=importance, seed=start.seed
+    ).value
+
+
+def _policies(importance: ImportanceConfig) -> dict[str, str]:
+    """The policy of each run, by the run's name without its seed."""
+    further = {name: name for name in importance.compare}
+    return {"uniform": "uniform", "weighted": importance.policy, **further}
+
+
+def _weighting(importance: ImportanceConfig, run: str, policy: str) -> Weighting:
+    """How a run treats its examples."""
+    if run == "uniform":
+        return Weighting()
+    if importance.mode == "learned":
+        return Weighting("learned", importance.score)
+    kind = importance.mode if importance.mode == "online" else importance.use
+    return Weighting(kind, importance.score, policy)

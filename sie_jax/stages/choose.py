@@ -1,0 +1,189 @@
+"""Choose: the score and the policy that `auto` stands for, by cross-validation over queries."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sie_jax import processes
+from sie_jax.errors import NumericalError, UserError
+from sie_jax.evaluation import intervals
+from sie_jax.evaluation.section import EvaluationConfig
+from sie_jax.files import read_json, write_json
+from sie_jax.importance import choosing, hardness, planning
+from sie_jax.importance.choosing import Candidate
+from sie_jax.importance.planning import Plan
+from sie_jax.importance.section import ImportanceConfig
+from sie_jax.passes import sweep
+from sie_jax.stages.cross_fit import assigned
+from sie_jax.stages.pair_runs import Examples, PairRuns, Start
+from sie_jax.stages.running import SCORING, TRAINING
+from sie_jax.tables.spool import write_parquet
+from sie_jax.training.run import Run, Weighting
+from sie_jax.training.section import Schedule
+from sie_jax.workdir import Job, Made, stage
+
+FILE = "choosing.json"
+
+
+def read(made: Made[Candidate]) -> Candidate:
+    """What was chosen."""
+    return Candidate.from_json(read_json(made.folder / FILE)["chosen"])
+
+
+@stage(leaves=(FILE,), read=read, runs=("choosing_*",))
+def choose(
+    job: Job,
+    start: Start,
+    *,
+    importance: ImportanceConfig,
+    split_seed: int,
+    evaluation: EvaluationConfig,
+) -> None:
+    """Leaves choosing.json (`importance.choosing`).
+
+    Candidates are compared by the accuracy of pairs held out, with their labels as they are, query
+    by query. As many of them are tried, from the first on, as the budget can train for long enough.
+    A fold's training rows get a warm-up and one scoring pass; every candidate's run continues from
+    the parameters of the warm-up.
+    """
+    trials = Trials(PairRuns(job, start), importance, split_seed)
+    choice = trials.choose(choosing.CANDIDATES, evaluation)
+    processes.alone(write_json, job.folder / FILE, choice.as_json())
+    processes.alone(job.clear_runs)
+
+
+def planned(
+    training: pa.Table, importance: ImportanceConfig, train: Schedule, *, split_seed: int
+) -> tuple[np.ndarray, Plan]:
+    """The fold of each training pair, and the rounds that the budget allows.
+
+    Raises UserError where the queries are too few for the folds, or the budget for a candidate.
+    """
+    number = importance.choosing_folds
+    fold = assigned(training, number, seed=split_seed, field="importance.choosing_folds")
+    warmup = TRAINING * importance.warmup_epochs
+    try:
+        plan = planning.affordable(
+            len(choosing.CANDIDATES),
+            rows=np.bincount(fold, minlength=number).tolist(),
+            costs=planning.Costs(TRAINING * train.epochs, warmup + SCORING),
+            budget=importance.choosing_budget,
+        )
+    except ValueError as error:
+        raise UserError(f"importance.choosing_budget: {error}") from None
+    return fold, plan
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """The trainings by which candidates are compared.
+
+    further: hardness `[N]` of the training pairs by names that candidates may have for a score.
+    """
+
+    runs: PairRuns
+    importance: ImportanceConfig
+    split_seed: int
+    further: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+
+    def choose(
+        self, candidates: Sequence[Candidate], evaluation: EvaluationConfig
+    ) -> choosing.Choice:
+        """The choice among the first candidates, as many as the budget allows."""
+        training = self.runs.prepared.split("train")
+        fold, plan = planned(
+            training, self.importance, self.runs.start.train, split_seed=self.split_seed
+        )
+        return choosing.choose(
+            candidates[: plan.candidates],
+            functools.partial(self._tried, fold, plan),
+            plan,
+            interval=functools.partial(
+                intervals.of_mean, resamples=evaluation.resamples, seed=evaluation.seed
+            ),
+        )
+
+    def _tried(
+        self, fold: np.ndarray, plan: Plan, candidate: Candidate, held_out: int, share: float
+    ) -> np.ndarray:
+        """Accuracy of a fold's queries after training on a share of the others; NaN where the loss
+        of the training was no longer finite."""
+        slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
+        name = f"choosing_{slug}_{share:.4f}-{held_out}"
+        job, start = self.runs.job, self.runs.start
+        file = job.scratch("trials") / f"{name}.parquet"
+        if not processes.agreed(file.exists()):
+            rows = self._some_queries(np.flatnonzero(np.isin(fold, plan.trained_on(held_out))), share)
+            params, scores = self._warmed_up(rows, f"{share:.4f}-{held_out}")
+            if candidate.score in self.further:
+                hard = self.further[candidate.score][rows]
+            else:
+                hard = hardness(candidate.score, scores[candidate.score])
+            section = self.importance.with_candidate(candidate)
+            policy = section.policy_named(candidate.policy.name)
+            weights = np.ones(len(fold), np.float32)
+            weights[rows] = np.asarray(policy(jnp.asarray(hard, jnp.float32))) * len(rows)
+            measured = np.flatnonzero(fold == held_out)
+            weighting = Weighting("weights", candidate.score, candidate.policy.name)
+            try:
+                state = self.runs.fit(
+                    Run(name, start.seed, start.train, weighting),
+                    Examples(rows, weights),
+                    params=params,
+                    validated=False,
+                )
+                values = self._accuracy(state.params, measured, f"{name}-predicted")
+            except NumericalError as error:
+                job.say(f"{candidate.name} is left out: {error}")
+                if candidate == choosing.UNIFORM:
+                    raise
+                queries = self._queries[measured]
+                values = np.full(len(np.unique(queries)), np.nan)
+            processes.alone(write_parquet, file, pa.table({"accuracy": values}))
+        return pq.read_table(file)["accuracy"].to_numpy()
+
+    @functools.cached_property
+    def _queries(self) -> np.ndarray:
+        return self.runs.prepared.split("train")["query_id"].to_numpy()
+
+    def _some_queries(self, rows: np.ndarray, share: float) -> np.ndarray:
+        """The rows of queries drawn until they come to `share` of the rows; one query at least.
+
+        It is a share of the data and not of the epochs: what a policy is to guard against, wrong
+        labels that are learned by heart, shows in the last epochs.
+        """
+        _, of_row, counts = np.unique(
+            self._queries[rows], return_inverse=True, return_counts=True
+        )
+        order = np.random.default_rng(self.split_seed).permutation(len(counts))
+        number = np.searchsorted(np.cumsum(counts[order]), share * len(rows), side="right")
+        return rows[np.isin(of_row, order[: max(1, number)])]
+
+    def _warmed_up(self, rows: np.ndarray, name: str) -> tuple[Any, sweep.Columns]:
+        """The parameters after a warm-up on some training rows, and the scores of these rows."""
+        start = self.runs.start
+        warmup = dataclasses.replace(start.train, epochs=self.importance.warmup_epochs)
+        state = self.runs.fit(
+            Run(f"choosing_warmup_{name}", start.seed, warmup), Examples(rows), validated=False
+        )
+        columns = self.runs.scored(state.params, "train", f"choosing_scores_{name}", rows)
+        return state.params, columns
+
+    def _accuracy(self, params: Any, rows: np.ndarray, entry: str) -> np.ndarray:
+        """The share of each query's rows whose label is predicted, in the order of the ids.
+
+        It is not nDCG: where labels are wrong at random, nDCG hardly tells which of two models is
+        the better, and accuracy does (docs/importance.md).
+        """
+        predicted = self.runs.predicted(params, "train", rows)["probabilities"]
+        self.runs.job.meter(entry).charge(examples=len(rows), forward_equivalents=len(rows))
+        pairs = self.runs.prepared.split("train").take(rows)
+        hit = predicted.argmax(1) == pairs["label"].to_numpy()
+        queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
+        return np.bincount(query_index, hit, len(queries)) / np.bincount(query_index)

@@ -1,0 +1,324 @@
+"""Evaluate: every run on the test split, what it cost, and the report."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jax
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sie_jax import processes
+from sie_jax.data.preparing import Prepared
+from sie_jax.data.schema import ATTRIBUTE, RATER
+from sie_jax.evaluation import (
+    Predictions,
+    agreement,
+    baselines,
+    detection,
+    from_probabilities,
+    trec,
+)
+from sie_jax.evaluation import audit as auditing
+from sie_jax.evaluation.section import EvaluationConfig
+from sie_jax.files import read_json, whole, write_json
+from sie_jax.importance import SCORES, groups, hardness, needing, sampling
+from sie_jax.importance.section import ImportanceConfig
+from sie_jax.passes import estimating
+from sie_jax.report import page, sections
+from sie_jax.stages import choose, explain, pretrain, tune
+from sie_jax.stages.cross_fit import OutOfFold
+from sie_jax.stages.pair_runs import probabilities, summarized
+from sie_jax.stages.score import Scores
+from sie_jax.stages.train import Trained
+from sie_jax.tables.spool import write_parquet
+from sie_jax.training import logs
+from sie_jax.training.cost import Cost
+from sie_jax.workdir import Job, Made, stage
+from sie_jax.workdir.ledger import total
+
+METRICS, REPORT = "metrics.json", "report.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """What the other stages left; None for those that this config does not have."""
+
+    prepared: Made[Prepared]
+    scores: Made[Scores]
+    weighed: Made[pa.Table]
+    audited: Made[Path]
+    trained: tuple[Made[Trained], ...]
+    held_out: Made[OutOfFold] | None = None
+    pretrained: Made[str] | None = None
+    tuned: Made[float] | None = None
+    chosen: Made[Any] | None = None
+    explained: Made[pa.Table] | None = None
+
+    def runs(self) -> dict[str, list[Made[Trained]]]:
+        """The training runs by name, those of all seeds in their order."""
+        found: dict[str, list[Made[Trained]]] = {}
+        for made in self.trained:
+            found.setdefault(made.stage.partition("/")[2].rpartition("-")[0], []).append(made)
+        return found
+
+
+def read(made: Made[dict[str, Any]]) -> dict[str, Any]:
+    """The content of metrics.json."""
+    values: dict[str, Any] = read_json(made.folder / METRICS)
+    return values
+
+
+@stage(leaves=(METRICS, REPORT, "trec", "groups"), read=read, trains=False)
+def evaluate(
+    job: Job,
+    results: Results,
+    *,
+    evaluation: EvaluationConfig,
+    importance: ImportanceConfig,
+    seed: int,
+) -> None:
+    """Leaves metrics.json, report.html, trec/ and groups/.
+
+    seed: of the random baseline.
+    """
+    prepared, scale = results.prepared.value, results.prepared.value.scale
+    test, training = prepared.split("test"), prepared.split("train")
+    predictions = {
+        run: [from_probabilities(made.value.probabilities, scale.gains) for made in several]
+        for run, several in results.runs().items()
+    }
+    table, counts = results.weighed.value, prepared.counts
+    hard = {
+        name: hardness(name, table[name].to_numpy())
+        for name in (*SCORES, *importance.further_scores)
+    }
+    metrics = {
+        "rows": {
+            "read": counts["read"],
+            "kept": counts["kept"],
+            "rejected": sum(counts["rejected"].values()),
+        },
+        **summarized(
+            prepared,
+            "test",
+            {**_baselines(prepared, seed), **predictions},
+            evaluation=evaluation,
+        ),
+        "train": {run: _mean_of(several) for run, several in results.runs().items()},
+        "cost": _costs(results, importance),
+        "planted_errors": detection.planted_errors(
+            training["label"].to_numpy(), training["truth"].to_numpy(), hard
+        ),
+        "device": f"{job.mesh.size} × {jax.devices()[0].device_kind}",
+        **({} if results.held_out is None else _cross_validation(results, evaluation)),
+        **_of_stages(job, results),
+        "weights": _amounts(results, importance),
+    }
+
+    def leave() -> None:
+        _write_trec(job, prepared, predictions)
+        by_group = _groups(job, prepared, table, importance.score)
+        _write_report(job, results, metrics, by_group, evaluation)
+        write_json(job.folder / METRICS, metrics)
+
+    processes.alone(leave)
+
+
+def _baselines(prepared: Prepared, seed: int) -> dict[str, list[Predictions]]:
+    training, test = prepared.split("train"), prepared.split("test")
+    labels, classes = training["label"].to_numpy(), len(prepared.scale.names)
+    random = baselines.random(
+        test["example_id"].to_pylist(), training_labels=labels, num_classes=classes, seed=seed
+    )
+    token_overlap = baselines.token_overlap(
+        test["query"].to_pylist(),
+        test["title"].to_pylist(),
+        training_queries=training["query"].to_pylist(),
+        training_titles=training["title"].to_pylist(),
+        training_labels=labels,
+        num_classes=classes,
+    )
+    return {"random": [random], "token_overlap": [token_overlap]}
+
+
+def _mean_of(several: list[Made[Trained]]) -> dict[str, float]:
+    """How well the models of a run do on the training pairs: the mean over seeds."""
+    measured = [made.value.training for made in several]
+    return {
+        metric: float(np.mean([one[metric] for one in measured]))
+        for metric in measured[0]
+        if all(metric in one for one in measured)
+    }
+
+
+def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str, Any]]:
+    """What one model of each run costs: the mean over seeds, and what its weights needed in full.
+
+    What was estimated to be looked at alone is not charged.
+    """
+    costs = {}
+    for run, several in results.runs().items():
+        each = [total(made.cost) for made in several]
+        spent = each[0]._replace(seconds=sum(one.seconds for one in each) / len(each))
+        if run == "weighted" and results.chosen is not None:
+            spent += total(results.chosen.cost)
+        if run != "uniform" and importance.mode == "offline":
+            spent += _scoring(results, importance)
+        costs[run] = spent._asdict()
+    return costs
+
+
+def _scoring(results: Results, importance: ImportanceConfig) -> Cost:
+    """What the score of the weights took, from the warm-up on."""
+    entries = estimating.entries(importance.score, checkpoints=importance.warmup_epochs)
+    spent = total(results.scores.cost, "warmup", *entries)
+    if needing([importance.score], "reference"):
+        assert results.held_out is not None
+        folds = results.held_out.cost
+        names = [name for name in folds if name.startswith("fold-") or name.endswith("-train")]
+        spent += total(folds, *names)
+    return spent
+
+
+def _of_stages(job: Job, results: Results) -> dict[str, Any]:
+    """What stages measured that not every config has."""
+    found: dict[str, Any] = {}
+    if results.pretrained is not None:
+        seconds = total(results.pretrained.cost).seconds
+        measured = read_json(job.folder / pretrain.FOLDER / pretrain.HELD_OUT)
+        found["pretraining"] = {**measured, "seconds": seconds}
+    if results.tuned is not None:
+        found["tuning"] = read_json(job.folder / tune.FILE)
+    if results.chosen is not None:
+        found["choosing"] = read_json(job.folder / choose.FILE)
+    return found
+
+
+def _cross_validation(results: Results, config: EvaluationConfig) -> dict[str, Any]:
+    """Metrics of training pairs' out-of-fold predictions, and whether scores go with raters."""
+    assert results.held_out is not None
+    prepared, columns = results.prepared.value, results.held_out.value.training()
+    pairs = prepared.split("train")
+    predicted = from_probabilities(probabilities(columns), prepared.scale.gains)
+    measured = summarized(prepared, "train", {"uniform": [predicted]}, evaluation=config)
+    found: dict[str, Any] = {"cross_validation": measured["test"]["uniform"]}
+    raters = [name for name in pairs.column_names if name.startswith(RATER)]
+    if len(raters) > 1:
+        ratings = np.stack([pairs[name].to_numpy() for name in raters], 1)
+        found["rater_disagreement"] = agreement.correlations(
+            {name: hardness(name, columns[name]) for name in SCORES},
+            agreement.disagreement(ratings),
+            pairs["query_id"].to_pylist(),
+            resamples=config.resamples,
+            seed=config.seed,
+        )
+    return found
+
+
+def _amounts(results: Results, importance: ImportanceConfig) -> dict[str, dict[str, float]]:
+    """Of each run's weights over the training set: how many rows they amount to, and as sampling.
+
+    `effective_sample_size` is a share of the rows. `gradient_variance_ratio` is what drawing rows
+    by these weights, corrected, would make of the variance of uniform draws' gradients, for
+    policies that leave no row out: by the norms after the warm-up, ‖ḡ‖² left out of both. Weights
+    that are made in each batch have neither.
+    """
+    if importance.mode != "offline":
+        return {}
+    table, training = results.weighed.value, results.prepared.value.split("train")
+    norms, rows = table["grad_norm"].to_numpy().astype(np.float64), table.num_rows
+    uniform, amounts = np.full(rows, 1 / rows), {}
+    policies = {"uniform": "uniform", "weighted": importance.policy}
+    for run in results.runs():
+        made = importance.weights(
+            table[importance.score].to_numpy(), training, policies.get(run, run)
+        )
+        weights = made.astype(np.float64)
+        amounts[run] = {"effective_sample_size": sampling.effective_sample_size(weights) / rows}
+        if weights.all():
+            variance, least = (
+                sampling.gradient_variance(norms**2, p, squared_norm_of_mean=0.0)
+                for p in (weights / weights.sum(), uniform)
+            )
+            amounts[run]["gradient_variance_ratio"] = variance / least
+    return amounts
+
+
+def _write_trec(job: Job, prepared: Prepared, runs: dict[str, list[Predictions]]) -> None:
+    """Leaves the test split's judgments and every trained model's ranking as trec_eval's files."""
+    test, folder, gains = prepared.split("test"), job.folder / "trec", prepared.scale.gains
+    ids = test["query_id"].to_pylist(), test["example_id"].to_pylist()
+    judgments = {"qrels_highest_grade": [0] * (len(gains) - 1) + [1]}
+    try:
+        judgments["qrels"] = trec.relevance_levels(gains)
+    except ValueError as error:  # no reason to end a run that has been trained
+        job.say(f"{folder / 'qrels.txt'} is left out: {error}")
+    for name, levels in judgments.items():
+        trec.write_qrels(folder / f"{name}.txt", *ids, test["label"].to_numpy(), levels)
+    for run, predictions in runs.items():
+        for repeat, one in enumerate(predictions):
+            name = f"{run}-{repeat}"
+            trec.write_run(folder / f"{name}.run", *ids, one.scores, tag=name)
+
+
+def _groups(job: Job, prepared: Prepared, table: pa.Table, score: str) -> dict[str, pa.Table]:
+    """Importance by query, item and attribute, each left as a file in groups/."""
+    training = prepared.split("train")
+    items = pc.binary_join_element_wise(training["item_id"], training["title"], " ")
+    columns = {"query": training["query"], "item": items}
+    columns |= {
+        name.removeprefix(ATTRIBUTE): training[name]
+        for name in training.column_names
+        if name.startswith(ATTRIBUTE)
+    }
+    weights, scores = table["weight"].to_numpy(), table[score].to_numpy()
+    tables = {
+        name: groups.by_group(column, weights, scores) for name, column in columns.items()
+    }
+    for name, one in tables.items():
+        file = f"{quote(name, safe=' ')}.parquet"  # a column may be called anything
+        write_parquet(job.folder / "groups" / file, one)
+    return tables
+
+
+def _write_report(
+    job: Job,
+    results: Results,
+    metrics: dict[str, Any],
+    by_group: dict[str, pa.Table],
+    evaluation: EvaluationConfig,
+) -> None:
+    prepared, log = results.prepared.value, logs.read(job.folder / "metrics.jsonl")
+    explained: list[dict[str, Any]] = []
+    if results.explained is not None:
+        (exported, *_), pushes = results.runs()["weighted"], results.explained.value
+        explained = explain.shown(
+            prepared, exported.value, pushes, evaluation.explained_queries
+        )
+    parts = [
+        sections.verdict.part(metrics),
+        sections.results.part(metrics),
+        sections.overfitting.part(metrics),
+        sections.cross_validation.part(metrics),
+        sections.cost.part(metrics),
+        sections.weights.part(metrics),
+        sections.choosing.part(metrics),
+        sections.tuning.part(metrics),
+        sections.pretraining.part(metrics, log),
+        sections.training.part(metrics, log),
+        sections.scores.part(
+            metrics, results.weighed.value, scores=SCORES, label_names=prepared.scale.names
+        ),
+        sections.groups.part(by_group),
+        sections.suspicious.part(
+            auditing.read(results.audited.value, most=sections.suspicious.MOST)
+        ),
+        sections.explanations.part(explained),
+        sections.cleaning.part(prepared.counts),
+        sections.settings.part(job.workdir.config),
+    ]
+    with whole(job.folder / REPORT) as temporary:
+        page.write(temporary, title=f"sie_jax: {job.workdir.config['name']}", parts=parts)

@@ -1,0 +1,303 @@
+"""Training runs of the graded task on prepared pairs, and what their models predict."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from flax import nnx
+
+from sie_jax import importance
+from sie_jax.data.loading import PlannedBatches, iterate
+from sie_jax.data.planning import Planner
+from sie_jax.data.preparing import Prepared
+from sie_jax.devices import mesh as meshes
+from sie_jax.errors import NumericalError
+from sie_jax.evaluation import Predictions, from_probabilities, ranking, summarize
+from sie_jax.evaluation.section import EvaluationConfig
+from sie_jax.models import PairClassifier
+from sie_jax.models.section import ModelConfig
+from sie_jax.passes import sweep
+from sie_jax.stages import running
+from sie_jax.training import learning, state, steps
+from sie_jax.training.checkpoints import RunCheckpoints
+from sie_jax.training.history import History
+from sie_jax.training.run import Run
+from sie_jax.training.section import Schedule
+from sie_jax.training.state import TrainState
+from sie_jax.workdir import Job, Made
+
+
+class Examples(NamedTuple):
+    """Which training rows a run takes and what each weighs.
+
+    rows: ascending, all where None. weights: float `[N]` of all rows, mean 1; 1 where None.
+    probabilities: `[N]`, sum 1, to draw all rows by, in place of rows and weights.
+    """
+
+    rows: np.ndarray | None = None
+    weights: np.ndarray | None = None
+    probabilities: np.ndarray | None = None
+
+
+class Kept(NamedTuple):
+    """What is kept of a run beside its newest checkpoints: of every visit, and of some steps."""
+
+    history: History | None = None
+    steps: Sequence[int] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What all training runs of a recipe share.
+
+    pretrained: the stage that left the model to start from; None for the one that `model` names.
+    max_length: the most tokens of a pair. train: how runs are optimised. seed: of the first run.
+    after: the stages that chose some of this.
+    """
+
+    prepared: Made[Prepared]
+    pretrained: Made[str] | None
+    model: ModelConfig
+    max_length: int
+    train: Schedule
+    seed: int
+    after: tuple[Made[Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class PairRuns:
+    """The training runs of one job, from a start that they share."""
+
+    job: Job
+    start: Start
+
+    @functools.cached_property
+    def prepared(self) -> Prepared:
+        """The pairs."""
+        return self.start.prepared.value
+
+    @property
+    def model(self) -> ModelConfig:
+        """The section that describes the model."""
+        return self.start.model
+
+    @functools.cached_property
+    def planner(self) -> Planner:
+        """The batches of these pairs."""
+        return Planner(self.prepared, self.job.mesh, self.start.train.batch_size)
+
+    @functools.cached_property
+    def folder(self) -> str:
+        """The folder of the model that runs start from, "" where they start from random weights."""
+        if self.start.pretrained is not None:
+            return self.start.pretrained.value
+        return self.model.folder()
+
+    @functools.cached_property
+    def graphdef(self) -> nnx.GraphDef:
+        """The structure of the model, without its parameters."""
+
+        def made() -> PairClassifier:
+            return self._classifier("", seed=0)
+
+        return nnx.graphdef(made() if self.model.pretrained else nnx.eval_shape(made))
+
+    def _classifier(self, folder: str, *, seed: int) -> PairClassifier:
+        model, _ = self.model.classifier(
+            self.prepared.scale.names,
+            vocabulary_size=len(self.prepared.tokenizer),
+            max_length=self.start.max_length,
+            seed=seed,
+            folder=folder,
+        )
+        return model
+
+    def params(self, folder: str, *, seed: int) -> Any:
+        """The parameters of the classifier in a folder, or those of a seed where that is ""."""
+
+        def made() -> Any:
+            return nnx.state(self._classifier(folder, seed=seed))
+
+        return made() if folder else meshes.initialised(self.job.mesh, made)
+
+    def state(self, run: Run, *, total_steps: int, params: Any = None) -> TrainState:
+        """The state of a run before its first step, from `params` or else from its seed's."""
+        optimizer = run.train.optimizer(total_steps=total_steps)
+        if params is None:
+            params = self.params(self.folder, seed=run.seed)
+        if run.weighting.kind == "learned":
+            scores = (run.weighting.score,)
+            return learning.create(params, optimizer, self.job.mesh, seed=run.seed, scores=scores)
+        return state.create(params, optimizer, self.job.mesh, seed=run.seed)
+
+    def fit(
+        self,
+        run: Run,
+        examples: Examples = Examples(),
+        *,
+        policy: importance.weighting.Policy | None = None,
+        kept: Kept = Kept(),
+        params: Any = None,
+        validated: bool = True,
+    ) -> TrainState:
+        """Trains a run, or continues it from its newest checkpoint; gives its last state.
+
+        policy: makes weights in every batch, for runs of online weighting. validated: whether the
+        validation pairs are measured after each epoch.
+        """
+        batches = self._batches(run, examples)
+        optimizer, mesh = run.train.optimizer(total_steps=len(batches)), self.job.mesh
+        price = running.TRAINING
+        if run.weighting.kind == "learned":
+            batches = learning.WithValidation(batches, self.planner.in_one_length("validation"))
+            scores = (run.weighting.score,)
+            step = learning.learned_step(self.graphdef, optimizer, mesh, scores=scores)
+        elif run.weighting.kind == "online":
+            assert policy is not None
+            score = run.weighting.score
+            step = steps.online_step(self.graphdef, optimizer, mesh, score=score, policy=policy)
+            if self.model.remat != "none":  # it keeps no factors, and takes a pass for the norms
+                price += running.SCORING
+        else:
+            step = steps.weighted_step(self.graphdef, optimizer, mesh)
+        return running.fit(
+            self.job,
+            run,
+            self.state(run, total_steps=len(batches), params=params),
+            step,
+            batches,
+            example_ids=self.prepared.split("train")["example_id"].to_numpy(zero_copy_only=False),
+            watch=running.Watch(
+                dtype=self.model.dtype,
+                price=price,
+                validate=self._validation if validated else None,
+                history=kept.history,
+                keep=kept.steps,
+            ),
+        )
+
+    def _batches(self, run: Run, examples: Examples) -> PlannedBatches:
+        epochs, seed = run.train.epochs, run.seed
+        if examples.probabilities is not None:
+            return self.planner.drawn(
+                epochs,
+                seed=seed,
+                probabilities=examples.probabilities,
+                weights=importance.sampling.correction(examples.probabilities),
+            )
+        return self.planner.epochs(
+            epochs, seed=seed, rows=examples.rows, weights=examples.weights
+        )
+
+    def checkpoint(self, run: Run, like: TrainState, step: int) -> TrainState:
+        """The state of a run at a step that was kept."""
+        with closing(RunCheckpoints(running.steps_folder(self.job, run.name))) as checkpoints:
+            return checkpoints.restore(like, step=step)[0]
+
+    def predicted(
+        self, params: Any, split: str, rows: np.ndarray | None = None
+    ) -> sweep.Columns:
+        """Class probabilities `[N, K]` and losses `[N]` of a split's pairs, in their order.
+
+        rows: those to predict, ascending, all where None.
+        """
+        function = sweep.predict_pass(self.graphdef, self.job.mesh)
+        batches = self.planner.in_order(split, rows)
+        parts = sweep.sweep(function, params, iterate(batches), self.job.mesh)
+        return sweep.gather(parts, self.planner.rows(split) if rows is None else rows)
+
+    def scored(
+        self, params: Any, split: str, part: str, rows: np.ndarray | None = None
+    ) -> sweep.Columns:
+        """The columns of a score pass over a split's pairs, in their order.
+
+        part: the name of the ledger's entry, and of the folder of its parts. rows: as `predicted`.
+        """
+        return sweep.in_parts(
+            sweep.score_pass(self.graphdef, self.job.mesh),
+            params,
+            self.planner.in_order(split, rows),
+            self.job.mesh,
+            self.job.scratch(part),
+            rows=self.planner.rows(split) if rows is None else rows,
+            clock=self.job.meter(part),
+            console=self.job.console,
+        )
+
+    def scored_batch(self, params: Any, batch: sweep.Columns) -> sweep.Columns:
+        """The columns of a score pass over one batch."""
+        function = sweep.score_pass(self.graphdef, self.job.mesh)
+        (found,) = sweep.sweep(function, params, [batch], self.job.mesh)
+        return found
+
+    def measured(self, now: TrainState, split: str) -> dict[str, float]:
+        """Loss, accuracy and, where a query has an item of positive gain, nDCG@10 on a split."""
+        columns = self.predicted(now.params, split)
+        pairs, gains = self.prepared.split(split), self.prepared.scale.gains
+        labels = pairs["label"].to_numpy()
+        queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
+        predictions = from_probabilities(columns["probabilities"], gains)
+        rankings = ranking.per_query(
+            predictions.scores,
+            labels,
+            gains,
+            query_index,
+            num_queries=len(queries),
+            example_ids=pairs["example_id"].to_pylist(),
+        )
+        values = {
+            "loss": float(columns["loss"].mean()),
+            "accuracy": float((predictions.classes == labels).mean()),
+        }
+        if not np.isnan(rankings["ndcg@10"]).all():
+            values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
+        return values
+
+    def _validation(self, now: TrainState) -> dict[str, float]:
+        measured = self.measured(now, "validation")
+        return {f"validation_{name}": value for name, value in measured.items()}
+
+
+def summarized(
+    prepared: Prepared,
+    split: str,
+    runs: Mapping[str, Sequence[Predictions]],
+    *,
+    evaluation: EvaluationConfig,
+    reference: str = "uniform",
+) -> dict[str, Any]:
+    """`evaluation.summarize` of runs' predictions of a split's pairs."""
+    pairs, scale = prepared.split(split), prepared.scale
+    return summarize(
+        pairs["label"].to_numpy(),
+        pairs["query_id"].to_pylist(),
+        pairs["example_id"].to_pylist(),
+        scale.names,
+        scale.gains,
+        runs,
+        resamples=evaluation.resamples,
+        seed=evaluation.seed,
+        reference=reference,
+    )
+
+
+def probabilities(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The class probabilities `[N, K]` among the columns of a score pass."""
+    names = [name for name in columns if name.startswith("probability_")]
+    return np.stack([columns[f"probability_{i}"] for i in range(len(names))], 1)
+
+
+def check_finite(scores: Mapping[str, np.ndarray], training: pa.Table) -> None:
+    """Raises NumericalError, naming examples, for the first score that is not finite."""
+    for name, values in scores.items():
+        broken = np.flatnonzero(~np.isfinite(values))
+        if len(broken):
+            ids = training["example_id"].take(pa.array(broken[:20])).to_pylist()
+            raise NumericalError(
+                f"score {name} is not finite for {len(broken)} examples, among them "
+                f"{', '.join(ids)}: lower train.learning_rate or look at these rows"
+            )

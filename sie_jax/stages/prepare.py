@@ -1,0 +1,103 @@
+"""Prepare: read, clean, split and tokenise the source."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sie_jax import processes, remote
+from sie_jax.data import preparing, tokenization
+from sie_jax.data.preparing import Encoding, Prepared
+from sie_jax.data.schema import LabelScale
+from sie_jax.data.section import DataConfig
+from sie_jax.importance.section import AUTO, ImportanceConfig
+from sie_jax.models.section import ModelConfig
+from sie_jax.sections import TELLS
+from sie_jax.stages import choose, cross_fit
+from sie_jax.tables.spool import filtered
+from sie_jax.training.section import TrainConfig
+from sie_jax.workdir import Job, Made, stage
+
+
+@dataclasses.dataclass(frozen=True)
+class Ahead:
+    """What later stages will ask of the data. It is checked before anything is written.
+
+    It changes nothing of what is prepared. beam: the flags of Apache Beam where that does the work.
+    """
+
+    model: ModelConfig = dataclasses.field(metadata=TELLS)
+    train: TrainConfig = dataclasses.field(metadata=TELLS)
+    importance: ImportanceConfig = dataclasses.field(metadata=TELLS)
+    pretrains: bool = dataclasses.field(metadata=TELLS)
+    beam: Sequence[str] | None = dataclasses.field(default=None, metadata=TELLS)
+
+    def check(self, job: Job, data: DataConfig, scale: LabelScale) -> None:
+        """Loads the checkpoint, and says what it lacks; raises UserError if it cannot be used."""
+        folder = self.model.folder()
+        tokens = len(tokenization.load(folder)) if folder else data.vocabulary_size
+        sizes = {"vocabulary_size": tokens, "max_length": data.max_length}
+        _, notes = self.model.classifier(scale.names, seed=0, **sizes)
+        if self.pretrains:  # pretraining reads other heads
+            _, notes = self.model.pretraining_model(scale.names, seed=0, **sizes)
+        for note in notes:
+            job.say(note)
+
+    def check_queries(self, pairs: pa.Table, data: DataConfig) -> None:
+        """Raises UserError where the training queries are too few for the folds asked for."""
+        training = filtered(pairs, pc.equal(pairs["split"], "train").combine_chunks())
+        if self.train.folds:
+            cross_fit.assigned(
+                training, self.train.folds, seed=data.split_seed, field="train.folds"
+            )
+        if self.importance.policy == AUTO:
+            schedule = self.train.schedule()
+            choose.planned(training, self.importance, schedule, split_seed=data.split_seed)
+
+
+def read(made: Made[Prepared]) -> Prepared:
+    """The pairs, their token ids and what was counted."""
+    return preparing.load(made.folder)
+
+
+@stage(leaves=("data", "rejected.parquet", "cleaning.json"), read=read)
+def prepare(
+    job: Job, *, data: DataConfig, pretrained: str, keep_catalogue: bool, ahead: Ahead
+) -> None:
+    """Leaves data/, the rows that are left out and why.
+
+    pretrained: the folder whose tokenizer is taken, "" to train one. keep_catalogue: whether the
+    texts of all items are kept, which pretraining reads.
+    """
+    encoding = data.encoding(remote.local(pretrained))
+
+    def store() -> None:
+        if ahead.beam is not None:
+            _on_beam(job, data, encoding, keep_catalogue, ahead)
+            return
+        selection = data.select(data.read())
+        ahead.check(job, data, selection.source.scale)
+        ahead.check_queries(selection.kept, data)
+        preparing.store(selection, job.folder, encoding, keep_catalogue=keep_catalogue)
+
+    processes.alone(store)
+
+
+def _on_beam(
+    job: Job, data: DataConfig, encoding: Encoding, keep_catalogue: bool, ahead: Ahead
+) -> None:
+    from sie_jax.data import beam  # an extra
+
+    source, parts = beam.read(data)
+    ahead.check(job, data, source.scale)
+    beam.store(
+        source,
+        parts,
+        job.folder,
+        rules=data.rules,
+        encoding=encoding,
+        keep_catalogue=keep_catalogue,
+        options=ahead.beam or (),
+    )
+    ahead.check_queries(preparing.load(job.folder).pairs, data)

@@ -1,0 +1,166 @@
+"""Score: how much every training pair matters, by each estimator, after a uniform warm-up."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sie_jax import processes
+from sie_jax.data.preparing import Prepared
+from sie_jax.devices import mesh as meshes
+from sie_jax.files import read_json, write_json
+from sie_jax.importance import SCORES
+from sie_jax.passes import estimating
+from sie_jax.sections import plain
+from sie_jax.stages.cross_fit import OutOfFold
+from sie_jax.stages.pair_runs import Kept, PairRuns, Start, check_finite, probabilities
+from sie_jax.tables import hashing, vectors
+from sie_jax.tables.provenance import IDENTITY, Provenance
+from sie_jax.tables.spool import write_parquet
+from sie_jax.training import state as states
+from sie_jax.training.history import History
+from sie_jax.training.run import Run
+from sie_jax.workdir import Job, Made, stage
+
+FILE, ORIGIN, VECTORS = "scores.parquet", "scores.json", "vectors"
+
+
+class Scores(NamedTuple):
+    """What is known of each training pair, in their order.
+
+    table: `IDENTITY`, and float32 columns: the scores, `last_layer_norm` and the
+    class probabilities. origin: where they come from, without the name of the score.
+    """
+
+    table: pa.Table
+    origin: dict[str, Any]
+
+    def column(self, name: str) -> np.ndarray:
+        """One column, `[N]`."""
+        return self.table[name].to_numpy()
+
+    def provenance(self, score: str) -> Provenance:
+        """Where a score comes from, or what was made of one."""
+        return Provenance(score=score, **self.origin)
+
+
+def read(made: Made[Scores]) -> Scores:
+    """The scores of all training pairs."""
+    return Scores(pq.read_table(made.folder / FILE), read_json(made.folder / ORIGIN))
+
+
+@stage(leaves=(FILE, ORIGIN, VECTORS), read=read, runs=("warmup",))
+def score(
+    job: Job,
+    start: Start,
+    held_out: Made[OutOfFold] | None,
+    *,
+    estimators: Sequence[str],
+    warmup_epochs: int,
+) -> None:
+    """Leaves scores.parquet, scores.json and vectors/.
+
+    estimators: further ones, beside `SCORES`. held_out: the stage cross_fit, where one
+    of them needs models that never saw the query.
+    """
+    runs = PairRuns(job, start)
+    pairs, training = runs.prepared, runs.prepared.split("train")
+    run = Run("warmup", start.seed, dataclasses.replace(start.train, epochs=warmup_epochs))
+    evidence = _evidence(runs, run, None if held_out is None else held_out.value)
+    columns = estimating.columns(
+        estimators,
+        runs.graphdef,
+        job.mesh,
+        evidence,
+        runs.planner.in_order("train"),
+        runs.planner.in_order("validation"),
+        pairs=_labelled(pairs, "train"),
+        target_pairs=_labelled(pairs, "validation"),
+        folder=job.scratch("scores"),
+        seed=start.seed,
+        clock=job.meter("score"),
+        further_clock=job.meter("estimators"),
+        console=job.console,
+    )
+    check_finite({name: columns[name] for name in (*SCORES, *estimators)}, training)
+    settings = {
+        "train": plain(start.train),
+        "model": plain(start.model),
+        "warmup_epochs": warmup_epochs,
+        "estimators": list(estimators),
+    }
+    origin = {
+        "checkpoint": _digest(runs, evidence.checkpoints[-1][0]),
+        "seed": start.seed,
+        "data_version": hashing.data_version(training),
+        "config": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+    }
+    kinds = {"layer_norms": columns["layer_norms"], "margins": evidence.visits.margins.T}
+    if "embedding" in columns:
+        kinds["embedding"] = columns["embedding"]
+    table = training.select(IDENTITY)
+    for name, values in columns.items():
+        if values.ndim == 1:
+            table = table.append_column(name, pa.array(values.astype(np.float32)))
+
+    def leave() -> None:
+        vectors.write(
+            job.folder / VECTORS,
+            [(training["example_id"].combine_chunks(), kinds)],
+            process_index=0,
+            provenance={
+                kind: Provenance(score=kind, **origin) for kind in kinds
+            },
+        )
+        write_json(job.folder / ORIGIN, origin)
+        write_parquet(job.folder / FILE, table)
+
+    processes.alone(leave)
+
+
+def _evidence(
+    runs: PairRuns, run: Run, held_out: OutOfFold | None
+) -> estimating.Evidence:
+    """The warm-up run, and what it leaves to score by."""
+    epochs, rows = run.train.epochs, len(runs.prepared.lengths["train"])
+    per_epoch = -(-rows // run.train.batch_size)
+    ends = [per_epoch * (epoch + 1) for epoch in range(epochs)]
+    history = History(runs.job.run_folder(run.name) / "history")
+    state = runs.fit(run, kept=Kept(history, ends))
+    rates = states.make_schedule(
+        run.train.learning_rate, ends[-1], run.train.warmup_fraction
+    )
+    of_epoch = np.asarray(jax.vmap(rates)(jnp.arange(ends[-1]))).reshape(epochs, per_epoch)
+    checkpoints = [
+        (runs.checkpoint(run, state, step).params, float(rate))
+        for step, rate in zip(ends, of_epoch.mean(1), strict=True)
+    ]
+    moments = optax.tree.bias_correction(
+        optax.tree.get(state.opt_state, "nu"), states.SECOND_MOMENT_DECAY, ends[-1]
+    )
+    return estimating.Evidence(
+        checkpoints,
+        moments,
+        history.read(rows, steps_per_epoch=per_epoch),
+        None if held_out is None else probabilities(held_out.training()),
+    )
+
+
+def _digest(runs: PairRuns, params: Any) -> str:
+    digest = hashlib.sha256()
+    for leaf in meshes.fetch(runs.job.mesh, jax.tree.leaves(params)):
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()
+
+
+def _labelled(pairs: Prepared, split: str) -> estimating.Pairs:
+    table = pairs.split(split)
+    return estimating.Pairs(table["label"].to_numpy(), table["query_id"].to_numpy())

@@ -1,0 +1,153 @@
+"""The workdir as a stage sees it: where it works, on which devices, who is told, what it costs."""
+
+import dataclasses
+import fnmatch
+import functools
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from jax.sharding import Mesh
+from rich.console import Console
+
+from sie_jax import processes
+from sie_jax.errors import UserError
+from sie_jax.files import write_json
+from sie_jax.training import tracking
+from sie_jax.training.cost import CostMeter
+from sie_jax.training.logs import MetricsLog, draw_together
+from sie_jax.training.section import TrainConfig
+from sie_jax.training.tracking import TrackingConfig
+from sie_jax.workdir.ledger import Ledger
+
+STAGES, RUNS = "stages", "checkpoints"
+CONFIG = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The folder of one run of a recipe, and what changes no result: devices, console, trackers.
+
+    config: all settings as JSON, left in config.json.
+    train: how often a run is logged and saved, and which of its steps are profiled.
+    redo: the stages to make again: names without a run (`train`) or with one (`train/weighted-0`).
+    """
+
+    folder: Path
+    mesh: Mesh
+    console: Console
+    config: dict[str, Any]
+    train: TrainConfig
+    tracking: TrackingConfig
+    redo: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Raises UserError where the folder holds what is not of a workdir of this version."""
+        processes.alone(self._check)
+
+    def _check(self) -> None:
+        if (self.folder / STAGES).exists() or not self.folder.exists():
+            return
+        if (self.folder / CONFIG).exists():
+            raise UserError(
+                f"{self.folder} was made by an older version of sie_jax: give another --workdir"
+            )
+        for name in ("data", RUNS, "model", "metrics.json"):
+            if (self.folder / name).exists():
+                kind = "folder" if (self.folder / name).is_dir() else "file"
+                raise UserError(
+                    f"{self.folder} has a {kind} {name} that no run made: give another --workdir"
+                )
+
+    def say(self, text: str) -> None:
+        """Prints one line as it is: a path may hold what Rich would take for markup."""
+        self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    def write_config(self) -> None:
+        """Leaves the present settings in config.json."""
+        write_json(self.folder / CONFIG, self.config)
+
+    def draw_log(self) -> None:
+        """Draws metrics.jsonl and speed.jsonl together from the logs of all runs; process 0 calls."""
+        folders = sorted(path for path in (self.folder / RUNS).glob("*") if path.is_dir())
+        draw_together(folders, self.folder, self.say)
+
+
+class Job:
+    """One making of a stage.
+
+    What a job asks for here, it may find as a job of the same stage left it that was stopped: the
+    parts of its passes, the checkpoints of its runs, its costs.
+
+    name: of the stage, with the run where it has one. runs: patterns of the names of its runs.
+    begin: called once, before anything is kept that a later job would continue.
+    """
+
+    def __init__(
+        self,
+        workdir: Workdir,
+        name: str,
+        *,
+        runs: Sequence[str] = (),
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.workdir, self.name = workdir, name
+        self.folder, self.mesh, self.console = workdir.folder, workdir.mesh, workdir.console
+        self.say = workdir.say
+        self.ledger = Ledger(workdir.folder / "ledger" / name)
+        self._runs, self._scratch = tuple(runs), workdir.folder / "scratch" / name
+        self._begin = functools.cache(begin)
+
+    def meter(self, entry: str) -> CostMeter:
+        """The ledger's entry for one piece of this stage's work."""
+        self._begin()
+        return self.ledger.meter(entry)
+
+    def scratch(self, name: str) -> Path:
+        """A folder for parts of a pass; it is removed once the stage is done."""
+        self._begin()
+        return self._scratch / name
+
+    def run_folder(self, run: str) -> Path:
+        """The folder of a training run: its description, checkpoints, log and history."""
+        if not any(fnmatch.fnmatch(run, pattern) for pattern in self._runs):
+            raise ValueError(f"stage {self.name} makes no run {run!r}, only {self._runs}")
+        self._begin()
+        return self.folder / RUNS / run
+
+    @contextmanager
+    def log(self, run: str) -> Iterator[MetricsLog]:
+        """The log of a run, which trackers hear too; metrics.jsonl has it when the block ends."""
+        path = self.run_folder(run) / "metrics.jsonl"
+        try:
+            if not processes.first():
+                yield MetricsLog(path)
+                return
+            with tracking.trackers(
+                self.folder / "tracking",
+                wandb_project=self.workdir.tracking.wandb_project,
+                group=str(self.workdir.config.get("name", "")),
+                config=self.workdir.config,
+            ) as trackers:
+                yield MetricsLog(path, trackers)
+        finally:
+            if processes.first():
+                self.workdir.draw_log()
+
+    def clear(self) -> None:
+        """Removes what earlier jobs of this stage kept: parts, runs, costs."""
+        shutil.rmtree(self._scratch, ignore_errors=True)
+        self.ledger.clear()
+        self.clear_runs()
+
+    def clear_runs(self) -> None:
+        """Removes the runs of this stage, with their checkpoints and logs."""
+        for pattern in self._runs:
+            for path in (self.folder / RUNS).glob(pattern):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def clear_scratch(self) -> None:
+        """Removes the parts of this stage's passes."""
+        shutil.rmtree(self._scratch, ignore_errors=True)

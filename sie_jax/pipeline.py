@@ -73,6 +73,9 @@ from sie_jax.importance.section import AUTO
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
 from sie_jax.passes import estimating, explanation, pretraining, sweep
 from sie_jax.report import curves, page, results
+from sie_jax.tables import hashing, vectors
+from sie_jax.tables.parts import read_aligned
+from sie_jax.tables.provenance import IDENTITY, Provenance
 from sie_jax.tables.spool import filtered, write_parquet
 from sie_jax.tasks import masking
 from sie_jax.training import learning, observing, steps, stopping, tracking
@@ -844,7 +847,7 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
         if "embedding" in columns:
             kinds["embedding"] = columns["embedding"]
         processes.alone(
-            importance.vectors.write,
+            vectors.write,
             line.workdir / "vectors",
             [(training["example_id"].combine_chunks(), kinds)],
             process_index=0,
@@ -858,13 +861,12 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
         )
         processes.alone(write_parquet, path, table)
     _remove(line.workdir / "scores")
-    version = importance.table.data_version(line.prepared.split("train"))
-    return importance.table.read(path, data_version=version)
+    training = line.prepared.split("train")
+    version = hashing.data_version(training)
+    return read_aligned(path, training["example_id"], data_version=version)
 
 
-def _origin(
-    line: Line, training: pa.Table, params: Any
-) -> Callable[[str], importance.table.Provenance]:
+def _origin(line: Line, training: pa.Table, params: Any) -> Callable[[str], Provenance]:
     """What the importance table says of where a score came from."""
     digest = hashlib.sha256()
     for leaf in meshes.fetch(line.mesh, jax.tree.leaves(params)):
@@ -873,10 +875,10 @@ def _origin(
     common: dict[str, Any] = {
         "checkpoint": digest.hexdigest(),
         "seed": line.config.train.seed,
-        "data_version": importance.table.data_version(training),
+        "data_version": hashing.data_version(training),
         "config": hashlib.sha256(config).hexdigest(),
     }
-    return lambda name: importance.table.Provenance(score=name, **common)
+    return lambda name: Provenance(score=name, **common)
 
 
 def _evidence(line: Line, held_out: pa.Table | None) -> estimating.Evidence:
@@ -1031,7 +1033,7 @@ def cross_fit(line: Line) -> pa.Table | None:
             if split == "train":
                 _check_finite({name: columns[name] for name in importance.SCORES}, pairs)
             folds_of = fold if split == "train" else np.full(pairs.num_rows, -1, np.int32)
-            table = pairs.select([*importance.table.IDENTITY, "split"])
+            table = pairs.select([*IDENTITY, "split"])
             for name, values in {"fold": folds_of, **columns}.items():
                 table = table.append_column(name, pa.array(values))
             tables.append(table)

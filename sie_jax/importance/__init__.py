@@ -12,7 +12,6 @@ from sie_jax.importance import (
     sampling,
     table,
     trajectory,
-    vectors,
     weighting,
 )
 from sie_jax.importance.registry import (
@@ -44,6 +43,5 @@ __all__ = [
     "sampling",
     "table",
     "trajectory",
-    "vectors",
     "weighting",
 ]

@@ -168,7 +168,7 @@ def test_importance_parquet(workdir: Path) -> None:
     assert weight.dtype == np.float32
     assert weight.astype(np.float64).mean() == pytest.approx(1.0, rel=1e-6)
     norms = jnp.asarray(table["grad_norm"].to_numpy())
-    wanted = importance.POLICIES["clipped"](norms) * len(weight)
+    wanted = importance.policies.Clipped()(norms) * len(weight)
     np.testing.assert_allclose(weight, wanted, rtol=1e-6)
 
 
@@ -374,9 +374,9 @@ def test_auto_chooses_within_its_budget_and_is_charged_for_it(automatic: Path) -
     assert charged["weighted"] == pytest.approx(wanted, abs=3)
     table = pq.read_table(automatic / "importance.parquet")
     scores = importance.hardness(chosen.score, table[chosen.score].to_numpy())
-    weights = importance.POLICIES[chosen.policy](jnp.asarray(scores), **chosen.options)
+    weights = chosen.policy(jnp.asarray(scores))
     np.testing.assert_allclose(table["weight"].to_numpy(), weights * rows, rtol=1e-5)
-    assert parts.provenance(automatic / "importance.parquet")["weight"].score == (chosen.policy)
+    assert parts.provenance(automatic / "importance.parquet")["weight"].score == chosen.policy.name
     assert '<section id="choosing">' in (automatic / "report.html").read_text(encoding="utf-8")
 
 

@@ -38,24 +38,24 @@ from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import Predictions, from_probabilities, intervals, summarize
 from sie_jax.files import read_json, whole, write_json
-from sie_jax.importance import choosing, sampling
+from sie_jax.importance import choosing, modifiers, policies, sampling
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "choosing.json"
 RATES, SEEDS = (0.0, 0.2, 0.4), (0, 1, 2, 3, 4)
 QUERIES, EPOCHS = 600, 8
 MARGIN = 0.005
-ORACLE = choosing.Candidate("oracle", "keep", 0.5)
+ORACLE = choosing.Candidate("oracle", policies.Keep(fraction=0.5))
 POLICIES = (
-    choosing.Candidate("grad_norm", "clipped"),
-    choosing.Candidate("el2n", "keep", 0.8),
-    choosing.Candidate("margin", "keep", 0.6),
-    choosing.Candidate("loss", "tempered", -0.5),
-    choosing.Candidate("loss", "inverse"),
-    choosing.Candidate("grad_norm", "proportional"),
-    choosing.Candidate("grad_norm", "ranked"),
-    choosing.Candidate("loss", "banded"),
-    choosing.Candidate("el2n", "keep_hardest", 0.8),
+    choosing.Candidate("grad_norm", policies.Clipped()),
+    choosing.Candidate("el2n", policies.Keep(fraction=0.8)),
+    choosing.Candidate("margin", policies.Keep(fraction=0.6)),
+    choosing.Candidate("loss", policies.Tempered(power=-0.5)),
+    choosing.Candidate("loss", policies.Inverse()),
+    choosing.Candidate("grad_norm", policies.Proportional()),
+    choosing.Candidate("grad_norm", policies.Ranked()),
+    choosing.Candidate("loss", policies.Banded()),
+    choosing.Candidate("el2n", policies.KeepHardest(fraction=0.8)),
 )
 METRICS = ("ndcg@10", "accuracy", "macro_f1")
 
@@ -89,13 +89,12 @@ def wrong_labels(line: Any) -> np.ndarray:
 def weights_of(candidate: choosing.Candidate, table: pa.Table) -> np.ndarray:
     """A candidate's offline weights `[N]`, mean 1."""
     scores = jnp.asarray(table[candidate.score].to_numpy())
-    policy = importance.POLICIES[candidate.policy]
-    weights = policy(importance.hardness(candidate.score, scores), **candidate.options)
+    weights = candidate.policy(importance.hardness(candidate.score, scores))
     return np.asarray(weights, np.float32) * len(scores)
 
 
 def run_cell(
-    rate: float, seed: int, pretrained: str, folder: Path, cell: Path, *, policies: bool
+    rate: float, seed: int, pretrained: str, folder: Path, cell: Path, *, all_policies: bool
 ) -> None:
     """Leaves in `cell` a file for each thing that one shop and noise rate shows."""
     line = prepared(rate, seed, pretrained, folder / "auto")
@@ -112,20 +111,19 @@ def run_cell(
     if rate:
         oracle = ((1 - wrong) / np.mean(1 - wrong)).astype(np.float32)
         options["oracle"] = {"weights": oracle}
-    tried = dict.fromkeys((chosen, *(POLICIES if policies else ())))
+    tried = dict.fromkeys((chosen, *(POLICIES if all_policies else ())))
     if set(tried) != {choosing.UNIFORM}:
         table = pipeline.score(scored, None)
         for candidate in tried:
             if candidate != choosing.UNIFORM:
                 options[candidate.name] = {"weights": weights_of(candidate, table)}
-    if policies:
+    if all_policies:
         norms = jnp.asarray(table["grad_norm"].to_numpy())
         squares = np.asarray(norms, np.float64) ** 2
         options["learned, loss"] = {"learned": True}
-        mixed = importance.modifiers.mixed(
-            importance.POLICIES["proportional"](norms), uniform=0.1, scores=norms
-        )
-        options["grad_norm sampling"] = {"probabilities": sampling.probabilities(np.asarray(mixed))}
+        policy = modifiers.Mixed(policy=policies.Proportional(), uniform=0.1)
+        drawn = sampling.probabilities(np.asarray(policy(norms)))
+        options["grad_norm sampling"] = {"probabilities": drawn}
     predictions = {}
     for number, (name, given) in enumerate(options.items()):
         file = cell / f"{name}.npy"
@@ -141,7 +139,7 @@ def run_cell(
         predictions[name] = [from_probabilities(np.load(file), gains)]
         found: dict[str, Any] = {"metrics": measured(line, predictions[name])}
         shares = given.get("weights", given.get("probabilities"))
-        if shares is not None and policies:
+        if shares is not None and all_policies:
             found["amount"] = amount(shares.astype(np.float64), squares)
         write_json(file.with_suffix(".json"), found)
     if rate:
@@ -154,8 +152,7 @@ def chosen_by(line: Any, file: Path, *given: Any) -> choosing.Candidate:
     if not file.exists():
         pipeline.choose(line, *given)
         write_json(file, read_json(line.workdir / "choosing.json"))
-    chosen = read_json(file)["chosen"]
-    return choosing.Candidate(*(chosen[name] for name in choosing.Candidate._fields))
+    return choosing.Candidate.from_json(read_json(file)["chosen"])
 
 
 def measured(line: Any, predictions: list[Predictions]) -> dict[str, float]:
@@ -296,14 +293,14 @@ def main() -> None:
     console = Console()
     seeds = [int(one) for one in arguments.seeds.split(",")]
     # what `auto` chose in all seeds first, then the policies, which take longer
-    for policies in (False,) if arguments.no_policies else (False, True):
+    for all_policies in (False,) if arguments.no_policies else (False, True):
         for rate, seed in itertools.product((0.4, 0.0, 0.2), seeds):
             texts = arguments.workdir / f"texts-{seed}"
             pipeline.pretrain(prepared(0.0, seed, "", texts))
             pretrained = str(texts / "pretraining" / "model")
             name = f"{rate:g}-{seed}"
             folder, cell = (arguments.workdir / one / name for one in ("runs", "cells"))
-            run_cell(rate, seed, pretrained, folder, cell, policies=policies)
+            run_cell(rate, seed, pretrained, folder, cell, all_policies=all_policies)
             console.print(f"{name} is done")
     write_json(
         arguments.out,

@@ -90,7 +90,7 @@ def compiled() -> dict[str, Any]:
                 optimizer,
                 mesh,
                 score="grad_norm",
-                policy=importance.POLICIES["clipped"],
+                policy=importance.policies.Clipped(),
             ),
         }
         name = " × ".join(

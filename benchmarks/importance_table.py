@@ -37,7 +37,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sie_jax.files import read_json, write_json
-from sie_jax.importance import table
+from sie_jax.tables import joining, parts
+from sie_jax.tables.provenance import Provenance
 
 RESULTS = Path(__file__).parent / "results" / "importance_table.json"
 SCORES = ("grad_norm", "loss", "el2n", "margin", "entropy")
@@ -67,9 +68,9 @@ def values(rows: np.ndarray, name: str) -> np.ndarray:
     return (mixed >> np.uint64(40)).astype(np.float32) / np.float32(1 << 24)
 
 
-def origin(names: tuple[str, ...], seed: int) -> dict[str, table.Provenance]:
+def origin(names: tuple[str, ...], seed: int) -> dict[str, Provenance]:
     return {
-        name: table.Provenance(
+        name: Provenance(
             score=name, checkpoint="warmup/1000", seed=seed, data_version="0" * 64, config="0" * 64
         )
         for name in names
@@ -91,7 +92,7 @@ def write(folder: Path, rows: int, process: int) -> int:
         )
         for some in numbers(start, end)
     )
-    table.write_parts(
+    parts.write_parts(
         folder / "importance",
         tables,
         process_index=process,
@@ -108,19 +109,19 @@ def more(folder: Path, rows: int) -> int:
         pa.table({"example_id": ids(some), **{name: values(some, name) for name in MORE}})
         for some in orders
     )
-    table.write_parts(folder / "more", tables, process_index=0, provenance=origin(MORE, seed=1))
+    parts.write_parts(folder / "more", tables, process_index=0, provenance=origin(MORE, seed=1))
     return rows
 
 
 def join(folder: Path, rows: int) -> int:
-    table.join(folder / "importance", folder / "more", folder / "joined", columns=MORE)
+    joining.join(folder / "importance", folder / "more", folder / "joined", columns=MORE)
     return rows
 
 
 def check(folder: Path, rows: int) -> int:
     """Reads every row of the joined table, and checks each id and score."""
     done = 0
-    for batch in table.batches(folder / "joined"):
+    for batch in parts.batches(folder / "joined"):
         some = np.arange(done, done + batch.num_rows)
         assert batch["example_id"].equals(ids(some))
         for name in (*SCORES, *MORE, "weight"):
@@ -137,7 +138,7 @@ def weights(folder: Path, rows: int) -> int:
         return ((some * TRAINED + 1) % rows for some in numbers(0, rows))
 
     done = 0
-    blocks = table.in_order(folder / "joined", map(ids, order()), columns=["weight"])
+    blocks = joining.in_order(folder / "joined", map(ids, order()), columns=["weight"])
     for block in blocks:
         some = np.arange(done, done + block.num_rows) * TRAINED + 1
         np.testing.assert_array_equal(block["weight"].to_numpy(), values(some % rows, "weight"))

@@ -21,6 +21,7 @@ from sie_jax.config import Config
 from sie_jax.data import preparing
 from sie_jax.evaluation import detection, intervals
 from sie_jax.files import write_json
+from sie_jax.tables import parts
 
 ROOT = Path(__file__).parent.parent
 RATES = (0.0, 0.2, 0.4)
@@ -44,7 +45,7 @@ def config_for(rate: float) -> Config:
 def auroc_intervals(workdir: Path) -> dict[str, dict[str, float | None]]:
     """Each score's AUROC for the planted errors, its interval bootstrapped over queries."""
     training = preparing.load(workdir).split("train")
-    table = importance.table.read(workdir / "importance.parquet")
+    table = parts.read(workdir / "importance.parquet")
     wrong = training["truth"].to_numpy() != training["label"].to_numpy()
     _, query = np.unique(training["query_id"].to_pylist(), return_inverse=True)
     rows_of = np.split(np.argsort(query, kind="stable"), np.cumsum(np.bincount(query))[:-1])

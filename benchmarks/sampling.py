@@ -20,10 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from sie_jax import importance, per_example, pipeline
+from sie_jax import per_example, pipeline
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
-from sie_jax.importance import sampling
+from sie_jax.importance import modifiers, policies, sampling
 from sie_jax.tasks import graded as objectives
 
 ROOT = Path(__file__).parent.parent
@@ -62,9 +62,8 @@ def measured(power: float, gram: np.ndarray) -> dict[str, Any]:
     gram: ⟨∇ℓ_i, ∇ℓ_j⟩, float64 `[N, N]`: the distance of any two means of gradients is in it.
     """
     norms = np.sqrt(np.diag(gram))
-    weights = importance.POLICIES["tempered"](jnp.asarray(norms), power=power)
-    mixed = importance.modifiers.mixed(weights, uniform=UNIFORM, scores=jnp.asarray(norms))
-    p = sampling.probabilities(np.asarray(mixed))
+    policy = modifiers.Mixed(policy=policies.Tempered(power=power), uniform=UNIFORM)
+    p = sampling.probabilities(np.asarray(policy(jnp.asarray(norms))))
     correction, squared_full = sampling.correction(p), float(gram.mean())
     formula = sampling.gradient_variance(norms**2, p, squared_norm_of_mean=squared_full)
     generator = np.random.default_rng(0)

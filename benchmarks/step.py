@@ -27,7 +27,7 @@ from flax import nnx
 from transformers import BertConfig
 
 from sie_jax import per_example
-from sie_jax.importance import weighting
+from sie_jax.importance import policies
 from sie_jax.models import PairClassifier
 
 NUM_LABELS = 4
@@ -85,7 +85,7 @@ def make_variants(graphdef: nnx.GraphDef, optimizer: Any) -> dict[str, Callable[
     def weighted(params, opt_state, batch, key):
         keys = keys_of(key, batch)
         losses, grads = per_example.value_and_grad(losses_of)(params, batch, keys)
-        weights = weighting.proportional(grads.norms())
+        weights = policies.Proportional()(grads.norms())
         return update(params, opt_state, grads.weighted_sum(weights), weights @ losses)
 
     def offline(params, opt_state, batch, key):
@@ -104,7 +104,7 @@ def make_variants(graphdef: nnx.GraphDef, optimizer: Any) -> dict[str, Callable[
         mapped = jax.vmap(jax.value_and_grad(losses_of), in_axes=(None, 0, 0))
         losses, grads = mapped(params, batch, keys_of(key, batch))
         squares = [jnp.sum(g**2, axis=tuple(range(1, g.ndim))) for g in jax.tree.leaves(grads)]
-        weights = weighting.proportional(jnp.sqrt(functools.reduce(jnp.add, squares)))
+        weights = policies.Proportional()(jnp.sqrt(functools.reduce(jnp.add, squares)))
         total = jax.tree.map(lambda g: jnp.tensordot(weights, g, 1), grads)
         return update(params, opt_state, total, weights @ losses)
 

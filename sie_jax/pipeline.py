@@ -69,11 +69,14 @@ from sie_jax.evaluation import (
     trec,
 )
 from sie_jax.files import read_json, whole, write_json
-from sie_jax.importance import choosing
+from sie_jax.importance import choosing, planning
 from sie_jax.importance.section import AUTO
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
 from sie_jax.passes import estimating, explanation, pretraining, sweep
 from sie_jax.report import curves, page, results
+from sie_jax.tables import hashing, vectors
+from sie_jax.tables.parts import read_aligned
+from sie_jax.tables.provenance import IDENTITY, Provenance
 from sie_jax.tables.spool import filtered, write_parquet
 from sie_jax.tasks import masking
 from sie_jax.training import learning, observing, steps, stopping, tracking
@@ -671,51 +674,37 @@ def choose(
         processes.alone(write_json, file, choice.as_json())
         for folder in (line.workdir / "checkpoints").glob("choosing_*"):
             _remove(folder)
-    chosen = read_json(file)["chosen"]
-    return _with_policy(line, choosing.Candidate(*(chosen[x] for x in choosing.Candidate._fields)))
+    config = copy.deepcopy(line.config)
+    chosen = choosing.Candidate.from_json(read_json(file)["chosen"])
+    config.importance = config.importance.with_candidate(chosen)
+    return line._replace(config=config)
 
 
 def _choosing_plan(
     config: Config,
     training: pa.Table,
     candidates: Sequence[choosing.Candidate] = choosing.CANDIDATES,
-) -> tuple[np.ndarray, Sequence[choosing.Candidate], choosing.Plan]:
+) -> tuple[np.ndarray, Sequence[choosing.Candidate], planning.Plan]:
     """The fold of each training pair, the candidates and the rounds that the budget allows."""
     number = config.importance.choosing_folds
     fold = _folds(config, training, "importance.choosing_folds", number)
     warmup = TRAINING_COST * config.importance.warmup_epochs
     try:
-        affordable, plan = choosing.affordable(
-            candidates,
+        plan = planning.affordable(
+            len(candidates),
             rows=np.bincount(fold, minlength=number).tolist(),
-            costs=choosing.Costs(TRAINING_COST * config.train.epochs, warmup + SCORING_COST),
+            costs=planning.Costs(TRAINING_COST * config.train.epochs, warmup + SCORING_COST),
             budget=config.importance.choosing_budget,
         )
     except ValueError as error:
         raise UserError(f"importance.choosing_budget: {error}") from None
-    return fold, affordable, plan
-
-
-def _with_policy(line: Line, candidate: choosing.Candidate) -> Line:
-    """The line with a candidate's score, policy and strength for those of its config.
-
-    A score that is no estimator's, as `choose` may be given, leaves the config's own.
-    """
-    config = copy.deepcopy(line.config)
-    config.importance.policy = candidate.policy
-    if candidate.score in importance.ESTIMATORS:
-        config.importance.score = candidate.score
-    fields = {"keep": "keep_fraction", "keep_hardest": "keep_fraction", "tempered": "power"}
-    if candidate.strength is not None:
-        field = fields.get(candidate.policy, "drop_hardest")
-        setattr(config.importance, field, candidate.strength)
-    return line._replace(config=config)
+    return fold, candidates[: plan.candidates], plan
 
 
 def _tried(
     line: Line,
     fold: np.ndarray,
-    plan: choosing.Plan,
+    plan: planning.Plan,
     further: Mapping[str, np.ndarray],
     candidate: choosing.Candidate,
     held_out: int,
@@ -734,7 +723,8 @@ def _tried(
             hardness = further[candidate.score][rows]
         else:
             hardness = importance.hardness(candidate.score, scores[candidate.score])
-        policy = _policy(_with_policy(line, candidate), candidate.policy)
+        section = line.config.importance.with_candidate(candidate)
+        policy = section.policy_named(candidate.policy.name)
         weights = np.ones(len(fold), np.float32)
         weights[rows] = np.asarray(policy(jnp.asarray(hardness, jnp.float32))) * len(rows)
         measured = np.flatnonzero(fold == held_out)
@@ -845,7 +835,7 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
         if "embedding" in columns:
             kinds["embedding"] = columns["embedding"]
         processes.alone(
-            importance.vectors.write,
+            vectors.write,
             line.workdir / "vectors",
             [(training["example_id"].combine_chunks(), kinds)],
             process_index=0,
@@ -859,13 +849,12 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
         )
         processes.alone(write_parquet, path, table)
     _remove(line.workdir / "scores")
-    version = importance.table.data_version(line.prepared.split("train"))
-    return importance.table.read(path, data_version=version)
+    training = line.prepared.split("train")
+    version = hashing.data_version(training)
+    return read_aligned(path, training["example_id"], data_version=version)
 
 
-def _origin(
-    line: Line, training: pa.Table, params: Any
-) -> Callable[[str], importance.table.Provenance]:
+def _origin(line: Line, training: pa.Table, params: Any) -> Callable[[str], Provenance]:
     """What the importance table says of where a score came from."""
     digest = hashlib.sha256()
     for leaf in meshes.fetch(line.mesh, jax.tree.leaves(params)):
@@ -874,10 +863,10 @@ def _origin(
     common: dict[str, Any] = {
         "checkpoint": digest.hexdigest(),
         "seed": line.config.train.seed,
-        "data_version": importance.table.data_version(training),
+        "data_version": hashing.data_version(training),
         "config": hashlib.sha256(config).hexdigest(),
     }
-    return lambda name: importance.table.Provenance(score=name, **common)
+    return lambda name: Provenance(score=name, **common)
 
 
 def _evidence(line: Line, held_out: pa.Table | None) -> estimating.Evidence:
@@ -922,41 +911,7 @@ def _labelled(line: Line, split: str) -> estimating.Pairs:
 
 def _weights(line: Line, scores: np.ndarray, policy: str) -> np.ndarray:
     """The offline weights `[N]`, sum 1, that a policy gives the float32 scores of the table."""
-    config, training = line.config.importance, line.prepared.split("train")
-    hardness = importance.hardness(config.score, jnp.asarray(scores, jnp.float32))
-    groups = None
-    if config.balance:
-        column = training["label" if config.balance == "class" else "query_id"]
-        _, groups = np.unique(column.to_numpy(), return_inverse=True)
-    return np.asarray(_policy(line, policy, groups)(hardness))
-
-
-def _policy(line: Line, name: str, groups: np.ndarray | None = None) -> importance.weighting.Policy:
-    """The policy of that name as the config wants it, balanced over `groups` where given."""
-    config = line.config.importance
-    options: dict[str, dict[str, float]] = {
-        "tempered": {"power": config.power},
-        "keep": {"fraction": config.keep_fraction},
-        "keep_hardest": {"fraction": config.keep_fraction},
-        "banded": {"drop_hardest": config.drop_hardest, "drop_easiest": config.drop_easiest},
-    }
-    bare = functools.partial(importance.POLICIES[name], **options.get(name, {}))
-
-    def policy(scores: jax.Array, *, where: jax.Array | None = None) -> jax.Array:
-        weights = bare(scores, where=where)
-        if groups is not None:
-            weights = importance.modifiers.balanced(
-                weights,
-                jnp.asarray(groups),
-                num_groups=int(groups.max()) + 1,
-                scores=scores,
-                where=where,
-            )
-        return importance.modifiers.mixed(
-            weights, uniform=config.mix_uniform, scores=scores, where=where
-        )
-
-    return policy
+    return line.config.importance.weights(scores, line.prepared.split("train"), policy)
 
 
 def _probabilities(line: Line, columns: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -1032,7 +987,7 @@ def cross_fit(line: Line) -> pa.Table | None:
             if split == "train":
                 _check_finite({name: columns[name] for name in importance.SCORES}, pairs)
             folds_of = fold if split == "train" else np.full(pairs.num_rows, -1, np.int32)
-            table = pairs.select([*importance.table.IDENTITY, "split"])
+            table = pairs.select([*IDENTITY, "split"])
             for name, values in {"fold": folds_of, **columns}.items():
                 table = table.append_column(name, pa.array(values))
             tables.append(table)
@@ -1576,7 +1531,7 @@ def fit_run(
             optimizer,
             line.mesh,
             score=score,
-            policy=_policy(line, online_policy),
+            policy=line.config.importance.policy_named(online_policy),
         )
     training = prepared.split("train")
     return _fit(

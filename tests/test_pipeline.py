@@ -25,6 +25,7 @@ from sie_jax.errors import NumericalError, UserError
 from sie_jax.importance import choosing
 from sie_jax.models import PairClassifier
 from sie_jax.passes import explanation
+from sie_jax.tables import hashing, parts, vectors
 from sie_jax.training.logs import MetricsLog
 
 CONTRACT = {
@@ -167,7 +168,7 @@ def test_importance_parquet(workdir: Path) -> None:
     assert weight.dtype == np.float32
     assert weight.astype(np.float64).mean() == pytest.approx(1.0, rel=1e-6)
     norms = jnp.asarray(table["grad_norm"].to_numpy())
-    wanted = importance.POLICIES["clipped"](norms) * len(weight)
+    wanted = importance.policies.Clipped()(norms) * len(weight)
     np.testing.assert_allclose(weight, wanted, rtol=1e-6)
 
 
@@ -255,10 +256,10 @@ def test_estimators_asked_for_are_in_the_table_and_say_where_they_come_from(fold
     )
     # the mean norm over the checkpoints, of which there is one; two ways to it, in float32
     np.testing.assert_allclose(table["grand"].to_numpy(), table["grad_norm"].to_numpy(), rtol=1e-4)
-    origin = importance.table.provenance(path)
+    origin = parts.provenance(path)
     assert list(origin) == [*scores, "weight"]
     assert [one.score for one in origin.values()] == [*scores, "clipped"]
-    version = importance.table.data_version(training)
+    version = hashing.data_version(training)
     assert {(one.seed, one.data_version) for one in origin.values()} == {(0, version)}
     planted = read(folded / "metrics.json")["planted_errors"]
     assert set(planted["auroc"]) >= set(scores)
@@ -266,16 +267,14 @@ def test_estimators_asked_for_are_in_the_table_and_say_where_they_come_from(fold
 
 def test_vectors_are_left_beside_the_table(folded: Path) -> None:
     table, stored = pq.read_table(folded / "importance.parquet"), folded / "vectors"
-    assert set(importance.table.provenance(stored)) == {"layer_norms", "margins", "embedding"}
+    assert set(parts.provenance(stored)) == {"layer_norms", "margins", "embedding"}
     ids = table["example_id"]
-    (vectors,) = importance.vectors.in_order(
-        stored, ids, columns=["layer_norms", "margins", "embedding"]
-    )
-    norms = np.linalg.norm(vectors["layer_norms"], axis=1)
+    (found,) = vectors.in_order(stored, ids, columns=["layer_norms", "margins", "embedding"])
+    norms = np.linalg.norm(found["layer_norms"], axis=1)
     np.testing.assert_allclose(norms, table["grad_norm"].to_numpy(), rtol=1e-5)
-    assert vectors["embedding"].shape == (len(ids), 16)
+    assert found["embedding"].shape == (len(ids), 16)
     # of one epoch: its margin is the area under it
-    np.testing.assert_array_equal(vectors["margins"][:, 0], table["area_under_margin"].to_numpy())
+    np.testing.assert_array_equal(found["margins"][:, 0], table["area_under_margin"].to_numpy())
 
 
 def test_a_score_of_folds_costs_their_training_too(folded: Path) -> None:
@@ -333,7 +332,7 @@ def test_a_table_of_other_data_is_refused(workdir: Path, tmp_path: Path) -> None
         copy = shutil.copytree if (workdir / name).is_dir() else shutil.copy
         copy(workdir / name, tmp_path / name)
     table = pq.read_table(workdir / "importance.parquet")
-    found = importance.table.data_version(preparing.load(workdir).split("train"))
+    found = hashing.data_version(preparing.load(workdir).split("train"))
     metadata = {k: v.replace(found.encode(), b"0" * 64) for k, v in table.schema.metadata.items()}
     path = tmp_path / "importance.parquet"
     pq.write_table(table.replace_schema_metadata(metadata), path)
@@ -375,11 +374,9 @@ def test_auto_chooses_within_its_budget_and_is_charged_for_it(automatic: Path) -
     assert charged["weighted"] == pytest.approx(wanted, abs=3)
     table = pq.read_table(automatic / "importance.parquet")
     scores = importance.hardness(chosen.score, table[chosen.score].to_numpy())
-    weights = importance.POLICIES[chosen.policy](jnp.asarray(scores), **chosen.options)
+    weights = chosen.policy(jnp.asarray(scores))
     np.testing.assert_allclose(table["weight"].to_numpy(), weights * rows, rtol=1e-5)
-    assert importance.table.provenance(automatic / "importance.parquet")["weight"].score == (
-        chosen.policy
-    )
+    assert parts.provenance(automatic / "importance.parquet")["weight"].score == chosen.policy.name
     assert '<section id="choosing">' in (automatic / "report.html").read_text(encoding="utf-8")
 
 

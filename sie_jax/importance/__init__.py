@@ -7,14 +7,15 @@ from sie_jax.importance import (
     influence,
     modifiers,
     outputs,
+    planning,
+    policies,
     reference,
     registry,
     sampling,
     table,
     trajectory,
-    vectors,
-    weighting,
 )
+from sie_jax.importance.policies import POLICIES
 from sie_jax.importance.registry import (
     ESTIMATORS,
     NEEDS,
@@ -23,7 +24,6 @@ from sie_jax.importance.registry import (
     hardness,
     needing,
 )
-from sie_jax.importance.weighting import POLICIES
 
 __all__ = [
     "ESTIMATORS",
@@ -39,11 +39,11 @@ __all__ = [
     "modifiers",
     "needing",
     "outputs",
+    "planning",
+    "policies",
     "reference",
     "registry",
     "sampling",
     "table",
     "trajectory",
-    "vectors",
-    "weighting",
 ]

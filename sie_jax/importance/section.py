@@ -2,11 +2,18 @@
 
 import dataclasses
 import math
+from typing import Any, Self
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow as pa
 
 from sie_jax import sections
 from sie_jax.errors import UserError
-from sie_jax.importance.registry import ESTIMATORS, SCORES, needing
-from sie_jax.importance.weighting import POLICIES
+from sie_jax.importance.choosing import Candidate
+from sie_jax.importance.modifiers import Balanced, Mixed
+from sie_jax.importance.policies import POLICIES, Policy
+from sie_jax.importance.registry import ESTIMATORS, SCORES, hardness, needing
 
 MODES = ("offline", "online", "learned")
 AUTO = "auto"
@@ -45,6 +52,44 @@ class ImportanceConfig:
     def needs_folds(self) -> list[str]:
         """The scores that are wanted and need models which never saw the query (train.folds)."""
         return needing(self.further_scores, "reference")
+
+    def policy_named(self, name: str, *, groups: np.ndarray | None = None) -> Policy:
+        """The policy of that name with the options of this section.
+
+        Its weights are balanced over the groups `[N]` if these are given, and mixed with uniform
+        ones as `mix_uniform` says. Without groups, equal sections give equal policies.
+        """
+        kind = POLICIES[name]
+        options = [option.name for option in dataclasses.fields(kind)]
+        made: Policy = kind(**{option: getattr(self, _field(option)) for option in options})
+        if groups is not None:
+            made = Balanced(policy=made, groups=groups, num_groups=int(groups.max()) + 1)
+        return Mixed(policy=made, uniform=self.mix_uniform)
+
+    def with_candidate(self, candidate: Candidate) -> Self:
+        """This section with a candidate's score, policy and strength.
+
+        A score that is not an estimator's leaves the score of the section as it is.
+        """
+        policy, changed = candidate.policy, dict[str, Any]()
+        if candidate.score in ESTIMATORS:
+            changed["score"] = candidate.score
+        if policy.varied:
+            changed[_field(policy.varied)] = policy.strength
+        return dataclasses.replace(self, policy=policy.name, **changed)
+
+    def weights(self, scores: np.ndarray, pairs: pa.Table, policy: str) -> np.ndarray:
+        """The offline weights `[N]`, sum 1, that a policy gives the training pairs.
+
+        scores: of `score`, `[N]`; taken as float32, as importance.parquet holds them. pairs: of the
+        same rows, with the columns label and query_id, by which `balance` groups.
+        """
+        groups = None
+        if self.balance:
+            values = pairs["label" if self.balance == "class" else "query_id"].to_numpy()
+            _, groups = np.unique(values, return_inverse=True)
+        hard = hardness(self.score, jnp.asarray(scores, jnp.float32))
+        return np.asarray(self.policy_named(policy, groups=groups)(hard))
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
@@ -107,3 +152,8 @@ class ImportanceConfig:
         if "uniform" in self.compare:
             raise UserError("importance.compare names uniform, which always runs: leave it out")
         sections.at_least("importance.warmup_epochs", self.warmup_epochs, 1)
+
+
+def _field(option: str) -> str:
+    """The field of the section that holds an option of a policy."""
+    return "keep_fraction" if option == "fraction" else option

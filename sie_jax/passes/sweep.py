@@ -17,7 +17,8 @@ from rich.console import Console
 from sie_jax import importance, per_example, processes
 from sie_jax.data.loading import Arrays, PlannedBatches, iterate
 from sie_jax.devices import mesh as meshes
-from sie_jax.importance import gradients, vectors
+from sie_jax.importance import gradients
+from sie_jax.tables import vectors
 from sie_jax.tables.spool import write_parquet
 from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Bar, Clock, bar

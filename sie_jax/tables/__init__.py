@@ -1,1 +1,1 @@
-"""Tables on disk: what goes through Parquet files a piece at a time."""
+"""Tables on disk, larger than memory: spooled, in parts, joined, with where columns came from."""

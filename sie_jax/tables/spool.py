@@ -1,4 +1,4 @@
-"""Tables larger than memory: on disk, mapped back, and gone through a piece at a time."""
+"""Tables larger than memory: kept on disk, mapped back, and worked on a piece at a time."""
 
 import contextlib
 import mmap
@@ -25,9 +25,9 @@ _maps: weakref.WeakSet[mmap.mmap] = weakref.WeakSet()
 def spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
     """The batches as one table that lies on disk and is paged in as it is read.
 
-    The file stands in the folder for temporary files (TMPDIR says where), has no name once this
-    returns, and is gone with the table. Peak memory is that of one batch: with each batch written,
-    `release` is called.
+    The file is in the folder for temporary files (TMPDIR says where). It has no name once this
+    returns, and its space is free once the table is gone. Peak memory is that of one batch: after
+    each batch that is written, `release` is called.
     """
     handle, path = tempfile.mkstemp(prefix="sie_jax-", suffix=".arrow")
     try:
@@ -52,9 +52,9 @@ def spool_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table
 
 
 def release() -> None:
-    """Gives back what was read of all tables that `spool` made, and what Arrow keeps for later.
+    """Gives memory back: what was read of all tables that `spool` made, and Arrow's unused pool.
 
-    Pages of a table that are needed again come again from its file.
+    Pages of a table that are needed again are read again from its file.
     """
     for mapped in _maps:
         mapped.madvise(mmap.MADV_DONTNEED)
@@ -62,9 +62,9 @@ def release() -> None:
 
 
 def pieces(table: pa.Table, rows: int | None = None) -> Iterator[tuple[int, pa.Table]]:
-    """Slices of `rows` rows, CHUNK_ROWS where None, each with the place of its first.
+    """Slices of `rows` rows, CHUNK_ROWS if None, each with the place of its first row.
 
-    Before each of them and after the last, `release` is called.
+    `release` is called before each of them and after the last.
     """
     rows = CHUNK_ROWS if rows is None else rows
     for start in range(0, table.num_rows, rows):
@@ -84,25 +84,25 @@ def filtered(table: pa.Table, mask: pa.Array) -> pa.Table:
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:
-    """Writes a table as one Parquet file, of which memory holds a small part at a time."""
+    """Writes a table as one Parquet file; memory holds a small part of it at a time."""
     with whole(path) as temporary, pq.ParquetWriter(temporary, table.schema) as writer:
         for _, piece in pieces(table):
             writer.write_table(piece)
 
 
 class HashPartitions:
-    """Records on disk, dealt out by a hash, so that what is equal meets in one part.
+    """Records on disk, split by a hash, so that equal records meet in one part.
 
-    Iterating gives the parts, arrays of `dtype`, each with its records in the order they came.
-    Memory holds one part.
+    Iterating gives the parts: arrays of `dtype`, each with its records in the order they were
+    added. Memory holds one part.
     """
 
     def __init__(self, dtype: np.dtype, files: Sequence[IO[bytes]]) -> None:
-        """`files` are empty, one for each part; `hash_partitions` opens some."""
+        """`files` are empty, one for each part; `hash_partitions` opens them."""
         self._dtype, self._files = dtype, files
 
     def add(self, hashes: np.ndarray, records: np.ndarray) -> None:
-        """Records `[n]`, and for each an unsigned integer, the same for those that must meet."""
+        """Adds records `[n]`; each has an unsigned integer, the same for those that must meet."""
         part = hashes % len(self._files)
         for number, file in enumerate(self._files):
             file.write(records[part == number].tobytes())
@@ -115,7 +115,7 @@ class HashPartitions:
 
 @contextlib.contextmanager
 def hash_partitions(dtype: np.dtype, *, parts: int = 64) -> Iterator[HashPartitions]:
-    """No records yet, in nameless files in the folder for temporary files."""
+    """Partitions without records, in nameless files in the folder for temporary files."""
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(parts)]
         yield HashPartitions(dtype, files)

@@ -260,7 +260,7 @@ def weights_of(
 ) -> Float[Array, " n"]:
     """w_i = φ_i / Σ_j φ_j, φ_i = sigmoid(θ_0 + Σ_k θ_k x_ik), normalised as every policy's φ is."""
     phi = jax.nn.sigmoid(theta[0] + x @ theta[1:])
-    return importance.weighting.normalise(phi, scores=jnp.sum(hardness, 1), where=where)
+    return importance.policies.normalise(phi, scores=jnp.sum(hardness, 1), where=where)
 
 
 def theta_gradient(

@@ -50,7 +50,7 @@ def online_step(
     mesh: Mesh,
     *,
     score: str,
-    policy: importance.weighting.Policy,
+    policy: importance.policies.Policy,
 ) -> Step:
     """The step on Σ_i w_i ∇ℓ_i, with w the policy's weights of this batch's own scores (sum 1).
 

@@ -1,17 +1,17 @@
-"""Plans keep to their budget, and choices to what was there to be found."""
+"""Choices find what there is to be found, and nothing where there is nothing."""
 
 import functools
 import json
 
-import hypothesis
-import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sie_jax.evaluation import intervals
-from sie_jax.importance import POLICIES, SCORES, choosing
-from sie_jax.importance.choosing import CANDIDATES, UNIFORM, Candidate, Costs
+from sie_jax.importance import POLICIES, SCORES, choosing, planning
+from sie_jax.importance.choosing import CANDIDATES, UNIFORM, Candidate
+from sie_jax.importance.planning import Costs
+from sie_jax.importance.policies import Clipped, Keep, Uniform
 
 COSTS = Costs(training=9, scoring=5)
 QUERIES, SPREAD = 40, 0.1
@@ -21,14 +21,14 @@ def interval(differences: np.ndarray) -> dict[str, float | None]:
     return intervals.of_mean(differences, resamples=300, seed=0)
 
 
-def made(candidates: int = len(CANDIDATES), folds: int = 4, budget: float = 2) -> choosing.Plan:
-    return choosing.plan(candidates, rows=[100] * folds, costs=COSTS, budget=budget)
+def made(candidates: int = len(CANDIDATES), folds: int = 4, budget: float = 2) -> planning.Plan:
+    return planning.plan(candidates, rows=[100] * folds, costs=COSTS, budget=budget)
 
 
-def on_two_folds_each() -> choosing.Plan:
+def on_two_folds_each() -> planning.Plan:
     """In full, three rounds."""
     rounds = (((0, 1), 7), ((0, 1), 3), ((2, 3), 1))
-    return made()._replace(rounds=tuple(choosing.Round(*each, 1.0) for each in rounds), budget=20)
+    return made()._replace(rounds=tuple(planning.Round(*each, 1.0) for each in rounds), budget=20)
 
 
 # ------------------------------------------------------------------------------------ candidates
@@ -38,129 +38,24 @@ def on_two_folds_each() -> choosing.Plan:
 def test_a_candidate_is_a_score_and_a_policy_with_its_strength(candidate: Candidate) -> None:
     assert candidate.score in SCORES
     scores = jnp.arange(1.0, 21.0)
-    weights = POLICIES[candidate.policy](scores, **candidate.options)
+    weights = candidate.policy(scores)
     assert bool((weights == weights[0]).all()) == (candidate == UNIFORM)
 
 
 def test_names_tell_candidates_apart() -> None:
-    assert Candidate("el2n", "keep", 0.8).name == "el2n keep 0.8"
-    assert Candidate("grad_norm", "clipped").name == "grad_norm clipped"
-    assert Candidate("loss", "uniform").name == UNIFORM.name == "uniform"
+    assert Candidate("el2n", Keep(fraction=0.8)).name == "el2n keep 0.8"
+    assert Candidate("grad_norm", Clipped()).name == "grad_norm clipped"
+    assert Candidate("loss", Uniform()).name == UNIFORM.name == "uniform"
     assert len({one.name for one in (UNIFORM, *CANDIDATES)}) == 1 + len(CANDIDATES)
 
 
-@pytest.mark.parametrize("policy", choosing.STRENGTHS)
-def test_every_strength_is_one_of_its_policy(policy: str) -> None:
-    scores = jnp.arange(1.0, 21.0)
-    weak, strong = (
-        POLICIES[policy](scores, **Candidate("loss", policy, strength).options)
-        for strength in (0.2, 0.7)
-    )
-    assert bool((weak != strong).any())
-
-
-# ------------------------------------------------------------------------------------------ plan
-
-
-@hypothesis.settings(max_examples=150, deadline=None)
-@hypothesis.given(
-    candidates=st.integers(1, 20),
-    rows=st.lists(st.integers(1, 500), min_size=3, max_size=9),
-    epochs=st.integers(1, 20),
-    warmup_epochs=st.integers(1, 3),
-    budget=st.floats(0.5, 40),
-)
-def test_no_plan_costs_more_than_its_budget(
-    candidates: int, rows: list[int], epochs: int, warmup_epochs: int, budget: float
-) -> None:
-    costs = Costs(training=3 * epochs, scoring=3 * warmup_epochs + 2)
-    plan_with = functools.partial(choosing.plan, candidates, rows=rows, costs=costs)
-    try:
-        plan = plan_with(budget=budget)
-    except ValueError as error:
-        enough = float(str(error).split("raise it to ")[1].split(",")[0])
-        assert enough > budget
-        plan = plan_with(budget=enough)
-        budget = enough
-    deciding = plan.rounds[-1].folds
-    passes = 0.0
-    for each in plan.rounds:
-        last = each is plan.rounds[-1]
-        assert set(each.folds) <= set(deciding) if last else not set(each.folds) & set(deciding)
-        assert choosing.LEAST_SHARE <= each.share <= 1
-        for fold in each.folds:
-            left_out = {fold} if last else {fold, *deciding}
-            trained = sum(count for i, count in enumerate(rows) if i not in left_out)
-            assert trained == sum(rows[i] for i in plan.trained_on(fold)) > 0
-            # scores are shared by all candidates
-            passes += each.share * trained * (3 * warmup_epochs + 2)
-            for _ in range(each.candidates + 1):
-                passes += each.share * epochs * trained * 3 + rows[fold]
-    cost = passes / (3 * epochs * sum(rows))
-    # sums of some hundred float64 terms
-    assert cost == pytest.approx(plan.cost, rel=1e-12)
-    assert cost <= budget * (1 + 1e-12)
-    # nothing is left over, unless all train in full
-    assert cost == pytest.approx(budget) or all(each.share == 1 for each in plan.rounds)
-
-
-def test_the_rounds_halve_and_the_last_is_served_first() -> None:
-    plan = made()
-    assert [each.candidates for each in plan.rounds] == [7, 3, 1]
-    assert [each.folds for each in plan.rounds] == [(0,), (0,), (3,)]
-    assert plan.trained_on(0) == (1, 2)
-    assert plan.trained_on(3) == (0, 1, 2)
-    # the runs and the scores, 5/9 of one, each on this share of all rows
-    full = [(8 + 5 / 9) * 0.5, (4 + 5 / 9) * 0.5, (2 + 5 / 9) * 0.75]
-    predicting = 14 * 0.25 / 9
-    # the first round has its least, and the second, of fewer candidates, costs as much
-    least = choosing.LEAST_SHARE * full[0]
-    costs = [one * each.share for one, each in zip(full, plan.rounds, strict=True)]
-    assert costs == pytest.approx([least, least, 2 - predicting - 2 * least])
-    # what the last round has no use for goes to the others in equal parts
-    more = made(budget=4)
-    costs = [one * each.share for one, each in zip(full, more.rounds, strict=True)]
-    left = 4 - predicting - full[2]
-    assert more.rounds[2].share == 1
-    assert costs == pytest.approx([left / 2, left / 2, full[2]])
-    # and what the second has no use for to the first
-    left = 8 - predicting - full[2] - full[1]
-    assert left > full[1]
-    shares = [each.share for each in made(budget=8).rounds]
-    assert shares == pytest.approx([left / full[0], 1, 1])
-
-
-def test_a_budget_for_everything_and_one_candidate() -> None:
-    everything = made(budget=20)
-    assert [(each.folds, each.share) for each in everything.rounds] == [
-        ((0,), 1),
-        ((0,), 1),
-        ((3,), 1),
-    ]
-    assert everything.cost < 20
-    only = made(candidates=1, budget=20)
-    assert [(each.folds, each.share) for each in only.rounds] == [((0, 1, 2, 3), 1)]
-    assert only.trained_on(2) == (0, 1, 3)
-    # in full a fold costs 23/12 and 2/36 for predicting: 4 pay for two, and 1 for a part of one
-    assert [(each.folds, each.share) for each in made(1, budget=4).rounds] == [((2, 3), 1)]
-    (part,) = made(1, budget=1).rounds
-    assert part.folds == (3,)
-    assert part.share == pytest.approx((1 - 2 / 36) / (23 / 12))
-
-
-@pytest.mark.parametrize(
-    ("candidates", "rows", "message"),
-    [
-        (0, [9, 9, 9], "there are no candidates"),
-        (2, [9, 9], "needs at least 3 folds"),
-        (1, [9], "needs at least 2 folds"),
-        (2, [9, 0, 9], "none of them empty"),
-        (7, [9, 9, 9], "a budget of 0.5 full trainings is too small to choose among 7 candidates"),
-    ],
-)
-def test_what_cannot_be_planned(candidates: int, rows: list[int], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        choosing.plan(candidates, rows=rows, costs=COSTS, budget=0.5)
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_candidate_is_read_back_from_json(name: str) -> None:
+    kind = POLICIES[name]
+    candidate = Candidate("loss", kind.of_strength(0.3 if kind.varied else None))
+    stored = json.loads(json.dumps(candidate.as_json()))
+    assert list(stored) == ["name", "score", "policy", "strength"]
+    assert Candidate.from_json(stored) == candidate
 
 
 # ---------------------------------------------------------------------------------------- choose
@@ -272,16 +167,16 @@ def test_one_query_decides_nothing() -> None:
 
 def test_what_cannot_be_compared() -> None:
     choose = functools.partial(choosing.choose, interval=interval)
-    with pytest.raises(ValueError, match="2 candidates, the plan has 7"):
+    with pytest.raises(ValueError, match="there are 2 candidates, the plan is for 7"):
         choose(CANDIDATES[:2], measured({}), made())
-    for other in (CANDIDATES[0], Candidate("loss", "uniform")):
-        with pytest.raises(ValueError, match="each may be named once"):
+    for other in (CANDIDATES[0], Candidate("loss", Uniform())):
+        with pytest.raises(ValueError, match="two have one name: name each once"):
             choose([CANDIDATES[0], other], measured({}), made(2))
 
     def measure(shown: np.ndarray):
         return lambda candidate, *_: np.zeros(2) if candidate == UNIFORM else shown
 
-    with pytest.raises(ValueError, match=r"grad_norm clipped, fold 0: values of shape \(3,\)"):
+    with pytest.raises(ValueError, match=r"grad_norm clipped, fold 0: values have shape \(3,\)"):
         choose(CANDIDATES, measure(np.zeros(3)), made())
     with pytest.raises(ValueError, match="grad_norm clipped, fold 0: other queries are NaN"):
         choose(CANDIDATES, measure(np.array([0, np.nan])), made())
@@ -347,7 +242,7 @@ def test_the_oracle_is_picked_where_two_labels_in_five_are_wrong() -> None:
     truth = np.sign(features @ generator.normal(size=100))
     wrong = generator.random(truth.shape) < 0.4
     labels = np.where(wrong, -truth, truth)
-    plan = choosing.plan(7, rows=[100] * 4, costs=COSTS, least_share=600 / 8000)
+    plan = planning.plan(7, rows=[100] * 4, costs=COSTS, least_share=600 / 8000)
 
     def measure(candidate: Candidate, fold: int, share: float) -> np.ndarray:
         rows = list(plan.trained_on(fold))
@@ -366,34 +261,3 @@ def test_the_oracle_is_picked_where_two_labels_in_five_are_wrong() -> None:
 
     choice = choosing.choose(CANDIDATES, measure, plan, interval=interval)
     assert choice.chosen == CANDIDATES[5]
-
-
-@pytest.mark.parametrize("budget", [1.0, 2.0, 4.0, 8.0])
-def test_a_budget_takes_as_many_candidates_as_get_their_share(budget: float) -> None:
-    options: dict[str, Any] = {"rows": [100] * 3, "costs": Costs(24, 5), "budget": budget}
-    taken, plan = choosing.affordable(CANDIDATES, **options)
-    assert taken == CANDIDATES[: len(taken)]
-    assert plan.cost <= budget * (1 + 1e-12)
-    assert plan.rounds[0].candidates == len(taken)
-    assert min(each.share for each in plan.rounds) >= choosing.FAIR_SHARE
-    assert plan.rounds[-1].share >= choosing.DECIDING_SHARE or len(taken) == 1
-    if len(taken) < len(CANDIDATES):
-        more = functools.partial(choosing.plan, len(taken) + 1, **options)
-        try:
-            last = more(least_share=choosing.FAIR_SHARE).rounds[-1].share
-        except ValueError:  # too small even for a fair share
-            last = 0.0
-        assert last < choosing.DECIDING_SHARE
-
-
-def test_the_default_budget_decides_on_all_rows_but_those_held_out() -> None:
-    """Three runs and the scores in the first round, two in the second."""
-    taken, plan = choosing.affordable(CANDIDATES, rows=[100] * 3, costs=Costs(24, 5))
-    assert len(taken) == 3
-    assert [each.folds for each in plan.rounds] == [(0,), (2,)]
-    assert plan.rounds[1].share == 1
-
-
-def test_a_budget_that_is_not_enough_for_one_candidate_is_refused() -> None:
-    with pytest.raises(ValueError, match="raise it to"):
-        choosing.affordable(CANDIDATES, rows=[100] * 4, costs=Costs(9, 5), budget=0.2)

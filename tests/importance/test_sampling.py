@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 
 from sie_jax import per_example
-from sie_jax.importance import modifiers, sampling, weighting
+from sie_jax.importance import modifiers, policies, sampling
 
 N, B, DRAWS, UNIFORM = 40, 4, 10_000, 0.1
 
 
 def drawing(scores: jax.Array, power: float = 1.0) -> np.ndarray:
-    weights = weighting.tempered(scores, power=power)
-    return sampling.probabilities(
-        np.asarray(modifiers.mixed(weights, uniform=UNIFORM, scores=scores))
-    )
+    policy = modifiers.Mixed(policy=policies.Tempered(power=power), uniform=UNIFORM)
+    return sampling.probabilities(np.asarray(policy(scores)))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from sie_jax.importance import choosing
+from sie_jax.importance import choosing, planning
 from sie_jax.report import page
 
 ATTACK = '<script>alert("x")</script><img src=http://example.org/x onerror=alert(1)> & "'
@@ -365,7 +365,7 @@ def test_the_decision_follows_the_interval(interval, chosen, words):
 @pytest.mark.parametrize("number", [1, len(choosing.CANDIDATES)])
 def test_a_choice_is_shown_as_it_is(tmp_path, number):
     candidates = choosing.CANDIDATES[:number]
-    plan = choosing.plan(number, rows=[30] * 4, costs=choosing.Costs(9, 5), budget=20)
+    plan = planning.plan(number, rows=[30] * 4, costs=planning.Costs(9, 5), budget=20)
     choice = choosing.choose(
         candidates,
         lambda candidate, fold, share: np.linspace(0, share, 9) ** len(candidate.name),

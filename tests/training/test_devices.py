@@ -92,7 +92,7 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
     def placed(one: dict[str, np.ndarray]) -> Any:
         return meshes.place_batch(mesh, {name: values[share] for name, values in one.items()})
 
-    policy = importance.weighting.proportional
+    policy = importance.policies.Proportional()
     online = functools.partial(steps.online_step, score="grad_norm", policy=policy)
     pretrain = functools.partial(pretraining.pretraining_step, vocabulary=vocabulary)
     learned = functools.partial(learning.learned_step, scores=("loss", "grad_norm"))

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -80,10 +81,9 @@ def weighted(shop: Any) -> steps.Step:
     return steps.weighted_step(shop.graphdef, OPTIMIZER, shop.mesh)
 
 
-def online(shop: Any, policy: str, score: str = "grad_norm") -> steps.Step:
-    return steps.online_step(
-        shop.graphdef, OPTIMIZER, shop.mesh, score=score, policy=importance.POLICIES[policy]
-    )
+def online(shop: Any, name: str, score: str = "grad_norm", **options: float) -> steps.Step:
+    policy = importance.POLICIES[name](**options)
+    return steps.online_step(shop.graphdef, OPTIMIZER, shop.mesh, score=score, policy=policy)
 
 
 def create(shop: Any, seed: int = SEED) -> states.TrainState:
@@ -230,6 +230,12 @@ def test_one_compiled_step_serves_every_seed(shop: Any) -> None:
         found.append(float(metrics["loss"]))
     assert step._cache_size() == max(before, 1)
     assert len(set(found)) == 3  # each has a dropout of its own
+
+
+def test_equal_policies_share_one_compiled_step(shop: Any) -> None:
+    of_share = functools.partial(online, shop, "keep")
+    assert of_share(fraction=0.7) is of_share(fraction=0.7)
+    assert of_share(fraction=0.7) is not of_share(fraction=0.8)
 
 
 def test_the_given_params_stay_usable(shop: Any, assert_trees_equal: Any) -> None:

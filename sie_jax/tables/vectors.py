@@ -1,7 +1,7 @@
 """Vectors by example (histories, projections, embeddings) as columns of Parquet files.
 
-A store of vectors is a table of parts as an importance table is (`table`): example_id and one
-column of fixed-size lists of float32 per kind of vector, with the same provenance.
+A store of vectors is a table as in `parts`: example_id and one column of fixed-size lists of
+float32 per kind of vector, each with its provenance.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from sie_jax.importance import table
-from sie_jax.importance.table import Provenance
+from sie_jax.tables import joining, parts
+from sie_jax.tables.provenance import Provenance
 
 Batch = tuple[pa.Array, dict[str, np.ndarray]]
 """Example ids `[n]`, and vectors `[n, D]` float32 by kind."""
@@ -42,20 +42,20 @@ def write(
     provenance: Mapping[str, Provenance],
     part_rows: int | None = None,
 ) -> None:
-    """Writes the vectors of one process as parts of `folder`, as `table.write_parts` does.
+    """Writes the vectors of one process as parts of `folder`, as `parts.write_parts` does.
 
     Args:
       batches: example ids `[n]` and vectors `[n, D]` by kind (kept as float32); at least one batch,
         all of the same kinds and D. D may differ between kinds.
       provenance: of every kind.
-      part_rows: as many as take 256 MiB, and at most 1,048,576, where None.
+      part_rows: if None, as many as take 256 MiB, and at most 1,048,576.
 
     Raises:
       ValueError: the numbers of ids and vectors differ, vectors are not `[n, D]`, or as
-        `table.write_parts`.
+        `parts.write_parts`.
     """
     tables = (_as_table(ids, vectors) for ids, vectors in batches)
-    table.write_parts(
+    parts.write_parts(
         folder,
         tables,
         process_index=process_index,
@@ -75,16 +75,16 @@ def stream(
     """The vectors in the order they were written, at most `rows` at a time: one batch in memory.
 
     Args:
-      columns: the kinds to read; all where None. rows: as many as take 32 MiB where None.
-      data_version: checked with `table.require` where given.
+      columns: the kinds to read; all if None. rows: as many as take 32 MiB if None.
+      data_version: checked with `parts.require` if given.
 
     Raises:
-      UserError: as `table.read`.
+      UserError: as `parts.read`.
     """
     if data_version is not None:
-        table.require(path, data_version)
+        parts.require(path, data_version)
     names = None if columns is None else ["example_id", *columns]
-    for batch in table.batches(path, columns=names, rows=rows):
+    for batch in parts.batches(path, columns=names, rows=rows):
         kinds = [name for name in batch.schema.names if name != "example_id"]
         yield batch["example_id"], {name: as_array(batch[name]) for name in kinds}
 
@@ -97,11 +97,12 @@ def in_order(
     data_version: str | None = None,
     partition_rows: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """The vectors `[n, D]` by kind in the order of `example_ids`, as `table.in_order` gives them.
+    """The vectors `[n, D]` by kind in the order of `example_ids`, as `joining.in_order` does.
 
-    Same bounds on memory and disk, same errors: every id exactly once on both sides.
+    The bounds on memory and disk and the errors are the same: every id must be on both sides
+    exactly once.
     """
-    for block in table.in_order(
+    for block in joining.in_order(
         path,
         example_ids,
         columns=columns,

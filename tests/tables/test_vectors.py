@@ -6,8 +6,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.errors import UserError
-from sie_jax.importance import table, vectors
-from sie_jax.importance.table import Provenance
+from sie_jax.tables import parts, vectors
+from sie_jax.tables.provenance import Provenance
 
 HERE = "a" * 64
 ROWS = 23
@@ -73,15 +73,15 @@ def test_other_shapes_are_refused() -> None:
 
 
 def test_store_is_a_table_of_fixed_size_lists(folder: Path) -> None:
-    parts = sorted(folder.iterdir())
-    assert [pq.read_metadata(part).num_rows for part in parts] == [6, 6, 2, 6, 3]
-    for part in parts:
-        schema = pq.read_schema(part)
+    files = sorted(folder.iterdir())
+    assert [pq.read_metadata(file).num_rows for file in files] == [6, 6, 2, 6, 3]
+    for file in files:
+        schema = pq.read_schema(file)
         assert schema.names == ["example_id", *KINDS]
         for kind, dim in KINDS.items():
             assert schema.field(kind).type.list_size == dim
             assert schema.field(kind).type.value_type == pa.float32()
-    assert table.provenance(folder) == origin(*KINDS)
+    assert parts.provenance(folder) == origin(*KINDS)
 
 
 @pytest.mark.parametrize("rows", [4, None])
@@ -141,5 +141,5 @@ def test_ids_and_vectors_must_be_as_many(tmp_path: Path) -> None:
 def test_long_vectors_are_held_in_few_rows(tmp_path: Path) -> None:
     # 256 MiB hold 64 vectors of 2^20 float32; a batch is an eighth of that, and 8 rows
     schema = pa.schema({"example_id": pa.string(), "v": pa.list_(pa.float32(), 1 << 20)})
-    assert table._rows_in_memory(schema) == 64
-    assert table._rows_in_memory(pa.schema({"example_id": pa.string()})) == 1 << 20
+    assert parts.rows_in_memory(schema) == 64
+    assert parts.rows_in_memory(pa.schema({"example_id": pa.string()})) == 1 << 20

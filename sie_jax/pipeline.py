@@ -72,7 +72,7 @@ from sie_jax.importance import choosing
 from sie_jax.importance.section import AUTO
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
 from sie_jax.passes import estimating, explanation, pretraining, sweep
-from sie_jax.report import curves, page, results
+from sie_jax.report import page, sections, terminal
 from sie_jax.tables.spool import filtered, write_parquet
 from sie_jax.tasks import masking
 from sie_jax.training import learning, observing, steps, stopping, tracking
@@ -85,7 +85,6 @@ from sie_jax.training.state import TrainState
 
 # forward passes that a pass over one example amounts to
 TRAINING_COST, SCORING_COST = 3, 2
-SUSPECTS_IN_REPORT = 50
 HELD_OUT_ROWS = 1024
 
 
@@ -152,7 +151,7 @@ def run(
             table = score(line, held_out)
             evaluate(line, table, held_out, train(line, table))
         metrics = read_json(metrics_file)
-        console.print(results.table(metrics))
+        console.print(terminal.table(metrics))
         _say(console, f"Report: {os.path.join(workdir, 'report.html')}")
     return metrics
 
@@ -1431,30 +1430,30 @@ def _write_report(
     groups: dict[str, pa.Table],
     explanations: list[dict[str, Any]],
 ) -> None:
-    labels, names = table["label"].to_numpy(), line.prepared.scale.names
-    suspicious = [
-        {**row, "opinion": row["prediction"], "score": float(row["score"])}
-        for row in audit.read(line.workdir / "audit.csv", most=SUSPECTS_IN_REPORT)
-    ]
+    suspicious = audit.read(line.workdir / "audit.csv", most=sections.suspicious.MOST)
     log = MetricsLog(line.metrics_log).read()
+    parts = [
+        sections.verdict.part(metrics),
+        sections.results.part(metrics),
+        sections.overfitting.part(metrics),
+        sections.cross_validation.part(metrics),
+        sections.cost.part(metrics),
+        sections.weights.part(metrics),
+        sections.choosing.part(metrics),
+        sections.tuning.part(metrics),
+        sections.pretraining.part(metrics, log),
+        sections.training.part(metrics, log),
+        sections.scores.part(
+            metrics, table, scores=importance.SCORES, label_names=line.prepared.scale.names
+        ),
+        sections.groups.part(groups),
+        sections.suspicious.part(suspicious),
+        sections.explanations.part(explanations),
+        sections.cleaning.part(line.prepared.counts),
+        sections.settings.part(as_json(line.config)),
+    ]
     with whole(line.workdir / "report.html") as temporary:
-        page.write(
-            temporary,
-            title=f"sie_jax: {line.config.name}",
-            metrics=metrics,
-            cleaning=line.prepared.counts,
-            curves=curves.by_run(log, metrics["cost"]),
-            pretraining_curves=curves.by_run(log, ["pretrain"], curves.PRETRAINING_TITLES),
-            scores_by_label={
-                score: {name: table[score].to_numpy()[labels == i] for i, name in enumerate(names)}
-                for score in importance.SCORES
-            },
-            suspicious=suspicious,
-            groups={name: one.to_pylist() for name, one in groups.items()},
-            settings=as_json(line.config),
-            choosing=metrics.get("choosing"),
-            explanations=explanations,
-        )
+        page.write(temporary, title=f"sie_jax: {line.config.name}", parts=parts)
 
 
 # ------------------------------------------------------------------- shared by several stages
@@ -1724,7 +1723,7 @@ def replay(file: Path, console: Console) -> pa.Table:
         f"run {name}, the batch of step {broken}, at the parameters after step {int(state.step)}: "
         f"{int((~finite).sum())} of {len(finite)} rows are not finite",
     )
-    console.print(results.rows(table.to_pydict()))
+    console.print(terminal.rows(table.to_pydict()))
     return table
 
 

@@ -1,30 +1,22 @@
-"""The lines of metrics.jsonl as the report's curves."""
+"""Curves for the report from the lines of metrics.jsonl."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sie_jax.report.plots import Curve
+from markupsafe import Markup
 
-TITLES = {
-    "loss": "training loss",
-    "validation_loss": "validation loss",
-    "validation_accuracy": "validation accuracy",
-    "validation_ndcg@10": "validation nDCG@10",
-}
-PRETRAINING_TITLES = {
-    "masked_loss": "loss of masked tokens",
-    "held_out_perplexity": "held-out perplexity",
-    "held_out_pair_accuracy": "held-out pair accuracy",
-}
+from sie_jax.report import plots
 
 
 def by_run(
-    lines: Iterable[Mapping[str, Any]], runs: Iterable[str], titles: Mapping[str, str] = TITLES
-) -> dict[str, dict[str, list[Curve]]]:
-    """For each quantity by its title, for each run, one (steps, values) per seed.
+    lines: Iterable[Mapping[str, Any]], runs: Iterable[str], titles: Mapping[str, str]
+) -> dict[str, dict[str, list[plots.Curve]]]:
+    """One curve (steps, values) per seed, for each run of each quantity.
 
-    `titles` says which quantities of the lines, and how the report calls them. A line's `run` is
-    the run's name, a hyphen and the number of the seed.
+    Args:
+        lines: Each has `step`, and `run`, which is the run's name, a hyphen and the seed's number.
+        runs: The names of the runs to draw. Runs keep their colours if they keep their order.
+        titles: The quantities to draw and their titles in the report, which are the result's keys.
     """
     points: dict[str, dict[str, tuple[list[int], list[float]]]] = {key: {} for key in titles}
     for line in lines:
@@ -32,10 +24,22 @@ def by_run(
             steps, values = points[key].setdefault(line["run"], ([], []))
             steps.append(line["step"])
             values.append(line[key])
+    names = list(runs)
     return {
         title: {
             run: [curve for name, curve in points[key].items() if name.rpartition("-")[0] == run]
-            for run in runs
+            for run in names
         }
         for key, title in titles.items()
     }
+
+
+def drawn(
+    lines: Iterable[Mapping[str, Any]], runs: Iterable[str], titles: Mapping[str, str]
+) -> list[Markup]:
+    """One plot for each quantity of which at least one run has a curve."""
+    return [
+        plots.lines(curves, x_label="step", y_label=title)
+        for title, curves in by_run(lines, runs, titles).items()
+        if any(curves.values())
+    ]

@@ -1,4 +1,4 @@
-"""Plots as inline SVG: equal input gives equal text, and the page's CSS gives the colours."""
+"""Plots as inline SVG, whose colours come from the CSS of the page."""
 
 import re
 import warnings
@@ -7,15 +7,16 @@ from io import StringIO
 
 import matplotlib
 import numpy as np
+from markupsafe import Markup
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by the colour-blind. They leave here as CSS variables
-# (`--series-0`, …), so that a page can lighten them on a dark background.
+# Okabe and Ito's colours, which colour-blind readers can tell apart. They become CSS variables
+# (`--series-0`, …), so that the page can lighten them on a dark background.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _LINES = ("solid", "dashed", "dashdot", "dotted")
-_INK = "#010203"  # stands for the colour of the text around the plot
-_WIDTH = 4.6  # inches; narrow, so that the text stays readable at the width of a phone
+_INK = "#010203"  # is replaced by the colour of the text around the plot
+_WIDTH = 4.6  # inches; this is narrow, so that the text is readable at the width of a phone
 _MOST_POINTS = 200
 _LONGEST_NAME = 32
 _BINS = 32
@@ -28,10 +29,10 @@ _STYLE = {
     "font.size": 9,
     "legend.frameon": False,
     "legend.labelcolor": _INK,
-    "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
-    "svg.hashsalt": "sie_jax",  # else ids are drawn anew every time
+    "svg.fonttype": "none",  # text that can be searched and that takes the page's font
+    "svg.hashsalt": "sie_jax",  # without it, ids are random and equal input gives unequal text
     "text.color": _INK,
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "text.parse_math": False,  # without it, a dollar sign in a name would start a formula
     "xtick.color": _INK,
     "ytick.color": _INK,
 }
@@ -40,18 +41,18 @@ Curve = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 
 
 @matplotlib.rc_context(_STYLE)
-def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) -> str:
-    """Draws one colour per name and one line per curve (a seed) of that name.
+def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) -> Markup:
+    """Draws one line per curve (a seed), in one colour per name.
 
-    A curve of more than 200 points is drawn as the means of 200 runs of neighbours. Points that are
-    not finite leave a gap.
+    A curve of more than 200 points is drawn as the means of 200 groups of neighbours. Points that
+    are not finite leave a gap.
 
     Args:
         curves: (x, y) of every seed, by name.
         x_label, y_label: Axis titles.
 
     Returns:
-        An `<svg>` element.
+        An `<svg>` element, in which matplotlib has escaped the names.
     """
     figure, axes = _figure(height=2.7)
     handles, names = [], []
@@ -70,7 +71,7 @@ def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) 
                 names.append(_short(name))
     if handles:
         columns = min(max(48 // max(len(name) + 6 for name in names), 1), 3)
-        # Given outright: matplotlib leaves out of a legend the labels that begin with "_".
+        # The names are passed here because a line's label that begins with "_" gets no entry.
         figure.legend(handles, names, loc="outside upper left", ncols=columns)
     axes.set(xlabel=_short(x_label), ylabel=_short(y_label))
     axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
@@ -78,19 +79,20 @@ def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) 
 
 
 @matplotlib.rc_context(_STYLE)
-def histograms(values: Mapping[str, np.ndarray], *, x_label: str) -> str:
-    """Draws one histogram per name, one above the other on a shared axis, the first at the bottom.
+def histograms(values: Mapping[str, np.ndarray], *, x_label: str) -> Markup:
+    """Draws one histogram per name on a shared axis, one above the other from the bottom.
 
-    Heights are shares of a name's own values on one scale, so that names of unequal size compare;
-    a tick marks each median. The axis spans the 0.5 to 99.5 % quantiles of all values together;
-    values beyond count in its end bins, values that are not finite in none.
+    The heights are shares of a name's own values on one scale, so that names with unequally many
+    values can be compared. A tick marks each median. The axis spans the 0.5 to 99.5 % quantiles of
+    all values together. Values beyond it count in the end bins, and values that are not finite are
+    left out.
 
     Args:
         values: Values by name; some may be empty.
         x_label: Title of the axis.
 
     Returns:
-        An `<svg>` element.
+        An `<svg>` element, in which matplotlib has escaped the names.
     """
     finite = {name: each[np.isfinite(each)] for name, each in values.items()}
     everything = np.concatenate([np.empty(0), *finite.values()])
@@ -126,10 +128,11 @@ def histograms(values: Mapping[str, np.ndarray], *, x_label: str) -> str:
 
 
 @matplotlib.rc_context(_STYLE)
-def intervals(entries: Mapping[str, Mapping[str, float | None]], *, x_label: str) -> str:
-    """Draws `{"value", "low", "high"}` by name as points with bars, one under the other, and zero.
+def intervals(entries: Mapping[str, Mapping[str, float | None]], *, x_label: str) -> Markup:
+    """Draws `{"value", "low", "high"}` by name as points with bars, and a line at zero.
 
-    A bound that is None leaves its point without a bar; a value that is None leaves an empty row.
+    The first name is at the top. If a bound is None, there is no bar; if the value is None, the row
+    is empty.
     """
     figure, axes = _figure(height=0.75 + 0.27 * max(len(entries), 1))
     axes.axvline(0, color=_INK, linewidth=0.8, linestyle="dashed", alpha=0.6)
@@ -147,7 +150,7 @@ def intervals(entries: Mapping[str, Mapping[str, float | None]], *, x_label: str
 
 
 def _figure(*, height: float):
-    """A figure without pyplot, which would keep it in a global list."""
+    """A figure made without pyplot, which would keep it in a global list."""
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
@@ -156,7 +159,7 @@ def _figure(*, height: float):
 
 
 def _short(name: str) -> str:
-    """The name in one line that leaves room for the plot."""
+    """The name on one line, cut so that it leaves room for the plot."""
     line = " ".join(name.split())
     return line if len(line) <= _LONGEST_NAME else f"{line[: _LONGEST_NAME - 1]}…"
 
@@ -169,12 +172,12 @@ def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.add.reduceat(x, starts) / sizes, np.add.reduceat(y, starts) / sizes
 
 
-def _svg(figure: Figure) -> str:
-    """The figure's `<svg>` element, without the file's prolog, size, namespaces and element ids."""
+def _svg(figure: Figure) -> Markup:
+    """The figure's `<svg>` element, without the prolog, size, namespaces and element ids."""
     text = StringIO()
     no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with warnings.catch_warnings():
-        # The reader's browser draws the text with its own fonts.
+        # The reader's browser draws the text with fonts of its own.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         FigureCanvasSVG(figure).print_svg(text, metadata=no_metadata)
     svg = text.getvalue()
@@ -186,4 +189,4 @@ def _svg(figure: Figure) -> str:
     svg = svg.replace(_INK, "currentColor")
     for n, colour in enumerate(SERIES):
         svg = svg.replace(colour, f"var(--series-{n}, {colour})")
-    return svg
+    return Markup(svg)

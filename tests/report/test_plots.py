@@ -31,7 +31,7 @@ def draw_intervals():
             "mrr": {"value": 0.1, "low": None, "high": None},
             "recall@10": {"value": None, "low": None, "high": None},
         },
-        x_label="weighted less uniform",
+        x_label="weighted minus uniform",
     )
 
 
@@ -55,7 +55,7 @@ def test_a_plot_is_one_element_without_addresses_or_sizes(draw):
     assert "width=" not in svg.split(">")[0]
     for forbidden in ("http", "<script", "<?xml", "<metadata", "DOCTYPE"):
         assert forbidden not in svg
-    root = ET.fromstring(svg.replace("<svg", '<svg xmlns:xlink="x"', 1))
+    root = ET.fromstring(str(svg).replace("<svg", '<svg xmlns:xlink="x"', 1))
     assert root.tag == "svg"
 
 
@@ -70,7 +70,7 @@ def test_colours_are_left_to_the_page(draw):
 def test_names_are_text_that_can_be_searched():
     assert {"uniform", "weighted", "step", "training loss"} <= texts(draw_lines())
     assert {"irrelevant", "exact", "loss"} <= texts(draw_histograms())
-    assert {"ndcg@10", "mrr", "recall@10", "weighted less uniform"} <= texts(draw_intervals())
+    assert {"ndcg@10", "mrr", "recall@10", "weighted minus uniform"} <= texts(draw_intervals())
 
 
 def texts(svg):

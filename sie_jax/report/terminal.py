@@ -1,4 +1,4 @@
-"""The results of a run as a table for the terminal."""
+"""Tables for the terminal."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ SHOWN = ("ndcg@10", "accuracy", "macro_f1")
 
 
 def table(metrics: dict[str, Any]) -> Table:
-    """One row per run of metrics.json: its main metrics, the difference to uniform, the cost."""
+    """One row for each run of metrics.json: main metrics, difference from uniform, and cost."""
     rows, queries = metrics["rows"], metrics["queries"]
     made = Table(
         title=f"Test split: {queries['evaluated']} queries, 95 % bootstrap intervals over queries",
@@ -31,7 +31,7 @@ def table(metrics: dict[str, Any]) -> Table:
 
 
 def rows(columns: dict[str, list[Any]]) -> Table:
-    """Columns of a table side by side, numbers to the right and with four digits."""
+    """Columns side by side; numbers are aligned to the right and have four digits."""
     made = Table()
     texts = []
     for name, values in columns.items():

@@ -3,7 +3,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sie_jax.report import results
+from sie_jax.report import terminal
 
 
 def estimate(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
@@ -33,7 +33,7 @@ METRICS = {
 
 def printed(metrics: dict[str, Any]) -> list[str]:
     console = Console(file=io.StringIO(), width=200)
-    console.print(results.table(metrics))
+    console.print(terminal.table(metrics))
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue().splitlines()
 
@@ -49,15 +49,15 @@ def test_one_row_per_run() -> None:
     assert cells(lines, "uniform") == ["uniform", "0.700 [0.651, 0.750]", *[half] * 2, "", "13"]
     assert cells(lines, "random") == [
         "random",
-        "0.250",  # no interval: none is shown
+        "0.250",  # without an interval, only the value is shown
         *[half] * 2,
         "-0.450 [-0.500, -0.400]",
-        "",  # costs nothing to speak of
+        "",  # a baseline has no cost
     ]
     assert cells(lines, "weighted") == ["weighted", "undefined", *[half] * 2, "undefined", "40"]
 
 
-def test_what_was_read_and_measured_is_said() -> None:
+def test_the_numbers_of_rows_and_queries_are_shown() -> None:
     text = " ".join("\n".join(printed(METRICS)).split())
     assert "Test split: 3 queries, 95 % bootstrap intervals over queries" in text
     assert "12 rows read, 10 kept, 2 rejected" in text

@@ -1,0 +1,78 @@
+"""The part that shows the metrics on the test queries and their differences from uniform."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sie_jax.report import order, plots
+from sie_jax.report.parts import Part, render
+
+TEMPLATE = """
+<p class="note">Each value is the mean over seeds, and the range below it is the 95% percentile
+bootstrap interval over test queries. The interval covers the choice of queries. It does not cover
+the chance of training, which the table of every seed shows.
+{% if queries %}
+nDCG is measured on {{ queries.evaluated | whole }} queries and leaves out
+{{ queries.without_positive_gain | whole }} without a positive gain. MRR and recall leave out
+{{ queries.without_highest_grade | whole }} more without an item of the highest grade.
+{% endif %}
+</p>
+{{ metric_table("Test metrics", test, main) }}
+
+<h3>Difference from {{ reference }}</h3>
+{% if difference %}
+<p class="note">The differences are paired: both runs are measured on the same resampled queries.
+A difference is resolved where its interval excludes zero.</p>
+{% if plot %}
+<figure>{{ plot }}</figure>
+{% endif %}
+{{ metric_table("Differences from " ~ reference, difference, main, signed=true) }}
+{% else %}
+<p class="note">There is no other run to compare with {{ reference }}.</p>
+{% endif %}
+
+{% if by_label %}
+<details><summary>Precision and recall of each label</summary>
+{{ metric_table("Metrics by label", test, by_label) }}
+</details>
+{% endif %}
+<details open><summary>Every seed</summary>
+{% call table("Metrics of every seed", ["run"], numbers=["seed"] + main) %}
+<tbody>
+{% for name, by_metric in seeds.items() %}
+{% for n in range(by_metric.values() | map("length") | max) %}
+<tr><th scope="row">{{ name }}</th><td class="number">{{ n + 1 }}</td>
+{% for metric in main %}<td class="number">{{ by_metric[metric][n] | value }}</td>{% endfor %}</tr>
+{% endfor %}
+{% endfor %}
+</tbody>
+{% endcall %}
+</details>
+"""
+
+
+def part(metrics: Mapping[str, Any], *, run: str = "weighted", reference: str = "uniform") -> Part:
+    """`metrics` has `test`, `difference`, `seeds` and `cost` of `metrics.json`, maybe `queries`.
+
+    The plot is of the differences of `run`. Runs without a cost (the baselines) come last.
+    """
+    test, difference, seeds = (
+        order.trained_first(metrics[name], metrics["cost"])
+        for name in ("test", "difference", "seeds")
+    )
+    main, of_run = order.main_metrics(test), difference.get(run)
+    html = render(
+        TEMPLATE,
+        test=test,
+        difference=difference,
+        seeds=seeds,
+        queries=metrics.get("queries"),
+        reference=reference,
+        main=main,
+        by_label=order.label_metrics(test),
+        plot=of_run
+        and plots.intervals(
+            {name: of_run[name] for name in main if name in of_run},
+            x_label=f"{run} minus {reference}",
+        ),
+    )
+    return Part("results", "Results on the test queries", html)

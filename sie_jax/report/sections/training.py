@@ -1,0 +1,27 @@
+"""The part that shows the curves of training."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from sie_jax.report import curves
+from sie_jax.report.parts import Part, render
+
+TITLES = {
+    "loss": "training loss",
+    "validation_loss": "validation loss",
+    "validation_accuracy": "validation accuracy",
+    "validation_ndcg@10": "validation nDCG@10",
+}
+TEMPLATE = """
+<p class="note">There is one line per seed. Long runs are drawn as means of neighbouring steps.</p>
+{{ figures(plots) }}
+"""
+
+
+def part(metrics: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> Part | None:
+    """Of the lines of `metrics.jsonl` about the runs in `cost` of `metrics.json`.
+
+    It is left out where no line has anything to draw.
+    """
+    plots = curves.drawn(lines, metrics["cost"], TITLES)
+    return Part("training", "Training", render(TEMPLATE, plots=plots)) if plots else None

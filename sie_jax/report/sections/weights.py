@@ -1,0 +1,35 @@
+"""The part that shows how many rows the weights amount to, and what sampling by them would do."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sie_jax.report.parts import Part, render
+
+TEMPLATE = """
+<p class="note">The effective sample size is a share of the rows: that many rows of equal weight
+would give as much information. The variance of gradients is what drawing rows by these weights,
+with the correction, would make of the variance of uniform draws. Where it is below 1, each step is
+less noisy. It is computed from the gradient norms after the warm-up, without the mean gradient. A
+dash means that some row would never be drawn.</p>
+{% call table("What the weights amount to", ["run"],
+              numbers=["effective sample size", "variance of gradients"]) %}
+<tbody>
+{% for name, amount in by_run.items() %}
+<tr><th scope="row">{{ name }}</th>
+<td class="number">{{ amount.effective_sample_size | value }}</td>
+<td class="number">{{ amount.gradient_variance_ratio | default(none) | value }}</td></tr>
+{% endfor %}
+</tbody>
+{% endcall %}
+"""
+
+
+def part(metrics: Mapping[str, Any]) -> Part | None:
+    """Of `weights` of `metrics.json`; left out where there is none.
+
+    It is `{run: {"effective_sample_size", "gradient_variance_ratio"}}`, the second if defined.
+    """
+    if not metrics.get("weights"):
+        return None
+    html = render(TEMPLATE, by_run=metrics["weights"])
+    return Part("weights", "What the weights amount to", html)

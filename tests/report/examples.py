@@ -1,0 +1,186 @@
+"""What the tests of the report share: an example of every part, and a reader of HTML."""
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pyarrow as pa
+
+from sie_jax.report import sections
+from sie_jax.report.parts import Part
+
+
+def estimate(value: float, margin: float = 0.01) -> dict[str, float]:
+    return {"value": value, "low": value - margin, "high": value + margin}
+
+
+UNDEFINED: dict[str, Any] = {"value": None, "low": None, "high": None}
+
+
+def metrics(difference: float = 0.0307, label: str = "exact", **further: Any) -> dict[str, Any]:
+    """The content of a metrics.json whose weighted run differs from uniform by `difference`."""
+    return {
+        "test": {
+            "random": {"ndcg@10": estimate(0.4), f"recall_{label}": estimate(0.11)},
+            "uniform": {"ndcg@10": estimate(0.8095), f"recall_{label}": estimate(0.61)},
+            "weighted": {"ndcg@10": estimate(0.8095 + difference), f"recall_{label}": UNDEFINED},
+        },
+        "difference": {
+            "random": {"ndcg@10": estimate(-0.4095), f"recall_{label}": estimate(-0.5)},
+            "weighted": {"ndcg@10": estimate(difference), f"recall_{label}": UNDEFINED},
+        },
+        "seeds": {
+            "random": {"ndcg@10": [0.4], f"recall_{label}": [0.11]},
+            "uniform": {"ndcg@10": [0.8023, 0.8167], f"recall_{label}": [0.6, 0.62]},
+            "weighted": {"ndcg@10": [0.8401, 0.8403], f"recall_{label}": [None, None]},
+        },
+        "cost": {
+            "uniform": {"seconds": 612.34, "examples": 28000, "forward_equivalents": 84000},
+            "weighted": {"seconds": 733.9, "examples": 30800, "forward_equivalents": 95200},
+        },
+        "queries": {"evaluated": 41, "without_positive_gain": 3, "without_highest_grade": 2},
+        **further,
+    }
+
+
+def choice(interval: dict[str, Any], chosen: str = "el2n keep 0.8") -> dict[str, Any]:
+    """The content of a choosing.json of two rounds."""
+
+    def row(number: int, candidate: str, mean: Any, difference: Any, outcome: str) -> Any:
+        own = {"queries": 1040, "mean": mean, "difference": difference}
+        folds = [{"fold": fold, **own, "queries": 520} for fold in (2, 3)]
+        place = {"round": number, "share": 0.076 * number, "candidate": candidate}
+        return {**place, **own, "outcome": outcome, "folds": folds}
+
+    return {
+        "chosen": {"name": chosen, "score": "el2n", "policy": "keep", "strength": 0.8},
+        "contender": {"name": "el2n keep 0.8", "score": "el2n", "policy": "keep", "strength": 0.8},
+        "interval": interval,
+        "comparison": [
+            row(1, "uniform", 0.5, None, "reference"),
+            row(1, "grad_norm clipped", 0.49, -0.01, "dropped"),
+            row(1, "loss inverse", None, None, "undefined"),
+            row(1, "el2n keep 0.8", 0.51, 0.01, "kept"),
+            row(2, "uniform", 0.6, None, "dropped"),
+            row(2, "el2n keep 0.8", 0.62, 0.02, "chosen"),
+        ],
+        "cost": {"budget": 2.0, "planned": 1.98, "spent": 1.7512},
+    }
+
+
+def pretraining(measure: str = "perplexity") -> dict[str, Any]:
+    return {
+        "steps": 1200,
+        "seconds": 31.25,
+        "rows": {"train": 5678, "held_out": 91, "measured": 64},
+        "before": {measure: 1294.5, "pair_accuracy": 0.5},
+        "after": {measure: 41.25, "pair_accuracy": 0.875},
+    }
+
+
+def tuning(rate: str = "2e-05") -> dict[str, Any]:
+    return {
+        "chosen": rate,
+        "validation": {
+            rate: {"ndcg@10": estimate(0.7123), "recall_exact": estimate(0.3)},
+            "0.001": {"ndcg@10": estimate(0.6012), "recall_exact": estimate(0.2)},
+        },
+        "diverged": [10.0],
+        "queries": {"evaluated": 17},
+    }
+
+
+def group(name: str, rows: int, lift: float) -> dict[str, Any]:
+    shares = {"share_of_rows": rows / 900, "share_of_weight": lift * rows / 900}
+    return {"group": name, "rows": rows, "lift": lift, "score": 2.25, **shares}
+
+
+def explanation(query: str, pairs: int = 3, text: str = "usb hub") -> dict[str, Any]:
+    """A prediction on the pair (query, text), with `pairs` training pairs for and against it."""
+
+    def made(sign: int) -> list[dict[str, Any]]:
+        pair = {"query": text, "title": text, "label": text}
+        return [pair | {"influence": sign * 0.5 / (i + 1)} for i in range(pairs)]
+
+    shown = dict.fromkeys(("title", "label", "predicted"), text)
+    return shown | {"query": query, "value": 0.125, "for": made(1), "against": made(-1)}
+
+
+def every_part(text: str = "usb hub") -> dict[str, Part | None]:
+    """Each section's part by the section's name, with `text` wherever data can hold a text."""
+    of_run = metrics(label=text)
+    for name in ("test", "seeds", "difference", "cost"):
+        of_run[name][text] = of_run[name]["weighted"]
+    made = choice(estimate(0.02), chosen=text)
+    made["contender"]["name"] = made["comparison"][0]["candidate"] = text
+    of_run |= {
+        "train": {text: {"ndcg@10": 0.9}},
+        "cross_validation": {text: estimate(0.75)},
+        "rater_disagreement": {text: estimate(0.25)},
+        "device": text,
+        "weights": {text: {"effective_sample_size": 0.5}},
+        "choosing": made,
+        "tuning": tuning(text),
+        "pretraining": pretraining(text),
+        "planted_errors": {"rate": 0.25, "count": 225, "auroc": {text: 0.9123}},
+    }
+    lines = [
+        {"run": f"{text}-0", "step": 10, "loss": 1.0},
+        {"run": f"{text}-0", "step": 20, "loss": 0.5},
+        {"run": "pretrain-0", "step": 10, "masked_loss": 8.0},
+    ]
+    table = pa.table({"label": [0, 0, 1], text: [0.5, 1.5, 2.5]})
+    row = dict.fromkeys(("example_id", "query", "title", "label", "prediction"), text)
+    cleaning = {
+        "read": 3,
+        "rejected": {text: 1},
+        "kept": 2,
+        "splits": {text: 2},
+        "repaired": {text: 1},
+    }
+    return {
+        "verdict": sections.verdict.part(of_run, run=text),
+        "results": sections.results.part(of_run, run=text),
+        "overfitting": sections.overfitting.part(of_run),
+        "cross_validation": sections.cross_validation.part(of_run),
+        "cost": sections.cost.part(of_run),
+        "weights": sections.weights.part(of_run),
+        "choosing": sections.choosing.part(of_run),
+        "tuning": sections.tuning.part(of_run),
+        "pretraining": sections.pretraining.part(of_run, lines),
+        "training": sections.training.part(of_run, lines),
+        "scores": sections.scores.part(of_run, table, scores=[text], label_names=[text, "exact"]),
+        "groups": sections.groups.part({text: pa.Table.from_pylist([group(text, 12, 1.5)])}),
+        "suspicious": sections.suspicious.part([row | {"score": "1.5"}]),
+        "explanations": sections.explanations.part([explanation(text, text=text)]),
+        "cleaning": sections.cleaning.part(cleaning),
+        "settings": sections.settings.part({text: text}),
+    }
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(str(html))  # a slice of Markup would be Markup, which escapes what is added
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attributes)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def words(html: str) -> str:
+    """The text with single spaces."""
+    return " ".join(Elements(html).text.split())
+
+
+def rows_of(part: Part | None) -> list[list[str]]:
+    """The cells' texts of every table row of a part."""
+    assert part
+    rows = re.findall(r"<tr.*?</tr>", part.html, re.S)
+    return [[words(cell) for cell in re.findall(r"<t[hd].*?</t[hd]>", row, re.S)] for row in rows]

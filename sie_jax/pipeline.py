@@ -34,7 +34,7 @@ from jax.sharding import Mesh
 from rich.console import Console
 from transformers import BertConfig
 
-from sie_jax import audit, importance, predict, processes, remote
+from sie_jax import importance, processes, remote, serving
 from sie_jax.config import Config, as_json, differences, from_json
 from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
@@ -59,6 +59,7 @@ from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
     Predictions,
     agreement,
+    audit,
     baselines,
     detection,
     from_probabilities,
@@ -1138,7 +1139,7 @@ def _save_model(line: Line, params: Any) -> None:
     nnx.merge(line.graphdef, params).save_pretrained(temporary)
     line.prepared.tokenizer.save_pretrained(temporary)
     data = line.config.data
-    predict.Settings(
+    serving.Settings(
         gains=line.prepared.scale.gains,
         max_length=data.max_length,
         item_text=data.item_text,

@@ -293,7 +293,8 @@ def test_a_bad_config_file_gets_one_line(cli, tmp_path, code, part):
 def test_help_lists_every_field(cli):
     done = cli("--help")
     assert (done.code, done.err) == (0, "")
-    for flag in ("--config ", "--workdir ", "--config.train.batch_size=32", "--config.data.path="):
+    shown = ("--config=FILE ", "--workdir=FOLDER ", "--redo=STAGE ", "--replay=FILE ")
+    for flag in (*shown, "--config.train.batch_size=32", "--config.data.path="):
         assert flag in done.out
 
 

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow.parquet as pq
 from cleanlab.rank import get_label_quality_scores
 
-from sie_jax import audit, importance, pipeline
-from sie_jax.evaluation import detection
+from sie_jax import importance, pipeline
+from sie_jax.evaluation import audit, detection
 from sie_jax.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "audit.json"

@@ -29,8 +29,8 @@ SIZES = (2_000, 20_000)
 # runs the command and says what memory it took at most, in MiB
 MEASURED = """
 import resource, sys
-from sie_jax import predict
-code = predict.main(sys.argv[1:])
+from sie_jax.commands import predict
+code = predict.entry(sys.argv)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 sys.exit(code)
 """

@@ -1,17 +1,17 @@
-"""What a user can be told: errors that end the program with one line and a known exit code."""
+"""What a user can be told: errors that end a command with one line and a known exit code."""
 
 
 class UserError(Exception):
-    """Something the user can mend: a missing file, a bad field, a bad flag. Ends `train.py` with 2.
+    """Something that the user can fix: a missing file, a bad field, a bad flag. Exit code 2.
 
-    The message is one line that names the place (file, row, field) and the mend.
+    The message is one line that names the place (file, row, field) and the fix.
     """
 
     exit_code = 2
 
 
 class NumericalError(Exception):
-    """A loss or gradient became NaN or infinite. Ends `train.py` with 3.
+    """A loss or gradient became NaN or infinite. Exit code 3.
 
     The message names the step and the example ids; the last good checkpoint is kept.
     """
@@ -20,9 +20,9 @@ class NumericalError(Exception):
 
 
 class StoppedError(Exception):
-    """The machine asked the process to end. Ends `train.py` with 143, as SIGTERM does.
+    """The machine asked the process to end. Exit code 143, as for SIGTERM.
 
-    Everything done is on disk: the same command goes on.
+    Everything that is done is on disk, and the same command resumes.
     """
 
     exit_code = 143

@@ -1,8 +1,8 @@
 """Paths of object stores (gs://, s3://): copied to this machine, worked on there, and sent back.
 
-What a run is made of renames, locks and maps files to memory, which an object store cannot. So
-inputs are copied into a cache before they are read, and a workdir has a local folder that stands
-for it while the run goes on. The file systems are those of `etils.epath`.
+A run renames files, locks them and maps them to memory, which an object store cannot do. So inputs
+are copied into a cache before they are read, and a local folder stands for the workdir while the
+run is under way. The file systems are those of `etils.epath`.
 """
 
 import fcntl
@@ -25,16 +25,17 @@ from sie_jax import processes
 from sie_jax.errors import UserError
 from sie_jax.files import digest, read_json, write_json
 
-EXTRAS = {"gs": "gcs", "s3": "s3"}  # what each scheme takes besides the package itself
+EXTRAS = {"gs": "gcs", "s3": "s3"}  # the extra of this package that each scheme needs
 MANIFEST = "mirror.json"
-# between two looks at what is to be sent: seconds, and times what the last one took, if more
+# the pause between two sends: at least so many seconds, and so many times what the last one took
 PAUSE_SECONDS, PAUSE_FACTOR = 5.0, 10.0
-WORTH_TELLING = 8 * 2**20  # bytes
-_STORES = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "s3fs")  # whose errors are told
+WORTH_TELLING = 8 * 2**20  # bytes: fewer are copied in silence
+# packages whose errors get one line
+_STORES = ("aiohttp", "aiobotocore", "botocore", "gcsfs", "google", "s3fs")
 
 
 def is_remote(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is one of an object store; raises UserError for any other URL."""
+    """Whether a path is in an object store; raises UserError for any other URL."""
     scheme, separator, _ = os.fspath(path).partition("://")
     if separator and scheme not in EXTRAS:
         raise UserError(f"{path}: give a local path, or one that begins with gs:// or s3://")
@@ -42,12 +43,12 @@ def is_remote(path: str | os.PathLike[str]) -> bool:
 
 
 def local(path: str) -> str:
-    """A local path as it is; of an object store's, the path of a copy that is now up to date.
+    """Returns a local path as it is; copies a path of an object store and returns the copy's.
 
-    `path` is one object, or a folder: then the copy holds what is in it, and nothing else. Only
-    what changed since the last copy is brought. Several processes of one machine may ask at once.
+    `path` is one object, or a folder, whose copy then holds the same objects and nothing else. Only
+    what changed since the last copy is fetched. Several processes of a machine may do so at once.
 
-    Raises UserError where nothing is there or the store cannot be read.
+    Raises UserError if nothing is at the path, or the store cannot be read.
     """
     if not is_remote(path):
         return path
@@ -66,8 +67,8 @@ def local(path: str) -> str:
             for name, info in found.items()
             if stamps.get(name) != _stamp(info) or not (root / name).is_file()
         ]
-        _tell_of(print, f"{path}: bringing", sum(found[name]["size"] for name in stale))
-        # a kill from here on leaves files that count as out of date
+        _tell_of(print, f"{path}: fetching", sum(found[name]["size"] for name in stale))
+        # if the process dies after this line, the files being replaced count as out of date
         write_json(record, {name: stamps[name] for name in stamps if name not in stale})
         parts = [f"{root / name}.part" for name in stale]
         _get(path, stale, parts)
@@ -83,16 +84,16 @@ def local(path: str) -> str:
 class Mirror:
     """A workdir in an object store, and the local folder that stands for it.
 
-    The store's `mirror.json` names the files that make the workdir, each with its digest. It is
-    written after the files it names and before those are removed that it names no more, so that a
-    kill at any moment leaves in the store what a kill at some moment leaves in a local workdir; a
-    file that is written on, such as a log, may be newer than the rest.
+    The store's `mirror.json` names the files that make up the workdir, each with its digest. It is
+    written after the files that it names, and before the files that it no longer names are removed.
+    So a kill at any moment leaves the store in a state that a kill could leave a local workdir in;
+    only a file that grows, such as a log, may be newer than the rest.
 
     Attributes:
       path: the folder in the store.
       folder: the local folder.
 
-    Raises UserError where there are several processes: each would have a folder of its own.
+    Raises UserError if there are several processes: each would have a local folder of its own.
     """
 
     def __init__(self, path: str, tell: Callable[[str], None]) -> None:
@@ -103,21 +104,22 @@ class Mirror:
                 "see, such as a mounted bucket (docs/many_devices.md)"
             )
         self.folder = _cache() / "workdirs" / quote(self.path, safe="")
-        self._base = self.folder.with_name(f"{self.folder.name}.base")  # the manifest it began from
+        # identifies the manifest that the folder began from
+        self._base = self.folder.with_name(f"{self.folder.name}.base")
         self._staging = self.folder.with_name(f"{self.folder.name}.sending")
         self._tell = tell
         self._told = ""
         self._sent: dict[str, str] = {}
         self._digests: dict[str, tuple[tuple[int, ...], str]] = {}
-        # SIGTERM may come while the main thread is sending, and sends again
+        # SIGTERM may arrive while the main thread is sending; its handler sends again
         self._lock = threading.RLock()
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Brings the folder up to date; inside, the store follows it; sends the rest at the end.
+        """Fetches the folder; inside the block, a thread sends changes; at the end, sends the rest.
 
-        Raises UserError where that cannot be done; where another error ends the block, that one
-        goes on and a failure to send is told.
+        Raises UserError if the store cannot be read or written. If another error ends the block,
+        that one is raised, and a failure to send is only reported.
         """
         self.bring()
         ended = threading.Event()
@@ -129,7 +131,7 @@ class Mirror:
             ended.set()
             thread.join()
             self.try_to_send()
-            if isinstance(error, UserError):  # what was given is what is to be named
+            if isinstance(error, UserError):  # the message should name the path that the user gave
                 message = str(error).replace(str(self.folder), self.path)
                 raise UserError(message) from error
             raise
@@ -138,7 +140,7 @@ class Mirror:
         self.send(tell=self._tell)
 
     def bring(self) -> None:
-        """Makes the local folder what the store holds, unless it is that or what came after it."""
+        """Makes the local folder equal to the store, unless it is already equal or newer."""
         self.folder.mkdir(parents=True, exist_ok=True)
         manifest = _read_manifest(self.path)
         if manifest is None:
@@ -152,7 +154,8 @@ class Mirror:
             if self._base.exists() and self._base.read_text() == _identity(manifest):
                 self._sent = dict.fromkeys(gone, "") | files
                 return
-        self._base.unlink(missing_ok=True)  # a kill from here on: all is looked at again
+        # if the process dies after this line, every file is compared again
+        self._base.unlink(missing_ok=True)
         have = {name: digest(self.folder / name) for name in _names(self.folder)}
         for name in have.keys() - files.keys():
             (self.folder / name).unlink()
@@ -161,13 +164,13 @@ class Mirror:
                 os.rmdir(root)
         missing = [name for name in files if have.get(name) != files[name]]
         if missing:
-            self._tell(f"{self.path}: bringing {len(missing)} files to {self.folder}")
+            self._tell(f"{self.path}: fetching {len(missing)} files to {self.folder}")
         _get(
             self.path,
             [f"{self.path}/{name}" for name in missing],
             [str(self.folder / name) for name in missing],
         )
-        if manifest is None:  # shows too, before all work, whether the store can be written to
+        if manifest is None:  # also shows, before any work, whether the store can be written
             self._sent = {name: digest(self.folder / name) for name in files}
             self._commit(self._sent, gone)
         else:
@@ -175,9 +178,9 @@ class Mirror:
             self._base.write_text(_identity(manifest))
 
     def send(self, *, tell: Callable[[str], None] | None = None) -> None:
-        """Makes the store what the local folder holds at one moment.
+        """Makes the store equal to the local folder as it is at one moment.
 
-        Raises UserError where the store cannot be written to, or another run wrote there.
+        Raises UserError if the store cannot be written, or another run wrote to it.
         """
         with self._lock:
             files = self._snapshot()
@@ -186,8 +189,8 @@ class Mirror:
             manifest = _read_manifest(self.path)
             if manifest is None or self._base.read_text() != _identity(manifest):
                 raise UserError(
-                    f"{self.path} was written to by another run: what this one made is in "
-                    f"{self.folder}; give another --workdir, or end one of them"
+                    f"{self.path} was written by another run: the files of this run are in "
+                    f"{self.folder}; give another --workdir, or end one of the two runs"
                 )
             changed = [name for name in files if files[name] != self._sent.get(name)]
             staged = [self._staging / name for name in changed]
@@ -207,7 +210,7 @@ class Mirror:
             shutil.rmtree(self._staging, ignore_errors=True)
 
     def try_to_send(self) -> None:
-        """As `send`, but a failure is told, once, and not raised: what is not sent now is later."""
+        """As `send`, but only reports a failure, and only once; a later call sends the rest."""
         try:
             self.send()
             self._told = ""
@@ -224,16 +227,16 @@ class Mirror:
             pause = max(PAUSE_SECONDS, PAUSE_FACTOR * (time.perf_counter() - started))
 
     def _commit(self, files: dict[str, str], gone: Sequence[str]) -> None:
-        """Writes the manifest; `gone` is what is to be removed after, or at the next send."""
+        """Writes the manifest; `gone` names what this send or the next one removes."""
         manifest = json.dumps({"files": files, "gone": list(gone)}, indent=1).encode()
         _write_manifest(self.path, manifest)
         self._base.write_text(_identity(manifest))
 
     def _snapshot(self) -> dict[str, str]:
-        """The digests of all files at one moment; those not yet sent are linked to in `_staging`.
+        """The digests of all files at one moment; links those not yet sent into `_staging`.
 
-        The run writes on meanwhile. Where the same files are there before and after, there was a
-        moment between at which all of them were, and a run bears a kill at any moment.
+        The run keeps writing meanwhile. If the same files exist before and after, all of them
+        existed at some moment in between, and a run can resume from its state at any moment.
         """
         while True:
             names = _names(self.folder)
@@ -246,7 +249,7 @@ class Mirror:
                 return files
 
     def _staged(self, name: str) -> str:
-        """The digest of a file, which is linked to unless the store has it."""
+        """The digest of a file; links the file into `_staging` unless the store has it."""
         path, link = self.folder / name, self._staging / name
         stat = path.stat()
         state = stat.st_ino, stat.st_size, stat.st_mtime_ns
@@ -272,7 +275,7 @@ def _store(path: str) -> Any:
 
 
 def _list(path: str) -> dict[str, dict[str, Any]]:
-    """What is known of each object at or below a path, by its name: BUCKET/KEY."""
+    """The store's record of each object at or below a path, by its name: BUCKET/KEY."""
     with _blamed(path):
         store = _store(path)
         store.invalidate_cache()
@@ -284,7 +287,7 @@ def _list(path: str) -> dict[str, dict[str, Any]]:
 
 
 def _stamp(info: dict[str, Any]) -> str:
-    """What changes whenever an object does."""
+    """A text that changes whenever the object does."""
     return f"{info['size']} {info.get('ETag') or info.get('etag') or info.get('md5Hash')}"
 
 
@@ -305,7 +308,7 @@ def _remove(path: str, names: list[str]) -> None:
         for name in names:
             try:
                 _store(path).rm_file(name)
-            except FileNotFoundError:  # removed by a send that was killed before it was done
+            except FileNotFoundError:  # an earlier send removed it and was killed
                 continue
 
 
@@ -323,7 +326,7 @@ def _write_manifest(path: str, manifest: bytes) -> None:
 
 
 def _names(folder: Path) -> list[str]:
-    """The files in a folder that are whole, by their paths in it."""
+    """The finished files in a folder, by their paths in it."""
     found = []
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_temporary(name)]
@@ -333,7 +336,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _is_temporary(name: str) -> bool:
-    """Whether a file or folder is being written: by sie_jax.files, or by Orbax."""
+    """Whether sie_jax.files or Orbax is still writing a file or folder."""
     return (name.startswith(".") and name.endswith(".tmp")) or ".orbax-checkpoint-tmp" in name
 
 
@@ -348,7 +351,7 @@ def _tell_of(tell: Callable[[str], None], doing: str, size: int) -> None:
 
 @contextmanager
 def _blamed(path: str) -> Iterator[None]:
-    """Tells what a store or its client says of a path in one line, and what mends it."""
+    """Turns the errors of a store or its client into one line that says how to fix them."""
     scheme = path.partition("://")[0]
     try:
         yield
@@ -356,37 +359,38 @@ def _blamed(path: str) -> Iterator[None]:
         raise
     except ImportError as error:
         raise UserError(
-            f"{path} takes a package that is not installed: "
+            f"{path} needs a package that is not installed: "
             f"pip install 'sie_jax[{EXTRAS[scheme]}]' ({error})"
         ) from None
     except FileNotFoundError as error:
-        if error.filename is not None:  # one of this machine
+        if error.filename is not None:  # a file of this machine
             raise
         raise UserError(_nothing_there(path)) from None
     except PermissionError as error:
         raise UserError(
-            f"{path}: access is denied: give the account of this machine the right to read, list, "
-            f"write and delete there {_reason(error)}"
+            f"{path}: access is denied: give this machine's account the right to read, list, write "
+            f"and delete there {_reason(error)}"
         ) from None
     except Exception as error:
         if "credential" in f"{type(error).__name__} {error}".lower():
-            mend = {
-                "gs": "gcloud auth application-default login, or GOOGLE_APPLICATION_CREDENTIALS",
-                "s3": "aws configure, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            fix = {
+                "gs": "run gcloud auth application-default login, or set "
+                "GOOGLE_APPLICATION_CREDENTIALS",
+                "s3": "run aws configure, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             }[scheme]
-            raise UserError(f"{path}: no credentials are found: {mend} gives them") from None
+            raise UserError(f"{path}: no credentials were found: {fix}") from None
         if type(error).__module__.partition(".")[0] in _STORES:
             raise UserError(
-                f"{path}: the store cannot be reached or refused: once it answers, the same "
-                f"command goes on {_reason(error)}"
+                f"{path}: the store cannot be reached, or refused: once it answers, rerun "
+                f"the same command to resume {_reason(error)}"
             ) from None
         raise
 
 
 def _nothing_there(path: str) -> str:
     return (
-        f"{path}: there is no such bucket, folder or object: look for a slip in the name, or make "
-        "the bucket first"
+        f"{path}: there is no such bucket, folder or object: check the name, or create the bucket "
+        "first"
     )
 
 

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sie_jax import audit
+from sie_jax.commands import audit as command
+from sie_jax.evaluation import audit, spreadsheet
+from sie_jax.evaluation import corrections as correcting
 
 
 def row(**changed: Any) -> dict[str, Any]:
@@ -48,7 +50,7 @@ def test_reads_no_more_than_asked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("column", ["query", "title", "example_id", "label"])
-@pytest.mark.parametrize("start", audit.FORMULA_STARTS)
+@pytest.mark.parametrize("start", spreadsheet.FORMULA_STARTS)
 def test_no_cell_starts_as_a_formula(tmp_path: Path, column: str, start: str) -> None:
     path = tmp_path / "audit.csv"
     text = f'{start}HYPERLINK("http://evil", "click")'
@@ -126,7 +128,7 @@ def table_with_predictions(path: Path, **changed: str) -> list[str]:
 def test_alone_on_foreign_predictions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     flags = table_with_predictions(tmp_path / "pairs.csv")
     output = tmp_path / "audit.csv"
-    assert audit.main([*flags, f"--output={output}"]) == 0
+    assert command.entry(["audit", *flags, f"--output={output}"]) == 0
     rows = audit.read(output, most=10)
     found = [(row["example_id"], row["prediction"], float(row["score"])) for row in rows]
     # 1 − p_y: 1 − 0, 1 − 0.75, 1 − 0.9
@@ -145,15 +147,15 @@ def test_alone_on_foreign_predictions(tmp_path: Path, capsys: pytest.CaptureFixt
         ({"bad": "0.5"}, "row 1 are [0.5, 0.75]: give numbers from 0 to 1 with a sum of 1"),
         ({"bad": "-1", "good": "2"}, "row 1 are [-1.0, 2.0]"),
         ({"bad": "nan"}, "row 1 are [nan, 0.75]"),
-        ({"bad": ""}, "probability_bad is not of numbers"),
-        ({"bad": "x"}, "probability_bad is not of numbers"),
+        ({"bad": ""}, "probability_bad does not hold numbers"),
+        ({"bad": "x"}, "probability_bad does not hold numbers"),
     ],
 )
 def test_predictions_that_are_none(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], changed: dict[str, str], words: str
 ) -> None:
     flags = table_with_predictions(tmp_path / "pairs.csv", **changed)
-    assert audit.main([*flags, f"--output={tmp_path / 'audit.csv'}"]) == 2
+    assert command.entry(["audit", *flags, f"--output={tmp_path / 'audit.csv'}"]) == 2
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
@@ -164,9 +166,12 @@ def test_a_label_without_probabilities_and_an_output_of_another_kind(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     flags = table_with_predictions(tmp_path / "pairs.csv")
-    assert audit.main([*flags, "--labels=bad,fair,good", f"--output={tmp_path / 'a.csv'}"]) == 2
+    assert (
+        command.entry(["audit", *flags, "--labels=bad,fair,good", f"--output={tmp_path / 'a.csv'}"])
+        == 2
+    )
     assert "no column 'probability_fair'" in capsys.readouterr().err
-    assert audit.main([*flags, f"--output={tmp_path / 'a.xlsx'}"]) == 2
+    assert command.entry(["audit", *flags, f"--output={tmp_path / 'a.xlsx'}"]) == 2
     assert "ends in .csv" in capsys.readouterr().err
 
 
@@ -183,7 +188,7 @@ def test_corrections_make_a_new_version_in_which_nothing_else_changed(
     before = (tmp_path / "pairs.csv").read_text().splitlines()
     corrected = corrections(tmp_path / "c.csv", ("2", "bad"), ("0", ""), ("1", "good"))
     output = tmp_path / "new.csv"
-    assert audit.main([*flags, f"--apply={corrected}", f"--output={output}"]) == 0
+    assert command.entry(["audit", *flags, f"--apply={corrected}", f"--output={output}"]) == 0
     assert "4 pairs in" in (said := capsys.readouterr().out)
     assert "1 labels changed, 1 confirmed" in said
     # ids are added; only row 2's label differs; the broken last line is set aside
@@ -213,7 +218,7 @@ def test_corrections_of_every_kind_of_table(tmp_path: Path, suffix: str) -> None
     columns = {"query": "query", "title": "title", "label": "label", "example_id": "key"}
     output = tmp_path / "new.csv"
     corrected = corrections(tmp_path / "c.csv", ("'=a", "1"))  # as the audit writes such an id
-    found = audit.apply(corrected, str(path), output, labels=("0", "1"), columns=columns)
+    found = correcting.apply(corrected, str(path), output, labels=("0", "1"), columns=columns)
     assert found == (2, 1, 0)
     with output.open(newline="") as file:
         assert list(csv.DictReader(file)) == [{**rows[0], "label": "1"}, rows[1]]
@@ -239,7 +244,10 @@ def test_corrections_that_cannot_be(
     flags = table_with_predictions(tmp_path / "pairs.csv")
     corrected = corrections(tmp_path / "c.csv", *rows)
     before = sorted(tmp_path.iterdir())
-    assert audit.main([*flags, f"--apply={corrected}", f"--output={tmp_path / 'new.csv'}"]) == 2
+    assert (
+        command.entry(["audit", *flags, f"--apply={corrected}", f"--output={tmp_path / 'new.csv'}"])
+        == 2
+    )
     said = capsys.readouterr().err
     assert words in said
     assert said.count("\n") == 1
@@ -251,10 +259,10 @@ def test_corrections_without_their_column(
 ) -> None:
     flags = table_with_predictions(tmp_path / "pairs.csv")
     apply = [*flags, f"--output={tmp_path / 'new.csv'}", f"--apply={tmp_path / 'c.csv'}"]
-    assert audit.main(apply) == 2
+    assert command.entry(["audit", *apply]) == 2
     assert "c.csv cannot be read" in capsys.readouterr().err
     (tmp_path / "c.csv").write_text("example_id,label\n0,bad\n")
-    assert audit.main(apply) == 2
+    assert command.entry(["audit", *apply]) == 2
     assert "has no column 'corrected_label'; it has example_id, label" in capsys.readouterr().err
-    assert audit.main([*apply, "--labels="]) == 2
+    assert command.entry(["audit", *apply, "--labels="]) == 2
     assert "--labels is empty" in capsys.readouterr().err

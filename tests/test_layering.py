@@ -24,15 +24,16 @@ ORDER = [
     "evaluation",
     "training",
     "passes",
+    "serving",
     "report",
     "workdir",
     "stages",
-    "audit",
-    "predict",
     "config",
     "pipeline",
     "recipes",
     "commands",
+    "audit",
+    "predict",
 ]
 FILES = sorted(path for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 

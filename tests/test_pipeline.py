@@ -17,11 +17,12 @@ import pytrec_eval
 from rich.console import Console
 from safetensors.numpy import load_file
 
-from sie_jax import audit, importance, pipeline
+from sie_jax import importance, pipeline
 from sie_jax.config import Config, as_json
 from sie_jax.data import builders, preparing, tokenization
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
+from sie_jax.evaluation import audit
 from sie_jax.importance import choosing
 from sie_jax.models import PairClassifier
 from sie_jax.passes import explanation

@@ -13,10 +13,13 @@ import pytest
 from flax import nnx
 from transformers import BertConfig
 
-from sie_jax import predict
+from sie_jax import serving
+from sie_jax.commands import predict
 from sie_jax.data import tokenization
+from sie_jax.errors import UserError
 from sie_jax.models import FlaxBert, PairClassifier
-from sie_jax.predict import Settings
+from sie_jax.serving import Settings
+from sie_jax.serving import table as parts
 
 LABELS, GAINS = ("bad", "fair", "good"), (0.0, 0.5, 2.0)
 WORDS = ("red", "blue", "lamp", "shoe", "table", "chair")
@@ -74,7 +77,7 @@ def by_hand(folder: Path, query: str, item: str) -> np.ndarray:
 
 def test_scores_are_those_of_the_model_called_by_hand(model: Path, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs.csv")
-    counts = predict.predict(
+    counts = serving.score_table(
         model, str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet", columns=COLUMNS
     )
     assert counts == (10, {})
@@ -93,9 +96,9 @@ def test_scores_are_those_of_the_model_called_by_hand(model: Path, tmp_path: Pat
 
 def test_texts_are_repaired_and_joined_as_in_training(tmp_path: Path) -> None:
     folder = build(tmp_path / "model", item_text=True)
-    scorer = predict.load(folder)
+    scorer = serving.load(folder)
     row = {"query": "  red&nbsp;lamp", "title": "<b>lamp</b>", "text": "with  light"}
-    (found,) = predict.score(scorer, [{**row, "example_id": "a"}]).to_pylist()
+    (found,) = serving.score(scorer, [{**row, "example_id": "a"}]).to_pylist()
     expected = by_hand(folder, "red lamp", "lamp with light")
     np.testing.assert_allclose(
         [found[f"probability_{name}"] for name in LABELS], expected, rtol=1e-5, atol=1e-6
@@ -119,7 +122,7 @@ def test_rows_read_are_rows_scored_and_rows_rejected(
     (tmp_path / "pairs.csv").write_text("\n".join(["search,name", *rows]))
     output = tmp_path / "scored.parquet"
     flags = [f"--model={model}", f"--input={tmp_path / 'pairs.csv'}", f"--output={output}"]
-    assert predict.main([*flags, "--query=search", "--title=name"]) == 0
+    assert predict.entry(["predict", *flags, "--query=search", "--title=name"]) == 0
     said = capsys.readouterr().out
     reasons = [reason for reason in rows.values() if reason]
     assert f"{len(rows) - len(reasons)} pairs scored" in said
@@ -132,12 +135,12 @@ def test_rows_read_are_rows_scored_and_rows_rejected(
 def test_stopped_and_resumed_gives_the_same_bytes(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "PART_ROWS", 4)
+    monkeypatch.setattr(parts, "PART_ROWS", 4)
     pairs = tmp_path / "pairs.csv"
     write_pairs(pairs, rows=14)
-    predict.predict(model, str(pairs), tmp_path / "whole.parquet", columns=COLUMNS)
+    serving.score_table(model, str(pairs), tmp_path / "whole.parquet", columns=COLUMNS)
 
-    real, calls = predict.score, []
+    real, calls = parts.score, []
 
     def stopping(*arguments: Any, **options: Any) -> pa.Table:
         calls.append(len(arguments[1]))
@@ -145,12 +148,12 @@ def test_stopped_and_resumed_gives_the_same_bytes(
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(predict, "score", stopping)
+    monkeypatch.setattr(parts, "score", stopping)
     output = tmp_path / "stopped.parquet"
     with pytest.raises(KeyboardInterrupt):
-        predict.predict(model, str(pairs), output, columns=COLUMNS)
+        serving.score_table(model, str(pairs), output, columns=COLUMNS)
     assert not output.exists()
-    counts = predict.predict(model, str(pairs), output, columns=COLUMNS)
+    counts = serving.score_table(model, str(pairs), output, columns=COLUMNS)
     assert counts.scored == 14
     assert calls == [4, 4, 4, 4, 2]  # the third again, the first two not
     assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
@@ -165,14 +168,14 @@ def test_parts_of_another_job_are_refused(
     write_pairs(tmp_path / "pairs.csv")
     arguments = (str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet")
     with monkeypatch.context() as patch:
-        patch.setattr(predict, "score", stop)
+        patch.setattr(parts, "score", stop)
         with pytest.raises(KeyboardInterrupt):
-            predict.predict(model, *arguments, columns=COLUMNS)
-    with pytest.raises(predict.UserError, match="begun with another batch_size: remove it"):
-        predict.predict(model, *arguments, columns=COLUMNS, batch_size=8)
+            serving.score_table(model, *arguments, columns=COLUMNS)
+    with pytest.raises(UserError, match="begun with another batch_size: remove it"):
+        serving.score_table(model, *arguments, columns=COLUMNS, batch_size=8)
     write_pairs(tmp_path / "pairs.csv", rows=11)
-    with pytest.raises(predict.UserError, match="begun with another pairs: remove it"):
-        predict.predict(model, *arguments, columns=COLUMNS)
+    with pytest.raises(UserError, match="begun with another pairs: remove it"):
+        serving.score_table(model, *arguments, columns=COLUMNS)
 
 
 def test_what_cannot_be_gets_one_line(
@@ -185,7 +188,7 @@ def test_what_cannot_be_gets_one_line(
 
     def refused(**changed: Any) -> str:
         flags = [f"--{name}={value}" for name, value in (given | changed).items()]
-        assert predict.main(flags) == 2
+        assert predict.entry(["predict", *flags]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         return line
 

@@ -105,7 +105,7 @@ def test_what_the_user_can_mend_is_one_line(
 ) -> None:
     workdir = f"--workdir={tmp_path / 'workdir'}"
     for flags, message in (
-        ([config, "--distributed"], "--distributed is for train.py"),
+        ([config, "--distributed"], "--distributed is a flag of train.py"),
         ([config, "--config.data.max_length=1"], "data.max_length is 1"),
         (["--config=none.py"], "no such file"),
     ):

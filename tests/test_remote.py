@@ -268,7 +268,7 @@ def test_another_run_is_noticed(bucket: str, tmp_path: Path, monkeypatch: Any) -
     with second.kept():
         write(second.folder, config="of the second")
     write(first.folder, config="of the first")
-    with pytest.raises(UserError, match="was written to by another run: what this one made is in"):
+    with pytest.raises(UserError, match="was written by another run: the files of this run are in"):
         first.send()
 
 
@@ -285,7 +285,7 @@ def test_a_failure_is_told_once_and_what_was_not_sent_is_sent_later(
     first.try_to_send()
     first.try_to_send()
     assert len(told) == 1
-    assert told[0].startswith(f"not sent: s3://{bucket}/run: access is denied: give the account")
+    assert told[0].startswith(f"not sent: s3://{bucket}/run: access is denied: give this machine's")
     store.delete_bucket_policy(Bucket=bucket)
     first.try_to_send()
     assert brought(bucket, cache) == {"config": "c"}
@@ -328,7 +328,7 @@ def test_other_urls() -> None:
 def test_nothing_there(bucket: str) -> None:
     for path in ("s3://no-such-bucket/pairs.csv", f"s3://{bucket}/pairs.csv"):
         assert said(lambda path=path: remote.local(path)).startswith(
-            f"{path}: there is no such bucket, folder or object: look for a slip in the name"
+            f"{path}: there is no such bucket, folder or object: check the name"
         )
     assert said(remote.Mirror("s3://no-such-bucket/run", print).bring).startswith(
         "s3://no-such-bucket/run: there is no such bucket, folder or object"
@@ -349,8 +349,8 @@ def test_no_credentials(store: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: P
     forget_stores()
     try:
         assert said(mirror("bucket").bring) == (
-            "s3://bucket/run: no credentials are found: aws configure, or AWS_ACCESS_KEY_ID and "
-            "AWS_SECRET_ACCESS_KEY gives them"
+            "s3://bucket/run: no credentials were found: run aws configure, or set "
+            "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         )
     finally:
         forget_stores()
@@ -365,7 +365,7 @@ def test_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
         for known in ("s3", "gcs"):
             monkeypatch.delitem(registered, known, raising=False)
         assert said(lambda scheme=scheme: remote.local(f"{scheme}://bucket/data")).startswith(
-            f"{scheme}://bucket/data takes a package that is not installed: "
+            f"{scheme}://bucket/data needs a package that is not installed: "
             f"pip install 'sie_jax[{extra}]'"
         )
 

@@ -22,9 +22,10 @@ from safetensors.numpy import load_file, save_file
 from transformers import BertConfig
 
 import sie_jax
-from sie_jax import audit, predict
+from sie_jax import serving
 from sie_jax.data import tokenization
 from sie_jax.data.sources import esci, table
+from sie_jax.evaluation import corrections
 from sie_jax.models import PairClassifier
 
 ROOT = Path(sie_jax.__file__).parents[1]
@@ -212,8 +213,8 @@ def write_checkpoint(folder: Path, *, bert_alone: bool = False) -> str:
         (["--config=none.py"], ["--config=none.py: no such file"]),
         (["--config=none.py", "--config.train.epochs=1"], ["--config=none.py: no such file"]),
         (["--config"], ["Missing value for flag --config"]),
-        (["TINY", "--confg=x"], ["--confg is no flag", "--workdir"]),
-        (["TINY", "stray"], ["'stray' is no flag"]),
+        (["TINY", "--confg=x"], ["--confg is not a flag", "--workdir"]),
+        (["TINY", "stray"], ["'stray' is not a flag"]),
         (
             ["TINY", "--config.train.batchsize=3"],
             ["no field 'train.batchsize';", "mean train.batch_size?"],
@@ -292,7 +293,8 @@ def test_a_bad_config_file_gets_one_line(cli, tmp_path, code, part):
 def test_help_lists_every_field(cli):
     done = cli("--help")
     assert (done.code, done.err) == (0, "")
-    for flag in ("--config ", "--workdir ", "--config.train.batch_size=32", "--config.data.path="):
+    shown = ("--config=FILE ", "--workdir=FOLDER ", "--redo=STAGE ", "--replay=FILE ")
+    for flag in (*shown, "--config.train.batch_size=32", "--config.data.path="):
         assert flag in done.out
 
 
@@ -657,7 +659,9 @@ def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
     work = finished.workdir
     texts = {"query": "query", "title": "title", "example_id": "example_id"}
     pairs = work / "data" / "pairs.parquet"
-    counts = predict.predict(work / "model", str(pairs), tmp_path / "scored.parquet", columns=texts)
+    counts = serving.score_table(
+        work / "model", str(pairs), tmp_path / "scored.parquet", columns=texts
+    )
     assert counts == (pq.read_metadata(pairs).num_rows, {})
     split = np.array(pq.read_table(pairs, columns=["split"])["split"].to_pylist())
     scored = pq.read_table(tmp_path / "scored.parquet").filter(split == "test")
@@ -676,7 +680,7 @@ def test_its_corrected_pairs_are_a_table_that_can_be_read(finished, tmp_path):
     fixed = tmp_path / "fixed.csv"
     fixed.write_text(f"example_id,corrected_label\n{first['example_id']},{other}\n")
     output = tmp_path / "new.csv"
-    counts = audit.apply(fixed, str(finished.workdir), output)
+    counts = corrections.apply(fixed, str(finished.workdir), output)
     pairs = pq.read_table(finished.workdir / "data" / "pairs.parquet")
     assert counts == (pairs.num_rows, 1, 0)
     names = {name: name for name in ("query", "title", "label", "example_id", "query_id", "split")}
@@ -785,7 +789,7 @@ def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp
     alone = cli(f"--replay={file}", cli.config)
     assert (alone.code, alone.err) == (
         2,
-        "error: --replay stands alone: the config is that of the run's workdir\n",
+        "error: --replay takes no other flag: it reads the config in the run's workdir\n",
     )
     assert "give a file that a broken run left" in cli.refused("--replay=none.npz")
 
@@ -806,9 +810,7 @@ def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
             with contextlib.suppress(ProcessLookupError):
                 run.kill()
     assert run.returncode == 130, err
-    assert (
-        without_progress(err) == "interrupted: the same command resumes from the last checkpoint\n"
-    )
+    assert without_progress(err) == "interrupted: rerun the same command to resume\n"
 
 
 def test_a_bad_flag_ends_the_program_itself_with_2():

@@ -1,10 +1,12 @@
 """The flags of train.py and prepare.py: a config file, its overrides, the workdir."""
 
 import difflib
+import functools
 import re
 import runpy
 import traceback
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +18,18 @@ from sie_jax.errors import UserError
 from sie_jax.sections import flat
 
 FIELDS: dict[str, Any] = flat(as_json(Config()))
-"""Every field by its dotted name, with its default."""
+"""Every field by its dotted name, with its default; a list for a tuple."""
 
 
 class Command(NamedTuple):
-    """What a command line asks for."""
+    """What a command line asks for.
+
+    Attributes:
+      config: the file's, with the fields that flags override.
+      workdir: the folder of the results, local or in an object store.
+      distributed: whether this process is one of several.
+      redo: names of the finished stages to make again.
+    """
 
     config: Config
     workdir: str
@@ -28,12 +37,20 @@ class Command(NamedTuple):
     redo: tuple[str, ...]
 
 
+def fields() -> Iterator[str]:
+    """One flag per field, with its default as a flag gives it."""
+    for name, value in FIELDS.items():
+        yield f"  --config.{name}={','.join(map(str, value)) if _is_tuple(name) else value}"
+
+
 def parse(argv: list[str]) -> Command:
-    """What the flags ask for: the config file's config, with the fields overridden that they name.
+    """Reads a command line, whose first word is the program's name.
 
-    A field that holds a tuple takes its values separated by commas, or its flag several times.
+    A field that holds a tuple takes its values separated by commas, or its flag several times, and
+    so does --redo.
 
-    Raises UserError for the first flag that cannot be used.
+    Raises:
+      UserError: a flag cannot be used; the message names the first one.
     """
     _check_fields(argv)
     argv, tuples = _without_tuples(argv)
@@ -44,65 +61,66 @@ def parse(argv: list[str]) -> Command:
         )
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         flags.DEFINE_bool("distributed", False, "", flag_values=values)
-        flags.DEFINE_list("redo", [], "", flag_values=values)
+        flags.DEFINE_multi_string("redo", [], "", flag_values=values)
         rest = values(argv)[1:]
     except flags.IllegalFlagValueError as error:
         flag = str(error).removeprefix("flag ").partition(": ")[0]
-        field = flag.partition("=")[0].removeprefix("--config.")
-        raise UserError(f"{flag}: give a value of type {type(FIELDS[field]).__name__}") from None
+        default = FIELDS.get(flag.partition("=")[0].removeprefix("--config."), False)
+        raise UserError(f"{flag}: give a value of type {type(default).__name__}") from None
     except flags.UnrecognizedFlagError as error:
         raise UserError(
-            f"--{error.flagname} is no flag: the flags are --config, --config.FIELD, --workdir, "
+            f"--{error.flagname} is not a flag: the flags are --config, --config.FIELD, --workdir, "
             "--redo, --distributed and --replay"
         ) from None
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None
     if rest:
-        raise UserError(f"{rest[0]!r} is no flag: flags begin with --, as in --workdir=FOLDER")
+        raise UserError(f"{rest[0]!r} is not a flag: flags begin with --, as in --workdir=FOLDER")
     if not values["config"].present:
         raise UserError("--config is missing: give a file, as in --config=configs/quickstart.py")
     config: Config = values.config
     for field, texts in tuples.items():
         _set_tuple(config, field, texts)
-    return Command(
-        config, values.workdir or f"runs/{config.name}", values.distributed, tuple(values.redo)
-    )
+    workdir = values.workdir or f"runs/{config.name}"
+    return Command(config, workdir, values.distributed, tuple(_split(values.redo)))
+
+
+def _is_tuple(field: str) -> bool:
+    return isinstance(FIELDS.get(field), list)
 
 
 def _without_tuples(argv: list[str]) -> tuple[list[str], dict[str, list[str]]]:
-    """The flags without those of tuples, and the texts that these give, by field."""
+    """The flags of no tuple, and the texts that the other flags give, by field."""
     rest, texts = argv[:1], dict[str, list[str]]()
-    waiting = ""  # the field whose value is the next word
-    for flag in argv[1:]:
+    words = iter(argv[1:])
+    for flag in words:
         given = re.match(r"--?config\.([^=]*)(=?)(.*)", flag, re.DOTALL)
-        if waiting:
-            texts[waiting].append(flag)
-            waiting = ""
-        elif given and isinstance(FIELDS.get(given[1]), list):
-            texts.setdefault(given[1], [])
-            if given[2]:
-                texts[given[1]].append(given[3])
-            else:
-                waiting = given[1]
-        else:
+        if given is None or not _is_tuple(given[1]):
             rest.append(flag)
+            continue
+        text = given[3] if given[2] else next(words, None)
+        if text is None:
+            raise UserError(f"{flag}: give a value, as in {flag}=VALUE,VALUE")
+        texts.setdefault(given[1], []).append(text)
     return rest, texts
 
 
 def _set_tuple(config: Config, field: str, texts: list[str]) -> None:
     *path, name = field.split(".")
-    section: Any = config
-    for part in path:
-        section = getattr(section, part)
+    section = functools.reduce(getattr, path, config)
     kind = typing.get_args(typing.get_type_hints(type(section))[name])[0]
-    parts = [part.strip() for text in texts for part in text.split(",")]
     try:
-        setattr(section, name, tuple(kind(part) for part in parts if part))
+        setattr(section, name, tuple(kind(part) for part in _split(texts)))
     except ValueError:
         raise UserError(
             f"{field} is {','.join(texts)!r}: give values of type {kind.__name__}, separated by "
             "commas"
         ) from None
+
+
+def _split(texts: list[str]) -> list[str]:
+    parts = (part.strip() for text in texts for part in text.split(","))
+    return [part for part in parts if part]
 
 
 def _check_fields(argv: list[str]) -> None:
@@ -113,12 +131,12 @@ def _check_fields(argv: list[str]) -> None:
             name = override[1]
             near = [field for field in FIELDS if field.startswith(f"{name}.")]
             near = near or difflib.get_close_matches(name, FIELDS, n=1)
-            mend = f"did you mean {' or '.join(near)}?" if near else "--help lists all fields"
-            raise UserError(f"--config.{name}: there is no field {name!r}; {mend}")
+            fix = f"did you mean {' or '.join(near)}?" if near else "--help lists all fields"
+            raise UserError(f"--config.{name}: there is no field {name!r}; {fix}")
 
 
 def _load(file: str) -> Config:
-    """What a config file's get_config gives; whatever goes wrong there is the user's to mend."""
+    """What a config file's get_config returns; any error in that file is the user's to fix."""
     if not Path(file).is_file():
         raise UserError(f"--config={file}: no such file; give one such as configs/quickstart.py")
     try:

@@ -1,4 +1,4 @@
-"""Ending when the machine is taken away: at SIGTERM, or at a notice of preemption."""
+"""Ends the process when the machine is taken away: at SIGTERM, or at a notice of preemption."""
 
 import os
 import signal
@@ -16,17 +16,17 @@ _before_leaving: list[Callable[[], object]] = []
 
 
 def listen() -> None:
-    """From now on SIGTERM ends the process with 143: at once, or where training `asked` for it.
+    """From now on SIGTERM ends the process with 143: at once, or when training calls `asked`.
 
-    Not called where there are several processes: there JAX's preemption service hears SIGTERM, in
-    any of them, and has all of them stop after the same step.
+    Where several processes are connected, JAX's preemption service takes SIGTERM over: it notices
+    the signal in any of them, and has all of them stop after the same step.
     """
     signal.signal(signal.SIGTERM, _on_signal)
 
 
 @contextmanager
 def deferred() -> Iterator[None]:
-    """Inside, SIGTERM waits for `asked`."""
+    """Inside the block, SIGTERM waits for `asked`."""
     global _deferring
     _deferring = True
     try:
@@ -37,7 +37,7 @@ def deferred() -> Iterator[None]:
 
 @contextmanager
 def before_leaving(action: Callable[[], object]) -> Iterator[None]:
-    """Inside, `leave` calls `action` first; a second signal ends the process at once."""
+    """Inside the block, `leave` calls `action` first; a second signal ends the process at once."""
     _before_leaving.append(action)
     try:
         yield
@@ -54,9 +54,9 @@ def asked(step: int) -> bool:
 
 
 def leave(message: str, exit_code: int) -> None:
-    """Ends the process where it stands, as a kill would: all that is on disk stands that.
+    """Ends the process at once, as a kill would, which everything on disk survives.
 
-    Unwinding instead would cut Orbax off in the middle of a save, of which its threads complain.
+    Unwinding instead would interrupt Orbax in the middle of a save, and its threads would complain.
     """
     show_cursor = b"\x1b[?25h\n" if sys.stdout.isatty() else b""  # the progress bar hides it
     os.write(1, show_cursor)
@@ -70,4 +70,4 @@ def _on_signal(*_: object) -> None:
     global _requested
     _requested = True
     if not _deferring:
-        leave("stopped: the same command goes on from what is done", StoppedError.exit_code)
+        leave("stopped: rerun the same command to resume", StoppedError.exit_code)

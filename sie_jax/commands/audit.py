@@ -1,0 +1,54 @@
+"""`python -m sie_jax.audit`: ranks a table's labels by its predictions, or applies corrections."""
+
+import argparse
+from pathlib import Path
+
+from sie_jax.commands import process
+from sie_jax.evaluation import audit, corrections
+
+COLUMNS = {"query": "query", "title": "title", "label": "label"} | dict.fromkeys(
+    ("example_id", "query_id", "item_id", "split"), ""
+)
+
+
+@process.command
+def entry(argv: list[str]) -> None:
+    """Runs one command line and returns its exit code."""
+    options = _parser().parse_args(argv[1:])
+    labels = [name.strip() for name in options.labels.split(",") if name.strip()]
+    columns = {field: getattr(options, field) for field in COLUMNS}
+    if options.apply:
+        applied = corrections.apply(
+            options.apply, options.pairs, options.output, labels=labels, columns=columns
+        )
+        print(f"{applied.rows} pairs in {options.output}")
+        print(f"{applied.changed} labels changed, {applied.confirmed} confirmed")
+        return
+    counts = audit.rank_table(options.pairs, options.output, labels=labels, columns=columns)
+    print(f"{counts.ranked} pairs ranked in {options.output}")
+    for reason, rows in counts.rejected.items():
+        print(f"{rows} rows left out, {reason}: see {audit.rejected_file(options.output)}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m sie_jax.audit",
+        description=(
+            "Ranks the labels of a table that are most worth checking by the predictions beside "
+            "them: a column probability_LABEL for each label. With --apply, writes the table with "
+            "corrected labels."
+        ),
+    )
+    parser.add_argument(
+        "--pairs",
+        required=True,
+        help="the table: .csv, .tsv, .jsonl or .parquet; with --apply also the workdir of a run",
+    )
+    parser.add_argument("--apply", type=Path, metavar="CSV", help="an audit with corrected labels")
+    parser.add_argument("--output", required=True, type=Path, help="the .csv file to write")
+    parser.add_argument("--labels", default="", help="lowest grade first: bad,fair,good")
+    for field, column in COLUMNS.items():
+        parser.add_argument(
+            f"--{field}", default=column, metavar="COLUMN", help=f"the column of the {field}"
+        )
+    return parser

@@ -1,0 +1,144 @@
+"""What surrounds every command: whatever ends it gives one line and an exit code.
+
+| exit code | the command                                                            |
+| --------- | ---------------------------------------------------------------------- |
+| 0         | is done                                                                |
+| 2         | met an error that the user can fix, a full disk included               |
+| 3         | met a loss or gradient that is NaN or infinite                         |
+| 4         | lost another process of the run                                        |
+| 130       | was interrupted by Ctrl-C                                              |
+| 143       | was stopped by SIGTERM, or by a notice that the machine is taken away  |
+
+After 4, 130 and 143 the same command resumes. Any other error is a fault of the program and ends
+with its traceback.
+"""
+
+import errno
+import functools
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import jax
+from absl import logging
+
+from sie_jax.errors import NumericalError, StoppedError, UserError
+from sie_jax.training import stopping
+
+LOST_PEER = 4
+INTERRUPTED = 130
+
+
+def command(work: Callable[[list[str]], None]) -> Callable[[list[str]], int]:
+    """Makes an entry point that returns the exit code of what raises.
+
+    Either takes the words of a command line, of which the first is the program's name.
+    """
+
+    @functools.wraps(work)
+    def entry(argv: list[str]) -> int:
+        # Orbax and others log what is of no use to the user, or is also raised
+        logging.set_verbosity(logging.FATAL)
+        try:
+            work(argv)
+        except (UserError, NumericalError, StoppedError) as error:
+            kind = "stopped" if isinstance(error, StoppedError) else "error"
+            print(f"{kind}: {_one_line(error)}", file=sys.stderr)
+            return error.exit_code
+        except Exception as error:
+            _leave_if_full(error)
+            if jax.process_count() == 1:
+                raise
+            _leave_peers(error)
+        return 0
+
+    return entry
+
+
+def main(entry: Callable[[list[str]], int]) -> NoReturn:
+    """Runs a command as the whole process, which signals and failed threads end too."""
+    signal.signal(signal.SIGINT, _interrupted)
+    threading.excepthook = _thread_failed
+    stopping.listen()
+    sys.exit(entry(sys.argv))
+
+
+def connect() -> None:
+    """Finds the other processes of a run; call it before any JAX call, which takes the devices.
+
+    Raises:
+      UserError: the processes cannot be found.
+    """
+    try:
+        given: dict[str, Any] = {
+            name: int(os.environ[variable])
+            for name, variable in (
+                ("num_processes", "JAX_NUM_PROCESSES"),
+                ("process_id", "JAX_PROCESS_ID"),
+                ("heartbeat_timeout_seconds", "JAX_HEARTBEAT_TIMEOUT_SECONDS"),
+            )
+            if variable in os.environ
+        }
+        jax.distributed.initialize(**given)
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"--distributed: the processes of the run cannot be found ({error}): on TPU VMs and "
+            "under SLURM start one on every host; elsewhere set JAX_COORDINATOR_ADDRESS, "
+            "JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from None
+
+
+def _leave_peers(error: Exception) -> None:
+    """Ends this process of several; the others notice when they next wait for it."""
+    if not is_of_a_peer(error):
+        traceback.print_exc()
+    stopping.leave(
+        f"error: process {jax.process_index()} of {jax.process_count()} cannot continue, because "
+        "another process was lost or failed: start all of them again to resume from the last "
+        f"checkpoint ({_one_line(error)[:200]})",
+        LOST_PEER,
+    )
+
+
+def is_of_a_peer(error: Exception) -> bool:
+    """Whether waiting for another process failed; this process's stack then explains nothing."""
+    # JAX raises a ValueError where it learns of the loss while it dispatches a collective
+    return isinstance(error, (jax.errors.JaxRuntimeError, TimeoutError)) or "Gloo" in str(error)
+
+
+def _leave_if_full(error: BaseException | None) -> None:
+    if is_of_full_disk(error):
+        stopping.leave(
+            "error: no space is left on the disk: free some space, then rerun the same command to "
+            "resume",
+            UserError.exit_code,
+        )
+
+
+def is_of_full_disk(error: BaseException | None) -> bool:
+    """Whether a full disk caused an error: libraries wrap it, or name it only in words."""
+    while error is not None:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if any(sign in str(error) for sign in ("No space left on device", "Disk quota exceeded")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _thread_failed(failed: threading.ExceptHookArgs) -> None:
+    # the thread that writes TensorBoard's files would die unnoticed, and training wait for ever
+    _leave_if_full(failed.exc_value)
+    threading.__excepthook__(failed)
+
+
+def _interrupted(*_: object) -> None:
+    stopping.leave("interrupted: rerun the same command to resume", INTERRUPTED)

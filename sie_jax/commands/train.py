@@ -1,0 +1,52 @@
+"""`train.py`: trains and evaluates one config, or explains the batch on which a run failed."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from sie_jax import pipeline
+from sie_jax.commands import process
+from sie_jax.commands.flags import fields, parse
+from sie_jax.errors import UserError
+
+USAGE = """\
+python train.py --config=FILE [--workdir=FOLDER] [--redo=STAGE[,STAGE]] [--distributed]
+                [--config.FIELD=VALUE ...]
+python train.py --replay=FILE
+
+  --config=FILE        a Python file with a function get_config, such as configs/quickstart.py
+  --workdir=FOLDER     the folder of the results; runs/<config name> if not given. The same command
+                       again resumes where it was interrupted and repeats no finished stage. The
+                       folder may be in an object store, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER,
+                       and so may data and models.
+  --redo=STAGE         makes a finished stage again, and what follows from it
+  --distributed        this process is one of several that run the same command on one workdir.
+                       TPU VMs, SLURM and Open MPI tell each process where the others are;
+                       elsewhere set JAX_COORDINATOR_ADDRESS (host:port of process 0),
+                       JAX_NUM_PROCESSES and JAX_PROCESS_ID. A process that is silent for
+                       JAX_HEARTBEAT_TIMEOUT_SECONDS (100) counts as lost.
+  --replay=FILE        explains the batch on which a run produced NaN; FILE is in WORKDIR/replay.
+                       It takes no other flag.
+  --config.FIELD=VALUE overrides a field of the config. A field with several values takes them
+                       separated by commas, or its flag several times.
+
+The fields, with the values that they have if neither the file nor a flag sets them:
+"""
+
+
+@process.command
+def entry(argv: list[str]) -> None:
+    """Runs one command line and returns its exit code."""
+    if {"--help", "-h"} & set(argv[1:]):
+        print(USAGE + "\n".join(fields()))
+    elif replayed := [flag for flag in argv[1:] if flag.startswith("--replay=")]:
+        if len(argv) > 2:
+            raise UserError(
+                "--replay takes no other flag: it reads the config in the run's workdir"
+            )
+        pipeline.replay(Path(replayed[0].partition("=")[2]), Console())
+    else:
+        given = parse(argv)
+        if given.distributed:
+            process.connect()
+        pipeline.run(given.config, given.workdir)

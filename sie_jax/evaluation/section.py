@@ -9,9 +9,9 @@ from sie_jax import sections
 class EvaluationConfig:
     """Bootstrap resamples over queries, and their seed; how much of the test is explained."""
 
-    resamples: int = 1000
-    seed: int = 0
-    explained_queries: int = 10  # the worst test queries, explained in the report; 0: none
+    resamples: int = 1000  # bootstrap resamples of the test queries
+    seed: int = 0  # the seed of the resamples
+    explained_queries: int = 10  # how many of the worst test queries the report explains; 0: none
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""

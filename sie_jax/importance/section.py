@@ -26,20 +26,20 @@ BALANCES = ("class", "query")
 class ImportanceConfig:
     """Which score is turned into weights, by which policy, and when."""
 
-    score: str = "grad_norm"
+    score: str = "grad_norm"  # the score that the policy turns into weights
     estimators: tuple[str, ...] = ()  # further scores for importance.parquet
-    policy: str = "clipped"
-    mode: str = "offline"
-    use: str = "weights"  # or sampling: the policy says how often a row is drawn, not its weight
-    warmup_epochs: int = 1  # of uniform training before the scoring pass
-    power: float = 0.5  # of the policy `tempered`
-    keep_fraction: float = 0.8  # of the policies `keep` and `keep_hardest`
-    drop_hardest: float = 0.1  # of the policy `banded`, as shares
-    drop_easiest: float = 0.1
-    balance: str = ""  # class or query: each holds its share of rows; empty: no such bound
-    mix_uniform: float = 0.0  # the share of uniform weights in those of every policy
+    policy: str = "clipped"  # how scores become weights; auto: chosen by cross-validation
+    mode: str = "offline"  # offline, online (from each batch's own scores) or learned
+    use: str = "weights"  # or sampling: the policy sets how often a row is drawn
+    warmup_epochs: int = 1  # epochs of uniform training before the scoring pass
+    power: float = 0.5  # the exponent of the policy `tempered`
+    keep_fraction: float = 0.8  # the share that `keep` and `keep_hardest` keep
+    drop_hardest: float = 0.1  # the share that `banded` drops
+    drop_easiest: float = 0.1  # likewise
+    balance: str = ""  # class or query: each keeps its share of the weight; empty: none
+    mix_uniform: float = 0.0  # λ of (1 − λ) w + λ/N, for any policy
     compare: tuple[str, ...] = ()  # further policies, each trained as a run of its own name
-    choosing_folds: int = 3  # of the training queries, where the policy is `auto`
+    choosing_folds: int = 3  # folds of the training queries for the policy `auto`
     choosing_budget: float = 2.0  # the most that choosing may cost, in full trainings
 
     @property

@@ -13,13 +13,13 @@ DTYPES = ("float32", "bfloat16")
 class ModelConfig:
     """A checkpoint folder to start from, or the size of a BERT that starts from random weights."""
 
-    pretrained: str = ""
-    hidden_size: int = 128
-    num_hidden_layers: int = 2
-    num_attention_heads: int = 4
-    intermediate_size: int = 512
-    dropout: float = 0.1
-    dtype: str = "float32"
+    pretrained: str = ""  # a Hugging Face folder to start from; empty: random weights
+    hidden_size: int = 128  # the width, where weights are random; so are the next three
+    num_hidden_layers: int = 2  # layers of the encoder
+    num_attention_heads: int = 4  # attention heads of each layer
+    intermediate_size: int = 512  # width of the feed-forward part of each layer
+    dropout: float = 0.1  # the dropout rate of training steps
+    dtype: str = "float32"  # the type of the computation: float32 or bfloat16
     remat: str = "none"  # dots or layers: less memory, more computation (sie_jax.models.bert.REMAT)
 
     def check(self) -> None:

@@ -13,19 +13,22 @@ from sie_jax.training import state
 class TrainConfig:
     """The optimiser, its schedule, and how many seeds repeat the comparison."""
 
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    learning_rates: tuple[float, ...] = ()  # to choose from on validation queries; empty: none
-    epochs: int = 3
-    warmup_fraction: float = 0.1  # of the steps, from 0 up to the learning rate
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    seed: int = 0
-    seeds: int = dataclasses.field(default=1, metadata=sections.TELLS)  # each is a stage of its own
-    folds: int = 0  # of the training queries, for out-of-fold predictions; 0 for none
+    batch_size: int = 32  # pairs in a step, over all devices
+    learning_rate: float = 1e-3  # the highest of the schedule
+    learning_rates: tuple[float, ...] = ()  # rates to try on validation queries; empty: none
+    epochs: int = 3  # passes over the training pairs
+    warmup_fraction: float = 0.1  # share of the steps in which the learning rate rises from 0
+    weight_decay: float = 0.01  # the weight decay of AdamW
+    clip_norm: float = 1.0  # the norm to which the gradient of a batch is clipped
+    seed: int = 0  # the first seed
+    # how many seeds repeat the comparison
+    seeds: int = dataclasses.field(default=1, metadata=sections.TELLS)
+    folds: int = 0  # of the training queries, for out-of-fold predictions; 0: none
+    # steps between two checkpoints
     checkpoint_every: int = dataclasses.field(default=200, metadata=sections.TELLS)
+    # steps between two lines of the log
     log_every: int = dataclasses.field(default=20, metadata=sections.TELLS)
-    # first and last step of every run to be traced, as in 100,110; empty: none
+    # the first and the last step of every run to be profiled, as in 100,110; empty: none
     profile_steps: tuple[int, ...] = dataclasses.field(default=(), metadata=sections.TELLS)
 
     def check(self) -> None:
@@ -81,11 +84,11 @@ class Schedule:
 class PretrainConfig:
     """Pretraining on the catalogue's and the training queries' own text, before anything else."""
 
-    steps: int = 0  # 0: none
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    held_out: float = 0.05  # share of the item titles, with all texts they are in
-    evaluate_every: int = 100  # steps
+    steps: int = 0  # steps of pretraining; 0: none
+    batch_size: int = 32  # texts in a step
+    learning_rate: float = 1e-4  # the highest of the schedule
+    held_out: float = 0.05  # share of the item titles held out, with all texts they are in
+    evaluate_every: int = 100  # steps between two measurements on the held-out texts
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""

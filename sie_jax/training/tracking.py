@@ -17,7 +17,7 @@ from sie_jax.errors import UserError
 class TrackingConfig:
     """The section `tracking`: where curves go beside metrics.jsonl and TensorBoard's files."""
 
-    wandb_project: str = ""  # of Weights & Biases; empty: none
+    wandb_project: str = ""  # the project of Weights & Biases that gets the curves; empty: none
 
     def check(self) -> None:
         """Raises UserError where what is asked for is not installed."""

@@ -15,7 +15,8 @@ from sie_jax.errors import UserError
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.section import ModelConfig
-from sie_jax.training.section import PretrainConfig, TrainConfig
+from sie_jax.stages.pretrain import PretrainConfig
+from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
 
 

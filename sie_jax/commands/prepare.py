@@ -1,9 +1,9 @@
 """`prepare.py`: prepares data on Apache Beam, for `train.py` to train on."""
 
-from sie_jax import pipeline
 from sie_jax.commands import process
 from sie_jax.commands.flags import parse
 from sie_jax.errors import UserError
+from sie_jax.recipes import relevance
 
 USAGE = """\
 python prepare.py --config=FILE [--workdir=FOLDER] [--config.FIELD=VALUE ...] -- [BEAM FLAGS]
@@ -25,4 +25,4 @@ def entry(argv: list[str]) -> None:
         raise UserError("--distributed is a flag of train.py: here Beam's runner has the workers")
     if given.redo:
         raise UserError("--redo is a flag of train.py: remove it")
-    pipeline.prepare_on_beam(given.config, given.workdir, argv[end + 1 :])
+    relevance.prepare_on_beam(given.config, given.workdir, argv[end + 1 :])

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sie_jax import pipeline
 from sie_jax.commands import process
 from sie_jax.commands.flags import fields, parse
 from sie_jax.errors import UserError
+from sie_jax.recipes import relevance, replay
 
 USAGE = """\
 python train.py --config=FILE [--workdir=FOLDER] [--redo=STAGE[,STAGE]] [--distributed]
@@ -44,9 +44,9 @@ def entry(argv: list[str]) -> None:
             raise UserError(
                 "--replay takes no other flag: it reads the config in the run's workdir"
             )
-        pipeline.replay(Path(replayed[0].partition("=")[2]), Console())
+        replay.replay(Path(replayed[0].partition("=")[2]), Console())
     else:
         given = parse(argv)
         if given.distributed:
             process.connect()
-        pipeline.run(given.config, given.workdir)
+        relevance.run(given.config, given.workdir, redo=given.redo)

@@ -78,6 +78,19 @@ class ImportanceConfig:
             changed[_field(policy.varied)] = policy.strength
         return dataclasses.replace(self, policy=policy.name, **changed)
 
+    def only(self, policy: str) -> "ImportanceConfig":
+        """What of this section makes the weights of one policy; the rest at its defaults."""
+        return ImportanceConfig(
+            score=self.score,
+            policy=policy,
+            power=self.power,
+            keep_fraction=self.keep_fraction,
+            drop_hardest=self.drop_hardest,
+            drop_easiest=self.drop_easiest,
+            balance=self.balance,
+            mix_uniform=self.mix_uniform,
+        )
+
     def weights(self, scores: np.ndarray, pairs: pa.Table, policy: str) -> np.ndarray:
         """The offline weights `[N]`, sum 1, that a policy gives the training pairs.
 

@@ -1,8 +1,9 @@
 """Relevance: a cross-encoder over query–item pairs, trained with and without weights.
 
-    prepare → pretrain → tune → cross_fit → choose → score → weigh → audit → train → explain → evaluate
+prepare → pretrain → tune → cross_fit → choose → score → weigh → audit → train → explain → evaluate
 """
 
+import importlib.util
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from typing import Any
 from jax.sharding import Mesh
 from rich.console import Console
 
-from sie_jax import processes
+from sie_jax import processes, remote
 from sie_jax.config import Config, as_json
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
@@ -114,6 +115,39 @@ def opened(
         )
 
 
+def prepare_on_beam(
+    config: Config,
+    workdir: str | os.PathLike[str],
+    options: Sequence[str],
+    *,
+    console: Console | None = None,
+) -> None:
+    """Makes the stage prepare with the rows' work done on Apache Beam; `run` goes on from there.
+
+    This process reads the source and writes its rows to the workdir, which Beam's workers have to
+    see; they clean, split, tokenise and write. They read a table in Parquet files themselves if its
+    labels are named and it has no raters. options: Beam's own flags.
+
+    Raises UserError for what the user can fix.
+    """
+    config.check()
+    if importlib.util.find_spec("apache_beam") is None:
+        raise UserError("Apache Beam is not installed: pip install -e '.[beam]'")
+    if not config.model.pretrained:
+        raise UserError(
+            "model.pretrained is empty: on Beam the tokenizer is that of a checkpoint: give "
+            "--config.model.pretrained=FOLDER, or prepare with train.py, which trains one"
+        )
+    if remote.is_remote(workdir):
+        raise UserError(
+            f"--workdir={workdir}: Beam's workers write to a folder that all of them see: "
+            "give such a folder, for instance a mounted bucket"
+        )
+    with opened(config, workdir, console=console, mesh=meshes.make(1)) as opening:
+        prepared(config, opening, beam=options)
+        opening.say(f"Prepared: {workdir}; train.py with the same --config and --workdir trains")
+
+
 def prepared(config: Config, workdir: Workdir, *, beam: Sequence[str] | None = None) -> Made[Any]:
     """The stage prepare, on Apache Beam where its flags are given."""
     return prepare(
@@ -155,9 +189,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         schedule = replace(start.train, learning_rate=tuned.value)
         start = replace(start, train=schedule, after=(tuned,))
     if config.train.folds:
-        held_out = cross_fit(
-            workdir, start, folds=config.train.folds, split_seed=data.split_seed
-        )
+        held_out = cross_fit(workdir, start, folds=config.train.folds, split_seed=data.split_seed)
     if importance.policy == AUTO:
         chosen = choose(
             workdir,

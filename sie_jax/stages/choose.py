@@ -119,7 +119,9 @@ class Trials:
         job, start = self.runs.job, self.runs.start
         file = job.scratch("trials") / f"{name}.parquet"
         if not processes.agreed(file.exists()):
-            rows = self._some_queries(np.flatnonzero(np.isin(fold, plan.trained_on(held_out))), share)
+            rows = self._some_queries(
+                np.flatnonzero(np.isin(fold, plan.trained_on(held_out))), share
+            )
             params, scores = self._warmed_up(rows, f"{share:.4f}-{held_out}")
             if candidate.score in self.further:
                 hard = self.further[candidate.score][rows]
@@ -158,9 +160,7 @@ class Trials:
         It is a share of the data and not of the epochs: what a policy is to guard against, wrong
         labels that are learned by heart, shows in the last epochs.
         """
-        _, of_row, counts = np.unique(
-            self._queries[rows], return_inverse=True, return_counts=True
-        )
+        _, of_row, counts = np.unique(self._queries[rows], return_inverse=True, return_counts=True)
         order = np.random.default_rng(self.split_seed).permutation(len(counts))
         number = np.searchsorted(np.cumsum(counts[order]), share * len(rows), side="right")
         return rows[np.isin(of_row, order[: max(1, number)])]

@@ -275,9 +275,7 @@ def _groups(job: Job, prepared: Prepared, table: pa.Table, score: str) -> dict[s
         if name.startswith(ATTRIBUTE)
     }
     weights, scores = table["weight"].to_numpy(), table[score].to_numpy()
-    tables = {
-        name: groups.by_group(column, weights, scores) for name, column in columns.items()
-    }
+    tables = {name: groups.by_group(column, weights, scores) for name, column in columns.items()}
     for name, one in tables.items():
         file = f"{quote(name, safe=' ')}.parquet"  # a column may be called anything
         write_parquet(job.folder / "groups" / file, one)
@@ -295,9 +293,7 @@ def _write_report(
     explained: list[dict[str, Any]] = []
     if results.explained is not None:
         (exported, *_), pushes = results.runs()["weighted"], results.explained.value
-        explained = explain.shown(
-            prepared, exported.value, pushes, evaluation.explained_queries
-        )
+        explained = explain.shown(prepared, exported.value, pushes, evaluation.explained_queries)
     parts = [
         sections.verdict.part(metrics),
         sections.results.part(metrics),

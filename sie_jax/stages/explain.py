@@ -97,7 +97,9 @@ def predictions_of(prepared: Prepared, trained: Trained) -> Predictions:
     return from_probabilities(trained.probabilities, prepared.scale.gains)
 
 
-def shown(prepared: Prepared, trained: Trained, pushes: pa.Table, most: int) -> list[dict[str, Any]]:
+def shown(
+    prepared: Prepared, trained: Trained, pushes: pa.Table, most: int
+) -> list[dict[str, Any]]:
     """The explained predictions with their texts, as the report takes them."""
     test, training = prepared.split("test"), prepared.split("train")
     names, predictions = prepared.scale.names, predictions_of(prepared, trained)

@@ -189,18 +189,14 @@ class PairRuns:
                 probabilities=examples.probabilities,
                 weights=importance.sampling.correction(examples.probabilities),
             )
-        return self.planner.epochs(
-            epochs, seed=seed, rows=examples.rows, weights=examples.weights
-        )
+        return self.planner.epochs(epochs, seed=seed, rows=examples.rows, weights=examples.weights)
 
     def checkpoint(self, run: Run, like: TrainState, step: int) -> TrainState:
         """The state of a run at a step that was kept."""
         with closing(RunCheckpoints(running.steps_folder(self.job, run.name))) as checkpoints:
             return checkpoints.restore(like, step=step)[0]
 
-    def predicted(
-        self, params: Any, split: str, rows: np.ndarray | None = None
-    ) -> sweep.Columns:
+    def predicted(self, params: Any, split: str, rows: np.ndarray | None = None) -> sweep.Columns:
         """Class probabilities `[N, K]` and losses `[N]` of a split's pairs, in their order.
 
         rows: those to predict, ascending, all where None.

@@ -116,9 +116,7 @@ def score(
             job.folder / VECTORS,
             [(training["example_id"].combine_chunks(), kinds)],
             process_index=0,
-            provenance={
-                kind: Provenance(score=kind, **origin) for kind in kinds
-            },
+            provenance={kind: Provenance(score=kind, **origin) for kind in kinds},
         )
         write_json(job.folder / ORIGIN, origin)
         write_parquet(job.folder / FILE, table)
@@ -126,18 +124,14 @@ def score(
     processes.alone(leave)
 
 
-def _evidence(
-    runs: PairRuns, run: Run, held_out: OutOfFold | None
-) -> estimating.Evidence:
+def _evidence(runs: PairRuns, run: Run, held_out: OutOfFold | None) -> estimating.Evidence:
     """The warm-up run, and what it leaves to score by."""
     epochs, rows = run.train.epochs, len(runs.prepared.lengths["train"])
     per_epoch = -(-rows // run.train.batch_size)
     ends = [per_epoch * (epoch + 1) for epoch in range(epochs)]
     history = History(runs.job.run_folder(run.name) / "history")
     state = runs.fit(run, kept=Kept(history, ends))
-    rates = states.make_schedule(
-        run.train.learning_rate, ends[-1], run.train.warmup_fraction
-    )
+    rates = states.make_schedule(run.train.learning_rate, ends[-1], run.train.warmup_fraction)
     of_epoch = np.asarray(jax.vmap(rates)(jnp.arange(ends[-1]))).reshape(epochs, per_epoch)
     checkpoints = [
         (runs.checkpoint(run, state, step).params, float(rate))

@@ -73,9 +73,7 @@ def fit(
     iterator = iterate(batches, start=step)
     with (
         bar(run.name, total, observers.console, step) as progress,
-        observing.profiler_window(
-            observers.profile_folder, observers.profile or None
-        ) as window,
+        observing.profiler_window(observers.profile_folder, observers.profile or None) as window,
     ):
         waiting: Report | None = None
 
@@ -162,9 +160,7 @@ def _checked(
         )
     meter.step(rows=len(rows), tokens=report.tokens, slots=report.slots, flops=report.flops)
     if observers.history is not None:
-        observers.history.add(
-            report.step, rows, metrics["margins"][real], metrics["losses"][real]
-        )
+        observers.history.add(report.step, rows, metrics["margins"][real], metrics["losses"][real])
     if report.step % observers.log_every == 0:
         values = {key: float(value) for key, value in metrics.items() if value.ndim == 0}
         observers.log.write(run.name, report.step, **values)

@@ -78,29 +78,3 @@ class Schedule:
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
         )
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class PretrainConfig:
-    """Pretraining on the catalogue's and the training queries' own text, before anything else."""
-
-    steps: int = 0  # steps of pretraining; 0: none
-    batch_size: int = 32  # texts in a step
-    learning_rate: float = 1e-4  # the highest of the schedule
-    held_out: float = 0.05  # share of the item titles held out, with all texts they are in
-    evaluate_every: int = 100  # steps between two measurements on the held-out texts
-
-    def check(self) -> None:
-        """Raises UserError for the first value that cannot work."""
-        sections.at_least("pretrain.steps", self.steps, 0)
-        sections.at_least("pretrain.batch_size", self.batch_size, 1)
-        sections.at_least("pretrain.evaluate_every", self.evaluate_every, 1)
-        sections.positive("pretrain.learning_rate", self.learning_rate)
-        sections.positive("pretrain.held_out", self.held_out)
-        if self.held_out >= 1.0:
-            raise UserError(f"pretrain.held_out is {self.held_out:g}: give a share below 1")
-        if self.steps % self.evaluate_every:
-            raise UserError(
-                f"pretrain.steps {self.steps} is not a multiple of pretrain.evaluate_every "
-                f"{self.evaluate_every}: change one of them"
-            )

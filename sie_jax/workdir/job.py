@@ -70,7 +70,7 @@ class Workdir:
         write_json(self.folder / CONFIG, self.config)
 
     def draw_log(self) -> None:
-        """Draws metrics.jsonl and speed.jsonl together from the logs of all runs; process 0 calls."""
+        """Draws metrics.jsonl and speed.jsonl together from all runs' logs; process 0 calls it."""
         folders = sorted(path for path in (self.folder / RUNS).glob("*") if path.is_dir())
         draw_together(folders, self.folder, self.say)
 

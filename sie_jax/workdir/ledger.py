@@ -22,7 +22,9 @@ class Ledger:
 
     def entries(self) -> dict[str, Cost]:
         """What each piece of work has cost, by the name of its entry."""
-        return {path.stem: cost.read(path) for path in sorted(self._folder.glob("*.json"))}
+        files = sorted(self._folder.rglob("*.json"))
+        names = [str(path.relative_to(self._folder).with_suffix("")) for path in files]
+        return {name: cost.read(path) for name, path in zip(names, files, strict=True)}
 
     def clear(self) -> None:
         """Forgets all entries."""

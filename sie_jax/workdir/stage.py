@@ -218,7 +218,10 @@ class _Making:
         ours, theirs = self._basis, marker["basis"]
         if ours.keys() == theirs.keys():
             return [] if ours != theirs else differences(self._settings, marker["settings"])
-        told = (("was not there", ours.keys() - theirs.keys()), ("is gone", theirs.keys() - ours.keys()))
+        told = (
+            ("was not there", ours.keys() - theirs.keys()),
+            ("is gone", theirs.keys() - ours.keys()),
+        )
         return [f"input {key} {what}" for what, keys in told for key in sorted(keys)]
 
     def _begin(self) -> None:

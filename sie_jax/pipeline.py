@@ -7,7 +7,6 @@ not at all; a stage whose files are there is not run again.
 """
 
 import copy
-import dataclasses
 import fcntl
 import functools
 import hashlib
@@ -15,7 +14,6 @@ import itertools
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -40,19 +38,14 @@ from sie_jax.data import batches as plans
 from sie_jax.data import corpus, preparing, tokenization
 from sie_jax.data import folds as crossfit
 from sie_jax.data.loading import PlannedBatches, iterate
-from sie_jax.data.preparing import Prepared, Selection
+from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import (
     ATTRIBUTE,
     RATER,
-    RAW_COLUMNS,
-    RAW_SCHEMA,
     SPLITS,
     LabelScale,
-    Source,
     normalise_query,
 )
-from sie_jax.data.sources import clicks, esci, synthetic, wands
-from sie_jax.data.sources import table as own_table
 from sie_jax.devices import memory
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
@@ -230,7 +223,7 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
 
 def _store(config: Config, workdir: Path, console: Console) -> None:
     """Leaves data/, the rows that were left out and why, and config.json."""
-    data, selection = config.data, _select(config)
+    selection = config.data.select(config.data.read())
     _check_plans(config, selection.kept)
     # looked at now, so that a wrong checkpoint ends the run before anything is written
     for note in _check_checkpoint(config, selection.source.scale):
@@ -239,11 +232,7 @@ def _store(config: Config, workdir: Path, console: Console) -> None:
     preparing.store(
         selection,
         workdir,
-        tokenizer_folder=remote.local(config.model.pretrained),
-        vocabulary_size=data.vocabulary_size,
-        item_text=data.item_text,
-        max_length=data.max_length,
-        buckets=data.buckets,
+        config.data.encoding(remote.local(config.model.pretrained)),
         keep_catalogue=config.pretrain.steps > 0,
     )
     # last: what makes `store` refuse the rows leaves the workdir as it was
@@ -280,74 +269,26 @@ def prepare_on_beam(
             f"--workdir={workdir}: Beam's workers write to a folder that all of them see: "
             "give such a one, a mounted bucket for instance"
         )
-    data, console, workdir = config.data, console or Console(), Path(workdir)
+    console, workdir = console or Console(), Path(workdir)
     with _claimed(workdir):
         _check_workdir(config, workdir)
         if not ((workdir / "data").exists() and (workdir / "config.json").exists()):
-            groups = _own_row_groups(config)
-            source = _read(config) if groups is None else _unread(config)
+            source, parts = beam.read(config.data)
             for note in _check_checkpoint(config, source.scale):
                 _say(console, note)
             shutil.rmtree(workdir / "data", ignore_errors=True)  # killed before config.json
-            rows = workdir / ".rows.parquet"
-            if groups is None:
-                write_parquet(rows, source.table)
-                parts = beam.parts([rows])
-            else:
-                parts = beam.table_parts(
-                    groups,
-                    columns=_columns(config),
-                    attributes=data.table.attributes,
-                )
-            try:
-                beam.store(
-                    parts,
-                    workdir,
-                    scale=source.scale,
-                    location=source.location,
-                    unreadable=source.unreadable,
-                    catalogue=source.catalogue if config.pretrain.steps else None,
-                    summary=source.summary,
-                    max_query_characters=data.max_query_characters,
-                    max_title_characters=data.max_title_characters,
-                    validation=data.validation,
-                    test=data.test,
-                    seed=data.split_seed,
-                    tokenizer_folder=remote.local(config.model.pretrained),
-                    item_text=data.item_text,
-                    max_length=data.max_length,
-                    buckets=data.buckets,
-                    options=options,
-                )
-            except UserError as error:
-                raise UserError(f"{source.location}: {error}") from None
-            finally:
-                rows.unlink(missing_ok=True)
+            beam.store(
+                source,
+                parts,
+                workdir,
+                rules=config.data.rules,
+                encoding=config.data.encoding(remote.local(config.model.pretrained)),
+                keep_catalogue=config.pretrain.steps > 0,
+                options=options,
+            )
             _check_plans(config, preparing.load(workdir).pairs)
             write_json(workdir / "config.json", as_json(config))
         _say(console, f"Prepared: {workdir}; the same --config and --workdir train on it")
-
-
-def _own_row_groups(config: Config) -> list[own_table.RowGroup] | None:
-    """The row groups of a table that can be read in parts; None where the whole must be seen."""
-    labels, raters = config.data.table.labels, config.data.table.raters
-    if config.data.source != "table" or not labels or raters or remote.is_remote(config.data.path):
-        return None
-    wanted = [*filter(None, _columns(config).values()), *config.data.table.attributes]
-    return own_table.row_groups(config.data.path, wanted)
-
-
-def _unread(config: Config) -> Source:
-    """All of a table with named labels but its rows."""
-    path, labels = config.data.path, config.data.table.labels
-    scale = own_table.scale_of(labels, None, Counter(), path)
-    return _with_gains(config, Source(RAW_SCHEMA.empty_table(), scale, path))
-
-
-def _columns(config: Config) -> dict[str, str]:
-    """The columns of a table by the fields of a row."""
-    named = dataclasses.asdict(config.data.columns)
-    return {field: name for field, name in named.items() if field in RAW_COLUMNS}
 
 
 def _check_plans(config: Config, pairs: pa.Table) -> None:
@@ -364,21 +305,6 @@ def _say(console: Console, text: str) -> None:
     console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
-def _select(config: Config) -> Selection:
-    source, data = _read(config), config.data
-    try:
-        return preparing.select(
-            source,
-            max_query_characters=data.max_query_characters,
-            max_title_characters=data.max_title_characters,
-            validation=data.validation,
-            test=data.test,
-            seed=data.split_seed,
-        )
-    except UserError as error:
-        raise UserError(f"{source.location}: {error}") from None
-
-
 def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
     """What is to be said of the checkpoint; raises UserError where it cannot be used."""
     folder = remote.local(config.model.pretrained)
@@ -391,54 +317,6 @@ def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
     if config.pretrain.steps:  # the heads that are read are others
         _, notes = _unpretrained(config, scale, vocabulary_size=8, seed=0)
     return notes
-
-
-def _read(config: Config) -> Source:
-    data = dataclasses.replace(config.data, path=remote.local(config.data.path))
-    if data.source == "esci":
-        try:
-            source = esci.read(data.path, locale=data.esci.locale, version=data.esci.version)
-        except pa.ArrowException as error:  # from columns of other types than the official ones
-            raise UserError(f"{data.path}: a column has a type of its own: {error}") from None
-    elif data.source == "wands":
-        source = wands.read(data.path)
-    elif data.source == "table":
-        source = own_table.read(
-            data.path,
-            columns=_columns(config),
-            attributes=data.table.attributes,
-            raters=data.table.raters,
-            labels=data.table.labels,
-        )
-    elif data.source == "clicks":
-        options = dataclasses.asdict(data.clicks)
-        for option, fields, named in (
-            ("columns", clicks.FIELDS, dataclasses.asdict(data.columns)),
-            ("item_columns", clicks.ITEM_FIELDS, options["item_columns"]),
-        ):
-            options[option] = {
-                field: named[field] for field in fields if named[field] not in ("", field)
-            }
-        log = clicks.read(data.path, **options)
-        source = dataclasses.replace(log.source, summary=log.summary._asdict())
-    else:
-        shop = data.synthetic
-        source = synthetic.read(
-            queries=shop.queries,
-            items_per_query=shop.items_per_query,
-            noise=shop.noise,
-            noise_kind=shop.noise_kind,
-            dirt=shop.dirt,
-            validation=data.validation,
-            test=data.test,
-            seed=shop.seed,
-        )
-    return _with_gains(config, source)
-
-
-def _with_gains(config: Config, source: Source) -> Source:
-    """The source with the gains that the config names, if it does."""
-    return dataclasses.replace(source, scale=config.data.with_gains(source.scale))
 
 
 def _check_workdir(config: Config, workdir: Path) -> None:

@@ -1,37 +1,25 @@
 """The section `data`: where pairs come from and how they become token ids."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from sie_jax import sections
-from sie_jax.data.schema import LabelScale
+from sie_jax import remote, sections
+from sie_jax.data import preparing
+from sie_jax.data.preparing import Encoding, Rules, Selection
+from sie_jax.data.readers.parquet import RowGroup
+from sie_jax.data.schema import LabelScale, Source
+from sie_jax.data.sources.clicks import ClicksConfig
+from sie_jax.data.sources.esci import EsciConfig
+from sie_jax.data.sources.section import Request, SourceSection
+from sie_jax.data.sources.synthetic import SyntheticConfig
+from sie_jax.data.sources.table import TableConfig
+from sie_jax.data.sources.wands import WandsConfig
 from sie_jax.errors import UserError
-
-SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class SyntheticConfig:
-    """The generated shop: its size, the rate of wrong labels, the rate of dirty rows, the seed."""
-
-    queries: int = 400
-    items_per_query: int = 20
-    noise: float = 0.2
-    noise_kind: str = "uniform"
-    dirt: float = 0.02
-    seed: int = 0
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class EsciConfig:
-    """Which part of the Shopping Queries data set: a locale (empty: all) and a version."""
-
-    locale: str = "us"
-    version: str = "large"
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ColumnsConfig:
-    """The names of columns; empty where a table has none, or a click log the field's own name."""
+    """The names of columns; empty where a table has none; in a click log, the field's own name."""
 
     query: str = "query"
     title: str = "title"
@@ -42,7 +30,7 @@ class ColumnsConfig:
     text: str = ""
     split: str = ""
     truth: str = ""
-    position: str = ""  # from here on of click logs
+    position: str = ""  # this one and the following are of click logs
     click: str = ""
     session: str = ""
     cart: str = ""
@@ -50,49 +38,14 @@ class ColumnsConfig:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class TableConfig:
-    """What else a table's columns mean."""
-
-    labels: tuple[str, ...] = ()  # the scale, lowest grade first; empty: the labels are 0, 1, …
-    attributes: tuple[str, ...] = ()  # columns to see importance by, such as brand and category
-    raters: tuple[str, ...] = ()  # columns with the labels that single people gave
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class ItemColumnsConfig:
-    """The names of a catalogue's columns; empty where they are the fields' own."""
-
-    item_id: str = ""
-    title: str = ""
-    text: str = ""
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class ClicksConfig:
-    """What of a click log counts, and how it becomes grades."""
-
-    items: str = ""  # a catalogue with the titles, where the log has none
-    item_columns: ItemColumnsConfig = dataclasses.field(default_factory=ItemColumnsConfig)
-    minimum_impressions: int = 10
-    minimum_examinations: float = 1.0
-    maximum_position: int = 100
-    maximum_session_impressions: int = 1000
-    maximum_session_clicks: int = 100
-    maximum_click_rate: float = 0.5
-    cart_value: float = 1.0
-    purchase_value: float = 2.0
-    smoothing: float = 5.0
-    grades: int = 4
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
 class DataConfig:
-    """Where pairs come from and how they become token ids."""
+    """Where pairs come from and how they become token ids; `source` names one of the sections."""
 
     source: str = "synthetic"
-    path: str = ""
+    path: str = ""  # a file or folder, which may be in an object store
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
     esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
+    wands: WandsConfig = dataclasses.field(default_factory=WandsConfig)
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)
@@ -110,15 +63,11 @@ class DataConfig:
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
         sections.one_of("data.source", self.source, SOURCES)
-        if self.source in ("esci", "wands") and not self.path:
+        if self._chosen.expects and not self.path:
             raise UserError(
-                f"data.path is empty: give the folder of the files of {self.source}, "
-                "--config.data.path=FOLDER"
+                f"data.path is empty: give {self._chosen.expects}, --config.data.path=PATH"
             )
-        if self.source in ("table", "clicks") and not self.path:
-            raise UserError(
-                "data.path is empty: give a file or a folder of its parts, --config.data.path=PATH"
-            )
+        self._chosen.check()
         sections.at_least("data.buckets", self.buckets, 1)
         sections.at_least("data.max_length", self.max_length, 8)
         sections.at_least("data.vocabulary_size", self.vocabulary_size, 100)
@@ -132,8 +81,59 @@ class DataConfig:
                 "make the sum less than 1, so that queries are left to train on"
             )
 
+    def read(self) -> Source:
+        """The source, with the gains that `gains` gives; a path in an object store is copied first.
+
+        Raises UserError where the source cannot be read, or the gains do not fit its labels.
+        """
+        source = self._chosen.read(self.request(remote.local(self.path)))
+        return dataclasses.replace(source, scale=self.with_gains(source.scale))
+
+    def row_groups(self) -> tuple[Source, Sequence[RowGroup]] | None:
+        """The source without rows, and the row groups of the files that other machines can read.
+
+        None where all rows have to be read on this machine.
+
+        Raises UserError as `read`.
+        """
+        if self.source != "table" or remote.is_remote(self.path):
+            return None
+        found = self.table.row_groups(self.request(self.path))
+        if found is None:
+            return None
+        source, groups = found
+        return dataclasses.replace(source, scale=self.with_gains(source.scale)), groups
+
+    def select(self, source: Source) -> Selection:
+        """The rows of the source that are fit to use, split; errors begin with its location."""
+        try:
+            return preparing.select(source, self.rules)
+        except UserError as error:
+            raise UserError(f"{source.location}: {error}") from None
+
+    @property
+    def rules(self) -> Rules:
+        """Which rows are fit to use, and how they are split."""
+        return Rules(
+            max_query_characters=self.max_query_characters,
+            max_title_characters=self.max_title_characters,
+            validation=self.validation,
+            test=self.test,
+            seed=self.split_seed,
+        )
+
+    def encoding(self, tokenizer_folder: str = "") -> Encoding:
+        """How texts become token ids, with the tokenizer of a folder or one that is trained."""
+        return Encoding(
+            tokenizer_folder=tokenizer_folder,
+            vocabulary_size=self.vocabulary_size,
+            item_text=self.item_text,
+            max_length=self.max_length,
+            buckets=self.buckets,
+        )
+
     def with_gains(self, scale: LabelScale) -> LabelScale:
-        """A source's scale with the gains that `gains` gives, if it does.
+        """A source's scale with the gains that `gains` gives, if it gives any.
 
         Raises UserError where they do not fit its labels.
         """
@@ -144,3 +144,24 @@ class DataConfig:
         except UserError as error:
             labels = ", ".join(scale.names)
             raise UserError(f"data.gains, for the labels {labels}: {error}") from None
+
+    def request(self, path: str) -> Request:
+        """What the source is told: its path on this machine, its columns, the shares of splits."""
+        return Request(
+            path=path,
+            columns=dataclasses.asdict(self.columns),
+            validation=self.validation,
+            test=self.test,
+        )
+
+    @property
+    def _chosen(self) -> SourceSection:
+        chosen: SourceSection = getattr(self, self.source)
+        return chosen
+
+
+SOURCES = tuple(
+    field.name
+    for field in dataclasses.fields(DataConfig)
+    if isinstance(field.type, type) and issubclass(field.type, SourceSection)
+)

@@ -1,11 +1,13 @@
 """A made-up shop with queries, rule-made labels and planted noise, all from one seed."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source, normalise_query
+from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Category, Value
 from sie_jax.errors import UserError
 
@@ -35,6 +37,22 @@ _CONSTRAINTS = (0.35, 0.5, 0.15)  # chance of 1, 2, 3 constraints
 _ATTRIBUTE_HIDDEN = 0.04  # from the title; the text names it if there is a text
 _TEXT_MISSING = 0.15
 _NEAR_DUPLICATES = 0.1
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SyntheticConfig(SourceSection):
+    """The generated shop: its size, the rate of wrong labels, the rate of dirty rows, the seed."""
+
+    queries: int = 400
+    items_per_query: int = 20
+    noise: float = 0.2
+    noise_kind: str = "uniform"
+    dirt: float = 0.02
+    seed: int = 0
+
+    def read(self, request: Request) -> Source:
+        """The shop, with the splits of `request`."""
+        return read(**dataclasses.asdict(self), validation=request.validation, test=request.test)
 
 
 def read(

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 from rich.table import Table
 
-from sie_jax.data.sources import click_model, clicks, synthetic
+from sie_jax.data.sources import click_counts, click_model, clicks, synthetic
 from sie_jax.errors import UserError
 from sie_jax.evaluation import intervals
 from sie_jax.files import write_json
@@ -222,8 +222,8 @@ def one_log(world: World, seed: int, resamples: int) -> dict[str, Any]:
         path = Path(folder) / "log.parquet"
         pq.write_table(log, path)
         found = clicks.read(str(path))  # refuses what cannot be corrected
-        counted = clicks.aggregate(str(path))
-    cells, positions, pairs, _ = clicks.as_arrays(counted)
+        counted = click_counts.aggregate(str(path))
+    cells, positions, pairs, _ = click_counts.as_arrays(counted)
     propensities = np.array([entry["propensity"] for entry in found.summary.positions])
     rows = found.source.table.select(["query", "item_id", "label"]).to_pylist()
     spelling = dict(zip(*(counted.queries[n].to_pylist() for n in ("query", "text")), strict=True))

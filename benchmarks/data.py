@@ -43,6 +43,7 @@ from transformers import BertConfig
 from sie_jax.data import batches, preparing
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.schema import ESCI_SCALE, RAW_COLUMNS
+from sie_jax.data.section import DataConfig
 from sie_jax.data.sources import synthetic, table
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json, write_json
@@ -86,24 +87,9 @@ def prepare(folder: Path, rows: int) -> Figures:
         str(source), columns={name: name for name in RAW_COLUMNS}, labels=ESCI_SCALE.names
     )
     done_reading = time.perf_counter()
-    selection = preparing.select(
-        read,
-        max_query_characters=512,
-        max_title_characters=2000,
-        validation=0.1,
-        test=0.2,
-        seed=0,
-    )
+    selection = preparing.select(read, DataConfig().rules)
     selected = time.perf_counter()
-    preparing.store(
-        selection,
-        folder,
-        tokenizer_folder="",
-        vocabulary_size=4096,
-        item_text=False,
-        max_length=MAX_LENGTH,
-        buckets=2,
-    )
+    preparing.store(selection, folder, DataConfig(max_length=MAX_LENGTH).encoding())
     return {
         "read_seconds": round(done_reading - began, 1),
         "select_seconds": round(selected - done_reading, 1),

@@ -14,6 +14,7 @@ from transformers import BertConfig
 
 from sie_jax.data import batches, preparing
 from sie_jax.data.loading import PlannedBatches
+from sie_jax.data.section import DataConfig
 from sie_jax.data.sources import synthetic
 from sie_jax.devices import mesh as meshes
 from sie_jax.models import PairClassifier
@@ -82,24 +83,10 @@ def compile_quickly() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    selection = preparing.select(
-        synthetic.read(queries=14, items_per_query=5, seed=1),
-        max_query_characters=512,
-        max_title_characters=2000,
-        validation=0.1,
-        test=0.2,
-        seed=0,
-    )
+    data = DataConfig(max_length=24, buckets=1, vocabulary_size=150)
+    selection = data.select(synthetic.read(queries=14, items_per_query=5, seed=1))
     workdir = tmp_path_factory.mktemp("shop")
-    preparing.store(
-        selection,
-        workdir,
-        tokenizer_folder="",
-        vocabulary_size=150,
-        item_text=False,
-        max_length=24,
-        buckets=1,
-    )
+    preparing.store(selection, workdir, data.encoding())
     prepared = preparing.load(workdir)
     config = BertConfig(
         vocab_size=len(prepared.tokenizer),

@@ -281,8 +281,8 @@ def test_a_shard_that_vanishes_is_named_and_made_again(faults: Faults, peace: Fa
     saved = faults.steps("uniform-0")
     assert faults.ended() == (
         2,
-        f"error: {shard} cannot be read (it is gone): restore it, or remove {data}: the same "
-        "command makes it again from the source, which has to be what it was",
+        f"error: {shard} cannot be read (it is missing): restore it, or remove {data}; then the "
+        "same command makes it again from the source, which must not have changed",
     )
     assert faults.steps("uniform-0") == saved
     shutil.rmtree(data)

@@ -314,7 +314,7 @@ def test_a_missing_file_or_column_gets_one_line(cli, tmp_path):
     examples = judgments()
     del examples["esci_label"]
     line = cli.refused(cli.config, ESCI, write_esci(tmp_path / "unlabelled", examples))
-    assert f"{esci.EXAMPLES} lacks the column esci_label; it has example_id, query," in line
+    assert f"{esci.EXAMPLES} has no column 'esci_label'; it has example_id, query," in line
 
     path = write_esci(tmp_path / "numbers", judgments())
     file = tmp_path / "numbers" / esci.EXAMPLES
@@ -322,7 +322,7 @@ def test_a_missing_file_or_column_gets_one_line(cli, tmp_path):
     at = table.column_names.index("product_id")
     pq.write_table(table.set_column(at, "product_id", table["example_id"]), file)
     line = cli.refused(cli.config, ESCI, path)
-    assert f"{tmp_path / 'numbers'}: a column has a type of its own" in line
+    assert f"{tmp_path / 'numbers'}: a column has another type than in the official files" in line
     assert "(string, int64, string)" in line
 
     path = write_esci(tmp_path / "torn", judgments())
@@ -364,7 +364,7 @@ def change_json(file: Path, **fields: Any) -> None:
         (["table.attributes=brand"], ["no column 'brand'"]),
         (
             ["table.labels=bad,good"],
-            ["no row's label is on the scale bad, good", "found are 0, 1: mend them, or name"],
+            ["no row's label is on the scale bad, good", "found are 0, 1: correct them, or name"],
         ),
         (["columns.label=note"], ["there are x (60): name the scale with --config.data.table"]),
         (

@@ -1,22 +1,18 @@
 """Repairs the texts of a raw table and sets aside, with a reason, the rows that cannot be used."""
 
 import hashlib
-import html
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html.entities import html5
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sie_jax.data.repairs import REPAIRS, repair
 from sie_jax.data.schema import (
     ATTRIBUTE,
-    CATALOGUE_SCHEMA,
     CLEAN_SCHEMA,
     RATER,
     RAW_SCHEMA,
@@ -26,7 +22,6 @@ from sie_jax.data.schema import (
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import filtered, hash_partitions, pieces, spool
 
-REPAIRS = ("html_markup", "control_characters", "unicode_nfc", "whitespace")
 RULES = (
     "missing_query",
     "missing_title",
@@ -36,7 +31,7 @@ RULES = (
     "exact_duplicate",
     "conflicting_labels",
 )
-# 128 bits that stand for a text or several: `digest_of`
+# 128 bits that stand for one or several texts: `digest_of`
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
 _JUDGED = np.dtype([("row", np.int64), ("pair", DIGEST), ("judgment", DIGEST), ("label", np.int16)])
 _NAMED = np.dtype([("row", np.int64), ("id", DIGEST)])
@@ -47,9 +42,9 @@ class Cleaned:
     """What `clean` gives.
 
     kept: table of CLEAN_SCHEMA and the further columns, in the order read, texts repaired.
-    rejected: the rows as they were read, in that order, and a column `reason`.
-    counts: rows rejected by each of RULES, 0 included.
-    repaired: kept rows that each of REPAIRS changed, 0 included; a row can count under several.
+    rejected: the rows as they were read, in that order, with a column `reason`.
+    counts: how many rows each of RULES rejected, 0 included.
+    repaired: how many kept rows each of REPAIRS changed, 0 included; a row can count several times.
     """
 
     kept: pa.Table
@@ -59,13 +54,13 @@ class Cleaned:
 
 
 class Inspected(NamedTuple):
-    """What rows show by themselves; the arrays have an entry a row.
+    """What can be known of each row alone; the arrays have one entry a row.
 
-    repaired: the rows, texts repaired, nulls "" but in `truth` and raters' columns.
+    repaired: the rows, texts repaired; nulls are "" except in `truth` and raters' columns.
     reasons: int8, 0 where no rule is broken, else 1 + the place among RULES.
     changes: bool `[rows, len(REPAIRS)]`, what the repairs changed.
     pairs, judgments: digests of query and item_id, and of these with title and label.
-    labels: int16, the place on the scale, -1 where there is none.
+    labels: int16, the place on the scale, -1 where the label is not on it.
     """
 
     repaired: pa.Table
@@ -85,18 +80,18 @@ def clean(
 ) -> Cleaned:
     """Repairs query, title and text of every row, then rejects the rows that break a rule.
 
-    Repairs come first, since a title of nothing but markup is missing, and two rows that differ in
-    nothing but spaces are duplicates. Then each row meets the rules in the order of RULES and is
-    rejected for the first that it breaks:
+    Repairs come first, because a title of markup alone is missing, and two rows that differ only in
+    spaces are duplicates. Then a row is rejected for the first of RULES that it breaks:
 
     1. `missing_query`, `missing_title` (null, or empty once repaired), `query_too_long`,
-       `title_too_long` (more characters than the limit, once repaired), `label_outside_scale`
-       (null, or not one of `scale.names`) look at the row alone. They come first, so that a row
-       that cannot be used bears no witness against another.
+       `title_too_long` (more characters than the limit, once repaired) and `label_outside_scale`
+       (null, or not one of `scale.names`) depend on the row alone. They come first, so that a row
+       that cannot be used does not count against another.
     2. `exact_duplicate`: an earlier row has the same query (under `normalise_query`), item_id,
-       title and label. The first stays. It comes before conflicts, so that a copy counts as a copy.
+       title and label. The first stays. This rule comes before conflicts, so that a copy counts as
+       a copy.
     3. `conflicting_labels`: the remaining rows give this query and item_id different labels. All
-       rows of the pair go, since nothing says which is right.
+       rows of the pair are rejected, because nothing says which is right.
 
     Args:
       table: columns of RAW_SCHEMA, and any further ones that `Source` names.
@@ -105,9 +100,9 @@ def clean(
 
     Returns:
       Cleaned, with kept + rejected rows = rows read. `label` becomes its place on the scale;
-      `truth` and raters' columns likewise, -1 where they are null or not on the scale; other nulls
-      become "". Cleaning repaired texts again changes nothing. Both tables lie on disk; what is
-      held in memory is some 10 bytes a row.
+      so do `truth` and raters' columns, with -1 where they are null or not on the scale. Other
+      nulls become "". Cleaning repaired texts again changes nothing. Both tables lie on disk;
+      memory holds about 10 bytes a row.
 
     Raises:
       UserError: the table is empty, no row's label is on the scale, every row is rejected, an
@@ -120,8 +115,8 @@ def clean(
         labels.update(piece["label"].to_pylist())
     check_read(labels, scale)
 
-    # First pass: repairs, and the rules that look at a row alone. Rows are known by 128-bit digests
-    # from here on, so that what is compared is small.
+    # First pass: repairs, and the rules that depend on a row alone. From here on a row is known by
+    # its 128-bit digests, which are smaller to compare than texts.
     reasons = np.zeros(rows, np.int8)
     changes = np.zeros((rows, len(REPAIRS)), bool)
 
@@ -144,7 +139,7 @@ def clean(
 
     with hash_partitions(_JUDGED) as by_pair:
         repaired = spool(repaired_chunks(), table.schema)
-        # Second pass: duplicates and conflicts show only among rows that could be used.
+        # Second pass: duplicates and conflicts count only among rows that could be used.
         for judged in by_pair:
             reasons[judged["row"]] = compare(judged["pair"], judged["judgment"], judged["label"])
 
@@ -175,7 +170,7 @@ def clean(
 def inspect(
     rows: pa.Table, scale: LabelScale, *, max_query_characters: int, max_title_characters: int
 ) -> Inspected:
-    """Repairs rows as `in_schema` gives them, and holds each alone against the rules."""
+    """Repairs rows as `in_schema` gives them, and checks the rules that depend on one row alone."""
     grades = {name: grade for grade, name in enumerate(scale.names)}
     changes = np.zeros((rows.num_rows, len(REPAIRS)), bool)
     repaired = _repaired(rows, changes)
@@ -201,8 +196,8 @@ def compare(pairs: np.ndarray, judgments: np.ndarray, labels: np.ndarray) -> np.
     """Which rows repeat or contradict one another, as `Inspected.reasons`.
 
     Args:
-      pairs, judgments, labels: `[rows]` as in `Inspected`, of rows that break no rule by
-        themselves, in their order; of a pair's rows all, or none.
+      pairs, judgments, labels: `[rows]` as in `Inspected`, in the order of the rows. They are of
+        rows that break no rule by themselves: all rows of a pair, or none.
     """
     reasons = np.full(len(pairs), 1 + RULES.index("exact_duplicate"), np.int8)
     first = np.sort(np.unique(judgments, return_index=True)[1])
@@ -228,7 +223,7 @@ def graded(rows: pa.Table, scale: LabelScale) -> pa.Table:
 
 
 def with_reasons(rows: pa.Table, reasons: np.ndarray) -> pa.Table:
-    """Rejected rows, with the names of their `Inspected.reasons` in a column `reason`."""
+    """Rejected rows with a column `reason`: the names of their `Inspected.reasons`."""
     return rows.append_column("reason", pa.array(RULES).take(pa.array(reasons - 1)))
 
 
@@ -242,122 +237,31 @@ def check_limits(max_query_characters: int, max_title_characters: int) -> None:
     if min(max_query_characters, max_title_characters) < 1:
         raise UserError(
             f"cleaning: max_query_characters is {max_query_characters} and max_title_characters "
-            f"{max_title_characters}; give at least 1"
+            f"{max_title_characters}: give at least 1"
         )
 
 
 def check_read(labels: Counter[Any], scale: LabelScale) -> None:
     """Raises UserError where there are no rows, or no row's label is on the scale.
 
-    labels: how often each was read, None too.
+    labels: how often each label was read, None included.
     """
     if not labels:
-        raise UserError("cleaning: the source gave no rows; check its path and filters")
+        raise UserError("cleaning: the source has no rows: check its path and filters")
     if not any(label in scale.names for label in labels):
         most = [label for label, _ in labels.most_common(10)]
         found = ", ".join("(none)" if label is None else label for label in most)
         raise UserError(
             f"cleaning: no row's label is on the scale {', '.join(scale.names)}; the labels found "
-            f"are {found}: mend them, or name the scale that they are on"
+            f"are {found}: correct them, or name the scale that they are on"
         )
 
 
 def check_kept(counts: Mapping[str, int], rows: int) -> None:
-    """Raises UserError where `counts`, rows rejected by each of RULES, are all the rows."""
+    """Raises UserError where the rows that RULES rejected, by rule in `counts`, are all rows."""
     if sum(counts.values()) == rows:
         found = ", ".join(f"{rule} {count}" for rule, count in counts.items() if count)
         raise UserError(f"cleaning: every one of the {rows} rows was rejected: {found}")
-
-
-def repair(text: str) -> tuple[str, frozenset[str]]:
-    """The repaired text, and which of REPAIRS changed it.
-
-    html_markup: tags with an HTML element's name and comments are removed (a space stands for
-      those that separate, such as <br> and <li>, and nothing for those inside a line, such as <b>);
-      the content of script and style too; entities ending in ";" become their character. "a < b",
-      "<3 inch", "<large>" and "AT&T" stay.
-    control_characters: controls (Unicode Cc) other than white space, zero-width space,
-      word joiner, byte order mark, soft hyphen and marks of writing direction are removed. The
-      zero-width non-joiner and joiner stay, because scripts and emoji need them.
-    unicode_nfc: canonical composition.
-    whitespace: every run of white space becomes one space; none at the ends.
-
-    A repair can bring about another (an entity becomes a tag, a removed control closes one), so
-    they are repeated until nothing changes: repair(repair(text)) = repair(text).
-    """
-    changed: set[str] = set()
-    before = None
-    while text != before:
-        before = text
-        for rule, mend in _MENDS:
-            mended = mend(text)
-            if mended != text:
-                changed.add(rule)
-                text = mended
-    return text, frozenset(changed)
-
-
-def repair_catalogue(catalogue: pa.Table) -> pa.Table:
-    """The items of a table of CATALOGUE_SCHEMA that have a title, texts repaired, nulls empty."""
-
-    def chunks() -> Iterator[pa.RecordBatch]:
-        for _, piece in pieces(catalogue):
-            columns = piece.to_pydict()
-            for name in ("title", "text"):
-                columns[name] = [repair(text or "")[0] for text in columns[name]]
-            chunk = pa.table(columns, schema=CATALOGUE_SCHEMA)
-            yield from chunk.filter(pc.not_equal(chunk["title"], "")).to_batches()
-
-    return spool(chunks(), CATALOGUE_SCHEMA)
-
-
-# An attribute must have a value: "<b and c>" is text.
-_ATTRIBUTES = r"""(?:\s+[a-z_:][\w:.-]*\s*=\s*(?:"[^"]*"|'[^']*'|[^\s"'<>=`]+))*"""
-
-
-def _tag(names: str) -> re.Pattern[str]:
-    return re.compile(rf"</?(?:{names}){_ATTRIBUTES}\s*/?>", re.IGNORECASE)
-
-
-# Within a line, so that removing the tag must not leave a gap in a word.
-_INLINE_TAG = _tag(
-    "a|abbr|acronym|b|bdi|bdo|big|cite|code|del|dfn|em|font|i|ins|kbd|label|mark|q|s|samp|small|"
-    "span|strike|strong|sub|sup|time|tt|u|var|wbr"
-)
-_SEPARATING_TAG = _tag(
-    "address|article|aside|audio|blockquote|body|br|button|caption|center|col|colgroup|dd|details|"
-    "div|dl|dt|fieldset|figcaption|figure|footer|form|h[1-6]|head|header|hr|html|iframe|img|input|"
-    "legend|li|link|main|menu|meta|nav|object|ol|option|p|param|picture|pre|script|section|select|"
-    "source|style|summary|svg|table|tbody|td|template|textarea|tfoot|th|thead|title|tr|ul|video"
-)
-_HIDDEN = re.compile(
-    rf"<!--.*?-->|<(script|style){_ATTRIBUTES}\s*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL
-)
-_ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);")
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e"
-    "\u2060\u2066-\u2069\ufeff]"
-)
-
-
-def _without_markup(text: str) -> str:
-    if "<" in text:
-        text = _SEPARATING_TAG.sub(" ", _INLINE_TAG.sub("", _HIDDEN.sub(" ", text)))
-    return _ENTITY.sub(_entity_text, text) if "&" in text else text
-
-
-def _entity_text(match: re.Match[str]) -> str:
-    # `html.unescape` alone would read the beginning of an unknown name: "&notit;" as "¬it;".
-    known = match[0][1] == "#" or match[0][1:] in html5
-    return html.unescape(match[0]) if known else match[0]
-
-
-_MENDS = (
-    ("html_markup", _without_markup),
-    ("control_characters", lambda text: _CONTROLS.sub("", text)),
-    ("unicode_nfc", lambda text: unicodedata.normalize("NFC", text)),
-    ("whitespace", lambda text: " ".join(text.split())),
-)
 
 
 def _schema(base: pa.Schema, table: pa.Table) -> pa.Schema:
@@ -369,7 +273,7 @@ def _schema(base: pa.Schema, table: pa.Table) -> pa.Schema:
 
 
 def digest_of(*texts: str) -> tuple[int, int]:
-    """128 bits that are equal where all texts are, and, but for a chance of 2**-128, only there."""
+    """128 bits that are equal where all texts are; elsewhere with a chance of 2**-128."""
     digest = hashlib.blake2b(digest_size=16)
     for text in texts:
         encoded = text.encode()
@@ -380,10 +284,7 @@ def digest_of(*texts: str) -> tuple[int, int]:
 
 
 def _repaired(chunk: pa.Table, changes: np.ndarray) -> pa.Table:
-    """The chunk with its texts repaired and no nulls but in `truth` and raters' columns.
-
-    What was changed is marked in `changes`, bool `[rows, len(REPAIRS)]`.
-    """
+    """The chunk as `Inspected.repaired`; marks in `changes` what the repairs changed."""
     columns = {
         name: chunk[name]
         if name == "truth" or name.startswith(RATER)
@@ -418,7 +319,7 @@ def _check_ids(kept: pa.Table) -> None:
 
 
 def repeated_id(example_id: str, times: int) -> UserError:
-    """What is said of an id that several kept rows have."""
+    """The error about an id that several kept rows have."""
     return UserError(
-        f"cleaning: example_id {example_id!r} occurs {times} times; give every row an id of its own"
+        f"cleaning: example_id {example_id!r} occurs {times} times: give every row its own id"
     )

@@ -1,4 +1,4 @@
-"""From a source to what training reads: rows chosen, split and tokenised, and the count of each."""
+"""From a source to what training reads: rows chosen, split and tokenised, and the counts."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -12,15 +12,47 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
-from sie_jax.data import batches, builders, cleaning, splitting, tokenization
+from sie_jax.data import batches, builders, cleaning, repairs, splitting, tokenization
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, pieces, spool, write_parquet
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Which rows are fit to use, and how they are split.
+
+    max_query_characters, max_title_characters: as in `cleaning.clean`.
+    validation, test, seed: as in `splitting.split`.
+    """
+
+    max_query_characters: int
+    max_title_characters: int
+    validation: float
+    test: float
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoding:
+    """How texts become token ids.
+
+    tokenizer_folder: of a Hugging Face tokenizer; "" where a vocabulary is trained.
+    vocabulary_size: of a vocabulary that is trained.
+    item_text: whether an item's further text follows its title.
+    max_length: the most tokens of a pair. buckets: as in `batches.bucket_lengths`.
+    """
+
+    tokenizer_folder: str
+    vocabulary_size: int
+    item_text: bool
+    max_length: int
+    buckets: int
+
+
 class Selection(NamedTuple):
-    """The rows of a source that are fit to use, each with its split, and the rows that are not."""
+    """The rows of a source that are fit to use, each with its split, and those that are not."""
 
     source: Source
     kept: pa.Table
@@ -48,23 +80,17 @@ class Prepared(NamedTuple):
         return builders.read(self.folder / "tokens", name)
 
 
-def select(
-    source: Source,
-    *,
-    max_query_characters: int,
-    max_title_characters: int,
-    validation: float,
-    test: float,
-    seed: int,
-) -> Selection:
+def select(source: Source, rules: Rules) -> Selection:
     """Cleans the source's rows and splits them by query; writes nothing."""
     cleaned = cleaning.clean(
         source.table,
         source.scale,
-        max_query_characters=max_query_characters,
-        max_title_characters=max_title_characters,
+        max_query_characters=rules.max_query_characters,
+        max_title_characters=rules.max_title_characters,
     )
-    kept, leaked = splitting.split(cleaned.kept, validation=validation, test=test, seed=seed)
+    kept, leaked = splitting.split(
+        cleaned.kept, validation=rules.validation, test=rules.test, seed=rules.seed
+    )
     leaked = as_rejected(leaked, source.scale)
     rejected = pa.concat_tables(
         [source.unreadable, cleaned.rejected, leaked], promote_options="default"
@@ -73,33 +99,26 @@ def select(
 
 
 def store(
-    selection: Selection,
-    workdir: Path,
-    *,
-    tokenizer_folder: str,
-    vocabulary_size: int,
-    item_text: bool,
-    max_length: int,
-    buckets: int,
-    keep_catalogue: bool = False,
+    selection: Selection, folder: Path, encoding: Encoding, *, keep_catalogue: bool = False
 ) -> None:
-    """Tokenises the selected rows and leaves rejected.parquet, cleaning.json and the folder data/.
+    """Tokenises the selected rows; leaves rejected.parquet, cleaning.json and data/ in the folder.
 
-    The tokenizer is that of `tokenizer_folder`, or a WordPiece vocabulary trained on the texts of
-    the training split where that is empty. A row whose query leaves no room for its item is
-    rejected, so that rows read = kept + rejected; that and the splits' disjointness are checked
-    here, at run time. With `keep_catalogue` the source's catalogue is kept too, its texts repaired.
-    The folder data/ appears last and at once: where it is, all is.
+    The tokenizer is that of `encoding.tokenizer_folder`. Where that is empty, it is a WordPiece
+    vocabulary trained on the texts of the training split. A row whose query leaves no room for its
+    item is rejected. That rows read = kept + rejected, and that no query is in two splits, is
+    checked here, at run time. With `keep_catalogue` the source's catalogue is kept too, with its
+    texts repaired. data/ appears last and at once: where it is, everything is.
 
     Raises UserError where a split has no rows left.
     """
     source, kept = selection.source, selection.kept
-    if tokenizer_folder:
-        tokenizer = tokenization.load(tokenizer_folder)
+    item_text, max_length = encoding.item_text, encoding.max_length
+    if encoding.tokenizer_folder:
+        tokenizer = tokenization.load(encoding.tokenizer_folder)
     else:
         training = filtered(kept, pc.equal(kept["split"], "train"))
         tokenizer = tokenization.train(
-            _TextsInTurn(training, item_text), vocabulary_size=vocabulary_size
+            _TextsInTurn(training, item_text), vocabulary_size=encoding.vocabulary_size
         )
     tokens = spool(
         encoded(kept, tokenizer, item_text=item_text, max_length=max_length), builders.TOKENS_SCHEMA
@@ -119,7 +138,7 @@ def store(
             queries[name].update(
                 piece["query_id"].filter(mask.slice(start, piece.num_rows)).unique().to_pylist()
             )
-    with whole_folder(workdir / "data") as temporary:
+    with whole_folder(folder / "data") as temporary:
         builders.write(
             temporary / "tokens",
             {name: builders.shards(filtered(tokens, mask)) for name, mask in of_split.items()},
@@ -128,13 +147,15 @@ def store(
             temporary / "pairs.parquet", kept.append_column("length", pa.array(lengths, pa.int32()))
         )
         if keep_catalogue:
-            catalogue = cleaning.repair_catalogue(source.catalogue)
+            catalogue = repairs.repair_catalogue(source.catalogue)
             write_parquet(temporary / "catalogue.parquet", catalogue)
         describe(
             temporary,
             tokenizer=tokenizer,
             scale=source.scale,
-            boundaries=batches.bucket_lengths(lengths, buckets=buckets, max_length=max_length),
+            boundaries=batches.bucket_lengths(
+                lengths, buckets=encoding.buckets, max_length=max_length
+            ),
             rejected=rejected,
             counts={
                 "source": source.location,
@@ -199,10 +220,10 @@ def describe(
     rejected: pa.Table,
     counts: dict[str, Any],
 ) -> None:
-    """Leaves beside tokens and pairs what tells of them, and the rejected rows in the workdir.
+    """Writes what describes tokens and pairs beside them, and the rejected rows one folder above.
 
-    `folder` is what is to become the workdir's data/, and has all else of it. `counts` are those of
-    cleaning.json but for `rejected`; that rows read = kept + rejected is checked.
+    folder: it becomes data/, and holds all other files of it already.
+    counts: of cleaning.json without `rejected`. That rows read = kept + rejected is checked.
     """
     if counts["read"] != counts["kept"] + rejected.num_rows:
         raise AssertionError(
@@ -228,43 +249,43 @@ def describe(
     write_json(folder.parent / "cleaning.json", {name: everything[name] for name in names})
 
 
-def load(workdir: Path) -> Prepared:
-    """Reads back what `store` left.
+def load(folder: Path) -> Prepared:
+    """Reads back what `store` left in the folder.
 
-    Raises UserError where a file of data/ is gone, is not of the size it was written with, or
+    Raises UserError where a file of data/ is missing, has another size than it was written with, or
     cannot be read.
     """
-    folder = workdir / "data"
-    file = folder / "prepared.json"
+    data = folder / "data"
+    file = data / "prepared.json"
     try:
         summary = read_json(file)
-        for name, size in summary.get("bytes", {}).items():  # none where an older version wrote
-            file = folder / name
+        for name, size in summary.get("bytes", {}).items():  # an older version wrote no sizes
+            file = data / name
             if file.stat().st_size != size:
                 raise ValueError(f"{file.stat().st_size} bytes of {size}")
-        file = folder / "pairs.parquet"
+        file = data / "pairs.parquet"
         parquet = pq.ParquetFile(file)
         pairs = spool(parquet.iter_batches(CHUNK_ROWS), parquet.schema_arrow)
     except (OSError, ValueError) as error:  # JSON's and Arrow's errors are among these
-        reason = "it is gone" if isinstance(error, FileNotFoundError) else error
+        reason = "it is missing" if isinstance(error, FileNotFoundError) else error
         raise UserError(
-            f"{file} cannot be read ({reason}): restore it, or remove {folder}: the same command "
-            "makes it again from the source, which has to be what it was"
+            f"{file} cannot be read ({reason}): restore it, or remove {data}; then the same "
+            "command makes it again from the source, which must not have changed"
         ) from None
     lengths = pairs["length"].to_numpy()
     return Prepared(
         pairs,
         LabelScale(tuple(summary["labels"]), tuple(summary["gains"])),
-        tokenization.load(folder / "tokenizer"),
+        tokenization.load(data / "tokenizer"),
         tuple(summary["boundaries"]),
         {name: lengths[pc.equal(pairs["split"], name).to_numpy()] for name in SPLITS},
-        read_json(workdir / "cleaning.json"),
-        folder,
+        read_json(folder / "cleaning.json"),
+        data,
     )
 
 
 def _texts(pairs: pa.Table, item_text: bool) -> Iterator[tuple[list[str], list[str]]]:
-    """Queries and items as the tokenizer reads them, a chunk of rows at a time."""
+    """Queries and items as the tokenizer takes them, a chunk of rows at a time."""
     for _, chunk in pieces(pairs, tokenization.ROWS_AT_ONCE):
         items = chunk["title"].to_pylist()
         if item_text:
@@ -275,7 +296,7 @@ def _texts(pairs: pa.Table, item_text: bool) -> Iterator[tuple[list[str], list[s
 
 @dataclass(frozen=True)
 class _TextsInTurn:
-    """Every query and then its item, as often as they are gone through; memory holds a chunk."""
+    """Every query and then its item, for every iteration anew; memory holds a chunk of them."""
 
     pairs: pa.Table
     item_text: bool

@@ -1,37 +1,25 @@
 """The section `data`: where pairs come from and how they become token ids."""
 
 import dataclasses
+from collections.abc import Sequence
 
-from sie_jax import sections
-from sie_jax.data.schema import LabelScale
+from sie_jax import remote, sections
+from sie_jax.data import preparing
+from sie_jax.data.preparing import Encoding, Rules, Selection
+from sie_jax.data.readers.parquet import RowGroup
+from sie_jax.data.schema import LabelScale, Source
+from sie_jax.data.sources.clicks import ClicksConfig
+from sie_jax.data.sources.esci import EsciConfig
+from sie_jax.data.sources.section import Request, SourceSection
+from sie_jax.data.sources.synthetic import SyntheticConfig
+from sie_jax.data.sources.table import TableConfig
+from sie_jax.data.sources.wands import WandsConfig
 from sie_jax.errors import UserError
-
-SOURCES = ("synthetic", "esci", "wands", "table", "clicks")
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class SyntheticConfig:
-    """The generated shop: its size, the rate of wrong labels, the rate of dirty rows, the seed."""
-
-    queries: int = 400  # the number of queries
-    items_per_query: int = 20  # pairs of each query
-    noise: float = 0.2  # share of the training and validation labels that are wrong
-    noise_kind: str = "uniform"  # which labels those are (docs/wrong_labels.md)
-    dirt: float = 0.02  # share of rows that break a rule of cleaning
-    seed: int = 0  # another seed makes another shop
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class EsciConfig:
-    """Which part of the Shopping Queries data set: a locale (empty: all) and a version."""
-
-    locale: str = "us"  # us, es or jp; empty: all
-    version: str = "large"  # large or small
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ColumnsConfig:
-    """The names of columns; empty where a table has none, or a click log the field's own name."""
+    """The names of columns; empty where a table has none; in a click log, the field's own name."""
 
     query: str = "query"  # the column with the query
     title: str = "title"  # the item's title
@@ -50,49 +38,14 @@ class ColumnsConfig:
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class TableConfig:
-    """What else a table's columns mean."""
-
-    labels: tuple[str, ...] = ()  # the scale, lowest grade first; empty: the labels are 0, 1, …
-    attributes: tuple[str, ...] = ()  # columns to see importance by, such as brand and category
-    raters: tuple[str, ...] = ()  # columns with the labels of single people
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class ItemColumnsConfig:
-    """The names of a catalogue's columns; empty where they are the fields' own."""
-
-    item_id: str = ""  # the column with the item's id; empty: `item_id`
-    title: str = ""  # its title; empty: `title`
-    text: str = ""  # its further text; empty: `text`, if there is one
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class ClicksConfig:
-    """What of a click log counts, and how it becomes grades."""
-
-    items: str = ""  # a catalogue (file or folder) with the titles, where the log has none
-    item_columns: ItemColumnsConfig = dataclasses.field(default_factory=ItemColumnsConfig)
-    minimum_impressions: int = 10  # a pair with fewer gets no grade
-    minimum_examinations: float = 1.0  # likewise, for expected looks Σ impressions · θ
-    maximum_position: int = 100  # rows beyond it are left out
-    maximum_session_impressions: int = 1000  # a session with more rows is left out as a bot
-    maximum_session_clicks: int = 100  # a session with more clicks is left out as a bot
-    maximum_click_rate: float = 0.5  # likewise, for the share of clicked rows, from 20 rows on
-    cart_value: float = 1.0  # added to the 1 of a click; a convention, not a finding
-    purchase_value: float = 2.0  # likewise for a purchase
-    smoothing: float = 5.0  # looks that went as expected, added to every pair
-    grades: int = 4  # how many equal parts the graded pairs are divided into
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
 class DataConfig:
-    """Where pairs come from and how they become token ids."""
+    """Where pairs come from and how they become token ids; `source` names one of the sections."""
 
     source: str = "synthetic"  # the kind of source: synthetic, esci, wands, table or clicks
     path: str = ""  # its file or folder; gs:// and s3:// too
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
     esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
+    wands: WandsConfig = dataclasses.field(default_factory=WandsConfig)
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)
@@ -110,15 +63,11 @@ class DataConfig:
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
         sections.one_of("data.source", self.source, SOURCES)
-        if self.source in ("esci", "wands") and not self.path:
+        if self._chosen.expects and not self.path:
             raise UserError(
-                f"data.path is empty: give the folder of the files of {self.source}, "
-                "--config.data.path=FOLDER"
+                f"data.path is empty: give {self._chosen.expects}, --config.data.path=PATH"
             )
-        if self.source in ("table", "clicks") and not self.path:
-            raise UserError(
-                "data.path is empty: give a file or a folder of its parts, --config.data.path=PATH"
-            )
+        self._chosen.check()
         sections.at_least("data.buckets", self.buckets, 1)
         sections.at_least("data.max_length", self.max_length, 8)
         sections.at_least("data.vocabulary_size", self.vocabulary_size, 100)
@@ -132,8 +81,59 @@ class DataConfig:
                 "make the sum less than 1, so that queries are left to train on"
             )
 
+    def read(self) -> Source:
+        """The source, with the gains that `gains` gives; a path in an object store is copied first.
+
+        Raises UserError where the source cannot be read, or the gains do not fit its labels.
+        """
+        source = self._chosen.read(self.request(remote.local(self.path)))
+        return dataclasses.replace(source, scale=self.with_gains(source.scale))
+
+    def row_groups(self) -> tuple[Source, Sequence[RowGroup]] | None:
+        """The source without rows, and the row groups of the files that other machines can read.
+
+        None where all rows have to be read on this machine.
+
+        Raises UserError as `read`.
+        """
+        if self.source != "table" or remote.is_remote(self.path):
+            return None
+        found = self.table.row_groups(self.request(self.path))
+        if found is None:
+            return None
+        source, groups = found
+        return dataclasses.replace(source, scale=self.with_gains(source.scale)), groups
+
+    def select(self, source: Source) -> Selection:
+        """The rows of the source that are fit to use, split; errors begin with its location."""
+        try:
+            return preparing.select(source, self.rules)
+        except UserError as error:
+            raise UserError(f"{source.location}: {error}") from None
+
+    @property
+    def rules(self) -> Rules:
+        """Which rows are fit to use, and how they are split."""
+        return Rules(
+            max_query_characters=self.max_query_characters,
+            max_title_characters=self.max_title_characters,
+            validation=self.validation,
+            test=self.test,
+            seed=self.split_seed,
+        )
+
+    def encoding(self, tokenizer_folder: str = "") -> Encoding:
+        """How texts become token ids, with the tokenizer of a folder or one that is trained."""
+        return Encoding(
+            tokenizer_folder=tokenizer_folder,
+            vocabulary_size=self.vocabulary_size,
+            item_text=self.item_text,
+            max_length=self.max_length,
+            buckets=self.buckets,
+        )
+
     def with_gains(self, scale: LabelScale) -> LabelScale:
-        """A source's scale with the gains that `gains` gives, if it does.
+        """A source's scale with the gains that `gains` gives, if it gives any.
 
         Raises UserError where they do not fit its labels.
         """
@@ -144,3 +144,24 @@ class DataConfig:
         except UserError as error:
             labels = ", ".join(scale.names)
             raise UserError(f"data.gains, for the labels {labels}: {error}") from None
+
+    def request(self, path: str) -> Request:
+        """What the source is told: its path on this machine, its columns, the shares of splits."""
+        return Request(
+            path=path,
+            columns=dataclasses.asdict(self.columns),
+            validation=self.validation,
+            test=self.test,
+        )
+
+    @property
+    def _chosen(self) -> SourceSection:
+        chosen: SourceSection = getattr(self, self.source)
+        return chosen
+
+
+SOURCES = tuple(
+    field.name
+    for field in dataclasses.fields(DataConfig)
+    if isinstance(field.type, type) and issubclass(field.type, SourceSection)
+)

@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches as plans
 from sie_jax.data import tokenization
-from sie_jax.data.cleaning import repair
+from sie_jax.data.repairs import repair
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.schema import LabelScale
 from sie_jax.devices import mesh as meshes

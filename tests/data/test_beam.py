@@ -12,24 +12,17 @@ import pytest
 
 from sie_jax.data import preparing, tokenization
 from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, RATER, SPLITS, Source
-from sie_jax.data.sources import esci, synthetic, table
+from sie_jax.data.section import DataConfig
+from sie_jax.data.sources import esci, synthetic
 from sie_jax.errors import UserError
 from sie_jax.files import read_json
 
 pytest.importorskip("apache_beam", reason="pip install -e '.[beam]'", exc_type=ImportError)
 
-from sie_jax.data import beam
+from sie_jax.data import beam, beam_workers
 
 SAMPLE = Path(os.environ.get("SIE_JAX_DATA", "")) / "esci"
-CHOICES: dict[str, Any] = {
-    "max_query_characters": 512,
-    "max_title_characters": 2000,
-    "validation": 0.1,
-    "test": 0.2,
-    "seed": 0,
-}
-MAX_LENGTH = 16  # so short that some queries fill it
-STORED: dict[str, Any] = {"item_text": True, "max_length": MAX_LENGTH, "buckets": 2}
+DATA = DataConfig(item_text=True, max_length=16)  # so short that some queries fill it
 
 
 class Workdirs(NamedTuple):
@@ -46,41 +39,41 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def parts(source: Source, folder: Path, row_group_size: int) -> list[beam.Part]:
+def parts(source: Source, folder: Path, row_group_size: int) -> list[beam_workers.Part]:
     """The source's rows in two files with row groups of that size."""
     half = source.table.num_rows // 2
     files = [folder / "0.parquet", folder / "1.parquet"]
     for file, rows in zip(files, (source.table[:half], source.table[half:]), strict=True):
         pq.write_table(rows, file, row_group_size=row_group_size)
-    return beam.parts(files)
+    return beam_workers.parts(files)
 
 
-def store(source: Source, parts: list[beam.Part], workdir: Path, tokenizer_folder: str) -> None:
+def store(
+    source: Source, parts: list[beam_workers.Part] | None, workdir: Path, tokenizer_folder: str
+) -> None:
     beam.store(
+        source,
         parts,
         workdir,
-        scale=source.scale,
-        location=source.location,
-        unreadable=source.unreadable,
-        catalogue=source.catalogue,
-        summary=source.summary,
-        tokenizer_folder=tokenizer_folder,
+        rules=DATA.rules,
+        encoding=DATA.encoding(tokenizer_folder),
+        keep_catalogue=True,
         options=["--runner=DirectRunner"],
-        **CHOICES,
-        **STORED,
     )
 
 
 def both(
-    source: Source, folder: Path, tokenizer_folder: str, of_beam: Source, parts: list[beam.Part]
+    source: Source,
+    folder: Path,
+    tokenizer_folder: str,
+    of_beam: Source,
+    parts: list[beam_workers.Part] | None,
 ) -> Workdirs:
     preparing.store(
-        preparing.select(source, **CHOICES),
+        DATA.select(source),
         folder / "local",
-        tokenizer_folder=tokenizer_folder,
-        vocabulary_size=100,
+        DATA.encoding(tokenizer_folder),
         keep_catalogue=True,
-        **STORED,
     )
     store(of_beam, parts, folder / "beam", tokenizer_folder)
     return Workdirs(folder / "local", folder / "beam")
@@ -127,7 +120,7 @@ def esci_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: st
 
 @pytest.fixture(scope="module")
 def table_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: str) -> Workdirs:
-    """A table of one's own, without ids, with a title in the second file that is no UTF-8."""
+    """A table of one's own, without ids, with a title in the second file that is not UTF-8."""
     folder, rows = tmp_path_factory.mktemp("table"), shop().table
     titles = [title and title.encode() for title in rows["title"].to_pylist()]
     titles[-7] = b"\xff\xfe"
@@ -143,14 +136,14 @@ def table_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: s
     path.mkdir()
     for number, part in enumerate((own[:400], own[400:])):
         pq.write_table(part, path / f"{number}.parquet", row_group_size=150)
-    columns = {"query": "q", "title": "t", "label": "l"}
-    source = table.read(str(path), columns=columns, attributes=["even"], labels="ICSE")
-    groups = table.row_groups(str(path), ["q", "t", "l", "even"])
-    assert groups
-    assert len(groups) > 4
-    none = dataclasses.replace(source, unreadable=source.unreadable[:0])
-    found = beam.table_parts(groups, columns=columns, attributes=["even"])
-    return both(source, folder, tokenizer_folder, none, found)
+    data = DataConfig(source="table", path=str(path))
+    data.columns.query, data.columns.title, data.columns.label = "q", "t", "l"
+    data.table.labels, data.table.attributes = tuple("ICSE"), ("even",)
+    without_rows, found = beam.read(data)
+    assert without_rows.table.num_rows == 0
+    assert found
+    assert len(found) > 4
+    return both(data.read(), folder, tokenizer_folder, without_rows, found)
 
 
 @pytest.fixture(scope="module", params=["synthetic", "esci", "table"])
@@ -220,8 +213,8 @@ def test_nothing_else_is_left(synthetic_workdirs: Workdirs) -> None:
     ("changed", "message"),
     [
         ({"example_id": "7"}, "example_id '7' occurs .* times"),
-        ({"query": "red shoes"}, "would have no query; with so few"),
-        ({"label": "Q"}, "the labels found are Q: mend them"),
+        ({"query": "red shoes"}, "would have no query: prepare so few"),
+        ({"label": "Q"}, "the labels found are Q: correct them"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

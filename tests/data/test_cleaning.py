@@ -1,13 +1,13 @@
-"""Every repair and every rule on rows made by hand, and what holds for any table."""
+"""Every rule on rows made by hand, and what holds for any table."""
 
-import unicodedata
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from sie_jax.data.cleaning import REPAIRS, RULES, Cleaned, clean, repair, repair_catalogue
+from sie_jax.data.cleaning import RULES, Cleaned, clean
+from sie_jax.data.repairs import REPAIRS
 from sie_jax.data.schema import (
     CLEAN_SCHEMA,
     ESCI_SCALE,
@@ -51,53 +51,6 @@ def reasons(result: Cleaned) -> dict[str, str]:
             strict=True,
         )
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "expected", "rules"),
-    [
-        ("red shoes", "red shoes", ()),
-        ("", "", ()),
-        ("<b>red</b> shoes", "red shoes", ("html_markup",)),
-        ("in<i>visi</i>ble", "invisible", ("html_markup",)),
-        ("one<br>two<BR/>three", "one two three", ("html_markup",)),
-        ('<a href="x>y" class=z>red</a> shoes', "red shoes", ("html_markup",)),
-        ("<ul><li>one</li><li>two</li></ul>", "one two", ("html_markup", "whitespace")),
-        ("red<!-- blue --> <style>p {}</style>shoes", "red shoes", ("html_markup", "whitespace")),
-        ("5&quot; &amp; 6&#39;", "5\" & 6'", ("html_markup",)),
-        ("red&nbsp;shoes", "red shoes", ("html_markup", "whitespace")),
-        ("&lt;b&gt;red&lt;/b&gt;", "red", ("html_markup",)),
-        ("<3 inch", "<3 inch", ()),
-        ("a < b and c > d", "a < b and c > d", ()),
-        ("a <b and c> d", "a <b and c> d", ()),
-        ("size <large>", "size <large>", ()),
-        ("AT&T R&D; &copy &notit;", "AT&T R&D; &copy &notit;", ()),
-        ("red\x00 \x1fshoes\u200b", "red shoes", ("control_characters",)),
-        ("\ufeffsoft\u00adware", "software", ("control_characters",)),
-        ("emoji \U0001f468\u200d\U0001f469", "emoji \U0001f468\u200d\U0001f469", ()),
-        ("cafe\u0301", "caf\u00e9", ("unicode_nfc",)),
-        ("  red \t\r\n shoes\u3000\x85", "red shoes", ("whitespace",)),
-        ("<\x07b>red", "red", ("control_characters", "html_markup")),
-        ("e\u200b\u0301", "\u00e9", ("control_characters", "unicode_nfc")),
-    ],
-)
-def test_repair(text: str, expected: str, rules: tuple[str, ...]) -> None:
-    assert repair(text) == (expected, frozenset(rules))
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_repairing_twice_is_repairing_once(seed: int) -> None:
-    pieces = ["<", ">", "b", "br", "/", "&", "amp;", "lt;", "gt;", "#9;", " ", "\t", "\x00"]
-    pieces += ["=", "'", '"', "!--", "--", "\u200b", "e", "\u0301", "script", "\u00a0", "\u212b"]
-    rng = np.random.default_rng(seed)
-    for _ in range(300):
-        text = "".join(rng.choice(pieces, size=rng.integers(1, 25)).tolist())
-        once, changed = repair(text)
-        assert repair(once) == (once, frozenset())
-        assert bool(changed) == (once != text)
-        assert changed <= set(REPAIRS)
-        assert unicodedata.is_normalized("NFC", once)
-        assert once == " ".join(once.split())
 
 
 def test_sound_rows_pass_as_they_are() -> None:
@@ -285,19 +238,3 @@ def test_further_columns_stay_and_ratings_become_grades() -> None:
     assert result.kept["rater:first"].to_pylist() == [ESCI_SCALE.names.index("E")]
     assert result.rejected["attribute:brand"].to_pylist() == ["Acme"]
     assert result.rejected["rater:first"].to_pylist() == [None]
-
-
-def test_a_catalogue_is_repaired_and_an_item_without_a_title_has_no_text_to_give():
-    catalogue = pa.table(
-        {
-            "item_id": ["1", "2", "3", "4"],
-            "title": ["<b>red</b>  shoe", None, "&nbsp;", "lamp"],
-            "text": ["a&amp;b", "lost", "lost", None],
-        },
-        schema=pa.schema([(name, pa.large_string()) for name in ("item_id", "title", "text")]),
-    )
-    assert repair_catalogue(catalogue).to_pylist() == [
-        {"item_id": "1", "title": "red shoe", "text": "a&b"},
-        {"item_id": "4", "title": "lamp", "text": ""},
-    ]
-    assert repair_catalogue(catalogue.slice(0, 0)).num_rows == 0

@@ -21,14 +21,10 @@ MAX_LENGTH = 16  # so short that some queries fill it
 
 def select(seed: int = 0) -> preparing.Selection:
     source = synthetic.read(queries=60, items_per_query=5, noise=0.3, dirt=0.2, seed=seed)
-    return preparing.select(
-        source,
-        max_query_characters=512,
-        max_title_characters=2000,
-        validation=0.1,
-        test=0.2,
-        seed=0,
+    rules = preparing.Rules(
+        max_query_characters=512, max_title_characters=2000, validation=0.1, test=0.2, seed=0
     )
+    return preparing.select(source, rules)
 
 
 def store(workdir: Path, **changed: Any) -> None:
@@ -40,7 +36,9 @@ def store(workdir: Path, **changed: Any) -> None:
         "buckets": 2,
     }
     selection = changed.pop("selection", None) or select()
-    preparing.store(selection, workdir, **{**options, **changed})
+    keep_catalogue = changed.pop("keep_catalogue", False)
+    encoding = preparing.Encoding(**{**options, **changed})
+    preparing.store(selection, workdir, encoding, keep_catalogue=keep_catalogue)
 
 
 @pytest.fixture(scope="module")
@@ -126,9 +124,9 @@ def test_the_same_source_gives_the_same_files(workdir: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("pattern", "damage", "reason"),
     [
-        ("*train.array_record*", Path.unlink, "it is gone"),
+        ("*train.array_record*", Path.unlink, "it is missing"),
         ("*train.array_record*", lambda path: os.truncate(path, 70_000), "70000 bytes of 131072"),
-        ("tokenizer.json", Path.unlink, "it is gone"),
+        ("tokenizer.json", Path.unlink, "it is missing"),
         ("prepared.json", lambda path: path.write_text("{"), "Expecting property name.*"),
         (
             "pairs.parquet",
@@ -146,8 +144,8 @@ def test_a_file_that_is_gone_or_damaged_is_named(
     with pytest.raises(UserError) as caught:
         preparing.load(copy)
     assert re.fullmatch(
-        rf"{path} cannot be read \({reason}\): restore it, or remove {copy / 'data'}: the same "
-        "command makes it again from the source, which has to be what it was",
+        rf"{path} cannot be read \({reason}\): restore it, or remove {copy / 'data'}; then the "
+        "same command makes it again from the source, which must not have changed",
         str(caught.value),
     )
 

@@ -1,27 +1,54 @@
 """The Shopping Queries Dataset (ESCI) in its official layout of two Parquet files."""
 
+import dataclasses
 from collections import Counter
+from typing import ClassVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from etils import epath
 
+from sie_jax import sections
+from sie_jax.data.readers import files, parquet
+from sie_jax.data.readers.records import Wanted
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source
-from sie_jax.data.sources.layout import official_files
+from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.errors import UserError
 
 EXAMPLES = "shopping_queries_dataset_examples.parquet"
 PRODUCTS = "shopping_queries_dataset_products.parquet"
 VERSIONS = ("large", "small")
 
-_EXAMPLE_COLUMNS = ("example_id", "query", "query_id", "product_id", "product_locale",
-                    "esci_label", "small_version", "large_version", "split")  # fmt: skip
-_PRODUCT_COLUMNS = ("product_id", "product_locale", "product_title", "product_description",
-                    "product_bullet_point")  # fmt: skip
+_FIX = "give the official file"
+_EXAMPLE_COLUMNS = Wanted(
+    ("example_id", "query", "query_id", "product_id", "product_locale", "esci_label",
+     "small_version", "large_version", "split"), _FIX,
+)  # fmt: skip
+_PRODUCT_COLUMNS = Wanted(
+    ("product_id", "product_locale", "product_title", "product_description",
+     "product_bullet_point"), _FIX,
+)  # fmt: skip
 # Texts are joined for this many rows at a time: the whole release holds more text than one Arrow
 # string array can (2 GiB).
 _CHUNK_ROWS = 100_000
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class EsciConfig(SourceSection):
+    """Which part of the Shopping Queries data set: a locale (empty: all) and a version."""
+
+    expects: ClassVar[str] = "the folder of the files of esci"
+
+    locale: str = "us"  # us, es or jp; empty: all
+    version: str = "large"  # large or small
+
+    def check(self) -> None:
+        """Raises UserError for a version that does not exist."""
+        sections.one_of("data.esci.version", self.version, VERSIONS)
+
+    def read(self, request: Request) -> Source:
+        """The data set in the folder `request.path`."""
+        return read(request.path, locale=self.locale, version=self.version)
 
 
 def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
@@ -37,18 +64,28 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
 
     Returns:
       Source with a table of RAW_SCHEMA in the order of EXAMPLES. `text` is description and bullet
-      points joined by a space. In product fields null and the string "None" mean missing: `text`
-      leaves them out, and `title` is null then, as it is for a product that PRODUCTS lacks. `split`
-      is the official one. `truth` is null. `catalogue` has all products of the locale, its texts as
-      above, as large_string.
+      points joined by a space. In product fields null, "" and the string "None" mean missing:
+      `text` leaves them out, and `title` is null. `title` is null too where PRODUCTS lacks the
+      product. `split` is the official one. `truth` is null. `catalogue` has all products of the
+      locale with the same texts, as large_string.
 
     Raises:
-      UserError: the folder, a file or a column is missing, a file cannot be read, or no judgment is
-        of this locale and version.
+      UserError: the folder, a file or a column is missing, a file cannot be read, a column has
+        another type than the official one, or no judgment is of this locale and version.
     """
     if version not in VERSIONS:
-        raise UserError(f"esci: version is {version!r}; give one of {', '.join(VERSIONS)}")
-    examples_file, products_file = official_files("esci", path, (EXAMPLES, PRODUCTS))
+        raise UserError(f"esci: version is {version!r}: give one of {', '.join(VERSIONS)}")
+    try:
+        return _read(path, locale, version)
+    except pa.ArrowException as error:
+        raise UserError(
+            f"{path}: a column has another type than in the official files "
+            f"({files.first_line(error)}): {_FIX}"
+        ) from None
+
+
+def _read(path: str, locale: str, version: str) -> Source:
+    examples_file, products_file = files.official("esci", path, (EXAMPLES, PRODUCTS))
     examples = _filtered(_table(examples_file, _EXAMPLE_COLUMNS), examples_file, locale, version)
     products = _table(products_file, _PRODUCT_COLUMNS)
     if locale:
@@ -100,22 +137,9 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
     )
 
 
-def _table(file: epath.Path, columns: tuple[str, ...]) -> pa.Table:
-    """These columns of the file, with all texts as `string`."""
-    try:
-        with file.open("rb") as stream:
-            parquet = pq.ParquetFile(stream)
-            present = parquet.schema_arrow.names
-            lacking = [column for column in columns if column not in present]
-            if lacking:
-                raise UserError(
-                    f"esci: {file} lacks the column {', '.join(lacking)}; it has "
-                    f"{', '.join(present)}"
-                )
-            return parquet.read(columns=list(columns))
-    except (pa.ArrowException, OSError) as error:
-        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"esci: {file} cannot be read as Parquet: {first_line}") from error
+def _table(file: epath.Path, wanted: Wanted) -> pa.Table:
+    with parquet.opened(file, wanted) as opened:
+        return opened.read(columns=list(wanted.columns))
 
 
 def _filtered(examples: pa.Table, file: epath.Path, locale: str, version: str) -> pa.Table:
@@ -135,7 +159,7 @@ def _filtered(examples: pa.Table, file: epath.Path, locale: str, version: str) -
     )
     raise UserError(
         f"esci: {file} has no judgments of locale {locale or 'any'!r} and version "
-        f"{version!r}; it has {there}"
+        f"{version!r}: choose among what it has, {there}"
     )
 
 

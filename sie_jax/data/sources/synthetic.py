@@ -1,11 +1,13 @@
 """A made-up shop with queries, rule-made labels and planted noise, all from one seed."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source, normalise_query
+from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Category, Value
 from sie_jax.errors import UserError
 
@@ -37,17 +39,33 @@ _TEXT_MISSING = 0.15
 _NEAR_DUPLICATES = 0.1
 
 
+@dataclasses.dataclass(slots=True, kw_only=True)
+class SyntheticConfig(SourceSection):
+    """The generated shop: its size, the rate of wrong labels, the rate of dirty rows, the seed."""
+
+    queries: int = 400  # the number of queries
+    items_per_query: int = 20  # pairs of each query
+    noise: float = 0.2  # share of the training and validation labels that are wrong
+    noise_kind: str = "uniform"  # which labels those are (docs/wrong_labels.md)
+    dirt: float = 0.02  # share of rows that break a rule of cleaning
+    seed: int = 0  # another seed makes another shop
+
+    def read(self, request: Request) -> Source:
+        """The shop, with the splits of `request`."""
+        return read(**dataclasses.asdict(self), validation=request.validation, test=request.test)
+
+
 def read(
     *,
-    queries: int = 400,
-    items_per_query: int = 20,
-    noise: float = 0.2,
-    noise_kind: str = "uniform",
-    dirt: float = 0.02,
+    queries: int = 400,  # the number of queries
+    items_per_query: int = 20,  # pairs of each query
+    noise: float = 0.2,  # share of the training and validation labels that are wrong
+    noise_kind: str = "uniform",  # which labels those are (docs/wrong_labels.md)
+    dirt: float = 0.02,  # share of rows that break a rule of cleaning
     typos: float = 0.05,
     validation: float = 0.1,
     test: float = 0.2,
-    seed: int = 0,
+    seed: int = 0,  # another seed makes another shop
 ) -> Source:
     """A shop of ten categories, judged on the scale I, C, S, E; the same arguments, the same bits.
 

@@ -1,82 +1,124 @@
 """A team's own table of judged pairs: CSV, TSV, JSON lines or Parquet, one file or a folder."""
 
-import contextlib
+import dataclasses
 import hashlib
 import itertools
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from etils import epath
 
+from sie_jax.data import readers
+from sie_jax.data.readers import files, parquet
+from sie_jax.data.readers.parquet import RowGroup
+from sie_jax.data.readers.records import Cells, Record, Wanted, rejected
 from sie_jax.data.schema import (
     ATTRIBUTE,
     RATER,
+    RAW_COLUMNS,
     RAW_SCHEMA,
     REJECTED_SCHEMA,
     LabelScale,
     Source,
     normalise_query,
 )
-from sie_jax.data.sources import delimited
-from sie_jax.data.sources.delimited import Cells, Record, is_broken, lines, rejected, shown
+from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import filtered, spool_rows
 
 NEEDED = ("query", "title", "label")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
-SUFFIXES = (*DELIMITERS, ".jsonl", ".parquet")
-MOST_GRADES = 10  # that a scale is made of without being told
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+MOST_GRADES = 10  # of a scale that is read off the labels
 # what to do about a file in which every line is unreadable for one reason
-MENDS = {
+FIXES = {
     "wrong_field_count": "separate a .csv file by commas and a .tsv file by tabs",
     "not_utf8": "convert it to UTF-8",
     "unparsable_line": "give one JSON object a line, or, of CSV and TSV, quotes as in RFC 4180",
 }
 
 
+@dataclasses.dataclass(slots=True, kw_only=True)
+class TableConfig(SourceSection):
+    """What else a table's columns mean."""
+
+    expects: ClassVar[str] = "a file or a folder of its parts"
+
+    labels: tuple[str, ...] = ()  # the scale, lowest grade first; empty: the labels are 0, 1, …
+    attributes: tuple[str, ...] = ()  # columns to see importance by, such as brand and category
+    raters: tuple[str, ...] = ()  # columns with the labels of single people
+
+    def read(self, request: Request) -> Source:
+        """The table at `request.path`."""
+        return read(
+            request.path,
+            columns=columns_of(request),
+            attributes=self.attributes,
+            raters=self.raters,
+            labels=self.labels,
+        )
+
+    def row_groups(self, request: Request) -> tuple[Source, list[RowGroup]] | None:
+        """All of the table but its rows, and the row groups that hold them.
+
+        None where the scale or the rows to reject show only in all rows together, and where the
+        table is not in Parquet files.
+        """
+        if not self.labels or self.raters:
+            return None
+        groups = row_groups(request.path, columns=columns_of(request), attributes=self.attributes)
+        if groups is None:
+            return None
+        scale = scale_of(self.labels, None, Counter(), request.path)
+        return Source(RAW_SCHEMA.empty_table(), scale, request.path), groups
+
+
+def columns_of(request: Request) -> dict[str, str]:
+    """The table's columns by the fields of RAW_SCHEMA."""
+    return {field: name for field, name in request.columns.items() if field in RAW_COLUMNS}
+
+
 def read(
     path: str,
     *,
     columns: Mapping[str, str],
-    attributes: Sequence[str] = (),
-    raters: Sequence[str] = (),
-    labels: Sequence[str] = (),
+    attributes: Sequence[str] = (),  # columns to see importance by, such as brand and category
+    raters: Sequence[str] = (),  # columns with the labels of single people
+    labels: Sequence[str] = (),  # the scale, lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
 ) -> Source:
-    """The rows of a table, streamed: memory does not grow with the file.
+    """The rows of a table. They are streamed: memory does not grow with the file.
 
-    Ids that the table lacks, and empty cells of ids, are derived: `example_id` is the record's
-    number over all parts, from 0 and unreadable ones counted; `query_id` is "q" and `item_id` "i"
-    followed by 64 bits of BLAKE2b of the query under `normalise_query` and of the title.
+    Ids are derived where the table lacks them and where their cells are empty. `example_id` is the
+    record's number over all parts; it counts from 0 and counts unreadable records too. `query_id`
+    is "q" and 64 bits of the BLAKE2b hash of the query under `normalise_query`; `item_id` is "i"
+    and those of the title.
 
     Args:
-      path: a file that ends in one of SUFFIXES, or a folder of such files of one kind, read in the
-        order of their names; files whose names begin with "." or "_" are left out. CSV and TSV have
-        a header, quotes as in RFC 4180 and are UTF-8, as JSON lines are. Blank lines are no rows.
+      path: a file that ends in one of SUFFIXES, or a folder of such files of one kind, as
+        `readers.files.find` takes them. CSV and TSV files have a header and quotes as in RFC 4180.
+        All text files are UTF-8. Blank lines are left out.
       columns: field of RAW_SCHEMA → the table's column; NEEDED must be there. An empty name means
         that the table has no such column.
       attributes, raters: further columns, kept as ATTRIBUTE and RATER columns.
-      labels: the scale, lowest grade first. Where empty, the labels found must be the integers 0 to
-        K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES.
-      gains: of the labels; k/(K − 1) for grade k where None.
+      labels: the scale, lowest grade first. Where it is empty, the labels found must be the
+        integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES.
+      gains: one for each label; where it is None, grade k gains k/(K − 1).
 
     Returns:
-      Source. Cells are texts: a number of JSON or Parquet stands for itself, whole ones without a
-      point; white space around a label, a rating and a split is cut; empty is null. `unreadable`
-      has what is no row: `unparsable_line`, `wrong_field_count`, `not_utf8`; and rows with a rating
-      outside the scale, `rater_outside_scale`.
+      Source. Cells are texts. A number of JSON or Parquet is written out, a whole one without a
+      point. White space around a label, a rating and a split is cut. An empty cell is null.
+      `unreadable` has the records that are not rows, with the reason `unparsable_line`,
+      `wrong_field_count` or `not_utf8`; and the rows with a rating outside the scale, with the
+      reason `rater_outside_scale`.
 
     Raises:
       UserError: the path, a column or the scale is wrong, or a file cannot be read as a whole.
     """
-    further = {ATTRIBUTE + name: name for name in attributes}
-    further |= {RATER + name: name for name in raters}
+    further = further_of(attributes, raters)
     for field in NEEDED:
         if not columns.get(field):
             raise UserError(f"data.columns.{field} is empty: name the column that holds it")
@@ -96,27 +138,27 @@ def read(
     if not table.num_rows:
         raise _no_rows(path, unreadable)
     scale = scale_of(labels, gains, counts, path)
-    rejected = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
+    left_out = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
     inside = np.ones(table.num_rows, bool)
     for name in raters:
         inside &= _on_scale(table[RATER + name], scale, f"{path}: the rater column {name}")
     if not inside.all():
         outside = table.filter(pa.array(~inside))
         reason = pa.array(["rater_outside_scale"] * outside.num_rows, pa.string())
-        rejected = pa.concat_tables(
-            [rejected, outside.append_column("reason", reason)], promote_options="default"
+        left_out = pa.concat_tables(
+            [left_out, outside.append_column("reason", reason)], promote_options="default"
         )
         table = filtered(table, pa.array(inside))
-    return Source(table=table, scale=scale, location=path, unreadable=rejected)
+    return Source(table=table, scale=scale, location=path, unreadable=left_out)
 
 
 def rows(
     path: str, *, columns: Mapping[str, str], further: Mapping[str, str] | None = None
 ) -> Iterator[Cells]:
-    """Every record of a table in order, as cells by field, ids derived as in `read`.
+    """Every record of a table in order, as cells by field, with ids derived as in `read`.
 
-    A record that is no row has `example_id` "<file>:<line>", its `text` and a `reason`, as in
-    `read`; no other has a `reason`.
+    A record that is not a row has `example_id` "<file>:<line>", its `text` and a `reason`, as in
+    `read`; a row has no `reason`.
 
     Args:
       path: as for `read`.
@@ -125,96 +167,52 @@ def rows(
       further: names of further cells → their columns.
 
     Raises:
-      UserError: as `read`, but for the scale.
+      UserError: as `read`, except about the scale.
     """
-    further = further or {}
-    mapped = {field: name for field, name in columns.items() if name}
-    wanted = [*mapped.values(), *further.values()]
+    fields = _fields(columns, further or {})
     numbers = itertools.count()
-    for file in _files(path):
-        for record in _records(file, wanted):
-            number = next(numbers)
-            if record.reason:
-                yield rejected(file, record)
-            else:
-                yield _row(record.cells, mapped, further, number)
+    for file in files.find(path, SUFFIXES):
+        for record in readers.records(file, _wanted(fields)):
+            yield _row(file, record, fields, next(numbers))
 
 
-class RowGroup(NamedTuple):
-    """A row group of a table's Parquet file: how many rows, and how many are before it.
-
-    before: in the same file; first: in all files.
-    """
-
-    file: epath.Path
-    group: int
-    rows: int
-    before: int
-    first: int
-
-
-def row_groups(path: str, wanted: Sequence[str]) -> list[RowGroup] | None:
-    """The row groups of all parts of a table, in order; None where it is not Parquet.
+def row_groups(
+    path: str, *, columns: Mapping[str, str], attributes: Sequence[str]
+) -> list[RowGroup] | None:
+    """The row groups of all parts of a table, in order; None where it is not in Parquet files.
 
     Raises:
-      UserError: as `read`, of the path, and of a part that lacks one of the columns `wanted`.
+      UserError: as `read`, about the path and the columns.
     """
-    files, found, first = _files(path), [], 0
-    if files[0].suffix.lower() != ".parquet":
+    parts = files.find(path, SUFFIXES)
+    if files.kind(parts[0]) != files.PARQUET:
         return None
-    for file in files:
-        try:
-            with file.open("rb") as stream:
-                metadata = pq.read_metadata(stream)
-        except (pa.ArrowException, OSError) as error:
-            raise _no_parquet(file, error) from None
-        _check_columns(file, metadata.schema.to_arrow_schema().names, wanted)
-        before = 0
-        for group in range(metadata.num_row_groups):
-            rows = metadata.row_group(group).num_rows
-            found.append(RowGroup(file, group, rows, before, first))
-            before, first = before + rows, first + rows
-    return found
+    return parquet.row_groups(parts, _wanted(_fields(columns, further_of(attributes))))
 
 
 def rows_of(
     place: RowGroup, *, columns: Mapping[str, str], further: Mapping[str, str]
 ) -> Iterator[Cells]:
     """What `rows` gives of one row group."""
-    mapped = {field: name for field, name in columns.items() if name}
-    records = _parquet(
-        place.file, [*mapped.values(), *further.values()], [place.group], place.before
-    )
+    fields = _fields(columns, further)
+    records = parquet.read(place.file, _wanted(fields), place)
     for number, record in enumerate(records, place.first):
-        if record.reason:
-            yield rejected(place.file, record)
-        else:
-            yield _row(record.cells, mapped, further, number)
+        yield _row(place.file, record, fields, number)
+
+
+def further_of(attributes: Sequence[str] = (), raters: Sequence[str] = ()) -> dict[str, str]:
+    """A source's column → the table's, of attributes and raters."""
+    further = {ATTRIBUTE + name: name for name in attributes}
+    return further | {RATER + name: name for name in raters}
 
 
 def column_names(path: str) -> list[str]:
     """The table's columns: those of its first file; of JSON lines every key of every file.
 
     Raises:
-      UserError: as `read`, of the path and the header.
+      UserError: as `read`, about the path and the header.
     """
-    files = _files(path)
-    kind = files[0].suffix.lower()
-    if kind == ".parquet":
-        try:
-            with files[0].open("rb") as stream:
-                return pq.read_schema(stream).names
-        except (pa.ArrowException, OSError) as error:
-            raise _no_parquet(files[0], error) from None
-    if kind == ".jsonl":
-        names: dict[str, None] = {}
-        for line in itertools.chain.from_iterable(map(lines, files)):
-            with contextlib.suppress(ValueError, RecursionError):
-                value = json.loads(line)
-                names |= dict.fromkeys(value) if isinstance(value, dict) else {}
-        return list(names)
-    header, _ = delimited.read(files[0], delimiter=DELIMITERS[kind])
-    return header
+    return readers.column_names(files.find(path, SUFFIXES))
 
 
 def _no_rows(path: str, unreadable: Sequence[Cells]) -> UserError:
@@ -224,135 +222,25 @@ def _no_rows(path: str, unreadable: Sequence[Cells]) -> UserError:
     found = ", ".join(f"{times} {reason}" for reason, times in reasons)
     return UserError(
         f"{path} has {len(unreadable)} lines and no row ({found}); the first is "
-        f"{unreadable[0]['example_id']}: {MENDS[reasons[0][0]]}"
+        f"{unreadable[0]['example_id']}: {FIXES[reasons[0][0]]}"
     )
 
 
-def _files(path: str) -> list[epath.Path]:
-    place = epath.Path(path)
-    if not path or not place.exists():
-        raise UserError(f"table: {path!r} does not exist: give a file or a folder with data.path")
-    if not place.is_dir():
-        files = [place]
-    else:
-        parts = (one for one in place.iterdir() if not one.name.startswith((".", "_")))
-        files = sorted((one for one in parts if not one.is_dir()), key=lambda one: one.name)
-    if not files:
-        raise UserError(f"table: {path} is an empty folder: give one with {', '.join(SUFFIXES)}")
-    kinds = sorted({file.suffix.lower() for file in files})
-    if len(kinds) > 1:
-        raise UserError(f"table: {path} holds files of several kinds, {', '.join(kinds)}: keep one")
-    if kinds[0] not in SUFFIXES:
-        raise UserError(
-            f"table: {files[0]} ends in {kinds[0] or 'nothing'!r}: give {', '.join(SUFFIXES)}"
-        )
-    return files
+def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:
+    """The table's column of each cell that `rows` gives."""
+    return {field: name for field, name in columns.items() if name} | dict(further)
 
 
-def _records(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
-    kind = file.suffix.lower()
-    if kind == ".parquet":
-        return _parquet(file, wanted)
-    return _json_lines(file, wanted) if kind == ".jsonl" else _delimited(file, wanted)
+def _wanted(fields: Mapping[str, str]) -> Wanted:
+    fix = "map the columns with --config.data.columns.<field>=<column>"
+    return Wanted(tuple(fields.values()), fix)
 
 
-def _delimited(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
-    header, records = delimited.read(file, delimiter=DELIMITERS[file.suffix.lower()])
-    _check_columns(file, header, wanted)
-    return records
-
-
-def _check_columns(file: epath.Path, present: Iterable[str], wanted: Sequence[str]) -> None:
-    present = list(present)
-    lacking = [name for name in wanted if name not in present]
-    if lacking:
-        raise UserError(
-            f"table: {file} has no column {lacking[0]!r}; it has {', '.join(present)}: map the "
-            "columns with --config.data.columns.<field>=<column>"
-        )
-
-
-def _json_lines(file: epath.Path, wanted: Sequence[str]) -> Iterator[Record]:
-    seen: dict[str, None] = {}
-    for number, line in enumerate(lines(file), 1):
-        if not line.strip():
-            continue
-        if is_broken(line):
-            yield Record(number, {}, "not_utf8", shown(line))
-            continue
-        try:
-            value = json.loads(line)
-            if "\\u" in line:  # half a surrogate pair is no text
-                json.dumps(value, ensure_ascii=False).encode()
-        except (ValueError, RecursionError):
-            value = None
-        if not isinstance(value, dict):
-            yield Record(number, {}, "unparsable_line", shown(line))
-            continue
-        seen |= dict.fromkeys(value)
-        yield Record(number, {name: _text(value.get(name)) for name in wanted})
-    if seen:  # an object may leave out what is null, but not all objects
-        _check_columns(file, seen, wanted)
-
-
-def _parquet(
-    file: epath.Path, wanted: Sequence[str], groups: list[int] | None = None, before: int = 0
-) -> Iterator[Record]:
-    """The rows of these row groups, all where None; `before` is how many the file has before."""
-    try:
-        with file.open("rb") as stream:
-            parquet = pq.ParquetFile(stream)
-            _check_columns(file, parquet.schema_arrow.names, wanted)
-            number = itertools.count(before + 1)
-            for batch in parquet.iter_batches(
-                batch_size=8192, columns=list(dict.fromkeys(wanted)), row_groups=groups
-            ):
-                for row in _with_bytes(batch).to_pylist():
-                    cells = {name: _text(value) for name, value in row.items()}
-                    if any(text and is_broken(text) for text in cells.values()):
-                        text = shown(json.dumps(cells, ensure_ascii=False))
-                        yield Record(next(number), {}, "not_utf8", text)
-                    else:
-                        yield Record(next(number), cells)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise _no_parquet(file, error) from None
-
-
-def _no_parquet(file: epath.Path, error: Exception) -> UserError:
-    first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return UserError(
-        f"table: {file} cannot be read as Parquet ({first_line}): write it, or copy it, again"
-    )
-
-
-def _with_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch with its strings as bytes: writers need not check that they are UTF-8."""
-    for at, name in enumerate(batch.schema.names):
-        column = batch.column(at)
-        if pa.types.is_dictionary(column.type):
-            column = column.dictionary_decode()
-        if pa.types.is_string(column.type):
-            column = column.cast(pa.binary())
-        elif pa.types.is_large_string(column.type):
-            column = column.cast(pa.large_binary())
-        batch = batch.set_column(at, name, column)
-    return batch
-
-
-def _text(value: Any) -> str | None:
-    """A value of JSON or Parquet as a cell's text, bytes as in `delimited.lines`."""
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    return json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _row(cells: Cells, mapped: Mapping[str, str], further: Mapping[str, str], number: int) -> Cells:
-    row: Cells = {field: cells[name] or None for field, name in mapped.items()}
-    row |= {name: cells[column] or None for name, column in further.items()}
+def _row(file: epath.Path, record: Record, fields: Mapping[str, str], number: int) -> Cells:
+    """The cells that `rows` gives of one record."""
+    if record.reason:
+        return rejected(file, record)
+    row: Cells = {field: record.cells[name] or None for field, name in fields.items()}
     for name, text in row.items():
         if text and (name in ("label", "split", "truth") or name.startswith(RATER)):
             row[name] = text.strip() or None
@@ -372,9 +260,9 @@ def _hash(text: str) -> str:
 def scale_of(
     labels: Sequence[str], gains: Sequence[float] | None, counts: Counter[str], path: str
 ) -> LabelScale:
-    """The scale that `read` gives a table at `path` in which the labels occur so often.
+    """The scale that `read` gives a table at `path`.
 
-    `counts` matter where `labels` is empty.
+    counts: how often each label occurs in it; not used where `labels` names the scale.
     """
     names = tuple(labels)
     if not names:
@@ -392,7 +280,7 @@ def scale_of(
 
 
 def _on_scale(ratings: pa.ChunkedArray, scale: LabelScale, what: str) -> np.ndarray:
-    """Whether each rating is null or on the scale; UserError where every one is off it."""
+    """Whether each rating is null or on the scale; raises UserError where none is on it."""
     inside = pc.is_in(ratings, pa.array(scale.names))
     empty = ratings.is_null()
     if not pc.any(inside).as_py() and not pc.all(empty).as_py():

@@ -1,10 +1,14 @@
 """The Wayfair Annotation Dataset (WANDS) in its official layout of three tab-separated files."""
 
-from collections.abc import Iterator, Sequence
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar
 
 import pyarrow as pa
 from etils import epath
 
+from sie_jax.data.readers import delimited, files
+from sie_jax.data.readers.records import Cells, Record, Wanted, rejected
 from sie_jax.data.schema import (
     ATTRIBUTE,
     CATALOGUE_SCHEMA,
@@ -13,9 +17,7 @@ from sie_jax.data.schema import (
     LabelScale,
     Source,
 )
-from sie_jax.data.sources import delimited
-from sie_jax.data.sources.delimited import Cells, Record
-from sie_jax.data.sources.layout import official_files
+from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import spool_rows
 
@@ -24,12 +26,26 @@ QUERIES, PRODUCTS, LABELS = "query.csv", "product.csv", "label.csv"
 # The release names no gains; these are spread evenly.
 SCALE = LabelScale(names=("Irrelevant", "Partial", "Exact"), gains=(0.0, 0.5, 1.0))
 
-_QUERY_COLUMNS = ("query_id", "query")
-_PRODUCT_COLUMNS = ("product_id", "product_name", "product_class", "category hierarchy",
-                    "product_description", "product_features")  # fmt: skip
-_LABEL_COLUMNS = ("id", "query_id", "product_id", "label")
+_FIX = "give the official file"
+_QUERY_COLUMNS = Wanted(("query_id", "query"), _FIX)
+_PRODUCT_COLUMNS = Wanted(
+    ("product_id", "product_name", "product_class", "category hierarchy", "product_description",
+     "product_features"), _FIX,
+)  # fmt: skip
+_LABEL_COLUMNS = Wanted(("id", "query_id", "product_id", "label"), _FIX)
 _PRODUCT_CLASS, _TOP_CATEGORY = ATTRIBUTE + "product_class", ATTRIBUTE + "top_category"
 _SCHEMA = pa.schema([*RAW_SCHEMA, (_PRODUCT_CLASS, pa.string()), (_TOP_CATEGORY, pa.string())])
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class WandsConfig(SourceSection):
+    """The Wayfair Annotation Dataset has no options."""
+
+    expects: ClassVar[str] = "the folder of the files of wands"
+
+    def read(self, request: Request) -> Source:
+        """The data set in the folder `request.path`."""
+        return read(request.path)
 
 
 def read(path: str) -> Source:
@@ -41,13 +57,13 @@ def read(path: str) -> Source:
     Memory holds the texts of the queries and products once; the joined rows lie on disk.
 
     Args:
-      path: the folder that holds QUERIES, PRODUCTS and LABELS (`dataset` of the repository), read
-        as `delimited.read` reads tab-separated files.
+      path: the folder that holds QUERIES, PRODUCTS and LABELS (`dataset` of the repository), which
+        are read as `readers.delimited` reads tab-separated files.
 
     Returns:
       Source with SCALE and a row for each judgment, in the order of LABELS:
 
-        example_id               `id`; where that is empty, "label.csv:<line>"
+        example_id               `id`, or "label.csv:<line>" where it is empty
         query_id, item_id        `query_id`, `product_id`
         query                    of QUERIES
         title                    `product_name`
@@ -57,24 +73,24 @@ def read(path: str) -> Source:
         split                    "": the release has no splits
         truth                    null
         attribute:product_class  `product_class`, several with "|" between them as they are
-        attribute:top_category   the first level of `category hierarchy`: the whole path would make
-                                 groups too small to say anything, and `product_class` is as fine
+        attribute:top_category   the first level of `category hierarchy`: groups by the whole path
+                                 would be too small to compare, and `product_class` is as fine
 
-      White space around ids, labels and attributes is cut; empty is null, for `text` "". A query or
-      product that its file lacks leaves `query`, or `title` and the attributes, null, which
-      cleaning rejects; of one that is there twice the first counts. Every line of the three files
-      that is no record is in `unreadable`, and counts as a row read. `catalogue` has every product
-      that has an id.
+      White space around ids, labels and attributes is cut. What is empty is null, except `text`,
+      which is "". Where a file lacks the query or the product of a judgment, `query`, or `title`
+      and the attributes, are null, and cleaning rejects the row. Where it has one twice, the first
+      counts. `unreadable` has every line of the three files that is not a record; it counts as a
+      row read. `catalogue` has every product that has an id.
 
     Raises:
       UserError: the folder, a file or a column is missing, a file cannot be read as a whole, or
         none of its lines is a record.
     """
-    query_file, product_file, label_file = official_files(
+    query_file, product_file, label_file = files.official(
         "wands", path, (QUERIES, PRODUCTS, LABELS)
     )
     unreadable: list[Cells] = []
-    queries: dict[str | None, Cells] = {None: {}}  # what has no id is nobody's
+    queries: dict[str | None, Cells] = {None: {}}  # a judgment without an id has no query
     for record in _records(query_file, _QUERY_COLUMNS, unreadable):
         queries.setdefault(_cut(record, "query_id"), {"query": record.cells["query"] or None})
     products: dict[str | None, Cells] = {None: {}}
@@ -110,24 +126,19 @@ def read(path: str) -> Source:
     )
 
 
-def _records(file: epath.Path, columns: Sequence[str], unreadable: list[Cells]) -> Iterator[Record]:
-    """The file's records that have these columns; what is no record goes to `unreadable`."""
+def _records(file: epath.Path, wanted: Wanted, unreadable: list[Cells]) -> Iterator[Record]:
+    """The file's records; what is not a record goes to `unreadable`."""
     header, records = delimited.read(file, delimiter="\t")
-    lacking = [column for column in columns if column not in header]
-    if lacking:
-        raise UserError(
-            f"wands: {file} lacks the column {', '.join(lacking)}; it has {', '.join(header)}: "
-            "give the official file"
-        )
+    wanted.check(file, header)
     found = False
     for record in records:
         if record.reason:
-            unreadable.append(delimited.rejected(file, record))
+            unreadable.append(rejected(file, record))
         else:
             found = True
             yield record
     if not found:
-        raise UserError(f"wands: {file} has no line that is a record: give the official file")
+        raise UserError(f"{file} has no line that is a record: {_FIX}")
 
 
 def _product(record: Record) -> Cells:

@@ -1,8 +1,8 @@
 """Reading of click logs: what counts, what does not and why, and the pairs that come of it."""
 
+import dataclasses
 import gzip
 import hashlib
-import inspect
 import json
 import re
 from pathlib import Path
@@ -16,7 +16,8 @@ import pytest
 
 from sie_jax.data.cleaning import clean
 from sie_jax.data.schema import RAW_SCHEMA, REJECTED_SCHEMA
-from sie_jax.data.sources import click_model, clicks
+from sie_jax.data.sources import click_counts, click_log, click_model, clicks
+from sie_jax.data.sources.clicks import ClicksConfig, ItemColumnsConfig
 from sie_jax.errors import UserError
 
 Row = dict[str, Any]
@@ -144,7 +145,7 @@ def test_the_summary_accounts_for_every_row(tmp_path: Path) -> None:
         "position_too_deep": 1,
         "too_little_evidence": 9,
     }
-    assert tuple(summary.impressions_removed) == clicks.RULES
+    assert tuple(summary.impressions_removed) == click_log.RULES
     assert summary.impressions_read == len(LOG + bad)
     assert summary.impressions_used == len(LOG) + 20 + 19 + 120
     assert summary.impressions_used == sum(found.evidence["impressions"].to_pylist())
@@ -157,7 +158,7 @@ def test_the_summary_accounts_for_every_row(tmp_path: Path) -> None:
 
 
 def test_pairs_with_too_little_evidence_are_set_aside(log: str) -> None:
-    found = clicks.read(log, minimum_impressions=40, minimum_examinations=25)
+    found = clicks.read(log, options=ClicksConfig(minimum_impressions=40, minimum_examinations=25))
     assert found.source.table["item_id"].to_pylist() == ["A", "B", "C"]
     unreadable = found.source.unreadable
     assert unreadable.schema == REJECTED_SCHEMA
@@ -188,7 +189,8 @@ def test_the_order_of_rows_and_the_parts_make_no_difference(
     shuffled = [rows[at] for at in rng.permutation(len(rows))]
     for part, start in enumerate(range(0, len(rows), 700)):
         written(folder / f"{part}.parquet", shuffled[start : start + 700])
-    monkeypatch.setattr(clicks, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(click_log, "CHUNK_ROWS", 64)
+    monkeypatch.setattr(click_counts, "CHUNK_ROWS", 64)
     parts = clicks.read(str(folder))
     assert parts.summary == whole.summary
     assert parts.source.table.equals(whole.source.table)
@@ -246,11 +248,13 @@ def test_carts_and_purchases_count_more(tmp_path: Path) -> None:
     bought = row(item_id="B", title="title of B", cart=1, purchase=1)
     carted = row(item_id="C", title="title of C", cart=1, purchase=0)  # and so it was clicked
     path = written(tmp_path / "log.parquet", [*rows, bought, carted])
-    cells = clicks.aggregate(path).cells.to_pylist()
+    cells = click_counts.aggregate(path).cells.to_pylist()
     at_first = {cell["item_id"]: cell for cell in cells if cell["position"] == 1}
     assert [at_first["B"][name] for name in ("clicks", "carts", "purchases")] == [6 + 1, 1, 1]
     assert [at_first["C"][name] for name in ("clicks", "carts", "purchases")] == [2 + 1, 1, 0]
-    arrays = clicks.as_arrays(clicks.aggregate(path), cart_value=3.0, purchase_value=7.0)
+    arrays = click_counts.as_arrays(
+        click_counts.aggregate(path), cart_value=3.0, purchase_value=7.0
+    )
     extra = arrays.cells.value - arrays.cells.clicks
     assert sorted(extra[extra > 0]) == [3.0, 3.0 + 7.0]
 
@@ -258,9 +262,9 @@ def test_carts_and_purchases_count_more(tmp_path: Path) -> None:
 def test_titles_from_a_catalogue(tmp_path: Path, log: str) -> None:
     catalogue = tmp_path / "items.csv"
     catalogue.write_text("sku,name,about\nA,from the catalogue,red\nB,,empty title\nZ,unseen,\n")
-    found = clicks.read(
-        log, items=str(catalogue), item_columns={"item_id": "sku", "title": "name", "text": "about"}
-    )
+    columns = ItemColumnsConfig(item_id="sku", title="name", text="about")
+    options = ClicksConfig(items=str(catalogue), item_columns=columns)
+    found = clicks.read(log, options=options)
     texts = {
         line["item_id"]: (line["title"], line["text"]) for line in found.source.table.to_pylist()
     }
@@ -337,9 +341,9 @@ def test_files_that_are_none(tmp_path: Path, log: str) -> None:
     assert "'' does not exist" in told(lambda: clicks.read(""))
     empty = tmp_path / "empty"
     empty.mkdir()
-    assert "holds no files" in told(lambda: clicks.read(str(empty)))
+    assert "is an empty folder" in told(lambda: clicks.read(str(empty)))
     for name, content, words in (
-        ("log.xlsx", "x", "of no known kind; give .csv"),
+        ("log.xlsx", "x", "ends in '.xlsx': give a file that ends in .csv"),
         ("log.csv", "", "is empty"),
         ("log.jsonl", "", "is empty"),
         ("header.csv", "query,item_id,position,click\n", "has no rows"),
@@ -359,7 +363,7 @@ def test_parts_that_differ_in_their_columns(tmp_path: Path) -> None:
     folder.mkdir()
     written(folder / "1.parquet", LOG)
     written(folder / "2.parquet", [{"query": "q"}])
-    assert "2.parquet lacks the column" in told(lambda: clicks.read(str(folder)))
+    assert "2.parquet has no column" in told(lambda: clicks.read(str(folder)))
 
 
 @pytest.mark.parametrize(
@@ -371,6 +375,7 @@ def test_parts_that_differ_in_their_columns(tmp_path: Path) -> None:
         {"maximum_session_impressions": 0},
         {"maximum_session_clicks": 0},
         {"maximum_click_rate": 0.0},
+        {"maximum_click_rate": 1.1},
         {"cart_value": float("nan")},
         {"purchase_value": -1.0},
         {"smoothing": 0.0},
@@ -379,7 +384,7 @@ def test_parts_that_differ_in_their_columns(tmp_path: Path) -> None:
 )
 def test_arguments_out_of_range(log: str, arguments: dict[str, Any]) -> None:
     (name,) = arguments
-    assert f"{name} is" in told(lambda: clicks.read(log, **arguments))
+    assert f"{name} is" in told(lambda: clicks.read(log, options=ClicksConfig(**arguments)))
 
 
 ROOT = Path(__file__).parents[3]
@@ -398,15 +403,13 @@ def test_the_example_of_the_page_gives_what_it_says() -> None:
     assert int(first) < int(second)
 
 
-def test_the_parameters_of_the_page_are_those_of_read() -> None:
+def test_the_parameters_of_the_page_are_those_of_the_section() -> None:
     listed = PAGE.split("## Parameters")[1]
-    parameters = inspect.signature(clicks.read).parameters.values()
-    for parameter in parameters:
-        if parameter.name not in ("path", "columns"):
-            assert f"`{parameter.name}" in listed
-            if isinstance(parameter.default, int | float):
-                (line,) = [text for text in listed.splitlines() if f"`{parameter.name}`" in text]
-                assert str(parameter.default) in line.split("|")[2]
+    for field in dataclasses.fields(ClicksConfig):
+        assert f"`{field.name}" in listed
+        if isinstance(field.default, int | float):
+            (line,) = [text for text in listed.splitlines() if f"`{field.name}`" in text]
+            assert str(field.default) in line.split("|")[2]
 
 
 def test_the_table_of_the_page_is_the_committed_result() -> None:

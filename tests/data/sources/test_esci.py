@@ -130,7 +130,7 @@ def test_an_empty_path() -> None:
 
 
 def test_a_file_in_place_of_a_folder(folder: Path) -> None:
-    assert "no folder" in told(lambda: esci.read(str(folder / esci.EXAMPLES)))
+    assert "is not a folder" in told(lambda: esci.read(str(folder / esci.EXAMPLES)))
 
 
 def test_a_missing_file(folder: Path) -> None:
@@ -154,7 +154,7 @@ def test_an_empty_folder(tmp_path: Path) -> None:
 def test_a_missing_column(folder: Path, name: str, columns: Any, rows: Any, lost: str) -> None:
     pq.write_table(table(columns, rows).drop_columns([lost]), folder / name)
     message = told(lambda: esci.read(str(folder)))
-    assert f"{folder / name} lacks the column {lost}; it has {columns[0]}" in message
+    assert f"{folder / name} has no column {lost!r}; it has {columns[0]}" in message
 
 
 def test_a_file_that_is_not_parquet(folder: Path) -> None:

@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from sie_jax.data.cleaning import REPAIRS, RULES, clean
+from sie_jax.data.cleaning import RULES, clean
+from sie_jax.data.repairs import REPAIRS
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, SPLITS, normalise_query
 from sie_jax.data.sources import synthetic
 from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Category

@@ -179,7 +179,7 @@ def test_a_missing_column(tmp_path: Path, name: str, column: str) -> None:
     header, *lines = file.read_text(encoding="utf-8").split("\n")
     names = ["renamed" if one == column else one for one in header.split("\t")]
     file.write_text("\n".join(["\t".join(names), *lines]), encoding="utf-8")
-    expected = f"wands: {file} lacks the column {column}; it has {', '.join(names)}: give the"
+    expected = f"{file} has no column {column!r}; it has {', '.join(names)}: give the"
     assert told(tmp_path).startswith(expected)
 
 
@@ -189,8 +189,8 @@ def test_files_that_cannot_be_read_as_a_whole(tmp_path: Path, name: str) -> None
     header, *_ = file.read_text(encoding="utf-8").split("\n")
     for content, words in (
         ("", f"{file} is empty"),
-        (header, f"wands: {file} has no line that is a record"),
-        (f"{header}\ncut off", f"wands: {file} has no line that is a record"),
+        (header, f"{file} has no line that is a record"),
+        (f"{header}\ncut off", f"{file} has no line that is a record"),
         (header.replace("\t", ","), f"the header of {file} is a single field"),
         (f'{header}\n"1\t2\n', f"{file}, line 2: a quote opens that does not close"),
     ):

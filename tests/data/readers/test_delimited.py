@@ -1,12 +1,12 @@
-"""Records of delimited files: quoting, what is no record with its line, and unreadable files."""
+"""Records of delimited files: quoting, records without cells, and files that cannot be read."""
 
 from pathlib import Path
 
 import pytest
 from etils import epath
 
-from sie_jax.data.sources import delimited
-from sie_jax.data.sources.delimited import Record
+from sie_jax.data.readers import delimited
+from sie_jax.data.readers.records import Record, rejected
 from sie_jax.errors import UserError
 
 
@@ -34,7 +34,7 @@ def test_fields_are_quoted_as_in_rfc_4180(tmp_path: Path) -> None:
     ]
 
 
-def test_what_is_no_record_has_its_line_text_and_reason(tmp_path: Path) -> None:
+def test_a_record_without_cells_has_its_line_text_and_reason(tmp_path: Path) -> None:
     content = b'a,c\n1\n2,\xff\n"3"x,4\n5,6,7\n8,9\n'
     path = tmp_path / "x.csv"
     _, found = records(path, b"\xef\xbb\xbf" + content, ",")
@@ -46,7 +46,7 @@ def test_what_is_no_record_has_its_line_text_and_reason(tmp_path: Path) -> None:
         Record(6, {"a": "8", "c": "9"}),
     ]
     told = {"example_id": "x.csv:3", "text": "2,\ufffd", "reason": "not_utf8"}
-    assert delimited.rejected(epath.Path(path), found[1]) == told
+    assert rejected(epath.Path(path), found[1]) == told
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,109 @@
+"""The files of a source: found in a folder, told apart by their names, and opened as lines."""
+
+import contextlib
+import gzip
+import zlib
+from collections.abc import Iterator, Sequence
+
+from etils import epath
+
+from sie_jax.errors import UserError
+
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+JSON_LINES, PARQUET = ".jsonl", ".parquet"
+_SPELLINGS = {".ndjson": JSON_LINES}
+
+
+def find(path: str, suffixes: Sequence[str]) -> list[epath.Path]:
+    """The file at `path`, or the files of that folder in the order of their names.
+
+    Files whose names begin with "." or "_" are left out, and so are folders.
+
+    Args:
+      path: a file or a folder of files of one kind.
+      suffixes: the endings that names may have, such as ".csv" and ".csv.gz".
+
+    Raises:
+      UserError: `path` does not exist, is an empty folder, or has a file of another kind.
+    """
+    place = epath.Path(path)
+    if not path or not place.exists():
+        raise UserError(f"{path!r} does not exist: give a file, or a folder of files of one kind")
+    if not place.is_dir():
+        files = [place]
+    else:
+        parts = (one for one in place.iterdir() if not one.name.startswith((".", "_")))
+        files = sorted((one for one in parts if not one.is_dir()), key=lambda one: one.name)
+    if not files:
+        raise UserError(f"{path} is an empty folder: give one with {', '.join(suffixes)} files")
+    kinds = sorted({kind(file) for file in files})
+    if len(kinds) > 1:
+        raise UserError(f"{path} holds files of several kinds, {', '.join(kinds)}: keep one kind")
+    for file in files:
+        if _suffix(file) not in suffixes:
+            raise UserError(
+                f"{file} ends in {_suffix(file)!r}: give a file that ends in {', '.join(suffixes)}"
+            )
+    return files
+
+
+def official(source: str, path: str, names: Sequence[str]) -> list[epath.Path]:
+    """The files of an official layout: of these names in the folder `path`, in this order.
+
+    Raises UserError, which begins with the source's name, where the path is empty, does not exist
+    or is not a folder, and where a file is missing; then it lists what the folder holds.
+    """
+    fix = f"give the folder that holds {', '.join(names)}"
+    folder = epath.Path(path)
+    if not path or not folder.exists():
+        raise UserError(f"{source}: {path!r} does not exist: {fix}")
+    if not folder.is_dir():
+        raise UserError(f"{source}: {path} is not a folder: {fix}")
+    for name in names:
+        if not (folder / name).exists():
+            there = sorted(entry.name for entry in folder.iterdir())
+            held = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "") or "nothing"
+            raise UserError(f"{source}: {name} is missing; {folder} holds {held}: {fix}")
+    return [folder / name for name in names]
+
+
+def kind(file: epath.Path) -> str:
+    """How a file is read: a key of DELIMITERS, JSON_LINES or PARQUET, or another suffix."""
+    suffix = _suffix(file).removesuffix(".gz")
+    return _SPELLINGS.get(suffix, suffix)
+
+
+def lines(file: epath.Path) -> Iterator[str]:
+    """The lines as texts, with surrogates in place of bytes that are not UTF-8 (PEP 383).
+
+    A file whose name ends in .gz is unpacked. A byte order mark is left out.
+
+    Raises UserError where the file is UTF-16 or cannot be read.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context(file.open("rb"))
+            if file.suffix.lower() == ".gz":
+                stream = stack.enter_context(gzip.open(stream))
+            for number, line in enumerate(stream):
+                if number == 0:
+                    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+                        raise UserError(f"{file} is UTF-16: convert it to UTF-8")
+                    line = line.removeprefix(b"\xef\xbb\xbf")
+                yield line.decode("utf-8", "surrogateescape")
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(
+            f"{file} cannot be read ({first_line(error)}): write it, or copy it, again"
+        ) from None
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, or its type where it has no message."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
+def _suffix(file: epath.Path) -> str:
+    """The ending of a name, in small letters; that of a .gz file has both endings."""
+    name = file.name.lower()
+    packed = ".gz" if name.endswith(".gz") else ""
+    return epath.Path(name.removesuffix(".gz")).suffix + packed

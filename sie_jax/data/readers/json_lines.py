@@ -1,0 +1,52 @@
+"""JSON lines as records: one object a line; an object may leave out what is null."""
+
+import contextlib
+import itertools
+import json
+from collections.abc import Iterator, Sequence
+
+from etils import epath
+
+from sie_jax.data.readers import files
+from sie_jax.data.readers.records import Record, Wanted, cell, is_broken, shown
+
+
+def read(file: epath.Path, wanted: Wanted) -> Iterator[Record]:
+    """A Record for each line that is not blank, with a cell for each wanted column.
+
+    A line without cells has its text and a reason: `not_utf8`, or `unparsable_line` where it is not
+    a JSON object.
+
+    Raises UserError, after the last line, where no object has a column that is not optional.
+    """
+    seen: dict[str, None] = {}
+    for number, line in enumerate(files.lines(file), 1):
+        if not line.strip():
+            continue
+        if is_broken(line):
+            yield Record(number, {}, "not_utf8", shown(line))
+            continue
+        try:
+            value = json.loads(line)
+            if "\\u" in line:  # half a surrogate pair is not text
+                json.dumps(value, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):
+            value = None
+        if not isinstance(value, dict):
+            yield Record(number, {}, "unparsable_line", shown(line))
+            continue
+        seen |= dict.fromkeys(value)
+        yield Record(number, {name: cell(value.get(name)) for name in wanted.columns})
+    if seen:
+        wanted.check(file, [*seen, *wanted.optional])
+
+
+def keys(parts: Sequence[epath.Path], most_lines: int | None = None) -> list[str]:
+    """The keys of the objects of all files, or of the first `most_lines` lines."""
+    names: dict[str, None] = {}
+    lines = itertools.chain.from_iterable(map(files.lines, parts))
+    for line in itertools.islice(lines, most_lines):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(line)
+            names |= dict.fromkeys(value) if isinstance(value, dict) else {}
+    return list(names)

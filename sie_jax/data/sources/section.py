@@ -1,0 +1,40 @@
+"""What the section of every source has in common, and what each is told to read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from sie_jax.data.schema import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What any source may have to know besides its own section.
+
+    path: where the source lies, on this machine; "" where it is made and not read.
+    columns: field → name of its column; an empty name where there is none.
+    validation, test: shares of the queries, for a source that makes its own splits.
+    """
+
+    path: str = ""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    validation: float = 0.1
+    test: float = 0.2
+
+
+class SourceSection:
+    """A source's section of the config: its options, their check, and how the source is read.
+
+    expects: what `data.path` has to hold, for the message where it is empty; "" where the source
+      has no path.
+    """
+
+    __slots__ = ()
+    expects: ClassVar[str] = ""
+
+    def check(self) -> None:
+        """Raises UserError for the first value that cannot work."""
+
+    def read(self, request: Request) -> Source:
+        """Reads the source; raises UserError where that cannot be done."""
+        raise NotImplementedError

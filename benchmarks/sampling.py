@@ -20,11 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from sie_jax import importance, per_example, pipeline
+from sie_jax import importance, pipeline
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
 from sie_jax.importance import sampling
-from sie_jax.tasks import graded as objectives
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "sampling.json"
@@ -40,11 +39,10 @@ def gradients(workdir: Path) -> np.ndarray:
     line = pipeline.prepare(config, workdir, meshes.make(1), Console(quiet=True))
     state, _ = pipeline.fit_run(line, "warmup", seed=0, epochs=1)
     batches = pipeline._in_order(line, "train", np.arange(PAIRS))
-    loss_fn = objectives.cross_entropy(line.graphdef)
 
     @jax.jit
     def materialised(params: Any, batch: Any) -> Any:
-        _, grads = per_example.value_and_grad(loss_fn, has_aux=True)(params, batch)
+        _, grads = line.task.gradients(params, batch)
         return grads.materialize()
 
     found = []

@@ -71,10 +71,16 @@ from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing
 from sie_jax.importance.section import AUTO
 from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
-from sie_jax.passes import estimating, explanation, pretraining, sweep
+from sie_jax.passes import estimating, explain, sweep
+from sie_jax.passes.held_out import held_out as measure_of
+from sie_jax.passes.influence import Options
+from sie_jax.passes.predict import predict_pass
+from sie_jax.passes.score import score_pass
 from sie_jax.report import curves, page, results
 from sie_jax.tables.spool import filtered, write_parquet
-from sie_jax.tasks import masking
+from sie_jax.tasks.graded import Graded
+from sie_jax.tasks.masked import Masked
+from sie_jax.tasks.masking import Vocabulary
 from sie_jax.training import learning, observing, steps, stopping, tracking
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
@@ -98,6 +104,19 @@ class Line(NamedTuple):
     console: Console
     prepared: Prepared
     graphdef: nnx.GraphDef
+
+    @property
+    def task(self) -> Graded:
+        """What one pair is."""
+        return Graded(self.graphdef, self.prepared.scale.gains)
+
+    def workspace(self, folder: Path, clocks: str = "{}") -> sweep.Workspace:
+        """Where passes leave their parts; `clocks` makes a clock's name of a pass's."""
+
+        def clock_of(name: str) -> Clock:
+            return self.clock(clocks.format(name))
+
+        return sweep.Workspace(self.mesh, folder, clock_of, self.console)
 
     def clock(self, name: str) -> Clock:
         """The clock of one piece of work."""
@@ -511,8 +530,8 @@ def pretrain(line: Line) -> None:
         line.config, prepared.scale, vocabulary_size=len(prepared.tokenizer), seed=seed
     )
     graphdef, params = nnx.split(model)
-    vocabulary = masking.Vocabulary.of(prepared.tokenizer)
-    measure = pretraining.held_out(graphdef, mesh, vocabulary, seed=seed)
+    task = Masked(graphdef, Vocabulary.of(prepared.tokenizer))
+    measure = measure_of(task, mesh, seed=seed)
 
     def measured(params: Any) -> dict[str, float]:
         return measure(params, (held_out[i] for i in range(len(held_out))))
@@ -529,7 +548,7 @@ def pretrain(line: Line) -> None:
         line,
         "pretrain-0",
         states.create(params, optimizer, mesh, seed=seed),
-        pretraining.pretraining_step(graphdef, optimizer, mesh, vocabulary),
+        steps.batch_step(task, optimizer, mesh),
         planned("train", plan),
         names=texts.names["train"],
         rate_field="pretrain.learning_rate",
@@ -784,14 +803,11 @@ def _warmed_up(line: Line, rows: np.ndarray, run: str) -> tuple[Any, sweep.Colum
         validated=False,
     )
     columns = sweep.in_parts(
-        sweep.score_pass(line.graphdef, line.mesh),
+        score_pass(line.task, line.mesh),
         state.params,
-        _in_order(line, "train", rows),
-        line.mesh,
-        line.workdir / "choosing" / f"scores_{run}",
-        rows=rows,
-        clock=line.clock(f"choosing_scores_{run}"),
-        console=line.console,
+        sweep.Examples(_in_order(line, "train", rows), rows),
+        line.workspace(line.workdir / "choosing", "choosing_{}"),
+        f"scores_{run}",
     )
     return state.params, columns
 
@@ -820,18 +836,12 @@ def score(line: Line, held_out: pa.Table | None) -> pa.Table:
         further, evidence = line.config.importance.further_scores, _evidence(line, held_out)
         columns = estimating.columns(
             further,
-            line.graphdef,
-            line.mesh,
+            line.task,
             evidence,
-            _in_order(line, "train"),
-            _in_order(line, "validation"),
-            pairs=_labelled(line, "train"),
-            target_pairs=_labelled(line, "validation"),
-            folder=parts,
-            seed=line.config.train.seed,
-            clock=line.clock("score"),
-            further_clock=line.clock("estimators"),
-            console=line.console,
+            _labelled(line, "train"),
+            _labelled(line, "validation"),
+            line.workspace(parts),
+            Options(line.config.train.seed),
         )
         scores = {name: columns[name] for name in (*importance.SCORES, *further)}
         training = line.prepared.split("train")
@@ -899,7 +909,7 @@ def _evidence(line: Line, held_out: pa.Table | None) -> estimating.Evidence:
     if held_out is not None:
         held_out = held_out.filter(pc.greater_equal(held_out["fold"], 0))
         columns = {name: held_out[name].to_numpy() for name in held_out.column_names[5:]}
-        probabilities = _probabilities(line, columns)
+        probabilities = line.task.from_columns(columns)["probabilities"]
     moments = optax.tree.bias_correction(
         optax.tree.get(state.opt_state, "nu"), states.SECOND_MOMENT_DECAY, ends[-1]
     )
@@ -916,7 +926,8 @@ def _checkpoint(line: Line, name: str, like: TrainState, step: int) -> TrainStat
 
 def _labelled(line: Line, split: str) -> estimating.Pairs:
     pairs = line.prepared.split(split)
-    return estimating.Pairs(pairs["label"].to_numpy(), pairs["query_id"].to_numpy())
+    batches = _in_order(line, split)
+    return estimating.Pairs(batches, pairs["label"].to_numpy(), pairs["query_id"].to_numpy())
 
 
 def _weights(line: Line, scores: np.ndarray, policy: str) -> np.ndarray:
@@ -958,12 +969,6 @@ def _policy(line: Line, name: str, groups: np.ndarray | None = None) -> importan
     return policy
 
 
-def _probabilities(line: Line, columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The class probabilities `[N, K]` among the columns of a score pass."""
-    classes = range(len(line.prepared.scale.names))
-    return np.stack([columns[f"probability_{i}"] for i in classes], 1)
-
-
 def _check_finite(scores: dict[str, np.ndarray], training: pa.Table) -> None:
     for name, values in scores.items():
         broken = np.flatnonzero(~np.isfinite(values))
@@ -977,7 +982,8 @@ def _check_finite(scores: dict[str, np.ndarray], training: pa.Table) -> None:
 
 def _write_audit(line: Line, pairs: pa.Table, columns: Mapping[str, np.ndarray]) -> None:
     """Leaves audit.csv and audit.jsonl by the class probabilities of a score pass."""
-    rows = audit.ranked(pairs, line.prepared.scale.names, _probabilities(line, columns))
+    probabilities = line.task.from_columns(columns)["probabilities"]
+    rows = audit.ranked(pairs, line.prepared.scale.names, probabilities)
     processes.alone(audit.write, line.workdir / "audit.csv", line.workdir / "audit.jsonl", rows)
 
 
@@ -1005,16 +1011,14 @@ def cross_fit(line: Line) -> pa.Table | None:
                 line, f"fold-{number}", seed=config.seed, epochs=config.epochs, rows=others
             )
             for split in SPLITS:
-                rows = np.flatnonzero(fold == number) if split == "train" else None
+                rows = _all_rows(line, split)
+                rows = rows[fold == number] if split == "train" else rows
                 columns = sweep.in_parts(
-                    sweep.score_pass(line.graphdef, line.mesh),
+                    score_pass(line.task, line.mesh),
                     state.params,
-                    _in_order(line, split, rows),
-                    line.mesh,
-                    parts / f"{number}-{split}",
-                    rows=_all_rows(line, split) if rows is None else rows,
-                    clock=line.clock(f"fold-{number}"),
-                    console=line.console,
+                    sweep.Examples(_in_order(line, split, rows), rows),
+                    line.workspace(parts, "fold-{}"),
+                    f"{number}-{split}",
                 )
                 held[split].append(columns)
         place = np.argsort(np.concatenate([np.flatnonzero(fold == i) for i in range(folds)]))
@@ -1059,7 +1063,8 @@ def _cross_validation(line: Line, held_out: pa.Table) -> dict[str, Any]:
     pairs = line.prepared.split("train")
     held_out = held_out.filter(pc.greater_equal(held_out["fold"], 0))
     columns = {name: held_out[name].to_numpy() for name in held_out.column_names[5:]}
-    predicted = from_probabilities(_probabilities(line, columns), scale.gains)
+    probabilities = line.task.from_columns(columns)["probabilities"]
+    predicted = from_probabilities(probabilities, scale.gains)
     query_ids = pairs["query_id"].to_pylist()
     measured = summarized(line, "train", {"uniform": [predicted]})
     result: dict[str, Any] = {"cross_validation": measured["test"]["uniform"]}
@@ -1261,19 +1266,16 @@ def _cost(line: Line, run: str, trained: list[int]) -> dict[str, Any]:
         cost["seconds"] += line.clock("warmup").recorded + line.clock("score").recorded
         cost["examples"] += warmed + rows
         cost["forward_equivalents"] += TRAINING_COST * warmed + SCORING_COST * rows
-        further = estimating.forward_equivalents(
-            [config.score],  # what was estimated to look at alone is free
-            checkpoints=config.warmup_epochs,
-            examples=rows,
-            targets=len(line.prepared.lengths["validation"]),
-        )
-        if further:
-            cost["seconds"] += line.clock("estimators").recorded
-            cost["forward_equivalents"] += further
+        # what was estimated to look at alone is free
+        for entry in estimating.entries(config.score, checkpoints=config.warmup_epochs):
+            clock = line.clock(entry)
+            cost["seconds"] += clock.recorded
+            cost["forward_equivalents"] += clock.forward_equivalents
         if importance.needing([config.score], "reference"):
             folds, epochs = line.config.train.folds, line.config.train.epochs
-            clocks = [line.clock(f"fold-{number}").recorded for number in range(folds)]
-            cost["seconds"] += sum(clocks)
+            for number in range(folds):
+                names = f"fold-{number}", f"fold-{number}-train"
+                cost["seconds"] += sum(line.clock(name).recorded for name in names)
             cost["examples"] += (folds - 1) * epochs * rows
             cost["forward_equivalents"] += TRAINING_COST * (folds - 1) * epochs * rows
             cost["forward_equivalents"] += SCORING_COST * rows
@@ -1355,19 +1357,14 @@ def _explanations(line: Line, predictions: Predictions) -> list[dict[str, Any]]:
     path = line.workdir / "explanations.parquet"
     if not processes.agreed(path.exists()):
         params = _params(line, str(line.workdir / "model"), line.config.train.seed)
-        found = explanation.explain(
-            line.graphdef,
+        found = explain.explain(
+            line.task,
             meshes.place(line.mesh, params),
-            line.mesh,
-            _in_order(line, "train"),
-            _in_order(line, "test", rows),
-            training_rows=_all_rows(line, "train"),
-            target_rows=rows,
+            sweep.Examples(_in_order(line, "train"), _all_rows(line, "train")),
+            sweep.Examples(_in_order(line, "test", rows), rows),
+            line.workspace(line.workdir / "projections"),
+            Options(line.config.train.seed),
             target_ids=ids[rows],
-            folder=line.workdir / "projections",
-            clock=line.clock("explanations"),
-            console=line.console,
-            seed=line.config.train.seed,
         )
         processes.alone(write_parquet, path, found)
     _remove(line.workdir / "projections")
@@ -1565,13 +1562,13 @@ def fit_run(
     optimizer = config.optimizer(total_steps=len(batches))
     score = line.config.importance.score
     if learned:
-        step = learning.learned_step(line.graphdef, optimizer, line.mesh, scores=(score,))
+        step = learning.learned_step(line.task, optimizer, line.mesh, scores=(score,))
         batches = learning.WithValidation(batches, _in_one_length(line, "validation"))
     elif online_policy is None:
-        step = steps.weighted_step(line.graphdef, optimizer, line.mesh)
+        step = steps.weighted_step(line.task, optimizer, line.mesh)
     else:
         step = steps.online_step(
-            line.graphdef,
+            line.task,
             optimizer,
             line.mesh,
             score=score,
@@ -1708,7 +1705,7 @@ def replay(file: Path, console: Console) -> pa.Table:
     with closing(RunCheckpoints(workdir / "checkpoints" / name)) as checkpoints:
         if checkpoints.latest_step is not None:
             state, _, _ = checkpoints.restore(state)
-    function = sweep.score_pass(line.graphdef, line.mesh)
+    function = score_pass(line.task, line.mesh)
     (found,) = sweep.sweep(function, state.params, [batch], line.mesh)
     rows = line.prepared.split("train").take(found["row"])
     table = rows.select(["example_id", "query", "title"])
@@ -1740,9 +1737,9 @@ def _measured(line: Line, state: TrainState, split: str) -> dict[str, float]:
     pairs, gains = line.prepared.split(split), line.prepared.scale.gains
     labels = pairs["label"].to_numpy()
     queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
-    predictions = from_probabilities(columns["probabilities"], gains)
+    classes = columns["probabilities"].argmax(-1)
     rankings = ranking.per_query(
-        predictions.scores,
+        line.task.rank(columns),
         labels,
         gains,
         query_index,
@@ -1751,7 +1748,7 @@ def _measured(line: Line, state: TrainState, split: str) -> dict[str, float]:
     )
     values = {
         "loss": float(columns["loss"].mean()),
-        "accuracy": float((predictions.classes == labels).mean()),
+        "accuracy": float((classes == labels).mean()),
     }
     if not np.isnan(rankings["ndcg@10"]).all():
         values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
@@ -1781,7 +1778,7 @@ def predicted(line: Line, params: Any, split: str, rows: np.ndarray | None = Non
 
     rows: those to predict, ascending, all where None.
     """
-    function = sweep.predict_pass(line.graphdef, line.mesh)
+    function = predict_pass(line.task, line.mesh)
     batches = _in_order(line, split, rows)
     parts = sweep.sweep(function, params, iterate(batches), line.mesh)
     return sweep.gather(parts, _all_rows(line, split) if rows is None else rows)

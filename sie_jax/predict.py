@@ -34,7 +34,9 @@ from sie_jax.evaluation import from_probabilities
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.models import PairClassifier
 from sie_jax.passes import sweep
+from sie_jax.passes.predict import predict_pass
 from sie_jax.tables.spool import write_parquet
+from sie_jax.tasks.graded import Graded
 from sie_jax.training.logs import counter
 
 # rows of one part: what a stop can cost
@@ -203,7 +205,7 @@ def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int 
             pad_token_id=scorer.tokenizer.pad_token_id,
         )
         parts = sweep.sweep(
-            sweep.predict_pass(scorer.graphdef, scorer.mesh),
+            predict_pass(Graded(scorer.graphdef, scorer.scale.gains), scorer.mesh),
             scorer.params,
             iterate(batches),
             scorer.mesh,

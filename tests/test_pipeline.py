@@ -24,7 +24,7 @@ from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.importance import choosing
 from sie_jax.models import PairClassifier
-from sie_jax.passes import explanation
+from sie_jax.passes import explain
 from sie_jax.training.logs import MetricsLog
 
 CONTRACT = {
@@ -311,7 +311,7 @@ def test_what_the_weights_amount_to(workdir: Path) -> None:
 
 def test_the_worst_queries_are_explained(workdir: Path, folded: Path) -> None:
     table, prepared = pq.read_table(workdir / "explanations.parquet"), preparing.load(workdir)
-    assert table.schema.equals(explanation.SCHEMA)
+    assert table.schema.equals(explain.SCHEMA)
     test = prepared.split("test")
     query = dict(zip(test["example_id"].to_pylist(), test["query_id"].to_pylist(), strict=True))
     explained = set(table["example_id"].to_pylist())

@@ -75,17 +75,30 @@ class Clock:
 
     Kept in a small file that is rewritten at every `tick`, at most once a second: what a killed
     process spent after its last tick is all that is lost. Of several at once the first one counts.
+    The file also keeps what the work was charged: examples, and forward passes of one example.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._before = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
+        kept = json.loads(path.read_text()) if path.exists() else {}
+        self._before = kept.pop("seconds", 0.0)
+        self._charged: dict[str, int] = kept
         self._started = self._ticked = time.perf_counter()
 
     @property
     def recorded(self) -> float:
         """Seconds that were written down before this clock was made."""
         return self._before
+
+    @property
+    def examples(self) -> int:
+        """Examples that the work was charged, 0 before it is done."""
+        return self._charged.get("examples", 0)
+
+    @property
+    def forward_equivalents(self) -> int:
+        """Forward passes of one example that the work was charged, 0 before it is done."""
+        return self._charged.get("forward_equivalents", 0)
 
     @property
     def seconds(self) -> float:
@@ -97,7 +110,12 @@ class Clock:
         now = time.perf_counter()
         if processes.first() and (force or now - self._ticked >= 1.0):
             self._ticked = now
-            write_json(self._path, {"seconds": self.seconds})
+            write_json(self._path, {"seconds": self.seconds, **self._charged})
+
+    def charge(self, *, examples: int, forward_equivalents: int) -> None:
+        """Writes down what the work cost. Charged again, it costs as much, and not twice."""
+        self._charged = {"examples": examples, "forward_equivalents": forward_equivalents}
+        self.tick(force=True)
 
 
 class Bar:

@@ -48,6 +48,7 @@ from sie_jax.data.sources import synthetic, table
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json, write_json
 from sie_jax.models import PairClassifier
+from sie_jax.tasks.graded import Graded
 from sie_jax.training import state as states
 from sie_jax.training import steps
 from sie_jax.training.checkpoints import RunCheckpoints
@@ -170,7 +171,7 @@ def train(folder: Path, model: str) -> Figures:
     fit(
         name,
         states.create(params, optimizer, mesh, seed=0),
-        steps.weighted_step(graphdef, optimizer, mesh),
+        steps.weighted_step(Graded(graphdef, prepared.scale.gains), optimizer, mesh),
         planned(prepared, total),
         checkpoints=checkpoints,
         log=MetricsLog(run / "metrics.jsonl"),

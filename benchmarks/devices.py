@@ -54,6 +54,7 @@ def compiled() -> dict[str, Any]:
     from sie_jax import importance
     from sie_jax.devices import mesh as meshes
     from sie_jax.models import PairClassifier
+    from sie_jax.tasks.graded import Graded
     from sie_jax.training import observing, steps
     from sie_jax.training import state as states
 
@@ -67,6 +68,7 @@ def compiled() -> dict[str, Any]:
         attention_probs_dropout_prob=0.0,
     )
     graphdef, params = nnx.split(PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)))
+    task = Graded(graphdef, (0.0, 0.1, 0.5, 1.0))
     optimizer = states.make_optimizer(
         learning_rate=1e-4, total_steps=10, warmup_fraction=0.1, weight_decay=0.01, clip_norm=1.0
     )
@@ -84,9 +86,9 @@ def compiled() -> dict[str, Any]:
         mesh = meshes.make(*axes)
         state = states.create(params, optimizer, mesh, seed=0)
         made = {
-            "uniform": steps.weighted_step(graphdef, optimizer, mesh),
+            "uniform": steps.weighted_step(task, optimizer, mesh),
             "online": steps.online_step(
-                graphdef,
+                task,
                 optimizer,
                 mesh,
                 score="grad_norm",

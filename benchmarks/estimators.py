@@ -44,16 +44,20 @@ from sie_jax.files import write_json
 from sie_jax.importance import ESTIMATORS, gradients, reference, trajectory
 from sie_jax.importance import influence as influences
 from sie_jax.models import PairClassifier
-from sie_jax.passes import influence, sweep
+from sie_jax.passes.curvature import covariance_pass, eigenvalue_pass
+from sie_jax.passes.embeddings import embedding_pass
+from sie_jax.passes.gradients import example_pass, preconditioned_pass, target_pass
+from sie_jax.passes.score import score_pass
+from sie_jax.tasks.graded import Graded
 from sie_jax.training import state, steps
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "estimators.json"
 STEP = "training step"
-NUM_LABELS = 4
+GAINS = (0.0, 0.1, 0.5, 1.0)
 # what the quickstart's shop gives its WordPiece tokenizer
 VOCABULARY = 1040
-PROJECTION = 512  # training.influence.columns' own
+PROJECTION = 512  # the default of passes.influence.Options
 DAMPING = 0.1
 EPOCHS, HISTORY_ROWS = 4, 1_000_000
 HOST_ROUNDS = 7
@@ -103,13 +107,13 @@ COSTS = {
     ),
     **dict.fromkeys(("knn_shapley", "query_agreement"), Cost(("embeddings",), ("embeddings",))),
 }
-"""Of `training.estimating.columns` and `training.influence.columns`, by estimator."""
+"""Of `passes.estimating.columns`, by estimator."""
 
 
 class Model(NamedTuple):
     """A model's parts, one batch of full length, and the config that trains it."""
 
-    graphdef: nnx.GraphDef
+    task: Graded
     params: Any
     batch: dict[str, np.ndarray]
     config: Config
@@ -127,13 +131,13 @@ def quickstart() -> Model:
         attention_probs_dropout_prob=config.model.dropout,
         initializer_range=config.model.hidden_size**-0.5,
     )
-    return model(PairClassifier(bert, num_labels=NUM_LABELS, rngs=nnx.Rngs(0)), config)
+    return model(PairClassifier(bert, num_labels=len(GAINS), rngs=nnx.Rngs(0)), config)
 
 
 def minilm(pretrained: str) -> Model:
     config: Config = runpy.run_path(str(ROOT / "configs" / "esci.py"))["get_config"]()
     if pretrained:
-        return model(PairClassifier.from_pretrained(pretrained, num_labels=NUM_LABELS)[0], config)
+        return model(PairClassifier.from_pretrained(pretrained, num_labels=len(GAINS))[0], config)
     bert = BertConfig(
         vocab_size=30522,
         hidden_size=384,
@@ -141,7 +145,7 @@ def minilm(pretrained: str) -> Model:
         num_attention_heads=12,
         intermediate_size=1536,
     )
-    return model(PairClassifier(bert, num_labels=NUM_LABELS, rngs=nnx.Rngs(0)), config)
+    return model(PairClassifier(bert, num_labels=len(GAINS), rngs=nnx.Rngs(0)), config)
 
 
 def model(classifier: PairClassifier, config: Config) -> Model:
@@ -152,16 +156,17 @@ def model(classifier: PairClassifier, config: Config) -> Model:
         "input_ids": draw.integers(0, classifier.config.vocab_size, (size, length), np.int32),
         "token_type_ids": np.tile(np.arange(length) >= length // 4, (size, 1)).astype(np.int32),
         "attention_mask": np.ones((size, length), bool),
-        "label": draw.integers(0, NUM_LABELS, size, np.int32),
+        "label": draw.integers(0, len(GAINS), size, np.int32),
         "mask": np.ones(size, bool),
         "weight": np.ones(size, np.float32),
     }
-    return Model(*nnx.split(classifier), batch, config)
+    graphdef, params = nnx.split(classifier)
+    return Model(Graded(graphdef, GAINS), params, batch, config)
 
 
 def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]]:
     """The training step and every pass, each on the batch; and seconds of what is done once."""
-    graphdef, params, host_batch, config = model
+    task, params, host_batch, config = model
     mesh = meshes.make(1)
     everywhere = meshes.replicated(mesh)
     batch, params = meshes.place_batch(mesh, host_batch), jax.device_put(params, everywhere)
@@ -172,7 +177,7 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
         weight_decay=config.train.weight_decay,
         clip_norm=config.train.clip_norm,
     )
-    step = steps.weighted_step(graphdef, optimizer, mesh)
+    step = steps.weighted_step(task, optimizer, mesh)
     trained = state.create(params, optimizer, mesh, seed=0)
 
     def train() -> Any:
@@ -181,9 +186,9 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
         return trained, metrics
 
     keyed: dict[str, int] = {"projection_size": PROJECTION, "seed": 0}
-    covariances = influence.covariance_pass(graphdef, mesh, 0)
-    eigenvalues = influence.eigenvalue_pass(graphdef, mesh, 0)
-    target_gradient = influence.target_pass(graphdef, mesh, frozenset({"gradient"}), **keyed)
+    covariances = covariance_pass(task, mesh, 0).function
+    eigenvalues = eigenvalue_pass(task, mesh, 0).function
+    target_gradient = target_pass(task, mesh, frozenset({"gradient"}), **keyed).function
     sums = covariances(params, batch)
     decompose = jax.jit(influences.eigenbases).lower(sums).compile()
     once: dict[str, float] = {}
@@ -203,13 +208,13 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
     timed("preconditioned target gradient", precondition, curvature, gradient)
     given = {"params": params, "gradient": gradient, "curvature": curvature}
 
-    def of_examples(*needs: str) -> tuple[sweep.Pass, Any]:
-        return influence.example_pass(graphdef, mesh, frozenset(needs), **keyed), given
+    def of_examples(*needs: str) -> tuple[Callable[..., Any], Any]:
+        return example_pass(task, mesh, frozenset(needs), **keyed).function, given
 
     moment = jax.tree.map(jnp.ones_like, params)
     found: dict[str, tuple[Callable[..., Any], Any]] = {
-        "scores": (sweep.score_pass(graphdef, mesh), params),
-        "preconditioned norms": (sweep.preconditioned_pass(graphdef, mesh), (params, moment)),
+        "scores": (score_pass(task, mesh).function, params),
+        "preconditioned norms": (preconditioned_pass(task, mesh).function, (params, moment)),
         "norms": of_examples("norm"),
         "dots": of_examples("dot"),
         "norms and dots": of_examples("norm", "dot"),
@@ -217,13 +222,13 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
         "norms, dots and projections": of_examples("norm", "dot", "projection"),
         "target gradient": (target_gradient, params),
         "target projection": (
-            influence.target_pass(graphdef, mesh, frozenset({"projection"}), **keyed),
+            target_pass(task, mesh, frozenset({"projection"}), **keyed).function,
             params,
         ),
         "covariances": (covariances, params),
         "eigenvalues": (eigenvalues, with_bases),
         "EK-FAC of itself": of_examples("ekfac_self"),
-        "embeddings": (sweep.embedding_pass(graphdef, mesh), params),
+        "embeddings": (embedding_pass(task, mesh).function, params),
     }
     bound = {name: functools.partial(function, it, batch) for name, (function, it) in found.items()}
     return {STEP: train, **bound}, once
@@ -231,12 +236,12 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
 
 def host_functions(rows: int, draw: np.random.Generator) -> dict[str, Callable[[], Any]]:
     """What is left to do on the host for `rows` training pairs, after the passes."""
-    labels = draw.integers(0, NUM_LABELS, rows)
+    labels = draw.integers(0, len(GAINS), rows)
     loss = draw.exponential(size=rows)
-    held_out = draw.dirichlet(np.ones(NUM_LABELS), rows)
+    held_out = draw.dirichlet(np.ones(len(GAINS)), rows)
     near = draw.normal(size=(rows, HOST_WIDTH)).astype(np.float32)
     far = draw.normal(size=(HOST_TARGETS, HOST_WIDTH)).astype(np.float32)
-    far_labels = draw.integers(0, NUM_LABELS, HOST_TARGETS)
+    far_labels = draw.integers(0, len(GAINS), HOST_TARGETS)
     queries = np.arange(rows) // PER_QUERY
     projections = jnp.asarray(draw.normal(size=(2, rows, PROJECTION)), jnp.float32)
     residual = jnp.asarray(draw.uniform(size=(2, rows)), jnp.float32)
@@ -253,7 +258,7 @@ def host_functions(rows: int, draw: np.random.Generator) -> dict[str, Callable[[
         "confident_learning": lambda: reference.confident_learning(labels, held_out),
         "knn_shapley": lambda: reference.knn_shapley(near, labels, far, far_labels, neighbours=10),
         "query_agreement": lambda: reference.query_agreement(
-            near, labels, queries, num_classes=NUM_LABELS
+            near, labels, queries, num_classes=len(GAINS)
         ),
     }
 
@@ -295,7 +300,7 @@ def measure(model: Model, rounds: int) -> dict[str, Any]:
     functions, once = passes(model)
     seconds = in_turn(functions, rounds)
     step_seconds = statistics.median(seconds[STEP]) / size
-    bert = nnx.merge(model.graphdef, model.params).config
+    bert = nnx.merge(model.task.graphdef, model.params).config
     return {
         "batch_size": size,
         "length": length,
@@ -391,7 +396,7 @@ def main() -> None:
             "targets": HOST_TARGETS,
             "embedding_width": HOST_WIDTH,
             "pairs_per_query": PER_QUERY,
-            "labels": NUM_LABELS,
+            "labels": len(GAINS),
             "projection_size": PROJECTION,
             "epochs": EPOCHS,
         },

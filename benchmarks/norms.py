@@ -21,7 +21,7 @@ from sie_jax.data import batches, preparing
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.files import read_json, write_json
 from sie_jax.models import PairClassifier
-from sie_jax.tasks import graded as objectives
+from sie_jax.tasks.graded import Graded
 
 RESULTS = Path(__file__).parent / "results" / "norms.json"
 BATCH_SIZE = 8
@@ -35,7 +35,7 @@ def main() -> None:
     prepared = preparing.load(arguments.workdir)
     model, _ = PairClassifier.from_pretrained(arguments.workdir / "model")
     graphdef, params = nnx.split(model)
-    loss_fn = objectives.cross_entropy(graphdef)
+    loss_fn = Graded(graphdef, prepared.scale.gains).loss()
     plan = batches.epoch(
         prepared.lengths["train"],
         seed=0,

@@ -18,6 +18,7 @@ from sie_jax.data.section import DataConfig
 from sie_jax.data.sources import synthetic
 from sie_jax.devices import mesh as meshes
 from sie_jax.models import PairClassifier
+from sie_jax.tasks.graded import Graded
 
 BATCH_SIZE = 8
 
@@ -28,6 +29,11 @@ class Shop:
     graphdef: nnx.GraphDef
     params: Any
     mesh: Mesh
+
+    @property
+    def task(self) -> Graded:
+        """What one pair of the shop is."""
+        return Graded(self.graphdef, self.prepared.scale.gains)
 
     @property
     def rows(self) -> np.ndarray:

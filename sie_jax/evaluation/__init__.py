@@ -11,7 +11,6 @@ from sie_jax.evaluation import (
 )
 from sie_jax.evaluation.intervals import summarize
 from sie_jax.evaluation.predictions import Predictions, from_probabilities
-from sie_jax.evaluation.ranking import rank_scores
 
 __all__ = [
     "Predictions",
@@ -21,7 +20,6 @@ __all__ = [
     "detection",
     "from_probabilities",
     "intervals",
-    "rank_scores",
     "ranking",
     "summarize",
     "trec",

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from sie_jax.evaluation.ranking import rank_scores
+from sie_jax.tasks.graded import expected_gains
 
 
 class Predictions(NamedTuple):
@@ -20,4 +20,4 @@ def from_probabilities(
     probabilities: Float[np.ndarray, "N K"], gains: Sequence[float] | Num[np.ndarray, "K"]
 ) -> Predictions:
     """The most probable class (the lowest among equals) and the expected gain of each pair."""
-    return Predictions(probabilities.argmax(-1), rank_scores(probabilities, gains))
+    return Predictions(probabilities.argmax(-1), expected_gains(probabilities, gains))

@@ -18,24 +18,6 @@ METRICS = ("ndcg@10", "ndcg", "mrr", "recall@10")
 _BLOCK = 1 << 18
 
 
-def rank_scores(
-    probabilities: Float[np.ndarray, "N K"], gains: Sequence[float] | Num[np.ndarray, "K"]
-) -> Float64[np.ndarray, "N"]:
-    """The expected gain of each pair, Σ_c p_c · gain_c, by which a query's items are ranked.
-
-    Equal rows of `probabilities` give bit-equal scores wherever they stand, so that ties stay ties.
-
-    Args:
-        probabilities: Class probabilities, lowest grade first.
-        gains: Gain of each class.
-
-    Returns:
-        float64 scores `[N]`.
-    """
-    # Not `probabilities @ gains`: BLAS may add the last rows of a matrix in another order.
-    return (probabilities.astype(np.float64) * np.asarray(gains, np.float64)).sum(-1)
-
-
 def tie_order(example_ids: Sequence[str] | np.ndarray) -> Int64[np.ndarray, "N"]:
     """The place of each example id in ascending order, by which ties of scores break.
 

@@ -62,6 +62,26 @@ class PairClassifier(nnx.Module):
         """A copy of the configuration, label names (`id2label`) included."""
         return self.bert.config
 
+    @property
+    def remat(self) -> str:
+        """What the backward pass keeps of the forward pass, one of `bert.REMAT`."""
+        return self.bert.remat
+
+    @property
+    def head(self) -> str:
+        """The name of the layer that gives the logits."""
+        return "classifier"
+
+    def embed(
+        self,
+        input_ids: Int[Array, "*leading T"],
+        token_type_ids: Int[Array, "*leading T"] | None = None,
+        attention_mask: Int[Array, "*leading T"] | Bool[Array, "*leading T"] | None = None,
+    ) -> Float[Array, "*leading hidden"]:
+        """What the classifier receives of a pair, float32, without dropout."""
+        hidden = self.bert(input_ids, token_type_ids, attention_mask)
+        return self.bert.pool(hidden).astype(jnp.float32)
+
     def __call__(
         self,
         input_ids: Int[Array, "*leading T"],

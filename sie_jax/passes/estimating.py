@@ -1,23 +1,24 @@
 """Any estimators' scores of a training set, in as few passes over it as their needs allow."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax import nnx
-from jax.sharding import Mesh
-from rich.console import Console
 
 from sie_jax import importance
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.importance import reference, trajectory
 from sie_jax.passes import influence, sweep
+from sie_jax.passes.embeddings import embedding_pass
+from sie_jax.passes.gradients import preconditioned_pass
+from sie_jax.passes.influence import Options
+from sie_jax.passes.score import score_pass
+from sie_jax.tasks.task import LabelledTask
 from sie_jax.training.history import Visits
-from sie_jax.training.logs import Clock
 
-# the needs that training.influence meets
+# the needs that passes.influence meets
 INFLUENTIAL = ("checkpoints", "targets", "curvature")
+_PRECONDITIONED, _EMBEDDINGS = "preconditioned", ("embeddings", "target_embeddings")
 
 
 class Evidence(NamedTuple):
@@ -36,131 +37,89 @@ class Evidence(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """The labels `[N]` and queries `[N]` of pairs, in the order of their rows."""
+    """Batches that hold each pair once, and the pairs' labels `[N]` and queries `[N]` by row."""
 
+    batches: PlannedBatches
     labels: np.ndarray
     queries: np.ndarray
+
+    @property
+    def examples(self) -> sweep.Examples:
+        """What a pass goes over."""
+        return sweep.Examples(self.batches, np.arange(len(self.labels)))
 
 
 def columns(
     names: Collection[str],
-    graphdef: nnx.GraphDef,
-    mesh: Mesh,
+    task: LabelledTask,
     evidence: Evidence,
-    training: PlannedBatches,
-    targets: PlannedBatches,
-    *,
-    pairs: Pairs,
-    target_pairs: Pairs,
-    folder: Path,
-    projection_size: int = 512,
-    seed: int,
-    clock: Clock,
-    further_clock: Clock,
-    console: Console,
+    training: Pairs,
+    targets: Pairs,
+    workspace: sweep.Workspace,
+    options: Options,
 ) -> sweep.Columns:
     """The scores `[N]` of `importance.SCORES` and of the estimators named, and what came with them.
 
-    Those of the score pass are always there: its scores, `layer_norms` `[N, L]` and the class
-    probabilities `probability_<c>`. `embedding` `[N, H]` is there where an estimator needed it.
+    The columns of the score pass are always there: its scores, `layer_norms` `[N, L]` and those of
+    the task's predictions. `embedding` `[N, H]` is there if an estimator needed it.
 
     Args:
       names: estimators of `importance.ESTIMATORS`.
-      training, targets: batches that hold each training pair, and each validation pair, once.
-      folder: for the parts of the passes; what is there is not computed again.
-      clock: of the score pass; further_clock: of all other passes.
-      projection_size: the dimensions that gradients are projected to, where an estimator wants it.
-      seed: of projections and of the labels that the Fisher matrix is drawn with.
+      training, targets: the training pairs, and the validation pairs.
+      workspace: the score pass is named `score`, and `entries` names all others.
 
     Raises:
       ValueError: an estimator needs out-of-fold predictions and there are none.
     """
-    params = evidence.checkpoints[-1][0]
-
-    def swept(function: sweep.Pass, batches: PlannedBatches, part: str, timed: Clock) -> Any:
-        rows = np.arange(len((pairs if batches is training else target_pairs).labels))
-        return sweep.in_parts(
-            function,
-            params,
-            batches,
-            mesh,
-            folder / part,
-            rows=rows,
-            clock=timed,
-            console=console,
-        )
-
-    found = swept(sweep.score_pass(graphdef, mesh), training, "scores", clock)
+    params, mesh = evidence.checkpoints[-1][0], workspace.mesh
+    examples = training.examples
+    found = sweep.in_parts(score_pass(task, mesh), params, examples, workspace, "score")
     if importance.needing(names, "optimizer"):
-        function = sweep.preconditioned_pass(graphdef, mesh)
-        scored = sweep.in_parts(
-            function,
-            (params, evidence.second_moment),
-            training,
-            mesh,
-            folder / "preconditioned",
-            rows=np.arange(len(pairs.labels)),
-            clock=further_clock,
-            console=console,
-        )
-        found |= scored
+        states = (params, evidence.second_moment)
+        made = preconditioned_pass(task, mesh)
+        found |= sweep.in_parts(made, states, examples, workspace, _PRECONDITIONED)
     if importance.needing(names, "history"):
         found |= _of_history(evidence.visits)
     influential = importance.needing(names, *INFLUENTIAL)
     if influential:
         found |= influence.columns(
             influential,
-            graphdef,
-            mesh,
+            task,
             evidence.checkpoints,
-            training,
-            targets,
-            rows=np.arange(len(pairs.labels)),
-            folder=folder / "influence",
-            projection_size=projection_size,
-            seed=seed,
-            clock=further_clock,
-            console=console,
+            examples,
+            targets.examples,
+            workspace,
+            options,
         )
     if importance.needing(names, "embeddings"):
-        function = sweep.embedding_pass(graphdef, mesh)
-        classes = sum(name.startswith("probability_") for name in found)
-        near = swept(function, training, "embeddings", further_clock)["embedding"]
-        far = swept(function, targets, "target_embeddings", further_clock)["embedding"]
-        found["embedding"] = near
-        found["knn_shapley"] = reference.knn_shapley(
-            near, pairs.labels, far, target_pairs.labels, neighbours=10
+        near, far = (
+            sweep.in_parts(embedding_pass(task, mesh), params, pairs.examples, workspace, name)
+            for name, pairs in zip(_EMBEDDINGS, (training, targets), strict=True)
         )
-        found["query_agreement"] = reference.query_agreement(
-            near, pairs.labels, pairs.queries, num_classes=classes
-        )
+        found |= near
+        vectors = near["embedding"], far["embedding"]
+        found |= _of_embeddings(*vectors, training, targets, num_labels=task.num_labels)
     if importance.needing(names, "reference"):
         if evidence.held_out is None:
             raise ValueError("out-of-fold probabilities are needed, and there are none")
-        found |= _of_reference(found["loss"], evidence.held_out, pairs.labels)
+        found |= _of_reference(found["loss"], evidence.held_out, training.labels)
     return found
 
 
-def forward_equivalents(
-    names: Collection[str], *, checkpoints: int, examples: int, targets: int
-) -> int:
-    """What the passes beside the score pass come to, in forward passes over one example.
+def entries(name: str, *, checkpoints: int) -> tuple[str, ...]:
+    """The names of the passes that `columns` makes for one estimator, beside the score pass.
 
-    Those that `columns` makes for these estimators. Out-of-fold predictions are not among them:
-    they are the training of the folds' models.
+    They are what a workspace names its clocks by, so that the sum of what these were charged is the
+    price of the estimator. The out-of-fold predictions are not among them: their price is that of
+    the folds' models.
     """
-    total = 0
-    if importance.needing(names, "optimizer"):
-        total += 3 * examples
-    total += influence.forward_equivalents(
-        importance.needing(names, *INFLUENTIAL),
-        checkpoints=checkpoints,
-        examples=examples,
-        targets=targets,
-    )
-    if importance.needing(names, "embeddings"):
-        total += examples + targets
-    return total
+    if importance.needing([name], "optimizer"):
+        return (_PRECONDITIONED,)
+    if importance.needing([name], "embeddings"):
+        return _EMBEDDINGS
+    if importance.needing([name], *INFLUENTIAL):
+        return influence.entries(name, checkpoints=checkpoints)
+    return ()
 
 
 def _of_history(visits: Visits) -> sweep.Columns:
@@ -169,6 +128,19 @@ def _of_history(visits: Visits) -> sweep.Columns:
         "forgetting_events": trajectory.forgetting_events(visits.margins),
         "area_under_margin": trajectory.area_under_margin(visits.margins),
         **trajectory.cartography(probabilities, visits.margins)._asdict(),
+    }
+
+
+def _of_embeddings(
+    near: np.ndarray, far: np.ndarray, training: Pairs, targets: Pairs, *, num_labels: int
+) -> sweep.Columns:
+    return {
+        "knn_shapley": reference.knn_shapley(
+            near, training.labels, far, targets.labels, neighbours=10
+        ),
+        "query_agreement": reference.query_agreement(
+            near, training.labels, training.queries, num_classes=num_labels
+        ),
     }
 
 

@@ -17,14 +17,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float
 
-from sie_jax import importance, per_example
+from sie_jax import importance
 from sie_jax.data.loading import Arrays, PlannedBatches
 from sie_jax.devices import mesh as meshes
-from sie_jax.tasks import graded as objectives
+from sie_jax.tasks.task import LabelledTask
 from sie_jax.training import state as states
 from sie_jax.training import steps
 from sie_jax.training.state import TrainState
@@ -119,7 +118,7 @@ def create(
 
 @functools.cache
 def learned_step(
-    graphdef: nnx.GraphDef,
+    task: LabelledTask,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     *,
@@ -179,14 +178,9 @@ def learned_step(
         }
         where = training["mask"]
         inner, weighting = state.opt_state
-        loss_fn = objectives.cross_entropy(graphdef, dropout_key=steps.step_key(state))
-        (losses, logits), gradients = per_example.value_and_grad(loss_fn, has_aux=True)(
-            state.params, training
-        )
+        found, gradients = task.gradients(state.params, training, dropout_key=steps.step_key(state))
         columns = [
-            gradients.norms()
-            if name == "grad_norm"
-            else importance.OUTPUT_SCORES[name](logits, training["label"])
+            gradients.norms() if name == "grad_norm" else task.score(name, found[1], training)
             for name in scores
         ]
         hardness = jnp.stack(
@@ -196,22 +190,14 @@ def learned_step(
         weights = weights_of(weighting.theta, x, hardness, where=where)
         gradient = gradients.weighted_sum(weights)
 
-        validation_loss, direction = jax.value_and_grad(_mean_loss)(
-            state.params, objectives.cross_entropy(graphdef), validation
-        )
+        validation_loss, direction = jax.value_and_grad(_mean_loss)(state.params, task, validation)
         agreement = gradients.dot(direction)
         slope = theta_gradient(weighting.theta, x, weights, agreement)
         moves, adam = ADAM.update(slope, weighting.adam)
         theta = weighting.theta - learning_rate * moves
 
-        updated, metrics = steps.update(
-            state._replace(opt_state=inner),
-            optimizer,
-            gradient,
-            (losses, logits),
-            weights,
-            training,
-        )
+        before = state._replace(opt_state=inner)
+        updated, metrics = steps.update(task, before, optimizer, gradient, found, weights, training)
         metrics |= {
             "validation_loss": validation_loss,
             "agreement": jnp.sum(jnp.where(weights > 0, weights * agreement, 0.0)),
@@ -282,9 +268,7 @@ def theta_gradient(
     return -((surplus * shrinking) @ inputs)
 
 
-def _mean_loss(
-    params: Any, loss_fn: objectives.LossFunction, batch: steps.Batch
-) -> Float[Array, ""]:
-    losses, _ = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
+def _mean_loss(params: Any, task: LabelledTask, batch: steps.Batch) -> Float[Array, ""]:
+    losses, _ = task.losses(params, batch)
     count = jnp.maximum(jnp.sum(batch["mask"]), 1)
     return jnp.sum(jnp.where(batch["mask"], losses, 0.0)) / count

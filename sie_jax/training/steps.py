@@ -1,6 +1,6 @@
-"""The training steps: one that takes each example's weight, one that makes it from the batch.
+"""The training steps: examples weighted beforehand or by the batch, and a batch as a whole.
 
-Both are cached, so that all runs and seeds of one schedule share a compiled program.
+They are cached, so that all runs and seeds of one schedule share a compiled program.
 """
 
 import functools
@@ -10,12 +10,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import nnx
 from jax.sharding import Mesh
 
-from sie_jax import importance, per_example
+from sie_jax import importance
 from sie_jax.devices import mesh as meshes
-from sie_jax.tasks import graded as objectives
+from sie_jax.tasks.masked import Masked
+from sie_jax.tasks.task import LabelledTask
 from sie_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -24,9 +24,7 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 @functools.cache
-def weighted_step(
-    graphdef: nnx.GraphDef, optimizer: optax.GradientTransformation, mesh: Mesh
-) -> Step:
+def weighted_step(task: LabelledTask, optimizer: optax.GradientTransformation, mesh: Mesh) -> Step:
     """The step on Σ_i w_i ℓ_i / n, with w_i = batch["weight"] (mean 1 over the training set).
 
     n is the number of real rows in the batch, so weights of 1 give the uniform mean. The offline
@@ -34,18 +32,18 @@ def weighted_step(
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss_fn = objectives.cross_entropy(graphdef, dropout_key=step_key(state))
+        key = step_key(state)
         count = jnp.maximum(jnp.sum(batch["mask"]), 1)
         weights = jnp.where(batch["mask"], batch["weight"], 0.0) / count
-        gradient, outputs = weighted_gradient(loss_fn, state.params, batch, weights)
-        return update(state, optimizer, gradient, outputs, weights, batch)
+        gradient, found = weighted_gradient(task, state.params, batch, weights, key)
+        return update(task, state, optimizer, gradient, found, weights, batch)
 
     return compiled(step, mesh)
 
 
 @functools.cache
 def online_step(
-    graphdef: nnx.GraphDef,
+    task: LabelledTask,
     optimizer: optax.GradientTransformation,
     mesh: Mesh,
     *,
@@ -57,61 +55,75 @@ def online_step(
     Scores, weights and the update come from one forward and one backward pass. The scores are
     those of this step: its dropout is on in them.
 
-    A model that rematerialises is there to save memory, which kept factors would use: it takes a
-    pass for the scores that keeps nothing, and then a plain one for the update.
+    A model that rematerialises does so to save memory, which kept factors would use. It takes one
+    pass for the scores, which keeps nothing, and a plain one for the update.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        loss_fn = objectives.cross_entropy(graphdef, dropout_key=step_key(state))
-        if nnx.merge(graphdef, state.params).bert.remat == "none":
-            outputs, gradients = per_example.value_and_grad(loss_fn, has_aux=True)(
-                state.params, batch
-            )
-            weights = weights_of(outputs[1], gradients.norms, batch)
+        key = step_key(state)
+        if task.rematerialises(state.params):
+            norms, outputs = task.norms(state.params, batch, dropout_key=key)
+            weights = weights_of(outputs, lambda: norms, batch)
+            gradient, found = weighted_gradient(task, state.params, batch, weights, key)
+        else:
+            found, gradients = task.gradients(state.params, batch, dropout_key=key)
+            weights = weights_of(found[1], gradients.norms, batch)
             gradient = gradients.weighted_sum(weights)
-        else:
-            norms_of = per_example.grad_norms(loss_fn, has_aux=True)
-            norms, logits = norms_of(state.params, batch)
-            weights = weights_of(logits, lambda: norms, batch)
-            gradient, outputs = weighted_gradient(loss_fn, state.params, batch, weights)
-        return update(state, optimizer, gradient, outputs, weights, batch)
+        return update(task, state, optimizer, gradient, found, weights, batch)
 
-    def weights_of(logits: jax.Array, norms: Callable[[], jax.Array], batch: Batch) -> jax.Array:
-        if score == "grad_norm":
-            scores = norms()
-        else:
-            scores = importance.OUTPUT_SCORES[score](logits, batch["label"])
+    def weights_of(outputs: Any, norms: Callable[[], jax.Array], batch: Batch) -> jax.Array:
+        scores = norms() if score == "grad_norm" else task.score(score, outputs, batch)
         return policy(importance.hardness(score, scores), where=batch["mask"])
 
     return compiled(step, mesh)
 
 
+@functools.cache
+def batch_step(task: Masked, optimizer: optax.GradientTransformation, mesh: Mesh) -> Step:
+    """The step on the one loss that a task makes of a batch: pretraining takes this step.
+
+    What is hidden and exchanged is drawn anew at every step.
+    """
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        def objective(params: Any) -> tuple[jax.Array, Metrics]:
+            parts = task.parts(task.sums(params, batch, step_key(state), dropout=True))
+            return parts["loss"], parts
+
+        (_, parts), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        metrics = {**parts, "gradient_norm": optax.tree.norm(gradient)}
+        return advance(state, optimizer, gradient), metrics
+
+    return compiled(step, mesh)
+
+
 def weighted_gradient(
-    loss_fn: objectives.LossFunction, params: Any, batch: Batch, weights: jax.Array
-) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-    """Σ_i w_i ∇ℓ_i over the real rows by one plain backward pass, and their losses and logits."""
+    task: LabelledTask, params: Any, batch: Batch, weights: jax.Array, dropout_key: jax.Array
+) -> tuple[Any, tuple[jax.Array, Any]]:
+    """Σ_i w_i ∇ℓ_i over the real rows by one plain backward pass, and their losses and outputs."""
 
-    def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-        losses, logits = jax.vmap(loss_fn, in_axes=(None, 0))(params, batch)
-        return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), (losses, logits)
+    def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
+        losses, outputs = task.losses(params, batch, dropout_key=dropout_key)
+        return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), (losses, outputs)
 
-    (_, outputs), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    return gradient, outputs
+    (_, found), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+    return gradient, found
 
 
 def update(
+    task: LabelledTask,
     state: TrainState,
     optimizer: optax.GradientTransformation,
     gradient: Any,
-    outputs: tuple[jax.Array, jax.Array],
+    found: tuple[jax.Array, Any],
     weights: jax.Array,
     batch: Batch,
 ) -> tuple[TrainState, Metrics]:
     """The state after a step along `gradient`, and what every step reports.
 
-    outputs: the losses `[B]` and logits `[B, K]` of the batch; weights `[B]`: those it was made by.
+    found: the losses `[B]` and the outputs of the batch. weights: `[B]`, those of its gradients.
     """
-    losses, logits = outputs
+    losses, outputs = found
     mask = batch["mask"]
     metrics = {
         "loss": jnp.sum(jnp.where(mask, losses, 0.0)) / jnp.maximum(jnp.sum(mask), 1),
@@ -120,7 +132,7 @@ def update(
         "effective_sample_size": jnp.sum(weights) ** 2
         / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),
         "losses": losses,
-        "margins": importance.outputs.logit_margin(logits, batch["label"]),
+        "margins": task.margin(outputs, batch),
     }
     return advance(state, optimizer, gradient), metrics
 
@@ -128,7 +140,7 @@ def update(
 def advance(
     state: TrainState, optimizer: optax.GradientTransformation, gradient: Any
 ) -> TrainState:
-    """The state one step of the optimiser further."""
+    """The state after one more step of the optimiser."""
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     return TrainState(params, opt_state, state.step + 1, state.seed)
@@ -140,7 +152,8 @@ def step_key(state: TrainState) -> jax.Array:
 
 
 def compiled(step: Step, mesh: Mesh) -> Step:
-    """The step under `jit`: the state where `mesh.RULES` put it and given up, batches split.
+    """The step under `jit`. The state lies where `mesh.RULES` put it and is given up; batches are
+    split.
 
     `fsdp`'s shares of the parameters are put together at the start of the step.
     """

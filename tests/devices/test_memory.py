@@ -37,7 +37,7 @@ def test_a_state_takes_its_arrays_whether_they_are_there_or_not(shop: Any) -> No
 def test_a_step_takes_its_batch_and_room_for_the_gradient(shop: Any) -> None:
     state = states.create(shop.params, OPTIMIZER, shop.mesh, seed=0)
     batch = shop.short_batch()
-    step = steps.weighted_step(shop.graphdef, OPTIMIZER, shop.mesh)
+    step = steps.weighted_step(shop.task, OPTIMIZER, shop.mesh)
     need = memory.of_step(step, state, meshes.place_batch(shop.mesh, batch))
     assert need[:2] == memory.of_state(state.params, state.opt_state)[:2]
     assert need.batch == sum(values.nbytes for values in batch.values())

@@ -162,13 +162,3 @@ def test_a_score_that_is_nan_is_named():
             num_queries=1,
             example_ids=["a", "b"],
         )
-
-
-def test_rank_scores_are_expected_gains_and_keep_ties():
-    generator = np.random.default_rng(0)
-    probabilities = generator.dirichlet(np.ones(4), size=1).astype(np.float32).repeat(1001, axis=0)
-    scores = ranking.rank_scores(probabilities, ESCI_GAINS)
-    assert scores.dtype == np.float64
-    expected = sum(float(p) * g for p, g in zip(probabilities[0], ESCI_GAINS, strict=True))
-    np.testing.assert_allclose(scores, expected, rtol=1e-12)
-    assert len(np.unique(scores)) == 1

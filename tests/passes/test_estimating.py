@@ -11,6 +11,7 @@ from rich.console import Console
 from sie_jax import importance
 from sie_jax.data import batches
 from sie_jax.passes import estimating, influence, sweep
+from sie_jax.passes.influence import Options
 from sie_jax.training.history import Visits
 from sie_jax.training.logs import Clock
 
@@ -48,24 +49,21 @@ def estimate(shop: Any, evidence: Any) -> Callable[..., sweep.Columns]:
         rows=np.arange(TARGETS),
     )
     training = shop.prepared.split("train")
-    pairs = estimating.Pairs(training["label"].to_numpy(), training["query_id"].to_numpy())
+    pairs = training["label"].to_numpy(), training["query_id"].to_numpy()
+    targets = [values[:TARGETS] for values in pairs]
 
     def call(names: Any, folder: Path, **changes: Any) -> sweep.Columns:
+        def clock_of(name: str) -> Clock:
+            return Clock(folder / "clocks" / f"{name}.json")
+
         return estimating.columns(
             names,
-            shop.graphdef,
-            shop.mesh,
+            shop.task,
             evidence._replace(**changes),
-            shop.in_order(),
-            shop._planned([plan]),
-            pairs=pairs,
-            target_pairs=estimating.Pairs(*(values[:TARGETS] for values in pairs)),
-            folder=folder / "parts",
-            projection_size=6,
-            seed=SEED,
-            clock=Clock(folder / "clock.json"),
-            further_clock=Clock(folder / "further.json"),
-            console=Console(quiet=True),
+            estimating.Pairs(shop.in_order(), *pairs),
+            estimating.Pairs(shop._planned([plan]), *targets),
+            sweep.Workspace(shop.mesh, folder / "parts", clock_of, Console(quiet=True)),
+            Options(SEED, projection_size=6),
         )
 
     return call
@@ -136,7 +134,7 @@ def test_only_what_a_name_asks_for_is_computed(
 ) -> None:
     found = estimate((name,), tmp_path)
     assert found.keys() == PASS | further
-    assert {path.name for path in (tmp_path / "parts").iterdir()} == {"scores"} | passes
+    assert {path.name for path in (tmp_path / "parts").iterdir()} == {"score"} | passes
     np.testing.assert_array_equal(found[name], columns[name])
 
 
@@ -165,7 +163,7 @@ def test_a_stopped_call_goes_on_to_the_same_bits(
         except KeyboardInterrupt:
             stops += 1
             assert stops < 30
-    assert stops >= 8  # passes: scores, preconditioned, embeddings of both, influence of two states
+    assert stops >= 8  # passes: score, preconditioned, embeddings of both, influence of two states
     for name, values in columns.items():
         np.testing.assert_array_equal(done[name], values, err_msg=name)
 
@@ -177,26 +175,44 @@ def test_out_of_fold_predictions_have_to_be_there(
         estimate(("out_of_fold_loss",), folder, held_out=None)
 
 
-@pytest.mark.parametrize(
-    ("names", "total"),
-    [
-        # 100 examples, 10 targets, 2 checkpoints; a full pass 3, a forward pass 1
-        ((), 0),
-        (importance.SCORES, 0),  # the score pass is charged elsewhere
-        (("last_layer_norm", "forgetting_events", "out_of_fold_loss"), 0),
-        (("preconditioned_norm",), 3 * 100),
-        (("grand",), 2 * 3 * 100),
-        (("grand", "tracin_self", "gradient_variance", "trak_self"), 2 * 3 * 100),
-        (("tracin",), 2 * 3 * (100 + 10)),
-        (("trak", "tracin"), 2 * 3 * (100 + 10)),
-        (("gradient_similarity",), 3 * (100 + 10)),  # of the last checkpoint alone
-        (("ekfac_self",), 3 * 100 + 6 * 100),
-        (("ekfac",), 3 * (100 + 10) + 6 * 100),
-        (("grand", "ekfac"), 2 * 3 * 100 + 3 * 10 + 6 * 100),
-        (("knn_shapley", "query_agreement"), 100 + 10),
-        (importance.ESTIMATORS, 3 * 100 + 2 * 3 * (100 + 10) + 6 * 100 + (100 + 10)),
-    ],
-)
-def test_forward_equivalents_by_hand(names: Any, total: int) -> None:
-    found = estimating.forward_equivalents(names, checkpoints=2, examples=100, targets=10)
-    assert found == total
+def forward_equivalents(name: str, *, checkpoints: int, examples: int, targets: int) -> int:
+    """The passes that an estimator needs beside the score pass, written out.
+
+    A full pass is 3 and a forward pass 1. Of a checkpoint there is one pass over the training pairs
+    and one over the targets where they are looked at; EK-FAC fits the curvature in two passes.
+    """
+    every = {"grand": 0, "gradient_variance": 0, "tracin_self": 0, "trak_self": 0}
+    every |= {"tracin": targets, "trak": targets}
+    last = {"gradient_similarity": targets, "ekfac_self": 0, "ekfac": targets}
+    if name in every:
+        return checkpoints * 3 * (examples + every[name])
+    if name in last:
+        curvature = 6 * examples if name.startswith("ekfac") else 0
+        return 3 * (examples + last[name]) + curvature
+    if name == "preconditioned_norm":
+        return 3 * examples
+    return examples + targets if name in ("knn_shapley", "query_agreement") else 0
+
+
+@pytest.mark.parametrize("name", importance.ESTIMATORS)
+def test_entries_are_charged_what_the_estimator_needs(
+    shop: Any, columns: sweep.Columns, folder: Path, name: str
+) -> None:
+    clocks = [
+        Clock(folder / "clocks" / f"{entry}.json")
+        for entry in estimating.entries(name, checkpoints=len(RATES))
+    ]
+    assert all(clock.recorded > 0 for clock in clocks)
+    assert sum(clock.forward_equivalents for clock in clocks) == forward_equivalents(
+        name, checkpoints=len(RATES), examples=len(shop.rows), targets=TARGETS
+    )
+
+
+def test_every_pass_is_an_entry_of_some_estimator(
+    shop: Any, columns: sweep.Columns, folder: Path
+) -> None:
+    made = {path.stem for path in (folder / "clocks").iterdir()}
+    entries = [estimating.entries(name, checkpoints=2) for name in importance.ESTIMATORS]
+    assert made == {"score"}.union(*entries)
+    score = Clock(folder / "clocks" / "score.json")
+    assert (score.examples, score.forward_equivalents) == (len(shop.rows), 2 * len(shop.rows))

@@ -13,7 +13,6 @@ from sie_jax.data import batches
 from sie_jax.passes import influence as passes
 from sie_jax.passes import sweep
 from sie_jax.per_example.forms import Outer, Rows
-from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock
 
 SIZE, DAMPING, SEED = 6, 0.1, 3
@@ -56,7 +55,7 @@ def _flat(tree: Any, rows: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def gradients(shop: Any) -> Callable[..., Any]:
     """(∇ℓ, ∇f, 1 − p, logits) of every row of a batch, materialised."""
-    loss_fn = objectives.cross_entropy(shop.graphdef)
+    loss_fn = shop.task.loss()
 
     def odds(params: Any, example: Any) -> Any:
         logits = loss_fn(params, example)[1]
@@ -114,20 +113,18 @@ def run(
             boundaries=shop.prepared.boundaries,
             rows=np.arange(TARGETS),
         )
+
+        def clock_of(name: str) -> Clock:
+            return Clock(folder / f"{name}.json")
+
         return passes.columns(
             names,
-            shop.graphdef,
-            shop.mesh,
+            shop.task,
             checkpoints,
-            shop.in_order(),
-            shop._planned([plan]),
-            rows=shop.rows,
-            folder=folder,
-            projection_size=SIZE,
-            damping=DAMPING,
-            seed=SEED,
-            clock=Clock(folder / "clock.json"),
-            console=Console(quiet=True),
+            sweep.Examples(shop.in_order(), shop.rows),
+            sweep.Examples(shop._planned([plan]), np.arange(TARGETS)),
+            sweep.Workspace(shop.mesh, folder / "influence", clock_of, Console(quiet=True)),
+            passes.Options(SEED, SIZE, DAMPING),
         )
 
     return call
@@ -145,7 +142,7 @@ def _ekfac(shop: Any, params: Any, rows: Any, gradients: Any) -> tuple[np.ndarra
     own = [int(jax.random.categorical(k, z)) for k, z in zip(keys, logits, strict=True)]
     drawn = {**rows, "label": np.array(own, np.int32)}
     fisher = gradients(params, drawn)[0]
-    loss_fn = objectives.cross_entropy(shop.graphdef)
+    loss_fn = shop.task.loss()
     of_own = jax.jit(per_example.value_and_grad(loss_fn, has_aux=True))
     forms = of_own(params, drawn)[1].forms()
     own_influence, influences = np.zeros(len(own)), np.zeros(len(own))
@@ -224,7 +221,7 @@ def test_a_stopped_call_goes_on_where_it_was(
 ) -> None:
     """Stopped within each kind of pass in turn, and once more: the same bits at last."""
     monkeypatch.setattr(sweep, "PART_BATCHES", 3)
-    place, left = passes.meshes.place_batch, [0]
+    place, left = sweep.meshes.place_batch, [0]
 
     def stopping(*arguments: Any) -> Any:
         if not left[0]:
@@ -232,7 +229,7 @@ def test_a_stopped_call_goes_on_where_it_was(
         left[0] -= 1
         return place(*arguments)
 
-    monkeypatch.setattr(passes.meshes, "place_batch", stopping)
+    monkeypatch.setattr(sweep.meshes, "place_batch", stopping)
     stops, done = 0, None
     while done is None:
         left[0] = 7  # a stage takes six batches
@@ -253,10 +250,8 @@ def test_only_what_is_named_is_computed(columns: sweep.Columns, run: Any, tmp_pa
     found = run(("ekfac_self",), tmp_path)
     assert found.keys() == {"ekfac_self"}
     np.testing.assert_allclose(found["ekfac_self"], columns["ekfac_self"], rtol=1e-5)
-    made = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("*/*"))
-    assert made == [
-        f"checkpoint-1/{name}" for name in ("eigenbases.npz", "eigenvalues.npz", "scores")
-    ]
+    made = sorted(path.name for path in (tmp_path / "influence").iterdir())
+    assert made == ["covariances.npz", "eigenvalues.npz", "gradients-1"]
     assert run((), tmp_path) == {}
 
 

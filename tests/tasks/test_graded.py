@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from sie_jax.tasks import graded as objectives
+from sie_jax import importance
+from sie_jax.tasks.graded import Graded, expected_gains
 
 NAMES = ("input_ids", "token_type_ids", "attention_mask", "label", "row")
 
@@ -17,12 +18,12 @@ def run(shop: Any) -> Any:
 
     @jax.jit
     def with_dropout(key: jax.Array, batch: Any) -> Any:
-        loss = objectives.cross_entropy(shop.graphdef, dropout_key=key)
+        loss = shop.task.loss(key)
         return jax.vmap(loss, in_axes=(None, 0))(shop.params, batch)
 
     @jax.jit
     def without(batch: Any) -> Any:
-        loss = objectives.cross_entropy(shop.graphdef)
+        loss = shop.task.loss()
         return jax.vmap(loss, in_axes=(None, 0))(shop.params, batch)
 
     return lambda batch, key=None: without(batch) if key is None else with_dropout(key, batch)
@@ -73,3 +74,78 @@ def test_a_padding_row_gives_a_finite_loss(shop: Any, run: Any) -> None:
     losses, logits = run({name: short[name] for name in NAMES}, jax.random.key(0))
     assert jnp.isfinite(losses).all()
     assert jnp.isfinite(logits).all()
+
+
+def test_a_task_is_what_it_is_made_of(shop: Any) -> None:
+    """Compiled steps are cached by it."""
+    model = nnx.merge(shop.graphdef, shop.params)
+    again = Graded(nnx.graphdef(model), shop.prepared.scale.gains)
+    assert again == shop.task
+    assert hash(again) == hash(shop.task)
+    model.bert.remat = "layers"
+    other = Graded(nnx.graphdef(model), shop.prepared.scale.gains)
+    assert other != shop.task
+    assert other.rematerialises(shop.params)
+    assert not shop.task.rematerialises(shop.params)
+
+
+def test_the_coupling_is_trivial(shop: Any, run: Any, batch: Any) -> None:
+    """Each loss is of its own row, whether one row is given or the batch."""
+    losses, logits = run(batch)
+    np.testing.assert_allclose(shop.task.couple(logits, batch), losses, rtol=1e-6)
+    alone = {name: values[3] for name, values in batch.items()}
+    np.testing.assert_allclose(shop.task.couple(logits[3], alone), losses[3], rtol=1e-6)
+
+
+def test_scores_and_margin_are_those_of_the_logits(shop: Any, run: Any, batch: Any) -> None:
+    _, logits = run(batch)
+    assert shop.task.output_scores == tuple(importance.OUTPUT_SCORES)
+    for name, score in importance.OUTPUT_SCORES.items():
+        found = shop.task.score(name, logits, batch)
+        np.testing.assert_array_equal(found, score(logits, batch["label"]))
+    given = np.take_along_axis(np.asarray(logits), batch["label"][:, None], 1)[:, 0]
+    margins = np.asarray(shop.task.margin(logits, batch))
+    assert ((margins > 0) == (given == np.asarray(logits).max(1))).all()
+
+
+def test_the_loss_falls_along_the_output_function_by_the_residual() -> None:
+    """∇ℓ = −residual · ∇f, with respect to the logits."""
+    task = Graded(nnx.graphdef(nnx.Linear(1, 1, rngs=nnx.Rngs(0))), (0.0, 0.5, 1.0))
+    logits, example = jnp.array([0.3, -1.2, 0.8]), {"label": jnp.int32(1)}
+    value, of_value = jax.value_and_grad(task.output_function)(logits, example)
+    of_loss = jax.grad(task.couple)(logits, example)
+    np.testing.assert_allclose(of_loss, -task.residual(value) * of_value, rtol=1e-5)
+
+
+def test_labels_of_the_model_itself(shop: Any) -> None:
+    logits = jnp.log(jnp.array([0.1, 0.4, 0.4, 0.1]))
+    assert int(shop.task.likeliest(logits)) == 1
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = np.bincount(jax.vmap(lambda key: shop.task.drawn(logits, key))(keys), minlength=4)
+    # five standard deviations
+    np.testing.assert_allclose(drawn / 4000, [0.1, 0.4, 0.4, 0.1], atol=5 * (0.24 / 4000) ** 0.5)
+
+
+def test_columns_of_a_table_are_the_predictions(shop: Any, run: Any, batch: Any) -> None:
+    _, logits = run(batch)
+    predictions = shop.task.predictions(logits)
+    np.testing.assert_allclose(predictions["probabilities"], jax.nn.softmax(logits), rtol=1e-6)
+    columns = shop.task.columns(logits)
+    assert list(columns) == [f"probability_{grade}" for grade in range(shop.task.num_labels)]
+    table = {"loss": np.zeros(len(logits)), **{k: np.asarray(v) for k, v in columns.items()}}
+    back = shop.task.from_columns(table)
+    assert back.keys() == predictions.keys()
+    np.testing.assert_array_equal(back["probabilities"], predictions["probabilities"])
+    np.testing.assert_array_equal(
+        shop.task.rank(back), expected_gains(back["probabilities"], shop.task.gains)
+    )
+
+
+def test_expected_gains_keep_ties() -> None:
+    generator, gains = np.random.default_rng(0), (0.0, 0.01, 0.1, 1.0)
+    probabilities = generator.dirichlet(np.ones(4), size=1).astype(np.float32).repeat(1001, axis=0)
+    scores = expected_gains(probabilities, gains)
+    assert scores.dtype == np.float64
+    expected = sum(float(p) * g for p, g in zip(probabilities[0], gains, strict=True))
+    np.testing.assert_allclose(scores, expected, rtol=1e-12)
+    assert len(np.unique(scores)) == 1

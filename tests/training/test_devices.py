@@ -45,8 +45,11 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
     from sie_jax import importance, processes
     from sie_jax.devices import mesh as meshes
     from sie_jax.models import PairClassifier, PretrainingModel
-    from sie_jax.passes import pretraining, sweep
+    from sie_jax.passes import sweep
+    from sie_jax.passes.score import score_pass
     from sie_jax.tasks import masking
+    from sie_jax.tasks.graded import Graded
+    from sie_jax.tasks.masked import Masked
     from sie_jax.training import learning, steps
     from sie_jax.training import state as states
 
@@ -59,9 +62,11 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
         max_position_embeddings=12,
         initializer_range=0.3,
     )
-    classifier = nnx.split(PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)))
-    both_heads = nnx.split(PretrainingModel(config, rngs=nnx.Rngs(0)))
+    graphdef, params = nnx.split(PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)))
+    classifier = Graded(graphdef, (0.0, 0.1, 0.5, 1.0)), params
+    graphdef, params = nnx.split(PretrainingModel(config, rngs=nnx.Rngs(0)))
     vocabulary = masking.Vocabulary(np.arange(50) > 40, np.arange(50) < 5, 4, 3, 0)
+    both_heads = Masked(graphdef, vocabulary), params
     optimizer = states.make_optimizer(
         learning_rate=0.01, total_steps=10, warmup_fraction=0.0, weight_decay=0.01, clip_norm=1.0
     )
@@ -94,19 +99,18 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
 
     policy = importance.policies.Proportional()
     online = functools.partial(steps.online_step, score="grad_norm", policy=policy)
-    pretrain = functools.partial(pretraining.pretraining_step, vocabulary=vocabulary)
     learned = functools.partial(learning.learned_step, scores=("loss", "grad_norm"))
     create_learned = functools.partial(learning.create, scores=("loss", "grad_norm"))
     of_kind: dict[str, tuple[Any, ...]] = {
         "weighted": (classifier, steps.weighted_step, states.create, batches),
         "online": (classifier, online, states.create, batches),
         "learned": (classifier, learned, create_learned, joined),
-        "pretraining": (both_heads, pretrain, states.create, batches),
+        "pretraining": (both_heads, steps.batch_step, states.create, batches),
     }
     found: dict[str, np.ndarray] = {"devices": np.array([jax.device_count(), jax.process_count()])}
     for name in kinds:
-        (graphdef, params), make_step, create, taken = of_kind[name]
-        step = make_step(graphdef, optimizer, mesh)
+        (task, params), make_step, create, taken = of_kind[name]
+        step = make_step(task, optimizer, mesh)
         state = create(params, optimizer, mesh, seed=1)
         for number, one in enumerate(taken):
             state, metrics = step(state, placed(one))
@@ -122,10 +126,10 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
             if not ("key" in where and "bias" in where):
                 found[f"{name} parameter {where}"] = leaf
                 assert np.abs(leaf - np.asarray(start)).max() > 1e-3, where
-    graphdef, params = classifier
+    task, params = classifier
     scored = list(
         sweep.sweep(
-            sweep.score_pass(graphdef, mesh),
+            score_pass(task, mesh),
             meshes.place(mesh, params),
             [{name: values[share] for name, values in one.items()} for one in batches],
             mesh,

@@ -10,7 +10,7 @@ from flax import nnx
 
 from sie_jax import importance, per_example
 from sie_jax.devices import mesh as meshes
-from sie_jax.tasks import graded as objectives
+from sie_jax.tasks.graded import Graded
 from sie_jax.training import learning, loop
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.learning import PREFIX, WithValidation
@@ -37,7 +37,7 @@ def create(shop: Any, theta: np.ndarray | None = None) -> Any:
 
 @pytest.fixture(scope="module")
 def step(shop: Any) -> Any:
-    return learning.learned_step(shop.graphdef, SGD, shop.mesh, scores=SCORES)
+    return learning.learned_step(shop.task, SGD, shop.mesh, scores=SCORES)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +63,8 @@ def naive(shop: Any, joined: Any) -> Any:
         if name.startswith(PREFIX)
     }
     key = jax.random.fold_in(jax.random.key(SEED), 0)
-    loss = objectives.cross_entropy(shop.graphdef, dropout_key=key)
-    quiet = objectives.cross_entropy(shop.graphdef)
+    loss = shop.task.loss(key)
+    quiet = shop.task.loss()
 
     @jax.jit
     def rows(params: Any) -> Any:
@@ -216,7 +216,8 @@ def test_flipped_labels_lose_their_weight() -> None:
     generator = np.random.default_rng(0)
     mesh, optimizer = meshes.make(1), optax.sgd(0.5)
     graphdef, params = nnx.split(Bag(tokens, 2))
-    step = learning.learned_step(graphdef, optimizer, mesh, scores=("loss",), learning_rate=0.03)
+    task = Graded(graphdef, gains=(0.0, 1.0))
+    step = learning.learned_step(task, optimizer, mesh, scores=("loss",), learning_rate=0.03)
     state = learning.create(params, optimizer, mesh, seed=0, scores=("loss",))
 
     def batch(flipped: np.ndarray) -> dict[str, np.ndarray]:
@@ -333,4 +334,4 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
 @pytest.mark.parametrize("scores", [(), ("loss", "hardness")])
 def test_unknown_scores_are_named(shop: Any, scores: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match="give some of"):
-        learning.learned_step(shop.graphdef, SGD, shop.mesh, scores=scores)
+        learning.learned_step(shop.task, SGD, shop.mesh, scores=scores)

@@ -27,7 +27,7 @@ class KilledError(Exception):
 @pytest.fixture
 def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
     """Runs `fit` in a folder; `stop_at` raises in that step, `spoil` changes a step's batch."""
-    real = steps.weighted_step(shop.graphdef, OPTIMIZER, shop.mesh)
+    real = steps.weighted_step(shop.task, OPTIMIZER, shop.mesh)
 
     def run(
         folder: str,

@@ -11,7 +11,6 @@ from flax import nnx
 
 from sie_jax import importance
 from sie_jax.devices import mesh as meshes
-from sie_jax.tasks import graded as objectives
 from sie_jax.training import state as states
 from sie_jax.training import steps
 
@@ -65,7 +64,7 @@ def naive(shop: Any) -> Any:
     @jax.jit
     def run(params: Any, step: jax.Array, batch: Any) -> Any:
         key = jax.random.fold_in(jax.random.key(SEED), step)
-        loss = objectives.cross_entropy(shop.graphdef, dropout_key=key)
+        loss = shop.task.loss(key)
         one = jax.value_and_grad(lambda params, example: loss(params, example)[0])
         return jax.vmap(one, in_axes=(None, 0))(params, batch)
 
@@ -78,12 +77,12 @@ def naive(shop: Any) -> Any:
 
 
 def weighted(shop: Any) -> steps.Step:
-    return steps.weighted_step(shop.graphdef, OPTIMIZER, shop.mesh)
+    return steps.weighted_step(shop.task, OPTIMIZER, shop.mesh)
 
 
 def online(shop: Any, name: str, score: str = "grad_norm", **options: float) -> steps.Step:
     policy = importance.POLICIES[name](**options)
-    return steps.online_step(shop.graphdef, OPTIMIZER, shop.mesh, score=score, policy=policy)
+    return steps.online_step(shop.task, OPTIMIZER, shop.mesh, score=score, policy=policy)
 
 
 def create(shop: Any, seed: int = SEED) -> states.TrainState:

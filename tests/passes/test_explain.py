@@ -9,9 +9,10 @@ import pyarrow.compute as pc
 import pytest
 from rich.console import Console
 
-from sie_jax.passes import explanation, sweep
+from sie_jax.passes import explain as explaining
+from sie_jax.passes import sweep
+from sie_jax.passes.influence import Options
 from sie_jax.per_example import value_and_grad
-from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock
 
 SIZE, SEED, TOP, DAMPING = 64, 3, 4, 0.1
@@ -25,7 +26,7 @@ def naive(shop: Any) -> Any:
     From materialised gradients of the cross-entropy with either class as the label: those of
     log p_c − log(1 − p_c) are −∇ℓ/(1 − p_c).
     """
-    loss = objectives.cross_entropy(shop.graphdef)
+    loss = shop.task.loss()
     both = jax.jit(jax.vmap(jax.grad(loss, has_aux=True), in_axes=(None, 0)))
     made = shop.in_order()
 
@@ -79,26 +80,19 @@ def scaled(leaves: list[np.ndarray], by: np.ndarray) -> list[np.ndarray]:
     return [leaf * by.reshape(-1, *(1,) * (leaf.ndim - 1)).astype(np.float32) for leaf in leaves]
 
 
-def explain(shop: Any, folder: Path, console: Any, **changes: Any) -> Any:
-    arguments = {
-        "training_rows": shop.rows,
-        "target_rows": shop.rows,
-        "target_ids": np.array([f"id-{row}" for row in shop.rows]),
-        "folder": folder / "explained",
-        "clock": Clock(folder / "clock.json"),
-        "console": console,
-        "projection_size": SIZE,
-        "damping": DAMPING,
-        "seed": SEED,
-        "top": TOP,
-    }
-    return explanation.explain(
-        shop.graphdef,
+def explain(shop: Any, folder: Path, *, damping: float = DAMPING) -> Any:
+    def clock_of(name: str) -> Clock:
+        return Clock(folder / f"{name}.json")
+
+    return explaining.explain(
+        shop.task,
         shop.params,
-        shop.mesh,
-        shop.in_order(),
-        shop.planned(),
-        **(arguments | changes),
+        sweep.Examples(shop.in_order(), shop.rows),
+        sweep.Examples(shop.planned(), shop.rows),
+        sweep.Workspace(shop.mesh, folder / "explained", clock_of, Console(quiet=True)),
+        Options(SEED, SIZE, damping),
+        target_ids=np.array([f"id-{row}" for row in shop.rows]),
+        top=TOP,
     )
 
 
@@ -109,13 +103,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def table(shop: Any, folder: Path) -> Any:
-    return explain(shop, folder, Console(quiet=True))
+    return explain(shop, folder)
 
 
 def test_explanations_are_traks(shop: Any, naive: Any, table: Any) -> None:
     _, predicted, influence = naive
     size = np.abs(influence).max()
-    assert table.schema == explanation.SCHEMA
+    assert table.schema == explaining.SCHEMA
     for target in shop.rows:
         of_target = table.filter(pc.equal(table["example_id"], f"id-{target}"))
         assert set(of_target["predicted"].to_pylist()) == {predicted[target]}
@@ -131,7 +125,7 @@ def test_explanations_are_traks(shop: Any, naive: Any, table: Any) -> None:
 
 
 def test_a_pair_that_says_what_is_predicted_speaks_for_it(
-    shop: Any, naive: Any, table: Any, folder: Path, console: Any
+    shop: Any, naive: Any, table: Any, folder: Path
 ) -> None:
     """The targets are training pairs: where the label is the prediction, each is its own double."""
     labels, predicted, _ = naive
@@ -139,7 +133,7 @@ def test_a_pair_that_says_what_is_predicted_speaks_for_it(
     assert len(right) > 5
     # with little damping and more dimensions than rows, a pair's own direction is nearly its alone
     assert len(labels) < SIZE
-    made = explain(shop, folder, console, damping=1e-3)
+    made = explain(shop, folder, damping=1e-3)
     speaking_for = made.filter(pc.equal(made["direction"], "for"))
     for row in right:
         lines = speaking_for.filter(pc.equal(speaking_for["example_id"], f"id-{row}"))
@@ -147,7 +141,13 @@ def test_a_pair_that_says_what_is_predicted_speaks_for_it(
 
 
 def test_passes_that_are_there_are_not_repeated(
-    shop: Any, table: Any, folder: Path, console: Any, monkeypatch: pytest.MonkeyPatch
+    shop: Any, table: Any, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep, "sweep", None)  # no batch can be computed
-    assert explain(shop, folder, console).equals(table)
+    assert explain(shop, folder).equals(table)
+
+
+def test_both_passes_are_charged(shop: Any, table: Any, folder: Path) -> None:
+    for name in explaining.ENTRIES:
+        clock = Clock(folder / f"{name}.json")
+        assert (clock.examples, clock.forward_equivalents) == (len(shop.rows), 3 * len(shop.rows))

@@ -10,9 +10,11 @@ from transformers import BertConfig
 
 from sie_jax.devices import mesh as meshes
 from sie_jax.models import PretrainingModel
-from sie_jax.passes import pretraining
+from sie_jax.passes.held_out import held_out
 from sie_jax.tasks import masking
+from sie_jax.tasks.masked import Masked
 from sie_jax.training import state as states
+from sie_jax.training import steps
 
 SIZE, LENGTH, ROWS = 24, 16, 8
 VOCABULARY = masking.Vocabulary(
@@ -38,7 +40,7 @@ def parts():
         initializer_range=0.25,
     )
     graphdef, params = nnx.split(PretrainingModel(config, rngs=nnx.Rngs(0)))
-    return graphdef, params, meshes.make(1)
+    return Masked(graphdef, VOCABULARY), params, meshes.make(1)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +65,8 @@ OPTIMIZER = optax.adam(optax.cosine_decay_schedule(0.005, STEPS))
 
 @pytest.fixture(scope="module")
 def step(parts):
-    graphdef, _, mesh = parts
-    return pretraining.pretraining_step(graphdef, OPTIMIZER, mesh, VOCABULARY)
+    task, _, mesh = parts
+    return steps.batch_step(task, OPTIMIZER, mesh)
 
 
 def start(parts):
@@ -73,14 +75,14 @@ def start(parts):
 
 
 def test_the_loss_is_the_mean_over_masked_tokens_plus_the_mean_over_pairs(parts, step, batch):
-    graphdef, params, mesh = parts
+    task, params, mesh = parts
     _, metrics = step(start(parts), meshes.place_batch(mesh, batch))
     # the same draws, then one row after the other
     key = jax.random.fold_in(jax.random.key(3), 0)
     key_exchange, key_mask, _ = jax.random.split(key, 3)
     arrays = {name: jnp.asarray(values) for name, values in batch.items()}
     after, exchanged, asked = masking.exchange_items(key_exchange, arrays, VOCABULARY)
-    model = nnx.merge(graphdef, params)
+    model = nnx.merge(task.graphdef, params)
     masked_losses, pair_losses = [], []
     for at in range(7):
         masked = masking.mask_words(
@@ -132,8 +134,8 @@ def test_every_step_hides_something_else_and_two_runs_agree(parts, step, batch):
 
 
 def test_training_lowers_the_held_out_perplexity(parts, step, batch):
-    graphdef, params, mesh = parts
-    measure = pretraining.held_out(graphdef, mesh, VOCABULARY, seed=0)
+    task, params, mesh = parts
+    measure = held_out(task, mesh, seed=0)
     state = start(parts)
     before = measure(params, [batch, batch])
     assert before == measure(params, [batch, batch])
@@ -146,16 +148,16 @@ def test_training_lowers_the_held_out_perplexity(parts, step, batch):
 
 
 def test_where_nothing_is_masked_there_is_no_perplexity(parts, batch):
-    graphdef, params, mesh = parts
+    task, params, mesh = parts
     empty = {**batch, "input_ids": np.full((ROWS, LENGTH), 3, np.int32)}
-    measured = pretraining.held_out(graphdef, mesh, VOCABULARY, seed=0)(params, [empty])
+    measured = held_out(task, mesh, seed=0)(params, [empty])
     assert "perplexity" not in measured
 
 
 def test_without_pairs_there_is_no_accuracy_of_pairs(parts, step, batch):
-    graphdef, params, mesh = parts
+    task, params, mesh = parts
     alone = {**batch, "label": np.full(ROWS, -1, np.int32)}
-    measured = pretraining.held_out(graphdef, mesh, VOCABULARY, seed=0)(params, [alone])
+    measured = held_out(task, mesh, seed=0)(params, [alone])
     assert set(measured) == {"perplexity"}
     _, metrics = step(start(parts), meshes.place_batch(mesh, alone))
     assert float(metrics["pair_loss"]) == 0.0

@@ -1,0 +1,42 @@
+"""The score pass: what one forward pass and one backward pass of norms say of every example."""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh
+
+from sie_jax.importance import gradients
+from sie_jax.passes import sweep
+from sie_jax.tasks.task import LabelledTask
+
+
+@functools.cache
+def score_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
+    """Gives, for a batch, `grad_norm`, the task's output scores, `last_layer_norm` `[B]`,
+    `layer_norms` `[B, L]` in the order of `layers`, and the columns of the task's predictions.
+
+    Dropout is off. Nothing of the backward pass but norms is kept: 2 forward-equivalents.
+    """
+
+    def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        per_leaf, outputs = task.norms(params, batch, per_leaf=True)
+        by_layer = gradients.layer_norms(per_leaf)
+        layer_norms = jnp.stack(list(by_layer.values()), 1)
+        scores = {name: task.score(name, outputs, batch) for name in task.output_scores}
+        columns = task.columns(outputs)
+        return {
+            "grad_norm": jnp.linalg.norm(layer_norms, axis=1),
+            **scores,
+            "last_layer_norm": by_layer[task.head(params)],
+            "layer_norms": layer_norms,
+            **columns,
+        }
+
+    return sweep.compiled(run, mesh, forward_equivalents=2)
+
+
+def layers(params: Any) -> list[str]:
+    """The names of the layers whose norms a score pass gives, in their order."""
+    return list(gradients.layer_norms(jax.tree.map(lambda _: jnp.zeros(1), params)))

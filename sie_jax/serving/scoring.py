@@ -13,15 +13,17 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches as plans
 from sie_jax.data import tokenization
-from sie_jax.data.repairs import repair
 from sie_jax.data.loading import PlannedBatches, iterate
+from sie_jax.data.repairs import repair
 from sie_jax.data.schema import LabelScale
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation import from_probabilities
 from sie_jax.models import PairClassifier
 from sie_jax.passes import sweep
+from sie_jax.passes.predict import predict_pass
 from sie_jax.serving.settings import Settings
+from sie_jax.tasks.graded import Graded
 
 SHORTEST = 16  # the fewest tokens that a batch is padded to
 GIVEN = ("example_id", "query_id", "item_id", "query", "title")  # passed on as they are
@@ -158,7 +160,7 @@ def _probabilities(
         batch_size=batch_size,
         pad_token_id=scorer.tokenizer.pad_token_id,
     )
-    predict = sweep.predict_pass(scorer.graphdef, scorer.mesh)
+    predict = predict_pass(Graded(scorer.graphdef, scorer.scale.gains), scorer.mesh)
     parts = sweep.sweep(predict, scorer.params, iterate(batches), scorer.mesh)
     return sweep.gather(parts, usable)["probabilities"]
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from sie_jax import processes
@@ -10,7 +11,6 @@ from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import SPLITS
 from sie_jax.evaluation import audit as auditing
 from sie_jax.stages.cross_fit import OutOfFold
-from sie_jax.stages.pair_runs import probabilities
 from sie_jax.stages.score import Scores
 from sie_jax.workdir import Job, Made, stage
 
@@ -43,5 +43,7 @@ def audit(
         assert scores is not None
         table, known = pairs.split("train"), scores.value
         columns = {name: known.column(name) for name in known.table.column_names}
-    rows = auditing.ranked(table, pairs.scale.names, probabilities(columns))
+    names = [f"probability_{grade}" for grade in range(len(pairs.scale.names))]
+    probabilities = np.stack([columns[name] for name in names], 1)
+    rows = auditing.ranked(table, pairs.scale.names, probabilities)
     processes.alone(auditing.write, job.folder / FILE, job.folder / LINES, rows)

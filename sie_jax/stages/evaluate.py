@@ -30,7 +30,7 @@ from sie_jax.passes import estimating
 from sie_jax.report import page, sections
 from sie_jax.stages import choose, explain, pretrain, tune
 from sie_jax.stages.cross_fit import OutOfFold
-from sie_jax.stages.pair_runs import probabilities, summarized
+from sie_jax.stages.pair_runs import summarized
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
 from sie_jax.tables.spool import write_parquet
@@ -85,7 +85,7 @@ def evaluate(
     seed: of the random baseline.
     """
     prepared, scale = results.prepared.value, results.prepared.value.scale
-    test, training = prepared.split("test"), prepared.split("train")
+    training = prepared.split("train")
     predictions = {
         run: [from_probabilities(made.value.probabilities, scale.gains) for made in several]
         for run, several in results.runs().items()
@@ -174,7 +174,7 @@ def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str
 def _scoring(results: Results, importance: ImportanceConfig) -> Cost:
     """What the score of the weights took, from the warm-up on."""
     entries = estimating.entries(importance.score, checkpoints=importance.warmup_epochs)
-    spent = total(results.scores.cost, "warmup", *entries)
+    spent = total(results.scores.cost, "warmup", "score", *entries)
     if needing([importance.score], "reference"):
         assert results.held_out is not None
         folds = results.held_out.cost
@@ -202,7 +202,9 @@ def _cross_validation(results: Results, config: EvaluationConfig) -> dict[str, A
     assert results.held_out is not None
     prepared, columns = results.prepared.value, results.held_out.value.training()
     pairs = prepared.split("train")
-    predicted = from_probabilities(probabilities(columns), prepared.scale.gains)
+    names = [f"probability_{grade}" for grade in range(len(prepared.scale.names))]
+    probabilities = np.stack([columns[name] for name in names], 1)
+    predicted = from_probabilities(probabilities, prepared.scale.gains)
     measured = summarized(prepared, "train", {"uniform": [predicted]}, evaluation=config)
     found: dict[str, Any] = {"cross_validation": measured["test"]["uniform"]}
     raters = [name for name in pairs.column_names if name.startswith(RATER)]

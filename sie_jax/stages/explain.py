@@ -10,7 +10,8 @@ from sie_jax import processes
 from sie_jax.data.preparing import Prepared
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import Predictions, from_probabilities, ranking
-from sie_jax.passes import explanation
+from sie_jax.passes import explain as explaining
+from sie_jax.passes.influence import Options
 from sie_jax.stages.pair_runs import PairRuns, Start
 from sie_jax.stages.train import MODEL, Trained
 from sie_jax.tables.spool import write_parquet
@@ -20,7 +21,7 @@ FILE = "explanations.parquet"
 
 
 def read(made: Made[pa.Table]) -> pa.Table:
-    """The pairs that pushed each explained prediction (`passes.explanation`)."""
+    """The pairs that pushed each explained prediction (`passes.explain`)."""
     return pq.read_table(made.folder / FILE)
 
 
@@ -40,22 +41,17 @@ def explain(
     pairs = runs.prepared
     rows = np.sort([one.row for one in worst(pairs, exported.value, queries)]).astype(int)
     if not len(rows):  # no test query has an item of positive gain
-        processes.alone(write_parquet, job.folder / FILE, explanation.SCHEMA.empty_table())
+        processes.alone(write_parquet, job.folder / FILE, explaining.SCHEMA.empty_table())
         return
     params = runs.params(str(job.folder / MODEL), seed=start.seed)
-    found = explanation.explain(
-        runs.graphdef,
+    found = explaining.explain(
+        runs.task,
         meshes.place(job.mesh, params),
-        job.mesh,
-        runs.planner.in_order("train"),
-        runs.planner.in_order("test", rows),
-        training_rows=runs.planner.rows("train"),
-        target_rows=rows,
+        runs.examples("train"),
+        runs.examples("test", rows),
+        runs.workspace,
+        Options(seed=start.seed),
         target_ids=pairs.split("test")["example_id"].to_numpy()[rows],
-        folder=job.scratch("projections"),
-        clock=job.meter("explanations"),
-        console=job.console,
-        seed=start.seed,
     )
     processes.alone(write_parquet, job.folder / FILE, found)
 

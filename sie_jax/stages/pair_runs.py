@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pyarrow as pa
 from flax import nnx
 
-from sie_jax import importance
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.planning import Planner
 from sie_jax.data.preparing import Prepared
@@ -18,10 +18,15 @@ from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError
 from sie_jax.evaluation import Predictions, from_probabilities, ranking, summarize
 from sie_jax.evaluation.section import EvaluationConfig
+from sie_jax.importance import sampling
+from sie_jax.importance.policies import Policy
 from sie_jax.models import PairClassifier
 from sie_jax.models.section import ModelConfig
-from sie_jax.passes import sweep
+from sie_jax.passes import estimating, sweep
+from sie_jax.passes.predict import predict_pass
+from sie_jax.passes.score import score_pass
 from sie_jax.stages import running
+from sie_jax.tasks.graded import Graded
 from sie_jax.training import learning, state, steps
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
@@ -43,11 +48,17 @@ class Examples(NamedTuple):
     probabilities: np.ndarray | None = None
 
 
+ALL = Examples()
+
+
 class Kept(NamedTuple):
     """What is kept of a run beside its newest checkpoints: of every visit, and of some steps."""
 
     history: History | None = None
     steps: Sequence[int] = ()
+
+
+NOTHING = Kept()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,13 +109,20 @@ class PairRuns:
         return self.model.folder()
 
     @functools.cached_property
-    def graphdef(self) -> nnx.GraphDef:
-        """The structure of the model, without its parameters."""
+    def task(self) -> Graded:
+        """The task, with the structure of the model but not its parameters."""
 
         def made() -> PairClassifier:
             return self._classifier("", seed=0)
 
-        return nnx.graphdef(made() if self.model.pretrained else nnx.eval_shape(made))
+        graphdef = nnx.graphdef(made() if self.model.pretrained else nnx.eval_shape(made))
+        return Graded(graphdef, self.prepared.scale.gains)
+
+    @functools.cached_property
+    def workspace(self) -> sweep.Workspace:
+        """Where the passes of this job run."""
+        job = self.job
+        return sweep.Workspace(job.mesh, job.scratch("passes"), job.meter, job.console)
 
     def _classifier(self, folder: str, *, seed: int) -> PairClassifier:
         model, _ = self.model.classifier(
@@ -137,10 +155,10 @@ class PairRuns:
     def fit(
         self,
         run: Run,
-        examples: Examples = Examples(),
+        examples: Examples = ALL,
         *,
-        policy: importance.weighting.Policy | None = None,
-        kept: Kept = Kept(),
+        policy: Policy | None = None,
+        kept: Kept = NOTHING,
         params: Any = None,
         validated: bool = True,
     ) -> TrainState:
@@ -155,24 +173,27 @@ class PairRuns:
         if run.weighting.kind == "learned":
             batches = learning.WithValidation(batches, self.planner.in_one_length("validation"))
             scores = (run.weighting.score,)
-            step = learning.learned_step(self.graphdef, optimizer, mesh, scores=scores)
+            step = learning.learned_step(self.task, optimizer, mesh, scores=scores)
         elif run.weighting.kind == "online":
             assert policy is not None
             score = run.weighting.score
-            step = steps.online_step(self.graphdef, optimizer, mesh, score=score, policy=policy)
+            step = steps.online_step(self.task, optimizer, mesh, score=score, policy=policy)
             if self.model.remat != "none":  # it keeps no factors, and takes a pass for the norms
                 price += running.SCORING
         else:
-            step = steps.weighted_step(self.graphdef, optimizer, mesh)
+            step = steps.weighted_step(self.task, optimizer, mesh)
+        beginning = self.state(run, total_steps=len(batches), params=params)
+        shapes = jax.eval_shape(lambda: beginning.params)
         return running.fit(
             self.job,
             run,
-            self.state(run, total_steps=len(batches), params=params),
+            beginning,
             step,
             batches,
             example_ids=self.prepared.split("train")["example_id"].to_numpy(zero_copy_only=False),
             watch=running.Watch(
                 dtype=self.model.dtype,
+                flops=nnx.merge(self.task.graphdef, shapes).step_flops,
                 price=price,
                 validate=self._validation if validated else None,
                 history=kept.history,
@@ -187,7 +208,7 @@ class PairRuns:
                 epochs,
                 seed=seed,
                 probabilities=examples.probabilities,
-                weights=importance.sampling.correction(examples.probabilities),
+                weights=sampling.correction(examples.probabilities),
             )
         return self.planner.epochs(epochs, seed=seed, rows=examples.rows, weights=examples.weights)
 
@@ -197,38 +218,39 @@ class PairRuns:
             return checkpoints.restore(like, step=step)[0]
 
     def predicted(self, params: Any, split: str, rows: np.ndarray | None = None) -> sweep.Columns:
-        """Class probabilities `[N, K]` and losses `[N]` of a split's pairs, in their order.
+        """The task's predictions for a split's pairs and the losses `[N]`, in their order.
 
         rows: those to predict, ascending, all where None.
         """
-        function = sweep.predict_pass(self.graphdef, self.job.mesh)
-        batches = self.planner.in_order(split, rows)
-        parts = sweep.sweep(function, params, iterate(batches), self.job.mesh)
-        return sweep.gather(parts, self.planner.rows(split) if rows is None else rows)
+        examples, mesh = self.examples(split, rows), self.job.mesh
+        parts = sweep.sweep(predict_pass(self.task, mesh), params, iterate(examples.batches), mesh)
+        return sweep.gather(parts, examples.rows)
 
     def scored(
-        self, params: Any, split: str, part: str, rows: np.ndarray | None = None
+        self, params: Any, split: str, name: str, rows: np.ndarray | None = None
     ) -> sweep.Columns:
-        """The columns of a score pass over a split's pairs, in their order.
+        """The columns of a score pass over a split's pairs, in their order; rows as `predicted`.
 
-        part: the name of the ledger's entry, and of the folder of its parts. rows: as `predicted`.
+        name: of the pass in the ledger.
         """
-        return sweep.in_parts(
-            sweep.score_pass(self.graphdef, self.job.mesh),
-            params,
-            self.planner.in_order(split, rows),
-            self.job.mesh,
-            self.job.scratch(part),
-            rows=self.planner.rows(split) if rows is None else rows,
-            clock=self.job.meter(part),
-            console=self.job.console,
-        )
+        made = score_pass(self.task, self.job.mesh)
+        return sweep.in_parts(made, params, self.examples(split, rows), self.workspace, name)
 
     def scored_batch(self, params: Any, batch: sweep.Columns) -> sweep.Columns:
         """The columns of a score pass over one batch."""
-        function = sweep.score_pass(self.graphdef, self.job.mesh)
-        (found,) = sweep.sweep(function, params, [batch], self.job.mesh)
+        mesh = self.job.mesh
+        (found,) = sweep.sweep(score_pass(self.task, mesh), params, [batch], mesh)
         return found
+
+    def pairs(self, split: str) -> estimating.Pairs:
+        """A split as estimators take it."""
+        table, batches = self.prepared.split(split), self.planner.in_order(split)
+        return estimating.Pairs(batches, table["label"].to_numpy(), table["query_id"].to_numpy())
+
+    def examples(self, split: str, rows: np.ndarray | None = None) -> sweep.Examples:
+        """A split's pairs as passes take them; rows as `predicted`."""
+        batches = self.planner.in_order(split, rows)
+        return sweep.Examples(batches, self.planner.rows(split) if rows is None else rows)
 
     def measured(self, now: TrainState, split: str) -> dict[str, float]:
         """Loss, accuracy and, where a query has an item of positive gain, nDCG@10 on a split."""
@@ -279,12 +301,6 @@ def summarized(
         seed=evaluation.seed,
         reference=reference,
     )
-
-
-def probabilities(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The class probabilities `[N, K]` among the columns of a score pass."""
-    names = [name for name in columns if name.startswith("probability_")]
-    return np.stack([columns[f"probability_{i}"] for i in range(len(names))], 1)
 
 
 def check_finite(scores: Mapping[str, np.ndarray], training: pa.Table) -> None:

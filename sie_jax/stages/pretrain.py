@@ -18,11 +18,13 @@ from sie_jax.data.section import DataConfig
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.files import write_json
-from sie_jax.passes import pretraining
+from sie_jax.passes import held_out as measuring
 from sie_jax.stages import running
 from sie_jax.stages.pair_runs import Start
-from sie_jax.tasks import masking
+from sie_jax.tasks.masked import Masked
+from sie_jax.tasks.masking import Vocabulary, places
 from sie_jax.training import state as states
+from sie_jax.training import steps
 from sie_jax.training.run import Run
 from sie_jax.training.section import Schedule
 from sie_jax.workdir import Job, Made, stage
@@ -113,8 +115,8 @@ def pretrain(
         seed=seed,
     )
     graphdef, params = nnx.split(unpretrained)
-    vocabulary = masking.Vocabulary.of(pairs.tokenizer)
-    measure = pretraining.held_out(graphdef, job.mesh, vocabulary, seed=seed)
+    task = Masked(graphdef, Vocabulary.of(pairs.tokenizer))
+    measure = measuring.held_out(task, job.mesh, seed=seed)
 
     def measured(params: Any) -> dict[str, float]:
         return measure(params, (held_out[i] for i in range(len(held_out))))
@@ -125,11 +127,12 @@ def pretrain(
         job,
         run,
         states.create(params, optimizer, job.mesh, seed=seed),
-        pretraining.pretraining_step(graphdef, optimizer, job.mesh, vocabulary),
+        steps.batch_step(task, optimizer, job.mesh),
         texts.training(seed),
         example_ids=texts.corpus.names["train"],
         watch=running.Watch(
             dtype=model.dtype,
+            flops=lambda rows, length: unpretrained.step_flops(rows, length, places(length)),
             validate=lambda state: {
                 f"held_out_{name}": value for name, value in measured(state.params).items()
             },

@@ -32,9 +32,10 @@ STEPS = "steps"
 class Watch(NamedTuple):
     """What a run's observers are made of.
 
-    dtype: what its matrix products run in. flops: of a step on `[rows, length]` tokens. price: forward passes that one of its examples amounts
-    to. validate: measures the state after each epoch. history: see `Observers`. keep: the steps
-    whose checkpoints stay.
+    dtype: what its matrix products run in. flops: of a step on `[rows, length]` tokens, None where
+    they are not known. price: forward passes that one of its examples amounts to. validate:
+    measures the state after each epoch. history: see `Observers`. keep: the steps whose checkpoints
+    stay.
     """
 
     dtype: str

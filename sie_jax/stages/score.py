@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sie_jax import processes
-from sie_jax.data.preparing import Prepared
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json, write_json
 from sie_jax.importance import SCORES
 from sie_jax.passes import estimating
+from sie_jax.passes.influence import Options
 from sie_jax.sections import plain
 from sie_jax.stages.cross_fit import OutOfFold
-from sie_jax.stages.pair_runs import Kept, PairRuns, Start, check_finite, probabilities
+from sie_jax.stages.pair_runs import Kept, PairRuns, Start, check_finite
 from sie_jax.tables import hashing, vectors
 from sie_jax.tables.provenance import IDENTITY, Provenance
 from sie_jax.tables.spool import write_parquet
@@ -72,23 +72,17 @@ def score(
     of them needs models that never saw the query.
     """
     runs = PairRuns(job, start)
-    pairs, training = runs.prepared, runs.prepared.split("train")
+    training = runs.prepared.split("train")
     run = Run("warmup", start.seed, dataclasses.replace(start.train, epochs=warmup_epochs))
     evidence = _evidence(runs, run, None if held_out is None else held_out.value)
     columns = estimating.columns(
         estimators,
-        runs.graphdef,
-        job.mesh,
+        runs.task,
         evidence,
-        runs.planner.in_order("train"),
-        runs.planner.in_order("validation"),
-        pairs=_labelled(pairs, "train"),
-        target_pairs=_labelled(pairs, "validation"),
-        folder=job.scratch("scores"),
-        seed=start.seed,
-        clock=job.meter("score"),
-        further_clock=job.meter("estimators"),
-        console=job.console,
+        runs.pairs("train"),
+        runs.pairs("validation"),
+        runs.workspace,
+        Options(seed=start.seed),
     )
     check_finite({name: columns[name] for name in (*SCORES, *estimators)}, training)
     settings = {
@@ -144,7 +138,7 @@ def _evidence(runs: PairRuns, run: Run, held_out: OutOfFold | None) -> estimatin
         checkpoints,
         moments,
         history.read(rows, steps_per_epoch=per_epoch),
-        None if held_out is None else probabilities(held_out.training()),
+        None if held_out is None else runs.task.from_columns(held_out.training())["probabilities"],
     )
 
 
@@ -153,8 +147,3 @@ def _digest(runs: PairRuns, params: Any) -> str:
     for leaf in meshes.fetch(runs.job.mesh, jax.tree.leaves(params)):
         digest.update(leaf.tobytes())
     return digest.hexdigest()
-
-
-def _labelled(pairs: Prepared, split: str) -> estimating.Pairs:
-    table = pairs.split(split)
-    return estimating.Pairs(table["label"].to_numpy(), table["query_id"].to_numpy())

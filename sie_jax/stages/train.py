@@ -96,7 +96,7 @@ def train(
         write_parquet(job.folder / file, table)
         write_json(job.folder / figures, measured)
         if params is not None:
-            _export(job.folder / MODEL, nnx.merge(runs.graphdef, params), pairs, data)
+            _export(job.folder / MODEL, nnx.merge(runs.task.graphdef, params), pairs, data)
 
     processes.alone(leave)
 

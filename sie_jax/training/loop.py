@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+
 from sie_jax.data.loading import Arrays, PlannedBatches, iterate
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, StoppedError
@@ -26,7 +27,7 @@ class Report(NamedTuple):
     metrics: dict[str, jax.Array]
     tokens: int
     slots: int
-    flops: int
+    flops: int | None
 
 
 def fit(
@@ -68,8 +69,7 @@ def fit(
         example_ids=example_ids,
         observers=observers,
     )
-    shapes = jax.eval_shape(lambda params: params, state.params)
-    flops_of = functools.cache(functools.partial(observing.step_flops, shapes))
+    flops_of = functools.cache(observers.flops)
     iterator = iterate(batches, start=step)
     with (
         bar(run.name, total, observers.console, step) as progress,

@@ -20,7 +20,7 @@ from sie_jax.files import whole
 from sie_jax.tables import vectors
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training.cost import CostMeter
-from sie_jax.training.logs import Bar, bar
+from sie_jax.training.progress import Bar, bar
 
 # batches between two parts of a pass: what a stop can cost
 PART_BATCHES = 50

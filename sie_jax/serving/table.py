@@ -19,7 +19,7 @@ from sie_jax.files import digest, read_json, whole, write_json
 from sie_jax.serving.scoring import GIVEN, load, score
 from sie_jax.serving.settings import Settings
 from sie_jax.tables.spool import write_parquet
-from sie_jax.training.logs import counter
+from sie_jax.training.progress import counter
 
 PART_ROWS = 4096  # what a stop can cost
 JOB = "job.json"  # in the folder of parts: what they are parts of

@@ -91,7 +91,7 @@ def score(
         "warmup_epochs": warmup_epochs,
         "estimators": list(estimators),
     }
-    origin = {
+    origin: dict[str, Any] = {
         "checkpoint": _digest(runs, evidence.checkpoints[-1][0]),
         "seed": start.seed,
         "data_version": hashing.data_version(training),

@@ -20,7 +20,11 @@ class Cost(NamedTuple):
     forward_equivalents: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]  # not of tuples
-        return Cost(*(mine + more for mine, more in zip(self, other, strict=True)))
+        return Cost(
+            self.seconds + other.seconds,
+            self.examples + other.examples,
+            self.forward_equivalents + other.forward_equivalents,
+        )
 
 
 class CostMeter:

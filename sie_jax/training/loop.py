@@ -12,8 +12,8 @@ from sie_jax.data.loading import Arrays, PlannedBatches, iterate
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, StoppedError
 from sie_jax.training import observing
-from sie_jax.training.logs import bar
 from sie_jax.training.observers import Observers
+from sie_jax.training.progress import bar
 from sie_jax.training.run import Run
 from sie_jax.training.state import TrainState
 from sie_jax.training.steps import Step

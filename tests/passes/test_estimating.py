@@ -12,8 +12,8 @@ from sie_jax import importance
 from sie_jax.data import batches
 from sie_jax.passes import estimating, influence, sweep
 from sie_jax.passes.influence import Options
+from sie_jax.training.cost import CostMeter
 from sie_jax.training.history import Visits
-from sie_jax.training.logs import Clock
 
 # the seed, the targets and the size of projections are those of test_influence: passes of equal
 # arguments are compiled once for both
@@ -53,8 +53,8 @@ def estimate(shop: Any, evidence: Any) -> Callable[..., sweep.Columns]:
     targets = [values[:TARGETS] for values in pairs]
 
     def call(names: Any, folder: Path, **changes: Any) -> sweep.Columns:
-        def clock_of(name: str) -> Clock:
-            return Clock(folder / "clocks" / f"{name}.json")
+        def clock_of(name: str) -> CostMeter:
+            return CostMeter(folder / "clocks" / f"{name}.json")
 
         return estimating.columns(
             names,
@@ -199,11 +199,11 @@ def test_entries_are_charged_what_the_estimator_needs(
     shop: Any, columns: sweep.Columns, folder: Path, name: str
 ) -> None:
     clocks = [
-        Clock(folder / "clocks" / f"{entry}.json")
+        CostMeter(folder / "clocks" / f"{entry}.json")
         for entry in estimating.entries(name, checkpoints=len(RATES))
     ]
-    assert all(clock.recorded > 0 for clock in clocks)
-    assert sum(clock.forward_equivalents for clock in clocks) == forward_equivalents(
+    assert all(clock.recorded.seconds > 0 for clock in clocks)
+    assert sum(clock.recorded.forward_equivalents for clock in clocks) == forward_equivalents(
         name, checkpoints=len(RATES), examples=len(shop.rows), targets=TARGETS
     )
 
@@ -214,5 +214,5 @@ def test_every_pass_is_an_entry_of_some_estimator(
     made = {path.stem for path in (folder / "clocks").iterdir()}
     entries = [estimating.entries(name, checkpoints=2) for name in importance.ESTIMATORS]
     assert made == {"score"}.union(*entries)
-    score = Clock(folder / "clocks" / "score.json")
-    assert (score.examples, score.forward_equivalents) == (len(shop.rows), 2 * len(shop.rows))
+    score = CostMeter(folder / "clocks" / "score.json")
+    assert score.recorded[1:] == (len(shop.rows), 2 * len(shop.rows))

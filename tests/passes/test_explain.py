@@ -13,7 +13,7 @@ from sie_jax.passes import explain as explaining
 from sie_jax.passes import sweep
 from sie_jax.passes.influence import Options
 from sie_jax.per_example import value_and_grad
-from sie_jax.training.logs import Clock
+from sie_jax.training.cost import CostMeter
 
 SIZE, SEED, TOP, DAMPING = 64, 3, 4, 0.1
 
@@ -81,8 +81,8 @@ def scaled(leaves: list[np.ndarray], by: np.ndarray) -> list[np.ndarray]:
 
 
 def explain(shop: Any, folder: Path, *, damping: float = DAMPING) -> Any:
-    def clock_of(name: str) -> Clock:
-        return Clock(folder / f"{name}.json")
+    def clock_of(name: str) -> CostMeter:
+        return CostMeter(folder / f"{name}.json")
 
     return explaining.explain(
         shop.task,
@@ -149,5 +149,5 @@ def test_passes_that_are_there_are_not_repeated(
 
 def test_both_passes_are_charged(shop: Any, table: Any, folder: Path) -> None:
     for name in explaining.ENTRIES:
-        clock = Clock(folder / f"{name}.json")
-        assert (clock.examples, clock.forward_equivalents) == (len(shop.rows), 3 * len(shop.rows))
+        clock = CostMeter(folder / f"{name}.json")
+        assert clock.recorded[1:] == (len(shop.rows), 3 * len(shop.rows))

@@ -13,7 +13,7 @@ from sie_jax.data import batches
 from sie_jax.passes import influence as passes
 from sie_jax.passes import sweep
 from sie_jax.per_example.forms import Outer, Rows
-from sie_jax.training.logs import Clock
+from sie_jax.training.cost import CostMeter
 
 SIZE, DAMPING, SEED = 6, 0.1, 3
 RATES = [0.1, 0.03]
@@ -114,8 +114,8 @@ def run(
             rows=np.arange(TARGETS),
         )
 
-        def clock_of(name: str) -> Clock:
-            return Clock(folder / f"{name}.json")
+        def clock_of(name: str) -> CostMeter:
+            return CostMeter(folder / f"{name}.json")
 
         return passes.columns(
             names,

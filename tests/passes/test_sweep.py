@@ -9,7 +9,7 @@ import pytest
 
 from sie_jax.passes import sweep
 from sie_jax.passes.score import score_pass
-from sie_jax.training.logs import Clock
+from sie_jax.training.cost import CostMeter
 
 
 def test_parts_that_are_there_are_not_computed_again(
@@ -26,8 +26,8 @@ def test_parts_that_are_there_are_not_computed_again(
         computed.append(np.asarray(batch["row"]).tolist())
         return inner.function(params, batch)
 
-    def clock_of(name: str) -> Clock:
-        return Clock(tmp_path / f"{name}.json")
+    def clock_of(name: str) -> CostMeter:
+        return CostMeter(tmp_path / f"{name}.json")
 
     def run() -> sweep.Columns:
         found = sweep.in_parts(
@@ -38,7 +38,7 @@ def test_parts_that_are_there_are_not_computed_again(
             "parts",
         )
         clock = clock_of("parts")  # charged anew, and no more
-        assert (clock.examples, clock.forward_equivalents) == (len(shop.rows), 2 * len(shop.rows))
+        assert clock.recorded[1:] == (len(shop.rows), 2 * len(shop.rows))
         return found
 
     first = run()
@@ -79,8 +79,8 @@ def test_a_sum_is_kept_and_charged(shop: Any, tmp_path: Path, console: Any) -> N
         calls.append(1)
         return {"labels": weight * jnp.sum(jnp.where(batch["mask"], batch["label"], 0))}
 
-    def clock_of(name: str) -> Clock:
-        return Clock(tmp_path / f"{name}.json")
+    def clock_of(name: str) -> CostMeter:
+        return CostMeter(tmp_path / f"{name}.json")
 
     def run() -> float:
         total = sweep.summed(
@@ -91,7 +91,7 @@ def test_a_sum_is_kept_and_charged(shop: Any, tmp_path: Path, console: Any) -> N
             "labels",
             finish=lambda total: jax.tree.map(lambda leaf: leaf + 1, total),
         )
-        assert clock_of("labels").forward_equivalents == 3 * len(shop.rows)
+        assert clock_of("labels").recorded.forward_equivalents == 3 * len(shop.rows)
         return float(total["labels"])
 
     labels = shop.prepared.split("train")["label"].to_numpy()

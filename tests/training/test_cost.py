@@ -1,5 +1,5 @@
-import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,20 +12,39 @@ def test_costs_add_up() -> None:
     assert sum([Cost(1, 1, 1), Cost(2, 2, 2)], start=Cost()) == Cost(3, 3, 3)
 
 
-def test_seconds_of_several_processes_add_up(tmp_path: Path) -> None:
-    first = CostMeter(tmp_path / "one.json")
-    time.sleep(0.02)
-    first.tick(force=True)
-    second = CostMeter(tmp_path / "one.json")
-    assert second.recorded.seconds >= 0.02
-    time.sleep(0.02)
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A clock that is set by hand."""
+
+    class Now:
+        time = 100.0
+
+    monkeypatch.setattr(cost.time, "perf_counter", lambda: Now.time)
+    return Now
+
+
+def test_seconds_add_up_over_processes(tmp_path: Path, now: Any) -> None:
+    path = tmp_path / "cost.json"
+    first = CostMeter(path)
+    now.time += 2.5
+    assert first.seconds == 2.5
+    first.tick()
+    now.time += 0.75
+    first.tick()  # within a second of the last: not written, and lost when the process dies
+    second = CostMeter(path)
+    assert second.recorded.seconds == 2.5
+    now.time += 4.0
+    assert second.seconds == 6.5
     second.tick(force=True)
-    assert cost.read(tmp_path / "one.json").seconds >= 0.04
+    assert cost.read(path).seconds == 6.5
+    second.tick(force=True)  # a second tick counts nothing twice
+    assert cost.read(path).seconds == 6.5
+    second.charge(examples=3, forward_equivalents=9)
+    assert cost.read(path) == Cost(6.5, 3, 9)
 
 
-def test_a_tick_within_a_second_writes_nothing(tmp_path: Path) -> None:
-    CostMeter(tmp_path / "one.json").tick()
-    assert not (tmp_path / "one.json").exists()
+def test_work_that_was_never_begun_cost_nothing(tmp_path: Path) -> None:
+    assert CostMeter(tmp_path / "cost.json").recorded == Cost()
 
 
 def test_what_is_charged_is_set_and_not_added(tmp_path: Path) -> None:

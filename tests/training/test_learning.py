@@ -11,10 +11,14 @@ from flax import nnx
 from sie_jax import importance, per_example
 from sie_jax.devices import mesh as meshes
 from sie_jax.tasks.graded import Graded
-from sie_jax.training import learning, loop
+from sie_jax.training import learning, logs, loop
 from sie_jax.training.checkpoints import RunCheckpoints
+from sie_jax.training.cost import CostMeter
 from sie_jax.training.learning import PREFIX, WithValidation
-from sie_jax.training.logs import Clock, MetricsLog
+from sie_jax.training.logs import MetricsLog
+from sie_jax.training.observers import Observers
+from sie_jax.training.run import Run
+from sie_jax.training.section import TrainConfig
 
 SEED, RATE = 5, 0.1
 SGD = optax.sgd(RATE)
@@ -304,31 +308,36 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
         checkpoints = RunCheckpoints(tmp_path / folder / "checkpoints")
         try:
             return loop.fit(
-                "learned-0",
+                Run("learned-0", 0, TrainConfig(epochs=1).schedule()),
                 create(shop),
                 stopping,
                 WithValidation(shop.planned(), shop.in_order()),
-                checkpoints=checkpoints,
-                log=MetricsLog(tmp_path / folder / "metrics.jsonl"),
-                clock=Clock(tmp_path / folder / "clock.json"),
-                console=console,
                 mesh=shop.mesh,
                 example_ids=shop.rows.astype(str),
-                config={},
-                checkpoint_every=2,
-                log_every=1,
-            )[0]
+                observers=Observers(
+                    checkpoints,
+                    MetricsLog(tmp_path / folder / "metrics.jsonl"),
+                    CostMeter(tmp_path / folder / "cost.json"),
+                    console,
+                    checkpoint_every=2,
+                    log_every=1,
+                ),
+            )
         finally:
             checkpoints.close()
 
-    whole = run("whole")
+    whole, examples = run("whole")
+    # each validation batch came once, and its examples count
+    assert examples == 2 * len(shop.rows)
     with pytest.raises(StoppedError):
         run("stopped", stop_at=4)
-    assert_trees_equal(run("stopped")._asdict(), whole._asdict())
-    logs = [
-        MetricsLog(tmp_path / folder / "metrics.jsonl").read() for folder in ("whole", "stopped")
-    ]
-    assert logs[0] == logs[1]
+    resumed, again = run("stopped")
+    assert_trees_equal(resumed._asdict(), whole._asdict())
+    assert again == examples
+    first, second = (
+        logs.read(tmp_path / folder / "metrics.jsonl") for folder in ("whole", "stopped")
+    )
+    assert first == second
 
 
 @pytest.mark.parametrize("scores", [(), ("loss", "hardness")])

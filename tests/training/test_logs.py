@@ -1,40 +1,35 @@
-import io
 import json
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
-from rich.console import Console
 
 from sie_jax.training import logs
-from sie_jax.training.logs import Clock, MetricsLog, bar
+from sie_jax.training.logs import MetricsLog, draw_together
 
 
 def test_lines_come_back(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.jsonl")
-    assert log.read() == []
+    path = tmp_path / "uniform-0" / "metrics.jsonl"
+    log = MetricsLog(path)
+    assert logs.read(path) == []
     log.rewind("uniform-0", 0)  # nothing to rewind, and no file is made
-    assert not (tmp_path / "metrics.jsonl").exists()
+    assert not path.exists()
     log.write("uniform-0", 1, loss=0.5)
     log.write("uniform-0", 2, loss=0.25, gradient_norm=1.0)
-    assert log.read() == [
+    assert logs.read(path) == [
         {"run": "uniform-0", "step": 1, "loss": 0.5},
         {"run": "uniform-0", "step": 2, "loss": 0.25, "gradient_norm": 1.0},
     ]
 
 
-def test_rewind_drops_what_a_resume_does_again(tmp_path: Path) -> None:
-    log = MetricsLog(tmp_path / "metrics.jsonl")
-    for run in ("uniform-0", "weighted-0"):
-        for step in (10, 20, 30):
-            log.write(run, step, loss=0.0)
+def test_rewind_drops_what_a_resumed_run_writes_again(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    log = MetricsLog(path)
+    for step in (10, 20, 30):
+        log.write("weighted-0", step, loss=0.0)
+        log.write_speed("weighted-0", step, step_seconds=1.0)
     log.rewind("weighted-0", 20)
-    assert [(line["run"], line["step"]) for line in log.read()] == [
-        *(("uniform-0", step) for step in (10, 20, 30)),
-        ("weighted-0", 10),
-        ("weighted-0", 20),
-    ]
+    for name in ("metrics.jsonl", "speed.jsonl"):
+        assert [line["step"] for line in logs.read(tmp_path / name)] == [10, 20]
 
 
 def test_rewind_drops_a_torn_last_line(tmp_path: Path) -> None:
@@ -50,78 +45,25 @@ def test_rewind_drops_a_torn_last_line(tmp_path: Path) -> None:
     path.write_text(whole + line)  # only the line's end is missing
     log.rewind("uniform-0", 20)
     log.write("uniform-0", 30, loss=0.1)
-    assert [one["step"] for one in log.read()] == [10, 20, 30]
+    assert [one["step"] for one in logs.read(path)] == [10, 20, 30]
 
 
-@pytest.fixture
-def now(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A clock that is set by hand."""
-
-    class Now:
-        time = 100.0
-
-    monkeypatch.setattr(logs.time, "perf_counter", lambda: Now.time)
-    return Now
-
-
-def test_a_clock_adds_up_over_processes(tmp_path: Path, now: Any) -> None:
-    path = tmp_path / "clock.json"
-    first = Clock(path)
-    now.time += 2.5
-    assert first.seconds == 2.5
-    first.tick()
-    now.time += 0.75
-    first.tick()  # within a second of the last: not written, and lost when the process dies
-    second = Clock(path)
-    assert second.recorded == 2.5
-    now.time += 4.0
-    assert second.seconds == 6.5
-    assert second.recorded == 2.5
-    second.tick(force=True)
-    assert Clock(path).recorded == 6.5
-    second.tick(force=True)  # a second tick counts nothing twice
-    assert Clock(path).recorded == 6.5
-
-
-def test_a_clock_that_was_never_started(tmp_path: Path) -> None:
-    assert Clock(tmp_path / "clock.json").recorded == 0.0
-
-
-def batch(real: int, tokens: int) -> dict[str, np.ndarray]:
-    """Four rows of eight slots, the first `real` of them with so many tokens."""
-    mask = np.arange(4) < real
-    attention_mask = np.zeros((4, 8), bool)
-    attention_mask[:, 0] = True
-    attention_mask[mask, :tokens] = True
-    return {"mask": mask, "attention_mask": attention_mask}
-
-
-def test_a_bar_says_speed_and_padding_every_ten_seconds(
-    now: Any, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("garbage", [b"\xff\x00", b"{", b"[1, 2]", b"null", b'{"step": 1}'])
+def test_logs_are_drawn_together_run_after_run_without_what_is_damaged(
+    tmp_path: Path, garbage: bytes
 ) -> None:
-    with bar("uniform-0", 9, Console(file=io.StringIO())) as progress:
-        progress.skip(4)
-        now.time += 5
-        progress.advance(batch(4, 6))
-        assert capsys.readouterr().err == ""
-        now.time += 5
-        progress.advance(batch(2, 4), "loss 0.500")
-    told = capsys.readouterr().err
-    assert told.startswith("uniform-0  6/9")
-    assert "1 examples/s" in told  # 6 rows in 10 s
-    assert "padding  50%" in told  # 4·6 + 2·4 tokens in 2·4·8 slots
-    assert told.endswith("loss 0.500\n")
-
-
-def test_a_bar_is_taken_down_whatever_happens() -> None:
-    console = Console(file=io.StringIO(), force_terminal=True)
-
-    def fail() -> None:
-        with bar("uniform-0", 2, console) as progress:
-            progress.advance(batch(4, 8))
-            raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        fail()
-    with bar("uniform-0", 2, console):  # rich allows one live display at a time
-        pass
+    runs = [tmp_path / "runs" / name for name in ("uniform-0", "weighted-0", "no_log")]
+    for run in runs[:2]:
+        log = MetricsLog(run / "metrics.jsonl")
+        log.write(run.name, 1, loss=0.5)
+        log.write_speed(run.name, 1, step_seconds=2.0)
+    with (runs[0] / "metrics.jsonl").open("ab") as file:
+        file.write(garbage + b"\n")
+    said: list[str] = []
+    for _ in range(2):  # drawn anew each time
+        draw_together(runs, tmp_path, said.append)
+    found = logs.read(tmp_path / "metrics.jsonl")
+    assert found == [{"run": run.name, "step": 1, "loss": 0.5} for run in runs[:2]]
+    speed = logs.read(tmp_path / "speed.jsonl")
+    assert [line["step_seconds"] for line in speed] == [2.0, 2.0]
+    assert said == [f"{runs[0] / 'metrics.jsonl'}: 1 lines are damaged and left out"] * 2

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -6,15 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 
 from sie_jax.errors import NumericalError, StoppedError
-from sie_jax.training import loop, observing, steps
+from sie_jax.training import logs, loop, observing, steps
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
+from sie_jax.training.cost import CostMeter
 from sie_jax.training.history import History
-from sie_jax.training.logs import Clock, MetricsLog
+from sie_jax.training.logs import MetricsLog
+from sie_jax.training.observers import Observers
+from sie_jax.training.run import Run
+from sie_jax.training.section import TrainConfig
 
 EPOCHS = 2
+RUN = Run("uniform-0", 3, TrainConfig(epochs=2).schedule())
 OPTIMIZER = states.make_optimizer(
     learning_rate=0.01, total_steps=12, warmup_fraction=0.1, weight_decay=0.01, clip_norm=1.0
 )
@@ -56,24 +63,25 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
         state = states.create(shop.params, OPTIMIZER, shop.mesh, seed=3)
         try:
             return loop.fit(
-                "uniform-0",
+                RUN,
                 state,
                 step,
                 shop.planned(EPOCHS),
-                checkpoints=checkpoints,
-                log=MetricsLog(workdir / "metrics.jsonl"),
-                clock=Clock(workdir / "clock.json"),
-                console=console,
                 mesh=shop.mesh,
                 example_ids=np.array(
                     [f"id-{i}" for i in range(len(shop.prepared.lengths["train"]))]
                 ),
-                config={"name": "test"},
-                checkpoint_every=checkpoint_every,
-                log_every=1,
+                observers=Observers(
+                    checkpoints,
+                    MetricsLog(workdir / "metrics.jsonl"),
+                    CostMeter(workdir / "cost.json"),
+                    console,
+                    checkpoint_every=checkpoint_every,
+                    log_every=1,
+                    history=History(workdir / "history"),
+                    stop=lambda step: step == asked_at,
+                ),
                 validate=validate,
-                history=History(workdir / "history"),
-                stop=lambda step: step == asked_at,
             )
         finally:
             checkpoints.close()
@@ -82,7 +90,7 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
 
 
 def log_of(folder: Path) -> list[Any]:
-    return MetricsLog(folder / "metrics.jsonl").read()
+    return logs.read(folder / "metrics.jsonl")
 
 
 def test_stopped_and_resumed_is_as_if_never_stopped(
@@ -96,8 +104,8 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
         validated.append(int(state.step))
         return {"validation_loss": float(state.step)}
 
-    whole, record = train("whole", validate=validate)
-    assert record == {"examples": EPOCHS * rows, "config": {"name": "test"}}
+    whole, examples = train("whole", validate=validate)
+    assert examples == EPOCHS * rows
     assert int(whole.step) == len(made)
     ends = [made.batches_per_epoch * (epoch + 1) for epoch in range(EPOCHS)]
     assert validated == ends
@@ -110,7 +118,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
         train("stopped", stop_at=made.batches_per_epoch + 2, validate=validate)
     resumed, again = train("stopped", validate=validate)
     assert_trees_equal(resumed, whole)
-    assert again == record
+    assert again == examples
     assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
     steps_logged = [line["step"] for line in log_of(tmp_path / "whole") if "loss" in line]
     assert steps_logged == list(range(1, len(made) + 1))
@@ -127,7 +135,7 @@ def test_stopped_and_resumed_is_as_if_never_stopped(
 
     finished, same = train("whole", stop_at=1)  # nothing is left to do: no step is taken
     assert_trees_equal(finished, whole)
-    assert same == record
+    assert same == examples
 
 
 @pytest.mark.parametrize("asked_at", [1, 4, 6])
@@ -135,7 +143,7 @@ def test_asked_to_stop_it_saves_that_step_and_goes_on_there(
     shop: Any, train: Any, tmp_path: Path, assert_trees_equal: Any, asked_at: int
 ) -> None:
     """Before the first checkpoint, where one is due anyway, and at the end of an epoch."""
-    whole, record = train("whole")
+    whole, examples = train("whole")
     total = len(shop.planned(EPOCHS))
     with pytest.raises(StoppedError, match=rf"uniform-0 .* after step {asked_at} of {total}: the"):
         train("stopped", asked_at=asked_at)
@@ -144,7 +152,7 @@ def test_asked_to_stop_it_saves_that_step_and_goes_on_there(
     checkpoints.close()
     resumed, again = train("stopped")
     assert_trees_equal(resumed, whole)
-    assert again == record
+    assert again == examples
     assert log_of(tmp_path / "stopped") == log_of(tmp_path / "whole")
 
 
@@ -179,7 +187,7 @@ def test_a_checkpoint_is_not_written_after_a_step_that_broke(train: Any, tmp_pat
     checkpoints.close()
 
 
-def test_a_gradient_that_is_not_finite_names_all_rows() -> None:
+def test_a_gradient_that_is_not_finite_names_all_rows(tmp_path: Path) -> None:
     """Where every loss is finite and the gradient is not, no single row can be blamed."""
     metrics = {
         "loss": jnp.float32(1.0),
@@ -191,18 +199,22 @@ def test_a_gradient_that_is_not_finite_names_all_rows() -> None:
     kept: list[Any] = []
     report = loop.Report(2, {"label": np.ones(4)}, metrics, tokens=12, slots=16, flops=1)
     with pytest.raises(
-        NumericalError, match=r"norm inf at step 2, example ids id-7, id-5, id-9: lower a\.rate"
+        NumericalError,
+        match=r"norm inf at step 2, example ids id-7, id-5, id-9: lower pretrain\.learning_rate",
     ):
         loop._checked(
             report,
             meter=observing.StepMeter(None, []),
-            log=MetricsLog(Path("unused")),
-            name="uniform-0",
-            log_every=1,
+            run=dataclasses.replace(RUN, task="masked"),
             example_ids=ids,
-            rate_field="a.rate",
-            history=None,
-            record={"examples": 0},
-            replay=lambda step, batch: kept.append((step, batch)),
+            observers=Observers(
+                RunCheckpoints(tmp_path / "steps"),
+                MetricsLog(tmp_path / "metrics.jsonl"),
+                CostMeter(tmp_path / "cost.json"),
+                Console(quiet=True),
+                checkpoint_every=1,
+                log_every=1,
+                replay=lambda step, batch: kept.append((step, batch)),
+            ),
         )
     assert kept == [(2, report.batch)]

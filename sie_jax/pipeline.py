@@ -32,7 +32,6 @@ import pyarrow.parquet as pq
 from flax import nnx
 from jax.sharding import Mesh
 from rich.console import Console
-from transformers import BertConfig
 
 from sie_jax import audit, importance, predict, processes, remote
 from sie_jax.config import Config, as_json, differences, from_json
@@ -53,7 +52,7 @@ from sie_jax.data.schema import (
 )
 from sie_jax.data.sources import clicks, esci, synthetic, wands
 from sie_jax.data.sources import table as own_table
-from sie_jax.devices import memory
+from sie_jax.devices import memory, peaks
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import (
@@ -70,12 +69,12 @@ from sie_jax.evaluation import (
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing
 from sie_jax.importance.section import AUTO
-from sie_jax.models import LoadReport, PairClassifier, PretrainingModel
+from sie_jax.models import PairClassifier
 from sie_jax.passes import estimating, explanation, pretraining, sweep
 from sie_jax.report import curves, page, results
 from sie_jax.tables.spool import filtered, write_parquet
 from sie_jax.tasks import masking
-from sie_jax.training import learning, observing, steps, stopping, tracking
+from sie_jax.training import learning, steps, stopping, tracking
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
@@ -217,14 +216,16 @@ def prepare(config: Config, workdir: Path, mesh: Mesh, console: Console) -> Line
     if not processes.agreed((workdir / "data").exists() and (workdir / "config.json").exists()):
         processes.alone(_store, config, workdir, console)
     prepared = preparing.load(workdir)
-    folder, vocabulary_size = remote.local(config.model.pretrained), len(prepared.tokenizer)
 
     def model() -> PairClassifier:
-        return _initial_model(
-            config, prepared.scale, folder=folder, vocabulary_size=vocabulary_size, seed=0
+        return config.model.classifier(
+            prepared.scale.names,
+            vocabulary_size=len(prepared.tokenizer),
+            max_length=config.data.max_length,
+            seed=0,
         )[0]
 
-    graphdef = nnx.graphdef(model() if folder else nnx.eval_shape(model))
+    graphdef = nnx.graphdef(model() if config.model.pretrained else nnx.eval_shape(model))
     return Line(config, workdir, mesh, console, prepared, graphdef)
 
 
@@ -380,16 +381,17 @@ def _select(config: Config) -> Selection:
 
 
 def _check_checkpoint(config: Config, scale: LabelScale) -> list[str]:
-    """What is to be said of the checkpoint; raises UserError where it cannot be used."""
-    folder = remote.local(config.model.pretrained)
-    model, notes = _initial_model(config, scale, folder=folder, vocabulary_size=8, seed=0)
-    if folder and len(tokenization.load(folder)) > model.config.vocab_size:
-        raise UserError(
-            f"{folder}: the tokenizer has {len(tokenization.load(folder))} tokens, but vocab_size "
-            f"in config.json is {model.config.vocab_size}: take both from one checkpoint"
+    """Notes on how the checkpoint is loaded; raises UserError if it cannot be used."""
+    folder = config.model.folder()
+    tokens = len(tokenization.load(folder)) if folder else config.data.vocabulary_size
+    length = config.data.max_length
+    _, notes = config.model.classifier(
+        scale.names, vocabulary_size=tokens, max_length=length, seed=0
+    )
+    if config.pretrain.steps:  # pretraining reads other heads
+        _, notes = config.model.pretraining_model(
+            scale.names, vocabulary_size=tokens, max_length=length, seed=0
         )
-    if config.pretrain.steps:  # the heads that are read are others
-        _, notes = _unpretrained(config, scale, vocabulary_size=8, seed=0)
     return notes
 
 
@@ -507,8 +509,11 @@ def pretrain(line: Line) -> None:
         )
 
     held_out = planned("held_out", [in_order])
-    model, _ = _unpretrained(
-        line.config, prepared.scale, vocabulary_size=len(prepared.tokenizer), seed=seed
+    model, _ = line.config.model.pretraining_model(
+        prepared.scale.names,
+        vocabulary_size=len(prepared.tokenizer),
+        max_length=data.max_length,
+        seed=seed,
     )
     graphdef, params = nnx.split(model)
     vocabulary = masking.Vocabulary.of(prepared.tokenizer)
@@ -532,6 +537,7 @@ def pretrain(line: Line) -> None:
         pretraining.pretraining_step(graphdef, optimizer, mesh, vocabulary),
         planned("train", plan),
         names=texts.names["train"],
+        flops=lambda rows, length: model.step_flops(rows, length, masking.places(length)),
         rate_field="pretrain.learning_rate",
         validate=lambda state: {
             f"held_out_{name}": value for name, value in measured(state.params).items()
@@ -555,30 +561,6 @@ def pretrain(line: Line) -> None:
             "after": measured(state.params),
         },
     )
-
-
-def _unpretrained(
-    config: Config, scale: LabelScale, *, vocabulary_size: int, seed: int
-) -> tuple[PretrainingModel, list[str]]:
-    """The checkpoint with the heads of pretraining, or random weights; and what is to be said."""
-    model, rngs, dtype = config.model, nnx.Rngs(seed), jnp.dtype(config.model.dtype)
-    if not model.pretrained:
-        bert = _bert(config, scale, vocabulary_size)
-        unpretrained, notes = PretrainingModel(bert, dtype=dtype, rngs=rngs), list[str]()
-    else:
-        folder = remote.local(model.pretrained)
-        unpretrained, report = PretrainingModel.from_pretrained(folder, dtype=dtype, rngs=rngs)
-        notes = _loading_notes(folder, report)
-    unpretrained.bert.remat = model.remat
-    return unpretrained, notes
-
-
-def _loading_notes(folder: str, report: LoadReport) -> list[str]:
-    return [
-        f"{folder}: {what} {', '.join(names)}"
-        for what, names in (("initialised", report.initialised), ("ignored", report.ignored))
-        if names
-    ]
 
 
 # ---------------------------------------------------------------------------------------- tune
@@ -1460,58 +1442,16 @@ def _write_report(
 # ------------------------------------------------------------------- shared by several stages
 
 
-def _initial_model(
-    config: Config, scale: LabelScale, *, folder: str, vocabulary_size: int, seed: int
-) -> tuple[PairClassifier, list[str]]:
-    """The model a seed starts from, and what is to be said of how it was loaded."""
-    rngs, dtype = nnx.Rngs(seed), jnp.dtype(config.model.dtype)
-    if not folder:
-        bert = _bert(config, scale, vocabulary_size)
-        model = PairClassifier(bert, num_labels=len(scale.names), dtype=dtype, rngs=rngs)
-        model.bert.remat = config.model.remat
-        return model, []
-    loaded, report = PairClassifier.from_pretrained(
-        folder, label_names=scale.names, dtype=dtype, rngs=rngs
-    )
-    positions = loaded.config.max_position_embeddings
-    if positions < config.data.max_length:
-        raise UserError(
-            f"data.max_length is {config.data.max_length}, but the checkpoint "
-            f"{folder} has {positions} positions: lower it"
-        )
-    loaded.bert.remat = config.model.remat
-    return loaded, _loading_notes(folder, report)
-
-
-def _bert(config: Config, scale: LabelScale, vocabulary_size: int) -> BertConfig:
-    """The BERT of the config's size, for random weights."""
-    model = config.model
-    return BertConfig(
-        vocab_size=vocabulary_size,
-        hidden_size=model.hidden_size,
-        num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads,
-        intermediate_size=model.intermediate_size,
-        hidden_dropout_prob=model.dropout,
-        attention_probs_dropout_prob=model.dropout,
-        max_position_embeddings=max(512, config.data.max_length),
-        # BERT's 0.02 is made for 768 wide; a narrow model's attention would start out uniform
-        initializer_range=model.hidden_size**-0.5,
-        id2label=dict(enumerate(scale.names)),
-        label2id={name: i for i, name in enumerate(scale.names)},
-    )
-
-
 def _params(line: Line, folder: str, seed: int) -> Any:
     """The parameters of the classifier in a folder, or, where that is empty, those of a seed."""
 
     def params() -> Any:
-        model, _ = _initial_model(
-            line.config,
-            line.prepared.scale,
-            folder=folder,
+        model, _ = line.config.model.classifier(
+            line.prepared.scale.names,
             vocabulary_size=len(line.prepared.tokenizer),
+            max_length=line.config.data.max_length,
             seed=seed,
+            folder=folder,
         )
         return nnx.state(model)
 
@@ -1578,13 +1518,15 @@ def fit_run(
             policy=_policy(line, online_policy),
         )
     training = prepared.split("train")
+    state = _beginning(line, optimizer, seed=seed, learned=learned, params=params)
     return _fit(
         line,
         name,
-        _beginning(line, optimizer, seed=seed, learned=learned, params=params),
+        state,
         step,
         batches,
         names=training["example_id"].to_numpy(zero_copy_only=False),
+        flops=nnx.merge(line.graphdef, jax.eval_shape(lambda: state.params)).step_flops,
         validate=(lambda now: _validation(line, now)) if validated else None,
         history=history,
         keep=keep,
@@ -1619,13 +1561,14 @@ def _fit(
     batches: PlannedBatches,
     *,
     names: np.ndarray,
+    flops: Callable[[int, int], int | None],
     validate: Callable[[TrainState], dict[str, float]] | None,
     rate_field: str = "train.learning_rate",
     history: History | None = None,
     keep: Sequence[int] = (),
 ) -> tuple[TrainState, dict[str, Any]]:
     """`fit` with the workdir's log and the checkpoints and clock of that name."""
-    peak = observing.peak_flops(line.mesh.devices.flat[0].device_kind, line.config.model.dtype)
+    peak = peaks.peak_flops(line.mesh.devices.flat[0].device_kind, line.config.model.dtype)
     longest = meshes.place_batch(line.mesh, batches[batches.longest])
     need = memory.of_step(step, state, longest)
     _say(line.console, f"{name}: {memory.check(need, line.mesh.local_devices)}")
@@ -1664,6 +1607,7 @@ def _fit(
             rate_field=rate_field,
             history=history,
             stop=stopping.asked,
+            flops=flops,
             peak=None if peak is None else peak * line.mesh.size,
             profile=profile,
             profile_folder=line.workdir / "tracking" / name,

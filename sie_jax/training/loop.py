@@ -12,12 +12,13 @@ from rich.console import Console
 
 from sie_jax.data.loading import Arrays, PlannedBatches, iterate
 from sie_jax.devices import mesh as meshes
+from sie_jax.devices import profiling
 from sie_jax.errors import NumericalError, StoppedError
-from sie_jax.training import observing
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
 from sie_jax.training.logs import Clock, MetricsLog, bar
 from sie_jax.training.state import TrainState
+from sie_jax.training.step_meter import StepMeter
 from sie_jax.training.steps import Step
 
 
@@ -29,7 +30,7 @@ class Report(NamedTuple):
     metrics: dict[str, jax.Array]
     tokens: int
     slots: int
-    flops: int
+    flops: int | None
 
 
 def fit(
@@ -51,6 +52,7 @@ def fit(
     rate_field: str = "train.learning_rate",
     history: History | None = None,
     stop: Callable[[int], bool] = lambda step: False,
+    flops: Callable[[int, int], int | None] = lambda rows, length: None,
     peak: float | None = None,
     profile: Sequence[int] | None = None,
     profile_folder: Path = Path("profile"),
@@ -63,8 +65,8 @@ def fit(
     of its last step is known to be finite. The record counts `examples`, padding left out.
     `history` is given the margin and the loss that each step computed for each of its examples.
     `stop` is asked after every step, of all processes alike. What the steps took is logged beside
-    their loss (observing.StepMeter); `peak` is the devices' FLOP/s, all of them together, and
-    `profile` the steps to trace into `profile_folder`.
+    their loss (StepMeter): `flops` gives a step's FLOPs by rows and length, `peak` is the devices'
+    FLOP/s, all of them together, and `profile` the steps to trace into `profile_folder`.
 
     Raises StoppedError after the step at which `stop` says so, once a checkpoint of it is on disk;
     and NumericalError at the first loss or gradient norm that is not finite, naming the step
@@ -79,7 +81,7 @@ def fit(
     if history is not None:
         history.rewind(step)
     total, per_epoch = len(batches), batches.batches_per_epoch
-    meter = observing.StepMeter(peak, mesh.local_devices)
+    meter = StepMeter(peak, mesh.local_devices)
     checked = functools.partial(
         _checked,
         meter=meter,
@@ -92,12 +94,11 @@ def fit(
         record=record,
         replay=replay,
     )
-    shapes = jax.eval_shape(lambda params: params, state.params)
-    flops_of = functools.cache(functools.partial(observing.step_flops, shapes))
+    flops_of = functools.cache(flops)
     iterator = iterate(batches, start=step)
     with (
         bar(name, total, console, step) as progress,
-        observing.profiler_window(profile_folder, profile) as window,
+        profiling.profiler_window(profile_folder, profile) as window,
     ):
         waiting: Report | None = None
         while step < total:
@@ -147,7 +148,7 @@ def fit(
 def _checked(
     report: Report | None,
     *,
-    meter: observing.StepMeter,
+    meter: StepMeter,
     log: MetricsLog,
     name: str,
     log_every: int,

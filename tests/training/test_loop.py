@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from sie_jax.errors import NumericalError, StoppedError
-from sie_jax.training import loop, observing, steps
+from sie_jax.training import loop, steps
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
 from sie_jax.training.logs import Clock, MetricsLog
+from sie_jax.training.step_meter import StepMeter
 
 EPOCHS = 2
 OPTIMIZER = states.make_optimizer(
@@ -195,7 +196,7 @@ def test_a_gradient_that_is_not_finite_names_all_rows() -> None:
     ):
         loop._checked(
             report,
-            meter=observing.StepMeter(None, []),
+            meter=StepMeter(None, []),
             log=MetricsLog(Path("unused")),
             name="uniform-0",
             log_every=1,

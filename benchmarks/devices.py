@@ -55,8 +55,8 @@ def compiled() -> dict[str, Any]:
     from sie_jax.devices import mesh as meshes
     from sie_jax.models import PairClassifier
     from sie_jax.tasks.graded import Graded
-    from sie_jax.training import observing, steps
     from sie_jax.training import state as states
+    from sie_jax.training import steps
 
     config = BertConfig(
         vocab_size=4096,
@@ -67,7 +67,8 @@ def compiled() -> dict[str, Any]:
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
     )
-    graphdef, params = nnx.split(PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)))
+    model = PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0))
+    graphdef, params = nnx.split(model)
     task = Graded(graphdef, (0.0, 0.1, 0.5, 1.0))
     optimizer = states.make_optimizer(
         learning_rate=1e-4, total_steps=10, warmup_fraction=0.1, weight_decay=0.01, clip_norm=1.0
@@ -114,7 +115,7 @@ def compiled() -> dict[str, Any]:
         "batch": BATCH,
         "length": LENGTH,
         "parameters": sum(sizes),
-        "model_flops": observing.step_flops(params, BATCH, LENGTH),
+        "model_flops": model.step_flops(BATCH, LENGTH),
         "meshes": found,
     }
 
@@ -123,10 +124,10 @@ def on_paper() -> dict[str, Any]:
     """MiniLM-L6 on 256 v5e chips, a batch of 8,192 pairs of 64 tokens, data × fsdp = 256.
 
     Per device and step: FLOPs 6 · rows · (parameters of the layers · T + 2 · layers · T² · hidden),
-    as `observing.step_flops` without the heads; bytes sent by data parallelism 2 · 4 P (n - 1) / n
-    (one all-reduce of the gradients), by fsdp twice 4 P (n - 1) / n (one all-gather of the
-    parameters, one reduce-scatter of the gradients), which is the same; and what scoring the batch
-    adds, norms, losses and weights, of the order of 4 · 4 · rows in all.
+    as `PairClassifier.step_flops` without the heads. Bytes sent by data parallelism:
+    2 · 4 P (n - 1) / n (one all-reduce of the gradients). By fsdp: the same,
+    twice 4 P (n - 1) / n (one all-gather of the parameters, one reduce-scatter of the gradients). Scoring the batch adds
+    norms, losses and weights, of the order of 4 · 4 · rows in all.
     """
     devices, rows, length, layers, hidden, inner = 256, 8192, 64, 6, 384, 1536
     parameters, in_layers = 22_713_216, layers * (4 * hidden**2 + 2 * hidden * inner)

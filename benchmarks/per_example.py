@@ -81,8 +81,8 @@ def scanned(config: BertConfig, dtype: Any) -> tuple[Any, Callable[..., Any]]:
         def layer(hidden: jax.Array, state: Any) -> tuple[jax.Array, None]:
             return nnx.merge(graphdef, state)(hidden, None, None), None
 
-        hidden, _ = jax.lax.scan(layer, model.bert(ids), params["layers"])
-        return model.classifier(model.bert.pool(hidden).astype(jnp.float32))
+        hidden, _ = jax.lax.scan(layer, model.encoder(ids), params["layers"])
+        return model.classifier(model.encoder.pool(hidden).astype(jnp.float32))
 
     return {"ends": params, "layers": layers}, logits
 

@@ -14,7 +14,7 @@ import pytest
 from sie_jax import config, importance
 from sie_jax.importance import ESTIMATORS
 from sie_jax.passes import estimating
-from sie_jax.training import observing
+from sie_jax.training.step_meter import StepMeter
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "per_example.md"
@@ -495,7 +495,7 @@ OBSERVING = (ROOT / "docs" / "observing.md").read_text(encoding="utf-8")
 
 
 def test_the_numbers_of_the_observing_page_are_those_of_a_run() -> None:
-    meter = observing.StepMeter(1.0, jax.local_devices())
+    meter = StepMeter(1.0, jax.local_devices())
     meter.step(rows=1, tokens=1, slots=1, flops=1)
     memory = {"peak_memory_bytes", "peak_host_memory_bytes"}  # the one or the other
     assert set(rows_below_the_heading(OBSERVING, "number")) == set(meter.interval()) | memory

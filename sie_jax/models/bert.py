@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,74 +14,19 @@ from transformers import BertConfig
 
 from sie_jax.errors import UserError
 from sie_jax.models import huggingface
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
-    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
-    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
-    "relu": jax.nn.relu,
-    "silu": jax.nn.silu,
-    "swish": jax.nn.silu,
-}
-
-
-REMAT: dict[str, Callable[..., bool] | None] = {
-    "none": None,
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    "layers": jax.checkpoint_policies.nothing_saveable,
-}
-"""What the backward pass finds of a layer's forward pass, and what it computes again: `none` keeps
-all, `dots` the results of the dense layers, `layers` nothing but each layer's input."""
-
-
-def dropout(x: Float[Array, "*shape"], rate: float, key: PRNGKeyArray | None) -> Array:
-    """Zero each entry with probability `rate` and scale the rest by 1 / (1 - rate).
-
-    `key=None` means no dropout: `x` comes back as it is, as it does with `rate=0`.
-    """
-    if key is None or rate == 0.0:
-        return x
-    keep = jax.random.bernoulli(key, 1.0 - rate, x.shape)
-    return jnp.where(keep, x / (1.0 - rate), jnp.zeros_like(x))
-
-
-def linear(
-    inputs: int, outputs: int, config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs
-) -> nnx.Linear:
-    """A dense layer initialised as BERT's: kernel from normal(initializer_range), bias 0."""
-    kernel_init = jax.nn.initializers.normal(config.initializer_range)
-    return nnx.Linear(inputs, outputs, dtype=dtype, kernel_init=kernel_init, rngs=rngs)
-
-
-def layer_norm(config: BertConfig, dtype: DTypeLike, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Layer normalisation over the hidden units, scale 1 and bias 0, with BERT's epsilon."""
-    # The fast variance E[x^2] - E[x]^2 cancels badly; nnx takes the statistics in float32.
-    return nnx.LayerNorm(
-        config.hidden_size,
-        epsilon=config.layer_norm_eps,
-        dtype=dtype,
-        use_fast_variance=False,
-        rngs=rngs,
-    )
-
-
-def _attend(
-    query: Float[Array, "*leading T heads depth"],
-    key: Float[Array, "*leading T heads depth"],
-    value: Float[Array, "*leading T heads depth"],
-    mask: Bool[Array, "*leading 1 1 T"] | None,
-    rate: float,
-    dropout_key: PRNGKeyArray | None,
-) -> Float[Array, "*leading T heads depth"]:
-    """softmax(q kᵀ / sqrt(depth)) v with the softmax in float32 and dropout on its result."""
-    # jax.nn.dot_product_attention has no dropout, and under `vmap` XLA copies its logits once more;
-    # flax's nnx.dot_product_attention takes the softmax in the compute dtype when it has one.
-    logits = jnp.einsum("...qhd,...khd->...hqk", query, key, preferred_element_type=jnp.float32)
-    logits = logits * query.shape[-1] ** -0.5
-    if mask is not None:
-        logits = jnp.where(mask, logits, jnp.finfo(jnp.float32).min)
-    probabilities = dropout(jax.nn.softmax(logits), rate, dropout_key).astype(value.dtype)
-    return jnp.einsum("...hqk,...khd->...qhd", probabilities, value)
+from sie_jax.models.architecture import Architecture
+from sie_jax.models.layers import (
+    ACTIVATIONS,
+    BY_COLUMNS,
+    BY_ROWS,
+    STORED_IN_PARTS,
+    attention,
+    dropout,
+    embedding,
+    layer_norm,
+    linear,
+    rematerialised,
+)
 
 
 class BertLayer(nnx.Module):
@@ -94,13 +38,13 @@ class BertLayer(nnx.Module):
         self.activation = config.hidden_act
         self.attention_rate = float(config.attention_probs_dropout_prob)
         self.hidden_rate = float(config.hidden_dropout_prob)
-        self.query = linear(hidden, hidden, config, dtype, rngs)
-        self.key = linear(hidden, hidden, config, dtype, rngs)
-        self.value = linear(hidden, hidden, config, dtype, rngs)
-        self.attention_output = linear(hidden, hidden, config, dtype, rngs)
+        self.query = linear(hidden, hidden, config, dtype, rngs, mesh_axes=BY_COLUMNS)
+        self.key = linear(hidden, hidden, config, dtype, rngs, mesh_axes=BY_COLUMNS)
+        self.value = linear(hidden, hidden, config, dtype, rngs, mesh_axes=BY_COLUMNS)
+        self.attention_output = linear(hidden, hidden, config, dtype, rngs, mesh_axes=BY_ROWS)
         self.attention_norm = layer_norm(config, dtype, rngs)
-        self.intermediate = linear(hidden, inner, config, dtype, rngs)
-        self.output = linear(inner, hidden, config, dtype, rngs)
+        self.intermediate = linear(hidden, inner, config, dtype, rngs, mesh_axes=BY_COLUMNS)
+        self.output = linear(inner, hidden, config, dtype, rngs, mesh_axes=BY_ROWS)
         self.output_norm = layer_norm(config, dtype, rngs)
 
     def __call__(
@@ -114,13 +58,13 @@ class BertLayer(nnx.Module):
             (None, None, None) if key is None else jax.random.split(key, 3)
         )
         split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
-        attended = _attend(
+        attended = attention(
             self.query(x).reshape(split),
             self.key(x).reshape(split),
             self.value(x).reshape(split),
             mask,
-            self.attention_rate,
-            key_probabilities,
+            rate=self.attention_rate,
+            dropout_key=key_probabilities,
         )
         attended = self.attention_output(attended.reshape(x.shape))
         x = self.attention_norm(x + dropout(attended, self.hidden_rate, key_attention))
@@ -176,19 +120,28 @@ class FlaxBert(nnx.Module):
         self._dtype = jnp.dtype(dtype)
         self.remat = "none"
         hidden = config.hidden_size
-        self.word_embeddings = _embedding(config, config.vocab_size, rngs, config.pad_token_id)
-        self.position_embeddings = _embedding(config, config.max_position_embeddings, rngs)
-        self.token_type_embeddings = _embedding(config, config.type_vocab_size, rngs)
+        self.word_embeddings = embedding(config, config.vocab_size, rngs, config.pad_token_id)
+        self.position_embeddings = embedding(config, config.max_position_embeddings, rngs)
+        self.token_type_embeddings = embedding(config, config.type_vocab_size, rngs)
         self.embeddings_norm = layer_norm(config, dtype, rngs)
         self.layers = nnx.List(
             [BertLayer(config, dtype=dtype, rngs=rngs) for _ in range(config.num_hidden_layers)]
         )
-        self.pooler = linear(hidden, hidden, config, dtype, rngs) if add_pooling_layer else None
+        self.pooler = (
+            linear(hidden, hidden, config, dtype, rngs, mesh_axes=STORED_IN_PARTS)
+            if add_pooling_layer
+            else None
+        )
 
     @property
     def config(self) -> BertConfig:
         """A copy of the configuration."""
-        return huggingface.config_from_json(self._config_json)
+        return BertConfig.from_dict(json.loads(self._config_json))
+
+    @property
+    def architecture(self) -> Architecture:
+        """The family that this encoder belongs to."""
+        return BERT
 
     def __call__(
         self,
@@ -256,12 +209,8 @@ class FlaxBert(nnx.Module):
         x = dropout(x, self._rate, _fold(key, 0))
         states = [x]
         for index, layer in enumerate(self.layers, start=1):
-            run: Callable[[Array], Array] = functools.partial(
-                layer, mask=mask, key=_fold(key, index)
-            )
-            if (policy := REMAT[self.remat]) is not None:
-                run = jax.checkpoint(run, policy=policy)
-            states.append(run(states[-1]))
+            run = functools.partial(layer, mask=mask, key=_fold(key, index))
+            states.append(rematerialised(run, self.remat)(states[-1]))
         return states
 
     def pool(self, hidden: Float[Array, "*leading T hidden"]) -> Float[Array, "*leading hidden"]:
@@ -274,6 +223,19 @@ class FlaxBert(nnx.Module):
             raise ValueError("this FlaxBert has no pooling layer (add_pooling_layer=False)")
         return jnp.tanh(self.pooler(hidden[..., 0, :]))
 
+    def products(self, length: int) -> int:
+        """Multiply-adds of one forward pass over a row of `length` tokens, `pool` included.
+
+            layers · (length · (4 hidden² + 2 hidden · intermediate) + 2 length² · hidden) + hidden²
+
+        The term with length² is attention's q kᵀ and its product with v. Embeddings are looked up
+        and norms are no products, so neither counts.
+        """
+        config = self.config
+        hidden, inner = config.hidden_size, config.intermediate_size
+        of_layer = length * (4 * hidden**2 + 2 * hidden * inner) + 2 * length**2 * hidden
+        return config.num_hidden_layers * of_layer + hidden**2
+
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, dtype: DTypeLike = jnp.float32) -> FlaxBert:
         """Read a Hugging Face folder (`config.json` and safetensors); see `models.huggingface`.
@@ -283,9 +245,9 @@ class FlaxBert(nnx.Module):
         Raises:
           UserError: the folder cannot be read as a BERT, with the reason in one line.
         """
-        config = huggingface.read_config(folder)
-        checkpoint = huggingface.Checkpoint.open(folder)
-        pooling = "pooler.dense.weight" in checkpoint.tensors
+        config = huggingface.read_config(folder, [BERT])
+        checkpoint = huggingface.Checkpoint.open(folder, BERT.prefix)
+        pooling = BERT.stored(BERT.pooler, "kernel") in checkpoint.tensors
         model = nnx.eval_shape(  # abstract: every parameter is read, none needs initialising
             lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0), add_pooling_layer=pooling)
         )
@@ -294,19 +256,11 @@ class FlaxBert(nnx.Module):
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a Hugging Face folder that `transformers.BertModel.from_pretrained` reads."""
-        huggingface.save(self, folder, {"architectures": ["BertModel"]})
+        huggingface.save(self, folder, "Model")
 
 
 def _fold(key: PRNGKeyArray | None, index: int) -> PRNGKeyArray | None:
     return None if key is None else jax.random.fold_in(key, index)
-
-
-def _embedding(
-    config: BertConfig, rows: int, rngs: nnx.Rngs, padding: int | None = None
-) -> nnx.Param[Any]:
-    shape = (rows, config.hidden_size)
-    table = config.initializer_range * jax.random.normal(rngs.params(), shape, jnp.float32)
-    return nnx.Param(table if padding is None else table.at[padding].set(0.0))
 
 
 def _check(config: BertConfig) -> None:
@@ -328,3 +282,34 @@ def _check(config: BertConfig) -> None:
             f"position_embedding_type {position_kind!r} in the BERT configuration is not "
             "supported: only 'absolute' is"
         )
+
+
+BERT = Architecture(
+    model_type="bert",
+    prefix="bert",
+    class_name="Bert",
+    config=BertConfig,
+    encoder=FlaxBert,
+    names={
+        "word_embeddings": "embeddings.word_embeddings.weight",
+        "position_embeddings": "embeddings.position_embeddings.weight",
+        "token_type_embeddings": "embeddings.token_type_embeddings.weight",
+        "embeddings_norm": "embeddings.LayerNorm",
+        "layers": "encoder.layer",
+        "query": "attention.self.query",
+        "key": "attention.self.key",
+        "value": "attention.self.value",
+        "attention_output": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "intermediate": "intermediate.dense",
+        "output": "output.dense",
+        "output_norm": "output.LayerNorm",
+        "pooler": "pooler.dense",
+        "transform": "cls.predictions.transform.dense",
+        "transform_norm": "cls.predictions.transform.LayerNorm",
+        "vocabulary_bias": "cls.predictions.bias",
+        "relationship": "cls.seq_relationship",
+        "kernel": "weight",
+        "scale": "weight",
+    },
+)

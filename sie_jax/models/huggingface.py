@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,51 +14,35 @@ import numpy as np
 from flax import nnx
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
-from transformers import BertConfig
+from transformers import PretrainedConfig
 
 from sie_jax.errors import UserError
+from sie_jax.models.architecture import Architecture
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
 
-# A parameter's path in the model, part by part, in Hugging Face's words; other parts (the layer's
-# number, `bert`, `classifier`, `bias`) are the same in both.
-_PARTS = {
-    "word_embeddings": "embeddings.word_embeddings.weight",
-    "position_embeddings": "embeddings.position_embeddings.weight",
-    "token_type_embeddings": "embeddings.token_type_embeddings.weight",
-    "embeddings_norm": "embeddings.LayerNorm",
-    "layers": "encoder.layer",
-    "query": "attention.self.query",
-    "key": "attention.self.key",
-    "value": "attention.self.value",
-    "attention_output": "attention.output.dense",
-    "attention_norm": "attention.output.LayerNorm",
-    "intermediate": "intermediate.dense",
-    "output": "output.dense",
-    "output_norm": "output.LayerNorm",
-    "pooler": "pooler.dense",
-    "transform": "cls.predictions.transform.dense",
-    "transform_norm": "cls.predictions.transform.LayerNorm",
-    "vocabulary_bias": "cls.predictions.bias",
-    "relationship": "cls.seq_relationship",
-    "kernel": "weight",
-    "scale": "weight",
-}
-
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a folder did not decide, and what in it was not used.
+    """Which tensors a folder lacks, and which of its tensors the model does not have.
 
     Attributes:
-      initialised: tensors of the model that the folder lacks, by their Hugging Face names.
-      ignored: tensors of the folder that the model has no place for, by their names in the folder.
+      initialised: tensors of the model that the folder lacks, by their stored names.
+      ignored: tensors of the folder that the model does not have, by their names in the folder.
     """
 
     initialised: list[str]
     ignored: list[str]
+
+    def notes(self, folder: str | Path) -> list[str]:
+        """One line for what was initialised and one for what was ignored, if there is any."""
+        return [
+            f"{folder}: {what} {', '.join(names)}"
+            for what, names in (("initialised", self.initialised), ("ignored", self.ignored))
+            if names
+        ]
 
 
 @dataclass(frozen=True)
@@ -70,14 +54,14 @@ class _Stored:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The tensors of a folder, by name, unread: from one safetensors file or from shards.
+    """The tensors of a folder by name, not yet read: from one safetensors file or from shards.
 
-    Names are `BertModel`'s: a prefix `bert.` is dropped, LayerNorm's old `gamma` and `beta` are
-    `weight` and `bias`.
+    A folder of an encoder alone and one of a model with heads name an encoder's tensors alike here:
+    the prefix (`bert.`) is dropped. LayerNorm's old `gamma` and `beta` become `weight` and `bias`.
 
     Attributes:
-      folder: where they lie.
-      tensors: where each tensor lies and its shape, by name.
+      folder: the folder.
+      tensors: the place and the shape of each tensor, by name.
       unused: stored names that were set aside.
     """
 
@@ -86,8 +70,8 @@ class Checkpoint:
     unused: tuple[str, ...] = ()
 
     @classmethod
-    def open(cls, folder: str | Path) -> Checkpoint:
-        """Read the names and shapes.
+    def open(cls, folder: str | Path, prefix: str) -> Checkpoint:
+        """Read the names and shapes; `prefix` is that of the encoder, without the dot.
 
         Raises:
           UserError: the folder has no safetensors, or they cannot be read.
@@ -100,7 +84,7 @@ class Checkpoint:
                 with safe_open(file, framework="np") as opened:
                     for name in opened.keys():  # noqa: SIM118 (the handle is no mapping)
                         shape = tuple(opened.get_slice(name).get_shape())
-                        canonical = _canonical(name)
+                        canonical = _canonical(name, prefix)
                         if canonical in tensors:
                             unused.append(name)
                         else:
@@ -110,7 +94,7 @@ class Checkpoint:
         return cls(folder, tensors, tuple(unused))
 
     def shape(self, name: str) -> tuple[int, ...] | None:
-        """The tensor's shape, or None where there is no such tensor."""
+        """The tensor's shape, or None if there is no such tensor."""
         return self.tensors[name].shape if name in self.tensors else None
 
     def without(self, prefix: str) -> Checkpoint:
@@ -120,17 +104,12 @@ class Checkpoint:
         return Checkpoint(self.folder, kept, self.unused + aside)
 
 
-def config_from_json(text: str) -> BertConfig:
-    """The `transformers.BertConfig` written in a JSON text."""
-    return BertConfig.from_dict(json.loads(text))
-
-
-def read_config(folder: str | Path) -> BertConfig:
-    """Read `config.json`.
+def read_config(folder: str | Path, families: Sequence[Architecture]) -> Any:
+    """Read `config.json` as the configuration of one of the families.
 
     Raises:
-      UserError: no such folder or file, no JSON object, values that BertConfig refuses, or another
-        model type than bert.
+      UserError: there is no such folder or file, the file holds no JSON object or values that the
+        family's configuration refuses, or its `model_type` is of another family.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -138,52 +117,51 @@ def read_config(folder: str | Path) -> BertConfig:
     path = folder / _CONFIG
     fields = _read_json(path)
     model_type = fields.get("model_type")
-    if model_type != "bert":
-        raise UserError(
-            f"{path}: model_type is {model_type!r}, only 'bert' can be read: give the folder of a "
-            "BERT model"
-        )
-    try:
-        return BertConfig.from_dict(fields)
-    except Exception as error:  # BertConfig's validation raises several kinds
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a BERT configuration: {reason}") from error
+    for family in families:
+        if family.model_type == model_type:
+            try:
+                return family.config.from_dict(fields)
+            except Exception as error:  # validation raises several kinds
+                reason = " ".join(str(error).split())
+                raise UserError(f"{path}: not a {family.config.__name__}: {reason}") from error
+    known = ", ".join(repr(family.model_type) for family in families)
+    raise UserError(
+        f"{path}: model_type is {model_type!r}, only {known} can be read: give the folder of such "
+        "a model"
+    )
 
 
-def names(model: nnx.Module) -> list[str]:
-    """The names of the model's tensors in a `Checkpoint`."""
-    paths = nnx.to_flat_state(nnx.state(model, nnx.Param))
-    return [_canonical(_name(path)) for path, _ in paths]
-
-
-def load(
-    model: nnx.Module, checkpoint: Checkpoint, *, optional: tuple[str, ...] = ()
-) -> LoadReport:
+def load(model: Any, checkpoint: Checkpoint, *, heads: Sequence[Set[str]] = ()) -> LoadReport:
     """Set the model's parameters, in place, from the checkpoint; stored dtypes become float32.
 
     Args:
-      model: a `FlaxBert` or a module that holds one as `bert`; it may be abstract
-        (`nnx.eval_shape`), which spares initialising what is read anyway.
-      checkpoint: where from.
-      optional: beginnings of names (without `bert.`) that may be absent: those parameters stay.
+      model: an encoder or a model with heads, with its `architecture`; it may be abstract
+        (`nnx.eval_shape`), which avoids initialising what is read anyway.
+      checkpoint: the tensors to read.
+      heads: the names of each head's layers. A head that is not complete in the checkpoint keeps
+        its values.
 
     Raises:
-      UserError: a tensor is absent or has another shape; all such are named in one line.
+      UserError: tensors are absent or have another shape. The message names all of them.
     """
     state = nnx.state(model, nnx.Param)
-    wanted = {_name(path): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
-    initialised, problems = [], []
+    family: Architecture = model.architecture
+    wanted = {family.stored(*path): (path, leaf) for path, leaf in nnx.to_flat_state(state)}
+    initialised, problems = set(), []
+    for head in heads:  # half a head is no head
+        mine = {name for name, (path, _) in wanted.items() if head & {str(part) for part in path}}
+        if any(_canonical(name, family.prefix) not in checkpoint.tensors for name in mine):
+            initialised |= mine
     sources: dict[str, _Stored] = {}
     for full_name, (path, leaf) in wanted.items():
-        name = _canonical(full_name)
+        if full_name in initialised:
+            continue
+        name = _canonical(full_name, family.prefix)
         stored = checkpoint.tensors.get(name)
         shape = tuple(leaf.shape)
         expected = shape[::-1] if path[-1] == "kernel" else shape
         if stored is None:
-            if name.startswith(optional):
-                initialised.append(full_name)
-            else:
-                problems.append(f"{name} is missing")
+            problems.append(f"{name} is missing")
         elif stored.shape != expected:
             problems.append(f"{name} has shape {list(stored.shape)}, expected {list(expected)}")
         else:
@@ -202,25 +180,34 @@ def load(
     return LoadReport(sorted(initialised), sorted([*ignored, *checkpoint.unused]))
 
 
-def save(model: Any, folder: str | Path, fields: Mapping[str, Any]) -> None:
+def save(model: Any, folder: str | Path, kind: str, **fields: Any) -> None:
     """Write `model.safetensors` and `config.json` as transformers does, float32.
 
-    Each file is written beside its place and then moved there, config.json last: a reader never
-    meets half a file. The folder is made; other files in it stay.
+    Each file is written under another name and then renamed, config.json last, so that a reader
+    never finds half a file. The folder is created if need be; other files in it stay.
 
     Args:
-      model: a `FlaxBert` or a module that holds one as `bert`, with a `config`.
-      folder: where to.
-      fields: what to set in the configuration.
+      model: an encoder or a model with heads, with its `architecture` and `config`.
+      folder: the folder to write.
+      kind: the end of the name of transformers' class that reads the folder: `Model` of
+        `BertModel`.
+      fields: further fields of config.json.
     """
+    family: Architecture = model.architecture
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {}
     for path, leaf in nnx.to_flat_state(nnx.state(model, nnx.Param)):
         array = np.asarray(leaf[...], np.float32)
-        # safetensors writes the buffer as it lies, so a transposed view would be written wrong.
-        tensors[_name(path)] = np.ascontiguousarray(array.T if path[-1] == "kernel" else array)
-    config = config_to_dict(model.config) | {"dtype": "float32"} | dict(fields)
+        # safetensors writes the buffer in memory order, which of a transposed view is wrong.
+        tensors[family.stored(*path)] = np.ascontiguousarray(
+            array.T if path[-1] == "kernel" else array
+        )
+    config = config_to_dict(model.config) | {
+        "dtype": "float32",
+        "architectures": [f"{family.class_name}{kind}"],
+        **fields,
+    }
 
     temporary = folder / f".{_WEIGHTS}.{os.getpid()}"
     save_file(tensors, temporary, metadata={"format": "pt"})
@@ -232,19 +219,15 @@ def save(model: Any, folder: str | Path, fields: Mapping[str, Any]) -> None:
     os.replace(temporary, folder / _CONFIG)
 
 
-def config_to_dict(config: BertConfig) -> dict[str, Any]:
-    """The configuration as JSON values, label names included even where they are the defaults."""
+def config_to_dict(config: PretrainedConfig) -> dict[str, Any]:
+    """The configuration as JSON values, with label names even if they are the defaults."""
     fields = json.loads(config.to_json_string())
     names = {str(index): name for index, name in config.id2label.items()}
     return fields | {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
 
 
-def _name(path: tuple[Any, ...]) -> str:
-    return ".".join(_PARTS.get(str(part), str(part)) for part in path)
-
-
-def _canonical(name: str) -> str:
-    name = name.removeprefix("bert.")
+def _canonical(name: str, prefix: str) -> str:
+    name = name.removeprefix(f"{prefix}.")
     if name.endswith(".LayerNorm.gamma"):
         return name.removesuffix("gamma") + "weight"
     if name.endswith(".LayerNorm.beta"):

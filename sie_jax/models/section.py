@@ -1,10 +1,18 @@
 """The section `model`: a checkpoint to start from, or the size of a BERT with random weights."""
 
 import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
 
-from sie_jax import sections
+import jax.numpy as jnp
+from flax import nnx
+from transformers import BertConfig
+
+from sie_jax import remote, sections
 from sie_jax.errors import UserError
-from sie_jax.models.bert import REMAT
+from sie_jax.models.heads import PairClassifier
+from sie_jax.models.layers import REMAT
+from sie_jax.models.pretraining import PretrainingModel
 
 DTYPES = ("float32", "bfloat16")
 
@@ -20,7 +28,8 @@ class ModelConfig:
     intermediate_size: int = 512  # width of the feed-forward part of each layer
     dropout: float = 0.1  # the dropout rate of training steps
     dtype: str = "float32"  # the type of the computation: float32 or bfloat16
-    remat: str = "none"  # dots or layers: less memory, more computation (sie_jax.models.bert.REMAT)
+    # dots or layers: less memory, more computation (sie_jax.models.layers.REMAT)
+    remat: str = "none"
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
@@ -35,3 +44,105 @@ class ModelConfig:
         sections.between("model.dropout", self.dropout, 0.0, 0.99)
         sections.one_of("model.dtype", self.dtype, DTYPES)
         sections.one_of("model.remat", self.remat, REMAT)
+
+    def folder(self) -> str:
+        """The local folder of the checkpoint, copied from an object store if need be, or "".
+
+        Raises:
+          UserError: there is no such folder.
+        """
+        folder = remote.local(self.pretrained)
+        if folder and not Path(folder).is_dir():
+            raise UserError(
+                f"model.pretrained: {folder}: no such folder; give a local folder in "
+                "Hugging Face layout"
+            )
+        return folder
+
+    def classifier(
+        self,
+        label_names: Sequence[str],
+        *,
+        vocabulary_size: int,
+        max_length: int,
+        seed: int,
+        folder: str | Path = "",
+    ) -> tuple[PairClassifier, list[str]]:
+        """The classifier that a seed starts from, and a note on each kind of tensor not loaded.
+
+        Args:
+          label_names: the names of the classes, lowest grade first.
+          vocabulary_size: the number of the tokenizer's tokens.
+          max_length: the most tokens of a pair.
+          seed: initialises what is not loaded.
+          folder: a folder to load in place of `pretrained`.
+
+        Raises:
+          UserError: the folder cannot be loaded, or is too small for the tokens or the length.
+        """
+        rngs, dtype = nnx.Rngs(seed), jnp.dtype(self.dtype)
+        folder = folder or self.folder()
+        if folder:
+            model, report = PairClassifier.from_pretrained(
+                folder, label_names=label_names, dtype=dtype, rngs=rngs
+            )
+            _check_size(folder, model.config, vocabulary_size, max_length)
+            notes = report.notes(folder)
+        else:
+            config = self._random(label_names, vocabulary_size, max_length)
+            model = PairClassifier(config, num_labels=len(label_names), dtype=dtype, rngs=rngs)
+            notes = []
+        model.remat = self.remat
+        return model, notes
+
+    def pretraining_model(
+        self, label_names: Sequence[str], *, vocabulary_size: int, max_length: int, seed: int
+    ) -> tuple[PretrainingModel, list[str]]:
+        """The model that pretraining starts from; arguments, notes and errors as `classifier`."""
+        rngs, dtype = nnx.Rngs(seed), jnp.dtype(self.dtype)
+        folder = self.folder()
+        if folder:
+            model, report = PretrainingModel.from_pretrained(folder, dtype=dtype, rngs=rngs)
+            _check_size(folder, model.config, vocabulary_size, max_length)
+            notes = report.notes(folder)
+        else:
+            config = self._random(label_names, vocabulary_size, max_length)
+            model, notes = PretrainingModel(config, dtype=dtype, rngs=rngs), []
+        model.remat = self.remat
+        return model, notes
+
+    def _random(
+        self, label_names: Sequence[str], vocabulary_size: int, max_length: int
+    ) -> BertConfig:
+        """The configuration of a BERT with random weights."""
+        return BertConfig(
+            vocab_size=vocabulary_size,
+            hidden_size=self.hidden_size,
+            num_hidden_layers=self.num_hidden_layers,
+            num_attention_heads=self.num_attention_heads,
+            intermediate_size=self.intermediate_size,
+            hidden_dropout_prob=self.dropout,
+            attention_probs_dropout_prob=self.dropout,
+            max_position_embeddings=max(512, max_length),
+            # BERT's 0.02 is made for a width of 768; with it, a narrow model's attention would
+            # start out uniform
+            initializer_range=self.hidden_size**-0.5,
+            id2label=dict(enumerate(label_names)),
+            label2id={name: i for i, name in enumerate(label_names)},
+        )
+
+
+def _check_size(
+    folder: str | Path, config: BertConfig, vocabulary_size: int, max_length: int
+) -> None:
+    """Raises UserError if a checkpoint has too few positions or too small a vocabulary."""
+    if config.max_position_embeddings < max_length:
+        raise UserError(
+            f"data.max_length is {max_length}, but the checkpoint {folder} has "
+            f"{config.max_position_embeddings} positions: lower it"
+        )
+    if config.vocab_size < vocabulary_size:
+        raise UserError(
+            f"{folder}: the tokenizer has {vocabulary_size} tokens, but vocab_size in config.json "
+            f"is {config.vocab_size}: take both from one checkpoint"
+        )

@@ -10,11 +10,11 @@ import numpy as np
 
 from sie_jax import processes
 from sie_jax.data.loading import Arrays, PlannedBatches
-from sie_jax.devices import memory
+from sie_jax.devices import memory, peaks
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.files import whole
-from sie_jax.training import observing, stopping
+from sie_jax.training import stopping
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
 from sie_jax.training.loop import fit as loop
@@ -69,7 +69,7 @@ def fit(
             f"{len(batches)} steps: give steps that it takes"
         )
     processes.alone(run.write, job.run_folder(run.name))
-    peak = observing.peak_flops(mesh.devices.flat[0].device_kind, watch.dtype)
+    peak = peaks.peak_flops(mesh.devices.flat[0].device_kind, watch.dtype)
     meter = job.meter(run.name)
     with (
         closing(

@@ -10,12 +10,13 @@ from jax.sharding import Mesh
 
 from sie_jax.data.loading import Arrays, PlannedBatches, iterate
 from sie_jax.devices import mesh as meshes
+from sie_jax.devices import profiling
 from sie_jax.errors import NumericalError, StoppedError
-from sie_jax.training import observing
 from sie_jax.training.observers import Observers
 from sie_jax.training.progress import bar
 from sie_jax.training.run import Run
 from sie_jax.training.state import TrainState
+from sie_jax.training.step_meter import StepMeter
 from sie_jax.training.steps import Step
 
 
@@ -61,7 +62,7 @@ def fit(
     if history is not None:
         history.rewind(step)
     total, per_epoch = len(batches), batches.batches_per_epoch
-    meter = observing.StepMeter(observers.peak, mesh.local_devices)
+    meter = StepMeter(observers.peak, mesh.local_devices)
     checked = functools.partial(
         _checked,
         meter=meter,
@@ -73,7 +74,7 @@ def fit(
     iterator = iterate(batches, start=step)
     with (
         bar(run.name, total, observers.console, step) as progress,
-        observing.profiler_window(observers.profile_folder, observers.profile or None) as window,
+        profiling.profiler_window(observers.profile_folder, observers.profile or None) as window,
     ):
         waiting: Report | None = None
 
@@ -134,7 +135,7 @@ def fit(
 def _checked(
     report: Report | None,
     *,
-    meter: observing.StepMeter,
+    meter: StepMeter,
     run: Run,
     example_ids: np.ndarray,
     observers: Observers,

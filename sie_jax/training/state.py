@@ -62,9 +62,9 @@ def make_schedule(learning_rate: float, total_steps: int, warmup_fraction: float
 def create(
     params: Any, optimizer: optax.GradientTransformation, mesh: Mesh, *, seed: int
 ) -> TrainState:
-    """A state at step 0 with its own copy of `params`, all of it where `mesh.RULES` put it.
+    """A state at step 0 with its own copy of `params`, split over the mesh (`devices.mesh`).
 
-    Raises UserError, before any of it is there, where the devices cannot hold it.
+    Raises UserError, before it allocates anything, if the devices cannot hold the state.
     """
     memory.check(
         memory.of_state(

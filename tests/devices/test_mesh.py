@@ -21,7 +21,7 @@ def test_all_devices_are_taken_by_default() -> None:
 def test_more_devices_than_there_are() -> None:
     asked = jax.device_count() + 1
     with pytest.raises(
-        UserError, match=rf"mesh\.data {asked}, .* is {asked} devices, but there are"
+        UserError, match=rf"mesh\.data {asked}, .* need {asked} devices, but there are"
     ):
         meshes.make(asked)
 
@@ -29,7 +29,7 @@ def test_more_devices_than_there_are() -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ((-1, -1, 1), "-1 is what is left, and can stand once"),
+        ((-1, -1, 1), "-1 takes the devices that are left: use it once"),
         ((-1, jax.device_count() + 1, 1), "devices do not divide by"),
     ],
 )
@@ -72,6 +72,9 @@ def test_products_are_split_as_megatron_splits_them() -> None:
         assert layer[f"{second}.kernel"] == PartitionSpec(("tensor",), ("fsdp",))
         assert layer[f"{second}.bias"] == PartitionSpec()
     assert layer["output_norm.scale"] == PartitionSpec()
+    for pooler, spec in {"kernel": PartitionSpec(("fsdp",), None), "bias": PartitionSpec()}.items():
+        assert found[f"params.bert.pooler.{pooler}.value"] == spec
+    assert found["params.classifier.kernel.value"] == PartitionSpec()
     words = "bert.word_embeddings.value"
     assert found[f"params.{words}"] == PartitionSpec(None, ("fsdp", "tensor"))
     of_moments = {name: spec for name, spec in found.items() if ".mu." in name or ".nu." in name}
@@ -79,6 +82,14 @@ def test_products_are_split_as_megatron_splits_them() -> None:
     for name, spec in of_moments.items():
         parameter = name.partition(".mu." if ".mu." in name else ".nu.")[2]
         assert spec == found[f"params.{parameter}"], name
+
+
+def test_an_array_of_another_shape_than_its_axes_lies_whole() -> None:
+    """As the column sums that a factored optimiser keeps of a matrix."""
+    mesh: Any = AbstractMesh((1, 2, 1), meshes.AXES)
+    tree = [nnx.Param(np.zeros(shape), mesh_axes=("fsdp", None)) for shape in ((4, 2), (4,))]
+    found = [leaf.spec for leaf in jax.tree.leaves(meshes.shardings(mesh, tree))]
+    assert found == [PartitionSpec(("fsdp",), None), PartitionSpec()]
 
 
 def test_what_does_not_divide_is_named() -> None:

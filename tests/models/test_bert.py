@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 
 from sie_jax.errors import UserError
 from sie_jax.models import FlaxBert
-from sie_jax.models.bert import REMAT, _attend, dropout
+from sie_jax.models.layers import REMAT
 
 
 @pytest.fixture
@@ -158,32 +158,6 @@ def test_initialisation_is_berts(config):
     assert not np.asarray(bert.layers[0].output.bias[...]).any()
     assert (np.asarray(bert.layers[0].output_norm.scale[...]) == 1).all()
     assert FlaxBert(config, rngs=nnx.Rngs(0), add_pooling_layer=False).pooler is None
-
-
-def test_dropout_zeroes_with_its_rate_and_scales_the_rest():
-    x = jnp.arange(1.0, 100_001.0)
-    dropped = np.asarray(dropout(x, 0.3, jax.random.key(0)))
-    kept = dropped != 0
-    np.testing.assert_allclose(dropped[kept], np.asarray(x)[kept] / 0.7, rtol=1e-6)
-    # The share kept is binomial: five standard deviations of sqrt(0.3 · 0.7 / n).
-    assert abs(kept.mean() - 0.7) < 5 * (0.3 * 0.7 / x.size) ** 0.5
-    assert dropout(x, 0.3, None) is x
-    assert dropout(x, 0.0, jax.random.key(0)) is x
-
-
-def test_attention_dropout_acts_on_the_probabilities():
-    query, key = jax.random.normal(jax.random.key(0), (2, 2, 8, 3, 8))
-    # Values that are the identity: the output is the attention probabilities themselves.
-    value = jnp.broadcast_to(jnp.eye(8)[:, None, :], (2, 8, 3, 8))
-    mask = (jnp.arange(8) < 6)[None, None, None, :]
-    plain = np.asarray(_attend(query, key, value, jnp.repeat(mask, 2, axis=0), 0.0, None))
-    np.testing.assert_allclose(plain.sum(-1), 1, rtol=1e-5)
-    rate = 0.25
-    dropped = np.asarray(_attend(query, key, value, mask, rate, jax.random.key(1)))
-    kept = dropped != 0
-    np.testing.assert_allclose(dropped[kept], plain[kept] / (1 - rate), rtol=1e-5)
-    assert not kept[..., 6:].any()
-    assert 0.6 < kept[..., :6].mean() < 0.9
 
 
 @pytest.mark.parametrize("site", ["hidden_dropout_prob", "attention_probs_dropout_prob"])

@@ -45,6 +45,20 @@ def test_logits_are_float32_in_bfloat16(config, randomise, batch, classifier):
     np.testing.assert_allclose(low(*batch), classifier(*batch), rtol=0, atol=0.15)
 
 
+def test_the_embedding_is_what_the_classifier_receives(config, randomise, batch):
+    model = randomise(PairClassifier(config, num_labels=4, dtype=jnp.bfloat16, rngs=nnx.Rngs(0)))
+    embedded = model.embed(*batch)
+    assert (embedded.shape, embedded.dtype) == ((3, 12), jnp.float32)
+    np.testing.assert_array_equal(model.classifier(embedded), model(*batch))
+
+
+def test_rematerialisation_is_the_encoders(classifier):
+    assert classifier.remat == "none"
+    classifier.remat = "layers"
+    graphdef, params = nnx.split(classifier)
+    assert nnx.merge(graphdef, params).remat == classifier.bert.remat == "layers"
+
+
 def test_split_gives_params_alone(classifier):
     _, params = nnx.split(classifier)
     assert {type(leaf) for _, leaf in nnx.to_flat_state(params)} == {nnx.Param}

@@ -255,10 +255,10 @@ def test_unreadable_config(text, folder):
     assert user_error(lambda: FlaxBert.from_pretrained(folder)).startswith(f"{path}: ")
 
 
-def test_configuration_that_is_none(folder):
+def test_a_configuration_that_transformers_refuses(folder):
     set_config(folder, hidden_size="wide")
     message = user_error(lambda: FlaxBert.from_pretrained(folder))
-    assert message.startswith(f"{folder / 'config.json'}: not a BERT configuration: ")
+    assert message.startswith(f"{folder / 'config.json'}: not a BertConfig: ")
     assert "hidden_size" in message
 
 

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from sie_jax.errors import NumericalError, StoppedError
-from sie_jax.training import logs, loop, observing, steps
+from sie_jax.training import logs, loop, steps
 from sie_jax.training import state as states
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.cost import CostMeter
@@ -19,6 +19,7 @@ from sie_jax.training.logs import MetricsLog
 from sie_jax.training.observers import Observers
 from sie_jax.training.run import Run
 from sie_jax.training.section import TrainConfig
+from sie_jax.training.step_meter import StepMeter
 
 EPOCHS = 2
 RUN = Run("uniform-0", 3, TrainConfig(epochs=2).schedule())
@@ -204,7 +205,7 @@ def test_a_gradient_that_is_not_finite_names_all_rows(tmp_path: Path) -> None:
     ):
         loop._checked(
             report,
-            meter=observing.StepMeter(None, []),
+            meter=StepMeter(None, []),
             run=dataclasses.replace(RUN, task="masked"),
             example_ids=ids,
             observers=Observers(

@@ -17,7 +17,7 @@ from sie_jax import per_example, processes
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import whole
-from sie_jax.importance import gradients, influence, outputs
+from sie_jax.importance import ekfac, gradients, influence, outputs
 from sie_jax.passes import sweep
 from sie_jax.tasks import graded as objectives
 from sie_jax.training.logs import Clock, bar
@@ -112,7 +112,7 @@ def columns(
                 graphdef, mesh, params, training, folder=here, damping=damping, seed=seed, **watched
             )
             if "ekfac" in needs:
-                precondition = jax.jit(influence.EKFAC.precondition)
+                precondition = jax.jit(ekfac.EKFAC.precondition)
                 state["preconditioned"] = precondition(curvature, aim["gradient"])
             state["curvature"] = curvature
         function = example_pass(graphdef, mesh, needs, **keyed)
@@ -183,7 +183,7 @@ def fit_ekfac(
     seed: int,
     clock: Clock,
     console: Console,
-) -> influence.EKFAC:
+) -> ekfac.EKFAC:
     """The Fisher information over the real rows of `batches`, in EK-FAC's form.
 
     Labels are drawn from the model's own p(y|x), with `seed` folded with the row: the same for
@@ -197,7 +197,7 @@ def fit_ekfac(
         params,
         batches,
         mesh,
-        finish=jax.jit(influence.eigenbases),
+        finish=jax.jit(ekfac.eigenbases),
         **watched,
     )
     state = {"params": params, "bases": bases}
@@ -205,7 +205,7 @@ def fit_ekfac(
     total = _stage(folder / "eigenvalues.npz", function, state, batches, mesh, **watched)
     # no row at all leaves sums of 0, and with them no influence
     count = jnp.maximum(total["count"], 1)
-    return influence.EKFAC(bases, _divided(total["eigenvalues"], count), damping)
+    return ekfac.EKFAC(bases, _divided(total["eigenvalues"], count), damping)
 
 
 @functools.cache
@@ -275,18 +275,18 @@ def target_pass(
 
 @functools.cache
 def covariance_pass(graphdef: nnx.GraphDef, mesh: Mesh, seed: int) -> sweep.Pass:
-    """Gives a batch's `influence.covariance_sums` over its real rows, labels by the model."""
+    """Gives a batch's `ekfac.covariance_sums` over its real rows, labels by the model."""
     gradients_of = per_example.value_and_grad(_own_label(graphdef, seed))
 
     def run(params: Any, batch: dict[str, jax.Array]) -> Any:
-        return influence.covariance_sums(gradients_of(params, batch)[1], where=batch["mask"])
+        return ekfac.covariance_sums(gradients_of(params, batch)[1], where=batch["mask"])
 
     return sweep.compiled(run, mesh)
 
 
 @functools.cache
 def eigenvalue_pass(graphdef: nnx.GraphDef, mesh: Mesh, seed: int) -> sweep.Pass:
-    """Gives a batch's `influence.eigenvalue_sums` over its real rows, and their `count`.
+    """Gives a batch's `ekfac.eigenvalue_sums` over its real rows, and their `count`.
 
     It takes a dictionary of `params` and `bases`.
     """
@@ -294,7 +294,7 @@ def eigenvalue_pass(graphdef: nnx.GraphDef, mesh: Mesh, seed: int) -> sweep.Pass
 
     def run(state: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, Any]:
         grads = gradients_of(state["params"], batch)[1]
-        sums = influence.eigenvalue_sums(grads, state["bases"], where=batch["mask"])
+        sums = ekfac.eigenvalue_sums(grads, state["bases"], where=batch["mask"])
         return {"eigenvalues": sums, "count": jnp.sum(batch["mask"])}
 
     return sweep.compiled(run, mesh)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sie_jax import importance
 from sie_jax.data.loading import PlannedBatches
-from sie_jax.importance import reference, trajectory
+from sie_jax.importance import reference, registry
 from sie_jax.passes import influence, sweep
 from sie_jax.training.history import Visits
 from sie_jax.training.logs import Clock
@@ -105,7 +105,8 @@ def columns(
         )
         found |= scored
     if importance.needing(names, "history"):
-        found |= _of_history(evidence.visits)
+        shown = (evidence.visits.margins, np.exp(-evidence.visits.losses))
+        found |= {name: score(*shown) for name, score in registry.computed("history").items()}
     influential = importance.needing(names, *INFLUENTIAL)
     if influential:
         found |= influence.columns(
@@ -137,7 +138,8 @@ def columns(
     if importance.needing(names, "reference"):
         if evidence.held_out is None:
             raise ValueError("out-of-fold probabilities are needed, and there are none")
-        found |= _of_reference(found["loss"], evidence.held_out, pairs.labels)
+        given = (found["loss"], evidence.held_out, pairs.labels)
+        found |= {name: score(*given) for name, score in registry.computed("reference").items()}
     return found
 
 
@@ -161,21 +163,3 @@ def forward_equivalents(
     if importance.needing(names, "embeddings"):
         total += examples + targets
     return total
-
-
-def _of_history(visits: Visits) -> sweep.Columns:
-    probabilities = np.exp(-visits.losses)
-    return {
-        "forgetting_events": trajectory.forgetting_events(visits.margins),
-        "area_under_margin": trajectory.area_under_margin(visits.margins),
-        **trajectory.cartography(probabilities, visits.margins)._asdict(),
-    }
-
-
-def _of_reference(loss: np.ndarray, held_out: np.ndarray, labels: np.ndarray) -> sweep.Columns:
-    held_out_loss = reference.out_of_fold_loss(held_out, labels)
-    return {
-        "out_of_fold_loss": held_out_loss,
-        "reducible_loss": reference.reducible_loss(loss, held_out_loss),
-        "confident_learning": reference.confident_learning(labels, held_out).score,
-    }

@@ -21,7 +21,7 @@ from sie_jax import per_example
 from sie_jax.evaluation.attribution import linear_datamodeling_score
 from sie_jax.evaluation.detection import auroc
 from sie_jax.files import write_json
-from sie_jax.importance import gradients, influence, outputs
+from sie_jax.importance import ekfac, gradients, influence, outputs
 
 RESULTS = Path(__file__).parent / "results" / "attribution_metrics.json"
 N, M, SUBSETS, SEEDS, FEATURES, HIDDEN, CLASSES = 300, 30, 64, 5, 10, 16, 3
@@ -102,9 +102,9 @@ def main() -> None:
         aims.append(target_odds.project(key, PROJECTION))
     drawn = jax.random.categorical(key, logits_of(checkpoints[-1], x))
     fisher = per_example.value_and_grad(loss_of)(checkpoints[-1], x, drawn)[1]
-    bases = influence.eigenbases(influence.covariance_sums(fisher))
-    eigenvalues = [total / N for total in influence.eigenvalue_sums(fisher, bases)]
-    curvature = influence.EKFAC(bases, eigenvalues, damping=0.1)
+    bases = ekfac.eigenbases(ekfac.covariance_sums(fisher))
+    eigenvalues = [total / N for total in ekfac.eigenvalue_sums(fisher, bases)]
+    curvature = ekfac.EKFAC(bases, eigenvalues, damping=0.1)
     each = of_targets.materialize()
     solved = [
         curvature.precondition(jax.tree.map(lambda leaf, m=m: leaf[m], each)) for m in range(M)

@@ -41,7 +41,7 @@ from transformers import BertConfig
 from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
-from sie_jax.importance import ESTIMATORS, gradients, reference, trajectory
+from sie_jax.importance import ESTIMATORS, ekfac, gradients, reference, trajectory
 from sie_jax.importance import influence as influences
 from sie_jax.models import PairClassifier
 from sie_jax.passes.curvature import covariance_pass, eigenvalue_pass
@@ -190,7 +190,7 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
     eigenvalues = eigenvalue_pass(task, mesh, 0).function
     target_gradient = target_pass(task, mesh, frozenset({"gradient"}), **keyed).function
     sums = covariances(params, batch)
-    decompose = jax.jit(influences.eigenbases).lower(sums).compile()
+    decompose = jax.jit(ekfac.eigenbases).lower(sums).compile()
     once: dict[str, float] = {}
 
     def timed(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
@@ -202,9 +202,9 @@ def passes(model: Model) -> tuple[dict[str, Callable[[], Any]], dict[str, float]
     bases = timed("eigenbases", decompose, jax.block_until_ready(sums))
     with_bases = {"params": params, "bases": bases}
     values: Any = eigenvalues(with_bases, batch)["eigenvalues"]
-    curvature = influences.EKFAC(bases, values, DAMPING)
+    curvature = ekfac.EKFAC(bases, values, DAMPING)
     gradient = target_gradient(params, batch)["gradient"]
-    precondition = jax.jit(influences.EKFAC.precondition).lower(curvature, gradient).compile()
+    precondition = jax.jit(ekfac.EKFAC.precondition).lower(curvature, gradient).compile()
     timed("preconditioned target gradient", precondition, curvature, gradient)
     given = {"params": params, "gradient": gradient, "curvature": curvature}
 

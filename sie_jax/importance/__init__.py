@@ -2,6 +2,7 @@
 
 from sie_jax.importance import (
     choosing,
+    ekfac,
     gradients,
     groups,
     influence,
@@ -32,6 +33,7 @@ __all__ = [
     "POLICIES",
     "SCORES",
     "choosing",
+    "ekfac",
     "gradients",
     "groups",
     "hardness",

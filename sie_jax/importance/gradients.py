@@ -9,6 +9,8 @@ from jax import lax
 from jax.tree_util import FlattenedIndexKey, GetAttrKey, SequenceKey
 from jaxtyping import Array, Float
 
+from sie_jax.importance.precision import wide
+
 
 def grand(norms: Float[Array, "c n"]) -> Float[Array, " n"]:
     """GraNd, (1/C) Σ_c ‖∇ℓ_c,i‖ ≥ 0, over C seeds or checkpoints. High: hard or mislabelled.
@@ -18,7 +20,7 @@ def grand(norms: Float[Array, "c n"]) -> Float[Array, " n"]:
     norm that is NaN or infinite makes its example's score so. Cost: 2 forward-equivalents per
     example and model for the norms (a forward pass, a norms-only backward).
     """
-    return jnp.mean(_wide(norms), axis=0)
+    return jnp.mean(wide(norms), axis=0)
 
 
 def gradient_variance(projections: Float[Array, "c n d"]) -> Float[Array, " n"]:
@@ -34,7 +36,7 @@ def gradient_variance(projections: Float[Array, "c n d"]) -> Float[Array, " n"]:
     here it is the gradient of the loss with respect to the parameters, and nothing is normalised.
     Cost: 3 forward-equivalents per example and checkpoint.
     """
-    projections = _wide(projections)
+    projections = wide(projections)
     deviations = projections - jnp.mean(projections, axis=0)
     return jnp.mean(jnp.sum(deviations**2, axis=-1), axis=0)
 
@@ -58,7 +60,7 @@ def layer_norms(per_leaf: Any) -> dict[str, Float[Array, " b"]]:
     squares: dict[str, Array] = {}
     for path, norms in jax.tree_util.tree_flatten_with_path(per_leaf)[0]:
         name = _layer(path)
-        squares[name] = squares.get(name, jnp.zeros(())) + _wide(norms) ** 2
+        squares[name] = squares.get(name, jnp.zeros(())) + wide(norms) ** 2
     return {name: jnp.sqrt(square) for name, square in squares.items()}
 
 
@@ -92,7 +94,7 @@ def preconditioned_norms(
         raise ValueError(f"preconditioned_norms: epsilon is {epsilon}; pass a positive number")
     if chunk_size < 1:
         raise ValueError(f"preconditioned_norms: chunk_size is {chunk_size}; pass at least 1")
-    scale = jax.tree.map(lambda moment: 1 / (jnp.sqrt(_wide(moment)) + epsilon), second_moment)
+    scale = jax.tree.map(lambda moment: 1 / (jnp.sqrt(wide(moment)) + epsilon), second_moment)
 
     def norms(params: Any, batch: Any) -> Array:
         def one(example: Any) -> Array:
@@ -126,7 +128,3 @@ def _key(entry: Any) -> Any:
     if isinstance(entry, FlattenedIndexKey):
         return str(entry.key)  # a place among a module's children, not a layer's number
     return entry.key
-
-
-def _wide(values: Array) -> Array:
-    return jnp.asarray(values, jnp.promote_types(jnp.result_type(values), jnp.float32))

@@ -30,6 +30,8 @@ from typing import ClassVar, Protocol, Self
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from sie_jax.importance.precision import wide
+
 Scores = Float[Array, " n"]
 Where = Bool[Array, " n"] | None
 Weights = Float[Array, " n"]
@@ -106,7 +108,7 @@ class Clipped(NamedPolicy):
 
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         where = _where(scores, where)
-        scores = _wide(scores)
+        scores = wide(scores)
         median = _median(scores, where)
         bounded = jnp.where(scores > median, median / jnp.maximum(scores, median), 1.0)
         return normalise(jnp.where(median > 0, bounded, 1.0), scores=scores, where=where)
@@ -126,7 +128,7 @@ class Inverse(NamedPolicy):
 
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         where = _where(scores, where)
-        scores = _wide(scores)
+        scores = wide(scores)
         median = _median(scores, where)
         ratio = scores / jnp.maximum(median, jnp.finfo(scores.dtype).tiny)
         return normalise(jnp.where(median > 0, 1 / (1 + ratio), 1.0), scores=scores, where=where)
@@ -152,7 +154,7 @@ class Tempered(NamedPolicy):
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         inside = _where(scores, where)
         usable = inside & jnp.isfinite(scores)
-        scores = _wide(scores)
+        scores = wide(scores)
         limits = jnp.finfo(scores.dtype)
         # ratios to the score with the largest φ are at most 1, so that no power of them overflows
         if self.power >= 0:
@@ -247,7 +249,7 @@ class Banded(NamedPolicy):
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         inside = _where(scores, where)
         usable = inside & jnp.isfinite(scores)
-        scores = _wide(scores)
+        scores = wide(scores)
         ascending = jnp.sort(jnp.where(usable, scores, jnp.inf))
         count = jnp.sum(usable)
         last = jnp.maximum(count - jnp.round(self.drop_hardest * count).astype(int) - 1, 0)
@@ -280,7 +282,7 @@ def normalise(values: Float[Array, " n"], *, scores: Scores, where: Where = None
     example out). Computed in at least float32, without overflow for any finite φ.
     """
     inside = _where(values, where)
-    values = _wide(values)
+    values = wide(values)
     usable = inside & jnp.isfinite(scores) & jnp.isfinite(values)
     values = jnp.where(usable, values, 0.0)
     largest = jnp.max(values, initial=0.0)
@@ -299,7 +301,3 @@ def _median(scores: Array, where: Array) -> Array:
 
 def _where(values: Array, where: Array | None) -> Array:
     return jnp.ones(values.shape, bool) if where is None else where
-
-
-def _wide(values: Array) -> Array:
-    return values.astype(jnp.promote_types(values.dtype, jnp.float32))

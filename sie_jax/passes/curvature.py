@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from sie_jax import per_example
-from sie_jax.importance import influence
+from sie_jax.importance import ekfac
 from sie_jax.passes import sweep
 from sie_jax.tasks.task import Example, LabelledTask
 
@@ -25,7 +25,7 @@ def fit_ekfac(
     *,
     damping: float,
     seed: int,
-) -> influence.EKFAC:
+) -> ekfac.EKFAC:
     """The Fisher information over the real rows of `examples`, in EK-FAC's form.
 
     Labels are drawn from the model's own p(y|x), with `seed` folded with the row: the same for
@@ -39,33 +39,33 @@ def fit_ekfac(
         examples,
         workspace,
         covariances,
-        finish=jax.jit(influence.eigenbases),
+        finish=jax.jit(ekfac.eigenbases),
     )
     state = {"params": params, "bases": bases}
     made = eigenvalue_pass(task, workspace.mesh, seed)
     total = sweep.summed(made, state, examples, workspace, eigenvalues)
     # no row at all leaves sums of 0, and with them no influence
     count = jnp.maximum(total["count"], 1)
-    return influence.EKFAC(bases, sweep.divided(total["eigenvalues"], count), damping)
+    return ekfac.EKFAC(bases, sweep.divided(total["eigenvalues"], count), damping)
 
 
 @functools.cache
 def covariance_pass(task: LabelledTask, mesh: Mesh, seed: int) -> sweep.Pass:
-    """Gives a batch's `influence.covariance_sums` over its real rows, labels by the model.
+    """Gives a batch's `ekfac.covariance_sums` over its real rows, labels by the model.
 
     One forward and one backward pass: 3 forward-equivalents.
     """
     gradients_of = per_example.value_and_grad(_own_label(task, seed))
 
     def run(params: Any, batch: dict[str, jax.Array]) -> Any:
-        return influence.covariance_sums(gradients_of(params, batch)[1], where=batch["mask"])
+        return ekfac.covariance_sums(gradients_of(params, batch)[1], where=batch["mask"])
 
     return sweep.compiled(run, mesh, forward_equivalents=3)
 
 
 @functools.cache
 def eigenvalue_pass(task: LabelledTask, mesh: Mesh, seed: int) -> sweep.Pass:
-    """Gives a batch's `influence.eigenvalue_sums` over its real rows, and their `count`.
+    """Gives a batch's `ekfac.eigenvalue_sums` over its real rows, and their `count`.
 
     It is called with a dictionary of `params` and `bases`. 3 forward-equivalents.
     """
@@ -73,7 +73,7 @@ def eigenvalue_pass(task: LabelledTask, mesh: Mesh, seed: int) -> sweep.Pass:
 
     def run(state: dict[str, Any], batch: dict[str, jax.Array]) -> dict[str, Any]:
         grads = gradients_of(state["params"], batch)[1]
-        sums = influence.eigenvalue_sums(grads, state["bases"], where=batch["mask"])
+        sums = ekfac.eigenvalue_sums(grads, state["bases"], where=batch["mask"])
         return {"eigenvalues": sums, "count": jnp.sum(batch["mask"])}
 
     return sweep.compiled(run, mesh, forward_equivalents=3)

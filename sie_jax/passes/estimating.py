@@ -7,7 +7,7 @@ import numpy as np
 
 from sie_jax import importance
 from sie_jax.data.loading import PlannedBatches
-from sie_jax.importance import reference, trajectory
+from sie_jax.importance import reference, registry
 from sie_jax.passes import influence, sweep
 from sie_jax.passes.embeddings import embedding_pass
 from sie_jax.passes.gradients import preconditioned_pass
@@ -79,7 +79,8 @@ def columns(
         made = preconditioned_pass(task, mesh)
         found |= sweep.in_parts(made, states, examples, workspace, _PRECONDITIONED)
     if importance.needing(names, "history"):
-        found |= _of_history(evidence.visits)
+        shown = (evidence.visits.margins, np.exp(-evidence.visits.losses))
+        found |= {name: score(*shown) for name, score in registry.computed("history").items()}
     influential = importance.needing(names, *INFLUENTIAL)
     if influential:
         found |= influence.columns(
@@ -102,7 +103,8 @@ def columns(
     if importance.needing(names, "reference"):
         if evidence.held_out is None:
             raise ValueError("out-of-fold probabilities are needed, and there are none")
-        found |= _of_reference(found["loss"], evidence.held_out, training.labels)
+        given = (found["loss"], evidence.held_out, training.labels)
+        found |= {name: score(*given) for name, score in registry.computed("reference").items()}
     return found
 
 
@@ -122,15 +124,6 @@ def entries(name: str, *, checkpoints: int) -> tuple[str, ...]:
     return ()
 
 
-def _of_history(visits: Visits) -> sweep.Columns:
-    probabilities = np.exp(-visits.losses)
-    return {
-        "forgetting_events": trajectory.forgetting_events(visits.margins),
-        "area_under_margin": trajectory.area_under_margin(visits.margins),
-        **trajectory.cartography(probabilities, visits.margins)._asdict(),
-    }
-
-
 def _of_embeddings(
     near: np.ndarray, far: np.ndarray, training: Pairs, targets: Pairs, *, num_labels: int
 ) -> sweep.Columns:
@@ -141,13 +134,4 @@ def _of_embeddings(
         "query_agreement": reference.query_agreement(
             near, training.labels, training.queries, num_classes=num_labels
         ),
-    }
-
-
-def _of_reference(loss: np.ndarray, held_out: np.ndarray, labels: np.ndarray) -> sweep.Columns:
-    held_out_loss = reference.out_of_fold_loss(held_out, labels)
-    return {
-        "out_of_fold_loss": held_out_loss,
-        "reducible_loss": reference.reducible_loss(loss, held_out_loss),
-        "confident_learning": reference.confident_learning(labels, held_out).score,
     }

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sie_jax.devices import mesh as meshes
-from sie_jax.importance import gradients, influence
+from sie_jax.importance import ekfac, gradients, influence
 from sie_jax.passes import curvature, sweep
 from sie_jax.passes.gradients import example_pass, target_pass
 from sie_jax.tasks.task import LabelledTask
@@ -106,7 +106,7 @@ def columns(
                 task, params, training, workspace, damping=options.damping, seed=options.seed
             )
             if "ekfac" in needs:
-                precondition = jax.jit(influence.EKFAC.precondition)
+                precondition = jax.jit(ekfac.EKFAC.precondition)
                 state["preconditioned"] = precondition(fisher, aim["gradient"])
             state["curvature"] = fisher
         of_examples = example_pass(task, mesh, needs, **keyed)

@@ -1,16 +1,19 @@
+import dataclasses
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from sie_jax import importance
-from sie_jax.importance import ESTIMATORS, NEEDS
+from sie_jax.importance import ESTIMATORS, NEEDS, registry
 
 
 @pytest.mark.parametrize("array", [np.asarray, jnp.asarray])
 @pytest.mark.parametrize("name", ESTIMATORS)
 def test_every_estimator_says_what_it_needs_and_turns_to_hardness(name, array) -> None:
-    needs, high, most = ESTIMATORS[name]
-    assert needs in NEEDS
+    estimator = ESTIMATORS[name]
+    high, most = estimator.high, estimator.most
+    assert estimator.needs in NEEDS
     assert high in ("hard", "easy", "helpful", "useful")
     assert high == "hard" or not name.endswith("_self"), "self-influence is high for the hard"
     least, greatest = (0.0, 3.0) if high == "hard" else (-1.0, 2.0 if most is None else most)
@@ -35,3 +38,30 @@ def test_needing_names_the_estimators_of_a_need(needs: str) -> None:
 
 def test_the_scores_of_one_batch_need_no_more_than_one_pass() -> None:
     assert {ESTIMATORS[name].needs for name in importance.SCORES} == {"outputs", "gradients"}
+
+
+def test_estimators_of_one_need_are_computed_from_the_same() -> None:
+    outputs = {"loss", "el2n", "margin", "entropy"}
+    assert registry.computed("outputs").keys() == importance.OUTPUT_SCORES.keys() == outputs
+    for needs in ("outputs", "history", "reference"):
+        assert list(registry.computed(needs)) == importance.needing(ESTIMATORS, needs)
+    assert not registry.computed("checkpoints"), "only a pass can"
+
+
+@pytest.mark.parametrize(
+    ("name", "cost"),
+    [
+        ("loss", "0"),
+        ("grand", "3 C"),
+        ("gradient_similarity", "3"),
+        ("ekfac", "9"),
+        ("reducible_loss", "folds"),
+    ],
+)
+def test_a_cost_is_text_for_a_reader(name: str, cost: str) -> None:
+    assert ESTIMATORS[name].cost == cost
+
+
+def test_a_cost_has_both_parts() -> None:
+    both = dataclasses.replace(ESTIMATORS["grand"], once=2)
+    assert both.cost == "2 + 3 C"

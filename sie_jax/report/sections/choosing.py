@@ -51,7 +51,7 @@ the budget was {{ "%g" | format(cost.budget) }}.</p>
 
 
 def part(metrics: Mapping[str, Any]) -> Part | None:
-    """Of `choosing` of `metrics.json`; left out where there is none.
+    """Needs `choosing` of `metrics.json`; without it there is no part.
 
     It is `Choice.as_json()` of `sie_jax.importance.choosing`.
     """

@@ -27,9 +27,9 @@ TEMPLATE = """
 
 
 def part(counts: Mapping[str, Any]) -> Part:
-    """Of the content of `cleaning.json`.
+    """Shows the content of `cleaning.json`.
 
-    It has `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
+    `counts` is `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
     "repaired": {repair: rows}}`.
     """
     html = render(TEMPLATE, rows=_rows(counts), repaired=counts["repaired"])

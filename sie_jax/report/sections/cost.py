@@ -23,6 +23,6 @@ pass for norms alone counts 1.
 
 
 def part(metrics: Mapping[str, Any]) -> Part:
-    """Of `cost` and, if there is one, `device` of `metrics.json`."""
+    """Shows `cost` of `metrics.json`, and `device` if there is one."""
     html = render(TEMPLATE, by_run=metrics["cost"], device=metrics.get("device"))
     return Part("cost", "Cost of training", html)

@@ -28,10 +28,10 @@ and the 95% interval over queries.</p>
 
 
 def part(metrics: Mapping[str, Any]) -> Part | None:
-    """Of `cross_validation` of `metrics.json`; left out where there is none.
+    """Needs `cross_validation` of `metrics.json`; without it there is no part.
 
-    It is `{metric: {"value", "low", "high"}}`. `rater_disagreement`, if there is one, has the same
-    by score.
+    It is `{metric: {"value", "low", "high"}}`. `rater_disagreement`, if there is one, is
+    `{score: {"value", "low", "high"}}`.
     """
     if not metrics.get("cross_validation"):
         return None

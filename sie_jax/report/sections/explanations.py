@@ -38,7 +38,7 @@ The prediction is <strong>{{ one.predicted }}</strong>, and the label is
 def part(
     explanations: Sequence[Mapping[str, Any]], *, run: str = "weighted", metric: str = "ndcg@10"
 ) -> Part | None:
-    """Of the predictions of `run` on its worst test queries; left out where there are none.
+    """Shows predictions of `run` on its worst test queries; without any there is no part.
 
     Args:
         explanations: The worst query first, each with `query`, `value` (of `metric` on that

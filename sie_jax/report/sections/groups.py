@@ -36,9 +36,9 @@ are in the folder <code>groups</code>.</p>
 
 
 def part(tables: Mapping[str, pa.Table]) -> Part | None:
-    """Of a table of `sie_jax.importance.groups` for each view ("query", "brand", …).
+    """Takes a table of `sie_jax.importance.groups` for each view ("query", "brand", …).
 
-    A view is left out where no group has enough rows, and the part where no view is left.
+    A view is left out if none of its groups has enough rows. Without a view there is no part.
     """
     ends_by_view = {view: _ends(table.to_pylist()) for view, table in tables.items()}
     ends_by_view = {view: ends for view, ends in ends_by_view.items() if any(ends)}

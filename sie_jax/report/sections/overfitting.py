@@ -24,7 +24,7 @@ pairs.</p>
 
 
 def part(metrics: Mapping[str, Any]) -> Part | None:
-    """Of `train` of `metrics.json`, `{run: {metric: number}}`; left out where there is none."""
+    """Needs `train` of `metrics.json`, `{run: {metric: number}}`; without it there is no part."""
     if not metrics.get("train"):
         return None
     test, main = metrics["test"], order.main_metrics(metrics["test"])

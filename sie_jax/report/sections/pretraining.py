@@ -32,7 +32,7 @@ chance.</p>
 
 
 def part(metrics: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> Part | None:
-    """Of `pretraining` of `metrics.json`, with curves; left out where there is none.
+    """Needs `pretraining` of `metrics.json`; without it there is no part.
 
     Args:
         metrics: `pretraining` is `{"steps", "seconds", "rows": {"train", "held_out", "measured"},

@@ -51,9 +51,9 @@ A difference is resolved where its interval excludes zero.</p>
 
 
 def part(metrics: Mapping[str, Any], *, run: str = "weighted", reference: str = "uniform") -> Part:
-    """`metrics` has `test`, `difference`, `seeds` and `cost` of `metrics.json`, maybe `queries`.
+    """Shows `test`, `difference` and `seeds` of `metrics.json`, and `queries` if there is one.
 
-    The plot is of the differences of `run`. Runs without a cost (the baselines) come last.
+    The plot shows the differences of `run`. Runs that are not in `cost` (the baselines) come last.
     """
     test, difference, seeds = (
         order.trained_first(metrics[name], metrics["cost"])

@@ -31,11 +31,11 @@ def part(
     scores: Sequence[str],
     label_names: Sequence[str],
 ) -> Part | None:
-    """One plot for each score; left out where there is no score.
+    """Draws one plot for each score; without a score there is no part.
 
     Args:
-        metrics: May have `planted_errors` of `metrics.json`, `{"rate", "count", "auroc": {score:
-            number}}`.
+        metrics: It may have `planted_errors` of `metrics.json`, which is `{"rate", "count",
+            "auroc": {score: number}}`.
         table: A row for each training example, with `label` (an index into `label_names`) and a
             column for each of `scores`.
         scores: The columns to draw.

@@ -17,7 +17,7 @@ TEMPLATE = """
 
 
 def part(settings: Mapping[str, Any]) -> Part:
-    """Of plain values in mappings nested to any depth."""
+    """Takes plain values in mappings that are nested to any depth."""
     return Part("settings", "Settings", render(TEMPLATE, rows=_flat(settings)))
 
 

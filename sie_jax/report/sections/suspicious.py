@@ -24,7 +24,7 @@ TEMPLATE = """
 
 
 def part(audit: Sequence[Mapping[str, str]]) -> Part:
-    """The first rows of `audit.csv`, which has the most suspicious labels first.
+    """Takes the first rows of `audit.csv`, which has the most suspicious labels first.
 
     A row has `query`, `title`, `label`, `prediction` and `score` as texts.
     """

@@ -19,9 +19,9 @@ TEMPLATE = """
 
 
 def part(metrics: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> Part | None:
-    """Of the lines of `metrics.jsonl` about the runs in `cost` of `metrics.json`.
+    """Draws the lines of `metrics.jsonl` that belong to a run in `cost` of `metrics.json`.
 
-    It is left out where no line has anything to draw.
+    There is no part if there is nothing to draw.
     """
     plots = curves.drawn(lines, metrics["cost"], TITLES)
     return Part("training", "Training", render(TEMPLATE, plots=plots)) if plots else None

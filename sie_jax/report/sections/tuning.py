@@ -18,7 +18,7 @@ These rates are left out, because the loss was no longer finite: {{ diverged | j
 
 
 def part(metrics: Mapping[str, Any]) -> Part | None:
-    """Of `tuning` of `metrics.json`; left out where there is none.
+    """Needs `tuning` of `metrics.json`; without it there is no part.
 
     It is `{"chosen": rate, "validation": {rate: {metric: {"value", "low", "high"}}},
     "diverged": [rate], "queries": {"evaluated": int}}`.

@@ -26,13 +26,13 @@ def part(
     reference: str = "uniform",
     metric: str = "ndcg@10",
 ) -> Part:
-    """`metrics` has `test`, `difference` and `seeds` of `metrics.json`."""
+    """Needs `test`, `difference` and `seeds` of `metrics.json`."""
     found = verdict(metrics, run=run, reference=reference, metric=metric)
     return Part("verdict", "", render(TEMPLATE, **found._asdict()))
 
 
 def verdict(metrics: Mapping[str, Any], *, run: str, reference: str, metric: str) -> Verdict:
-    """Whether `run` is better than `reference` by `metric`.
+    """Says whether `run` is better than `reference` by `metric`.
 
     It helped or hurt where the 95 % interval of the paired difference excludes zero. If that is
     the difference of one seed, the claim says so. It is unresolved where the interval includes

@@ -25,9 +25,10 @@ dash means that some row would never be drawn.</p>
 
 
 def part(metrics: Mapping[str, Any]) -> Part | None:
-    """Of `weights` of `metrics.json`; left out where there is none.
+    """Needs `weights` of `metrics.json`; without it there is no part.
 
-    It is `{run: {"effective_sample_size", "gradient_variance_ratio"}}`, the second if defined.
+    It is `{run: {"effective_sample_size", "gradient_variance_ratio"}}`. A run lacks the second
+    where it is undefined.
     """
     if not metrics.get("weights"):
         return None

@@ -286,7 +286,8 @@ def test_a_score_of_folds_costs_their_training_too(folded: Path) -> None:
     folds = 2 * 3 * rows + 2 * rows
     assert cost["forward_equivalents"] == 3 * rows + 3 * rows + 2 * rows + folds
     clocks = {path.stem: read(path)["seconds"] for path in (folded / "clocks").iterdir()}
-    names = ("weighted-0", "warmup", "score", "fold-0", "fold-1", "fold-2")
+    names = ["weighted-0", "warmup", "score"]
+    names += [f"fold-{number}{work}" for number in range(3) for work in ("", "-train")]
     assert cost["seconds"] == pytest.approx(sum(clocks[name] for name in names))
 
 

@@ -1,4 +1,4 @@
-"""The curvature passes: the Fisher information of a training set, in EK-FAC's form."""
+"""The curvature passes, which give the Fisher information of a training set in EK-FAC's form."""
 
 import functools
 from collections.abc import Callable
@@ -44,7 +44,7 @@ def fit_ekfac(
     state = {"params": params, "bases": bases}
     made = eigenvalue_pass(task, workspace.mesh, seed)
     total = sweep.summed(made, state, examples, workspace, eigenvalues)
-    # no row at all leaves sums of 0, and with them no influence
+    # without any row the sums are 0, and so is every influence
     count = jnp.maximum(total["count"], 1)
     return ekfac.EKFAC(bases, sweep.divided(total["eigenvalues"], count), damping)
 

@@ -1,4 +1,4 @@
-"""Any estimators' scores of a training set, in as few passes over it as their needs allow."""
+"""The scores of any estimators, with the passes over the training set that they need, each once."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -22,12 +22,12 @@ _PRECONDITIONED, _EMBEDDINGS = "preconditioned", ("embeddings", "target_embeddin
 
 
 class Evidence(NamedTuple):
-    """What a training run leaves that its examples can be scored by.
+    """What a training run leaves to score its examples by.
 
-    checkpoints: parameters and the mean learning rate of the steps up to them, oldest first; the
-    last are those that are scored. second_moment: Adam's, like the parameters. visits: what the run
-    showed of each example. held_out: class probabilities `[N, K]` of models that never saw the
-    query, None where there are none.
+    checkpoints: parameters, and the mean learning rate of the steps up to them, oldest first; the
+    scores are of the last. second_moment: Adam's, like the parameters. visits: what the run showed
+    of each example. held_out: class probabilities `[N, K]` of models that never saw the query, None
+    if there are none.
     """
 
     checkpoints: Sequence[tuple[Any, float]]
@@ -102,7 +102,7 @@ def columns(
         found |= _of_embeddings(*vectors, training, targets, num_labels=task.num_labels)
     if importance.needing(names, "reference"):
         if evidence.held_out is None:
-            raise ValueError("out-of-fold probabilities are needed, and there are none")
+            raise ValueError("out-of-fold probabilities are needed, and there are none: give some")
         given = (found["loss"], evidence.held_out, training.labels)
         found |= {name: score(*given) for name, score in registry.computed("reference").items()}
     return found

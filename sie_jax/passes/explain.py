@@ -1,4 +1,4 @@
-"""Why a model predicts what it does: the training pairs that pushed a pair's prediction most."""
+"""Why a model predicts what it does: the training pairs that moved a prediction most."""
 
 import functools
 from typing import Any

@@ -1,4 +1,4 @@
-"""How a pass goes over a data set: batch by batch, in parts that last, charged once it is done."""
+"""How a pass goes over a data set: batch by batch, with parts kept on disk, charged at its end."""
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
@@ -22,7 +22,7 @@ from sie_jax.tables.spool import write_parquet
 from sie_jax.training.cost import CostMeter
 from sie_jax.training.progress import Bar, bar
 
-# batches between two parts of a pass: what a stop can cost
+# batches in a part of a pass: a stop loses so many at most
 PART_BATCHES = 50
 
 Columns = dict[str, np.ndarray]
@@ -79,7 +79,7 @@ def in_parts(
 ) -> Columns:
     """Runs a pass over all of `examples` and gives its columns in the order of their rows.
 
-    A pass may give `[B, D]` for a name: that column is then `[N, D]`.
+    If a pass gives `[B, D]` for a name, that column is `[N, D]`.
 
     Every PART_BATCHES batches each process writes its own rows of them to a Parquet file. A part
     that is there is not computed again, so a pass that was stopped resumes at the part it was in.
@@ -109,7 +109,7 @@ def in_parts(
             own = pa.table({name: _column(v) for name, v in columns.items()})
             write_parquet(files[process], own)
     _charge(clock, made, examples)
-    processes.together()  # now every process's parts are there
+    processes.together()  # from here on the parts of every process exist
     tables = [pq.read_table(path) for path in parts]
     return gather(
         ({name: vectors.as_array(t[name]) for name in t.column_names} for t in tables),
@@ -128,7 +128,7 @@ def summed(
 ) -> Any:
     """`finish` of the sum of what a pass gives for all batches, added up on the device.
 
-    It is written to NAME.npz, and read from there if it is there already: either way the same bits.
+    It is written to NAME.npz, and read from there if that file exists: either way the same bits.
     `finish` gives a tree like the sum.
     """
     mesh, batches, path = workspace.mesh, examples.batches, workspace.folder / f"{name}.npz"
@@ -154,14 +154,16 @@ def divided(tree: Any, count: jax.Array) -> Any:
 
 
 def gather(parts: Iterable[Columns], rows: np.ndarray) -> Columns:
-    """Puts the parts of a sweep in the order of `rows`, ascending; each must have come once.
+    """Puts the parts of a sweep in the order of `rows`, ascending.
 
-    Raises ValueError where one did not.
+    Raises ValueError unless the parts hold each of the rows once.
     """
     joined = [part for part in parts if len(part["row"])]
     order = np.concatenate([part["row"] for part in joined])
     if not np.array_equal(np.sort(order), rows):
-        raise ValueError(f"a sweep gave {len(order)} rows where {len(rows)} were due, each once")
+        raise ValueError(
+            f"a sweep gave {len(order)} rows where {len(rows)} were expected, each once"
+        )
     inverse = np.argsort(order)
     return {
         name: np.concatenate([part[name] for part in joined])[inverse]
@@ -173,7 +175,10 @@ def gather(parts: Iterable[Columns], rows: np.ndarray) -> Columns:
 def compiled(
     function: Callable[[Any, dict[str, jax.Array]], Any], mesh: Mesh, *, forward_equivalents: int
 ) -> Pass:
-    """A pass under `jit`: parameters where `mesh.RULES` put them, batches split, results whole."""
+    """A pass under `jit`, with parameters where `mesh.RULES` put them and batches split.
+
+    Every device gets the whole results.
+    """
 
     def run(state: Any, batch: dict[str, jax.Array]) -> Any:
         return function(meshes.gathered(mesh, state), batch)

@@ -1,4 +1,4 @@
-"""What pretraining hides: whole words of a text, and the items of some pairs, exchanged.
+"""What pretraining hides: whole words of a text are masked, and items of some pairs exchanged.
 
 Both are pure functions of a key, on the device, so that every step hides something else.
 """
@@ -18,9 +18,10 @@ Batch = dict[str, jax.Array]
 
 
 class Vocabulary(NamedTuple):
-    """What has to be known of a tokenizer: which ids go on a word, which are no words, three ids.
+    """What masking needs to know of a tokenizer with V ids.
 
-    `continues` and `special` are bool `[V]`.
+    continues: bool `[V]`, the ids that continue a word. special: bool `[V]`, those of no word.
+    mask, separator, padding: the ids of three special tokens.
     """
 
     continues: np.ndarray
@@ -31,10 +32,10 @@ class Vocabulary(NamedTuple):
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerFast) -> "Vocabulary":
-        """That of a WordPiece tokenizer, in which what goes on a word begins with ##."""
+        """That of a WordPiece tokenizer, whose tokens begin with ## if they continue a word."""
         tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
         return cls(
-            # None where a number stands for nothing
+            # some numbers have no token, and give None
             np.array([(token or "").startswith("##") for token in tokens]),
             np.isin(np.arange(len(tokens)), tokenizer.all_special_ids),
             tokenizer.mask_token_id,
@@ -44,7 +45,11 @@ class Vocabulary(NamedTuple):
 
 
 class Masked(NamedTuple):
-    """A text with words hidden: its ids `[T]`, the places `[P]`, what stood there, which count."""
+    """A text with words hidden, and what a model is to predict.
+
+    input_ids: `[T]`. positions: `[P]`, the places to predict. targets: `[P]`, the ids that stood
+    there. chosen: `[P]`, which of the places count.
+    """
 
     input_ids: Int[Array, "T"]
     positions: Int[Array, "P"]
@@ -53,7 +58,7 @@ class Masked(NamedTuple):
 
 
 def places(length: int) -> int:
-    """P = ⌈T/4⌉, the most places of a text of T = `length` tokens that are predicted."""
+    """P = ⌈T/4⌉: at most so many tokens of a text of T = `length` tokens are predicted."""
     return -(-length // 4)
 
 
@@ -67,15 +72,15 @@ def mask_words(
 
     Of the tokens of chosen words 80 % become [MASK], 10 % a random id and 10 % stay (Devlin et al.
     2019, section 3.1, with the whole-word masking of their later release). Special and padding
-    tokens are never chosen. P = ⌈T/4⌉ tokens at most are: of the words chosen, taken in random
-    order, those that would go beyond stay as they are. Where `chosen` is False, a place holds
+    tokens are never chosen. At most P = ⌈T/4⌉ tokens are: the chosen words are taken in random
+    order, and those beyond P tokens stay as they are. Where `chosen` is False, a place holds
     nothing to predict.
     """
     length = input_ids.shape[0]
     most = places(length)
     key_words, key_kind, key_random = jax.random.split(key, 3)
     candidate = attention_mask & ~jnp.asarray(vocabulary.special)[input_ids]
-    # what goes on a word that was cut off before, behind a special token, is a word of its own
+    # a word that was cut off at a special token leaves a rest, which counts as a word of its own
     goes_on = jnp.asarray(vocabulary.continues)[input_ids] & candidate
     goes_on &= jnp.roll(candidate, 1).at[0].set(False)
     word = jnp.cumsum(~goes_on) - 1  # [T], from 0
@@ -88,7 +93,7 @@ def mask_words(
     chosen = candidate & (drawn[word] < WORD_RATE) & (last < most)
 
     kind = jax.random.uniform(key_kind, (length,))
-    # of the same type as the ids: a wider one would make the step compile twice
+    # the type of the ids, since a wider one would make the step compile twice
     random = jax.random.randint(
         key_random, (length,), 0, vocabulary.special.size, dtype=input_ids.dtype
     )
@@ -109,15 +114,16 @@ def exchange_items(
     """Gives half of a batch's pairs the second text of another pair, and says which.
 
     `batch` holds input_ids, token_type_ids, attention_mask `[B, T]` and label `[B]`: the group of
-    the pair's first text, −1 where the row is no pair. All pairs of a batch move on by one random
-    number of places to find their partners. A partner whose second text stands beside a first text
-    of one's own group anywhere in the batch is none, so that no pair which the batch shows to be
-    true passes for a false one; other batches are not known here. A text that no longer fits is
-    cut, and ends in [SEP] all the same.
+    the pair's first text, −1 if the row is not a pair. Each pair's partner is the pair that comes
+    after it by a random number of places, the same number for all. A pair is left alone if the
+    batch has the partner's second text beside a first text of the pair's own group: no pair that
+    the batch shows to be true is presented as a false one. Other batches are not known here. A text
+    that no longer fits is cut, and still ends in [SEP].
 
     Returns:
       The batch; the rows that were exchanged; and the rows that could have been, each of which was
-      with probability 1/2: what has no partner is no witness.
+      exchanged with probability 1/2. Only these are asked about: a row without a partner is always
+      true.
     """
     ids, group = batch["input_ids"], batch["label"]
     rows, length = ids.shape
@@ -134,7 +140,7 @@ def exchange_items(
     first_length = jnp.sum(real & ~second, axis=1, keepdims=True)
     second_length = jnp.sum(real & second, axis=1, keepdims=True)
     text = _fingerprint(ids, real & second, column - first_length)
-    # [B, B]: whether the row's group has, somewhere in the batch, the other row's second text
+    # [B, B]: whether the row's group has the other row's second text somewhere in the batch
     same_group = (group[:, None] == group) & is_pair
     has = same_group.astype(jnp.float32) @ (text[:, None] == text).astype(jnp.float32) > 0
     possible = is_pair & ~jnp.take_along_axis(has, partner[:, None], axis=1)[:, 0]
@@ -160,7 +166,7 @@ def exchange_items(
 def _fingerprint(
     ids: Int[Array, "B T"], where: Bool[Array, "B T"], place: Int[Array, "B T"]
 ) -> Int[Array, "B"]:
-    """A number that is equal for equal texts and, but for a rare chance, for no others."""
+    """A number that is the same for equal texts, and differs for others but for a rare chance."""
     odd = 2 * ids.astype(jnp.uint32) + 1
     mixed = (odd * jnp.uint32(2654435761)) ^ (place.astype(jnp.uint32) * jnp.uint32(2246822519))
     mixed = (mixed ^ (mixed >> 15)) * jnp.uint32(3266489917)

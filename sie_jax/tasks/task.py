@@ -5,9 +5,10 @@ alone. `couple(outputs, batch)` makes losses `[B]` of the outputs of a batch, lo
 row i. `graded` couples trivially: loss i depends on outputs i alone, so that `couple` serves one
 example as it serves a batch, and the gradient of loss i is the contribution of row i. Steps and
 passes get losses and gradients from `losses`, `gradients` and `norms`; a task whose coupling is not
-trivial replaces these three and opens no step or pass. Three such tasks are planned. A
-*unit* is one evaluation of an outputs
-function; *rest* is what the coupling has of parameters for itself, and units + rest = ∇F.
+trivial replaces these three and opens no step or pass.
+
+Three such tasks are planned. A *unit* is one evaluation of an outputs function, with a dropout key
+of its own; *rest* are parameters that the coupling itself reads, and units + rest = ∇F.
 
     listwise     unit: a pair (query, item)
                  outputs(params, pair, *, key) -> score []
@@ -146,7 +147,7 @@ class LabelledTask(Task):
 
     @abc.abstractmethod
     def output_function(self, outputs: Outputs, example: Example) -> jax.Array:
-        """f, the scalar of an example whose gradients influence is computed from."""
+        """f, the scalar of each example alone that the influence passes differentiate."""
 
     @abc.abstractmethod
     def residual(self, value: jax.Array) -> jax.Array:

@@ -1,13 +1,14 @@
-"""Weights learned while training: a function of the scores, led by a validation gradient.
+"""Weights learned while training: a function of the scores that follows a validation gradient.
 
 The weights of a batch are w_i = φ_i / Σ_j φ_j with φ_i = sigmoid(θ_0 + Σ_k θ_k x_ik), x_ik a
-standardised score. What a step does to the validation loss is known to first order from one dot
-product per example:
+standardised score. One dot product per example tells to first order what a step does to the
+validation loss:
 
     a_i = ⟨∇ℓ_i, ∇L_val⟩        L_val(params − η Σ_i w_i ∇ℓ_i) ≈ L_val(params) − η Σ_i w_i a_i
 
-so that dL_val/dθ = −η Σ_i a_i ∂w_i/∂θ, and θ follows it by an Adam of its own. All comes from the
-one forward and backward pass that trains the model, and a plain gradient on the validation batch.
+so that dL_val/dθ = −η Σ_i a_i ∂w_i/∂θ, and an Adam of its own moves θ down it. All of it comes from
+the one forward and backward pass that trains the model, and a plain gradient on the validation
+batch.
 """
 
 import functools
@@ -29,17 +30,20 @@ from sie_jax.training import steps
 from sie_jax.training.state import TrainState
 
 PREFIX = "validation_"
-# of the scores' running mean and spread: half of it is of the last seventy batches
+# of the scores' running mean and spread: the last seventy batches make half of them
 DECAY = 0.99
-# standardised scores are held to so many standard deviations, so that an outlier is one of many
+# in standard deviations: a standardised score beyond it counts as it, so that no outlier dominates
 BOUND = 3.0
 
 ADAM = optax.scale_by_adam()
 
 
 class Moments(NamedTuple):
-    """Decayed sums over the scores seen: their number, themselves, their squared distance to the
-    mean of the time. `rows` is a scalar, the others are float32 `[F]`."""
+    """Decayed sums over the scores seen so far.
+
+    rows: their number. total: float32 `[F]`, their sum. squares: float32 `[F]`, the sum of their
+    squared distances to the mean at the time.
+    """
 
     rows: jax.Array
     total: jax.Array
@@ -47,7 +51,7 @@ class Moments(NamedTuple):
 
 
 class Weighting(NamedTuple):
-    """What is learned: θ float32 `[1 + F]`, its Adam's state, and the scores' moments."""
+    """What is learned: θ float32 `[1 + F]`, its Adam's state, and the moments of the scores."""
 
     theta: jax.Array
     adam: Any
@@ -62,12 +66,13 @@ class LearnedState(NamedTuple):
 
 
 class WithValidation(PlannedBatches):
-    """Training batches that bring a validation batch along, its arrays named `validation_<name>`.
+    """Training batches, each joined with a validation batch whose arrays are `validation_<name>`.
 
-    Item i is training batch i joined with validation batch i mod M, M the number of those: a pure
-    function of i, so a position is still one integer. Length and epochs are the training batches'.
-    Give `validation` one bucket of lengths: a step is compiled for each pair of lengths that meet.
-    Its batches may be of another size, which the mesh has to divide too.
+    Item i joins training batch i with validation batch i mod M, M being the number of validation
+    batches: a pure function of i, so that a position is still one integer. Length and epochs are
+    those of the training batches. Give `validation` one bucket of lengths, since a step is compiled
+    for each pair of lengths that meet. Its batches may have another size, which the mesh must
+    divide too.
 
     Raises:
       ValueError: there is no validation batch.
@@ -75,7 +80,7 @@ class WithValidation(PlannedBatches):
 
     def __init__(self, training: PlannedBatches, validation: PlannedBatches) -> None:
         if not len(validation):
-            raise ValueError("there is no validation batch for the weights to be learned from")
+            raise ValueError("there is no validation batch to learn the weights from: give one")
         self._training, self._validation = training, validation
         self.batches_per_epoch = training.batches_per_epoch
         self.batch_size = training.batch_size
@@ -106,12 +111,12 @@ def create(
     seed: int,
     scores: tuple[str, ...],
 ) -> TrainState:
-    """A state at step 0 for `learned_step` with the same `scores`: θ = 0, all weights equal."""
+    """A state at step 0 for `learned_step` with the same `scores`. θ is 0: equal weights."""
     state = states.create(params, optimizer, mesh, seed=seed)
     features = jnp.zeros(len(scores))
     theta = jnp.zeros(1 + len(scores))
     weighting = Weighting(theta, ADAM.init(theta), Moments(jnp.zeros(()), features, features))
-    # each leaf a buffer of its own, as the step gives them all up
+    # each leaf gets a buffer of its own, since the step gives them all up
     weighting = meshes.place(mesh, weighting)
     return state._replace(opt_state=LearnedState(state.opt_state, weighting))
 
@@ -127,12 +132,12 @@ def learned_step(
 ) -> steps.Step:
     """The step on Σ_i w_i ∇ℓ_i, w_i = φ(scores_i; θ) / Σ_j φ_j, after which θ is improved.
 
-    In order: scores of the batch, with the step's dropout on; their standardised features
-    (`features`); the weights by θ as it stands, so that the first step is a uniform one; the update
-    of the parameters; a_i with the gradient of the mean validation loss at the parameters before
-    the update, dropout off; one step of Adam for θ down `theta_gradient`. Agreement that is
-    positive says that a step on the example lowers the validation loss, and raises what φ gives to
-    scores like its own.
+    In order, it computes the scores of the batch, with the step's dropout on; their standardised
+    features (`features`); the weights by the present θ, so that the first step is a uniform one;
+    the update of the parameters; a_i with the gradient of the mean validation loss at the
+    parameters before the update, dropout off; and one step of Adam for θ down `theta_gradient`.
+    Positive agreement means that a step on the example lowers the validation loss. It raises what φ
+    gives to scores like the example's.
 
     This is the one-step lookahead of Ren et al. 2018 ("Learning to Reweight Examples for Robust
     Deep Learning"), who make each example's weight of max(a_i, 0) alone and forget it
@@ -143,26 +148,26 @@ def learned_step(
     the new θ serves the next batch, not this one. η itself is left out of the gradient, as Adam
     divides by the gradient's size.
 
-    What the weights are good for is what the validation labels are good for. Where those are as
-    noisy as the training labels, a_i is agreement with a noisy objective: the noise that validation
-    and training share (one annotator's habit, one click model) is learned as if it were right, and
-    only noise that averages out over a batch is told from it. The same validation pairs then also
-    look better than new ones would: measure on others.
+    The weights are as good as the validation labels. If these are as noisy as the training labels,
+    a_i is agreement with a noisy objective. Noise that validation and training share (one
+    annotator's habit, one click model) is then learned as if it were right; only noise that
+    averages out over a batch is recognised. The same validation pairs also look better afterwards
+    than new ones would: measure on others.
 
     Cost: 3 forward-equivalents per training example and 3 per validation example, that is
     3 + 3 B_val/B per training example.
 
     Args:
       scores: which of importance.SCORES φ sees, one to three; each as its hardness.
-      learning_rate: of Adam for θ, constant: about the most that the log-odds of φ move per step
-        and standard deviation of a score.
+      learning_rate: of Adam for θ, constant. The log-odds of φ move by about as much per step and
+        standard deviation of a score, at most.
 
     Returns:
-      `(state, batch) -> (state, metrics)`: the state is `create`'s, the batch one of
-      `WithValidation`'s. Padding, of either kind, contributes exactly 0. Metrics are those of the
+      `(state, batch) -> (state, metrics)`. The state comes from `create`, the batch from
+      `WithValidation`. Padding, of either kind, contributes exactly 0. Metrics are those of the
       other steps, `validation_loss`, `agreement` (Σ_i w_i a_i: how fast the step's own direction
-      lowers the validation loss), and θ as `theta_threshold` and `theta_<score>`: a negative one
-      takes weight from the hard.
+      lowers the validation loss), and θ as `theta_threshold` and `theta_<score>`. A negative
+      `theta_<score>` takes weight from hard examples.
 
     Raises:
       ValueError: no score, or one that is not in importance.SCORES.
@@ -213,16 +218,16 @@ def learned_step(
 def features(
     moments: Moments, hardness: Float[Array, "n f"], *, where: Bool[Array, " n"]
 ) -> tuple[Moments, Float[Array, "n f"]]:
-    """x_ik = (log(1 + s_ik) − mean_k) / deviation_k, held to ±BOUND; and the moments with these.
+    """x_ik = (log(1 + s_ik) − mean_k) / deviation_k, within ±BOUND, and the moments after these.
 
-    Mean and standard deviation are running ones over all batches so far, this one included, the
-    weight of a batch falling by DECAY at every step: a batch has little say in its own scale, and a
-    batch of hard examples is seen as such. The logarithm tames a heavy tail; of scores below 1 it
-    changes little.
+    Mean and standard deviation are running ones over all batches so far, this one included. The
+    weight of a batch falls by DECAY at every step. A batch thus has little influence on its own
+    scale, and a batch of hard examples is recognised as one. The logarithm shortens a heavy tail,
+    and changes scores below 1 little.
 
-    hardness: `[N, F]` ≥ 0, high means hard. Rows outside `where` or with a score that is not finite
-    have features 0 and no part in the moments. Scores that differ by less than 1e-4 of their size
-    count as equal: their difference would be rounding.
+    hardness: `[N, F]` ≥ 0, high means hard. Rows outside `where`, or with a score that is not
+    finite, have features 0 and do not change the moments. Scores that differ by less than 1e-4 of
+    their size count as equal, since rounding could explain the difference.
     """
     usable = where & jnp.all(jnp.isfinite(hardness), 1)
     inside = usable[:, None]
@@ -262,7 +267,7 @@ def theta_gradient(
     """
     inputs = jnp.concatenate([jnp.ones_like(x[:, :1]), x], 1)
     shrinking = jax.nn.sigmoid(-(inputs @ theta))
-    # a row of weight 0 has no say, even if its agreement is NaN
+    # a row of weight 0 has no influence, even if its agreement is NaN
     agreement = jnp.where(weights > 0, agreement, 0.0)
     surplus = weights * (agreement - jnp.sum(weights * agreement))
     return -((surplus * shrinking) @ inputs)

@@ -152,10 +152,10 @@ def step_key(state: TrainState) -> jax.Array:
 
 
 def compiled(step: Step, mesh: Mesh) -> Step:
-    """The step under `jit`. The state lies where `mesh.RULES` put it and is given up; batches are
-    split.
+    """The step under `jit`, with the state where `mesh.RULES` put it, and batches split.
 
-    `fsdp`'s shares of the parameters are put together at the start of the step.
+    The step gives up the state's buffers. It begins by putting `fsdp`'s shares of the parameters
+    together.
     """
 
     def run(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:

@@ -68,7 +68,7 @@ def test_gather_wants_every_row_once() -> None:
     some = sweep.gather(parts([7], [4]), np.array([4, 7]))
     np.testing.assert_array_equal(some["loss"], [40, 70])
     for rows in ([[0, 1]], [[0, 1, 1]], [[0, 1], [2, 0]], [[0, 1, 3]]):
-        with pytest.raises(ValueError, match=r"rows where 3 were due, each once"):
+        with pytest.raises(ValueError, match=r"rows where 3 were expected, each once"):
             sweep.gather(parts(*rows), np.arange(3))
 
 

@@ -88,7 +88,13 @@ def gap(found: Mapping[str, Any]) -> str:
             cells.append("" if closed is None else f"{closed:.2f}")
             cells.append("yes" if auto["difference"]["not_worse"] else "no")
             rows.append([f"{metric}, {float(rate):.0%} noise", *cells])
-    head = ["", "clean labels", "`auto`", "share of the gap closed", f"shown not to be worse by more than {found['margin']}"]
+    head = [
+        "",
+        "clean labels",
+        "`auto`",
+        "share of the gap closed",
+        f"shown not to be worse by more than {found['margin']}",
+    ]
     return rows_as_table(head, rows)
 
 

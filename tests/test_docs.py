@@ -101,6 +101,15 @@ def test_the_comment_of_a_field_is_behind_it_or_above_it(script: ModuleType) -> 
     }
 
 
+def test_the_hooks_check_what_ci_checks() -> None:
+    hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
+    checks = re.findall(
+        r"^\.venv/bin/(?:ruff|mypy).*$", (ROOT / ".ci/run").read_text("utf-8"), re.M
+    )
+    assert checks
+    assert hooks == checks
+
+
 def anchors(page: Path) -> set[str]:
     """The headings of a page as links to them are written."""
     titles = re.findall(r"^#+ (.*)$", page.read_text("utf-8"), flags=re.MULTILINE)

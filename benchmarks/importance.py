@@ -9,8 +9,8 @@ area under the precision-recall curve, and precision among as many pairs as ther
 with the scores of one estimator shuffled, and with the scores of the shop without noise for the
 labels that would have been wrong. Every cell is a file in WORKDIR/cells: a stop costs the cell it
 was in, and several processes may work on different seeds. Leaves
-benchmarks/results/importance.json; benchmarks/importance_page.py writes the table and draws the
-picture of docs/importance.md from it.
+benchmarks/results/importance.json; benchmarks/pages.py makes the tables and the picture of
+docs/wrong_labels.md from it.
 """
 
 import argparse

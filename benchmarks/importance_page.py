@@ -1,156 +1,188 @@
-"""Writes the measured tables of docs/importance.md and its picture from the committed results.
-
-    python benchmarks/importance_page.py
-
-Of importance.json, importance_real.json and choosing.json in benchmarks/results it takes those that
-are there. What stands between two marks, `<!-- begin NAME -->` and `<!-- end NAME -->`, is
-replaced; the rest of the page is written by hand, and tests/test_docs.py holds what it says to the
-same results.
-"""
+"""Tables and picture on importance: docs/importance.md, choosing.md and wrong_labels.md."""
 
 import hashlib
 import json
-import re
 from collections import Counter
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from page_tables import ROOT, number, result, rows_as_table, with_interval
 
 from sie_jax.report.plots import SERIES
 
-ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
-PAGE = ROOT / "docs" / "importance.md"
 PICTURE = ROOT / "docs" / "importance.svg"
 FIRST = ("uniform", "auto", "oracle", "clean labels")  # of the runs, those that the text is about
 RATE, WITHOUT = "0.2", "0"  # the rate that is shown, and the shop without noise beside it
 
 
-def ordered(result: Mapping[str, Any]) -> list[str]:
+def ordered(found: Mapping[str, Any]) -> list[str]:
     """The scores of the rate that is shown, that of the highest mean AUROC over the kinds first."""
-    kinds = [rates[RATE]["scores"] for rates in result["noise"].values()]
+    kinds = [rates[RATE]["scores"] for rates in found["noise"].values()]
     return sorted(
         kinds[0], key=lambda name: -np.mean([scores[name]["auroc"]["mean"] for scores in kinds])
     )
 
 
-def detection(result: Mapping[str, Any]) -> str:
+def detection(found: Mapping[str, Any]) -> str:
     """AUROC for the wrong labels, the mean of the seeds, by score and kind of noise."""
-    cells = {kind: rates[RATE] for kind, rates in result["noise"].items()}
-    lines = ["| score | " + " | ".join(f"`{kind}`" for kind in cells) + " |"]
-    lines.append("| --- |" + " --- |" * len(cells))
-    for name in ordered(result):
-        values = [cell["scores"][name]["auroc"]["mean"] for cell in cells.values()]
-        lines.append(f"| {name} | " + " | ".join(f"{value:.2f}" for value in values) + " |")
-    return "\n".join(lines)
+    kinds = [rates[RATE]["scores"] for rates in found["noise"].values()]
+    rows = [
+        [name, *(number(scores[name]["auroc"]["mean"], 2) for scores in kinds)]
+        for name in ordered(found)
+    ]
+    return rows_as_table(["score", *(f"`{kind}`" for kind in found["noise"])], rows)
 
 
-def policies(result: Mapping[str, Any], metric: str = "ndcg@10") -> str:
+def missing_positives(found: Mapping[str, Any]) -> str:
+    """AUROC for missing positives at every rate, of the scores that every rate has."""
+    rates = found["noise"]["missing_positive"]
+    rows = [
+        [name, *(_mean(of["scores"][name]) for of in rates.values())]
+        for name in ordered(found)
+        if all(name in of["scores"] for of in rates.values())
+    ]
+    heads = ["no noise", *(f"{float(rate):.0%} noise" for rate in rates if float(rate))]
+    return rows_as_table(["`missing_positive`", *heads], rows)
+
+
+def policies(found: Mapping[str, Any], metric: str = "ndcg@10") -> str:
     """A metric of every run, the mean of its seeds, and its difference from uniform."""
-    rates = result["rates"]
+    rates = found["rates"]
     names = sorted(
         dict.fromkeys(name for rate in rates.values() for name in rate["runs"]),
         key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST),
     )
+    rows = [
+        [name, *(_run(rate["runs"].get(name), rate["runs"], metric) for rate in rates.values())]
+        for name in names
+    ]
     first = "run" if metric == "ndcg@10" else f"run, {metric}"
-    lines = [f"| {first} | " + " | ".join(f"{float(rate):.0%} noise" for rate in rates) + " |"]
-    lines.append("| --- |" + " --- |" * len(rates))
-    for name in names:
-        cells = [_run(rate["runs"].get(name), rate["runs"], metric) for rate in rates.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    return rows_as_table([first, *(f"{float(rate):.0%} noise" for rate in rates)], rows)
 
 
-def choices(result: Mapping[str, Any]) -> str:
+def choices(found: Mapping[str, Any]) -> str:
     """How often `auto` chose what, by rate and with the oracle among the candidates."""
-    lines = ["| noise | candidates | chosen | full trainings spent |", "| --- | --- | --- | --- |"]
-    for rate, found in result["rates"].items():
-        for name, each in found["chosen"].items():
-            counts = Counter(one["name"] for one in each).most_common()
-            chosen = ", ".join(f"{name} {number} of {len(each)}" for name, number in counts)
-            spent = np.mean([one["cost"] for one in each])
-            candidates = name.replace("choice", "its own")
-            lines.append(f"| {float(rate):.0%} | {candidates} | {chosen} | {spent:.2f} |")
-    return "\n".join(lines)
+    rows = []
+    for rate, of in found["rates"].items():
+        for name, each in of["chosen"].items():
+            cells = [_counted(one[key] for one in each) for key in ("contender", "name")]
+            spent = f"{np.mean([one['cost'] for one in each]):.2f}"
+            rows.append([f"{float(rate):.0%}", name.replace("choice", "its own"), *cells, spent])
+    head = ["noise", "candidates", "contender", "chosen", "full trainings spent"]
+    return rows_as_table(head, rows)
 
 
-def real(result: Mapping[str, Any]) -> str:
+def gap(found: Mapping[str, Any]) -> str:
+    """What `auto` wins of the difference that clean labels make, by metric and rate."""
+    rows = []
+    for metric in ("ndcg@10", "accuracy"):
+        for rate, of in found["rates"].items():
+            clean = _compared(of["runs"].get("clean labels"), metric)
+            auto = _compared(of["runs"]["auto"], metric)
+            closed = auto["gap_closed"]
+            shown = with_interval(clean["difference"], sign=True) if clean else ""
+            cells = [shown, with_interval(auto["difference"], sign=True)]
+            cells.append("" if closed is None else f"{closed:.2f}")
+            cells.append("yes" if auto["difference"]["not_worse"] else "no")
+            rows.append([f"{metric}, {float(rate):.0%} noise", *cells])
+    head = [
+        "",
+        "clean labels",
+        "`auto`",
+        "share of the gap closed",
+        f"shown not to be worse by more than {found['margin']}",
+    ]
+    return rows_as_table(head, rows)
+
+
+def yardsticks(found: Mapping[str, Any]) -> str:
+    """In how many seeds noisy test labels show that the oracle is better, by metric."""
+    each = found["rates"]["0.4"]["yardsticks"]
+    rows = [
+        [metric, f"{sum(one[metric]['low'] > 0 for one in each)} of {len(each)}"]
+        for metric in ("accuracy", "ndcg@10")
+    ]
+    return rows_as_table(["metric", "seeds in which the oracle is shown to be better"], rows)
+
+
+def real(found: Mapping[str, Any]) -> str:
     """Of every score the AUROC for planted errors, and Spearman's ρ with raters' disagreement."""
-    planted, raters = result["esci"]["scores"], result["icecat"]["scores"]
-    lines = ["| score of real pairs | ESCI, AUROC | Icecat, ρ |", "| --- | --- | --- |"]
-    for name in sorted(planted, key=lambda name: -planted[name]["auroc"]["value"]):
-        cells = planted[name]["auroc"], raters[name]
-        lines.append(f"| {name} | " + " | ".join(_with_interval(cell) for cell in cells) + " |")
-    return "\n".join(lines)
+    planted, raters = found["esci"]["scores"], found["icecat"]["scores"]
+    rows = [
+        [name, with_interval(planted[name]["auroc"], 2), with_interval(raters[name], 2)]
+        for name in sorted(planted, key=lambda name: -planted[name]["auroc"]["value"])
+    ]
+    return rows_as_table(["score of real pairs", "ESCI, AUROC", "Icecat, ρ"], rows)
 
 
-def _with_interval(found: Mapping[str, float]) -> str:
-    value, low, high = (f"{found[key]:.2f}".replace("-", "−") for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+def real_pairs(found: Mapping[str, Any]) -> str:
+    """How many pairs that is measured on, in a sentence."""
+    esci, icecat = found["esci"], found["icecat"]
+    return (
+        f"ESCI has {esci['pairs']:,} training pairs, of which {esci['wrong']:,} were given a wrong "
+        f"label. Icecat has {icecat['pairs']:,}; on {icecat['disagreed']:,} the raters disagreed."
+    )
 
 
-def accuracies(result: Mapping[str, Any]) -> str:
-    """The same in accuracy, by which `auto` decides."""
-    return policies(result, "accuracy")
+def sampling(found: Mapping[str, Any]) -> str:
+    """The variance of a corrected draw, and how far the mean of many is from the full gradient."""
+    uniform = found["drawing"]["uniform"]["variance_observed"]
+    rows = []
+    for name, of in found["drawing"].items():
+        ratio, error = (of[f"squared_distance_ratio{end}"] for end in ("", "_error"))
+        variance = of["variance_observed"] / uniform
+        rows.append([name, f"{variance:.2f}", f"{ratio:.2f} ± {error:.2f}"])
+    head = ["drawn by", "variance of a draw, relative to uniform draws"]
+    head.append(f"squared distance of the mean of {found['draws']:,}, relative to the expected one")
+    return rows_as_table(head, rows)
+
+
+def _mean(score: Mapping[str, Any]) -> str:
+    return number(score["auroc"]["mean"], 2)
+
+
+def _counted(names: Iterable[str]) -> str:
+    counts = Counter(names)
+    total = counts.total()
+    return ", ".join(f"{name} {count} of {total}" for name, count in counts.most_common())
+
+
+def _compared(run: Mapping[str, Any] | None, metric: str) -> Any:
+    return run if run is None or metric == "ndcg@10" else run[f"by_{metric}"]
 
 
 def _run(run: Mapping[str, Any] | None, beside: Mapping[str, Any], metric: str) -> str:
     if run is None:
         return ""
-    compared = run if metric == "ndcg@10" else run[f"by_{metric}"]
-    mean, paired = f"{np.mean(run[metric]):.3f}", compared["difference"]
+    mean, paired = number(float(np.mean(run[metric]))), _compared(run, metric)["difference"]
     if "uniform" in beside and run["seeds"] != beside["uniform"]["seeds"]:
         mean += f" (seeds {', '.join(str(seed) for seed in run['seeds'])})"
     if paired is None or paired["low"] == paired["high"]:  # one seed, or uniform itself
         return mean
-    value, low, high = (f"{paired[key]:+.3f}".replace("-", "−") for key in ("value", "low", "high"))
-    return f"{mean}, {value} [{low}, {high}]"
+    return f"{mean}, {with_interval(paired, sign=True)}"
 
 
-TABLES = {
-    "detection": ("importance.json", detection),
-    "policies": ("choosing.json", policies),
-    "accuracies": ("choosing.json", accuracies),
-    "choices": ("choosing.json", choices),
-    "real": ("importance_real.json", real),
-}
-"""What the page has of which result."""
-
-
-def written(page: str) -> str:
-    """The page with the tables of the results that are there."""
-    for name, (file, table) in TABLES.items():
-        if (RESULTS / file).exists():
-            begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
-            made = begin + table(json.loads((RESULTS / file).read_text("utf-8"))) + end
-            page = re.sub(re.escape(begin) + ".*?" + re.escape(end), made, page, flags=re.DOTALL)
-    return page
-
-
-def digest(result: Mapping[str, Any]) -> str:
+def digest(found: Mapping[str, Any]) -> str:
     """What the picture's metadata say of the result that it was drawn from."""
-    return hashlib.sha256(json.dumps(result, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
 
 
 @matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "sie_jax"})
-def drawn(result: Mapping[str, Any]) -> Figure:
+def drawn(found: Mapping[str, Any]) -> Figure:
     """AUROC by score (rows) and kind of noise: mean and range of the seeds, and without noise."""
-    names, kinds = ordered(result), result["noise"]
+    names, kinds = ordered(found), found["noise"]
     figure = Figure(figsize=(9, 1.2 + 0.22 * len(names)), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharex=True, sharey=True)
     for axes, (kind, rates) in zip(panels, kinds.items(), strict=True):
         for row, name in enumerate(names):
             if row % 2:
                 axes.axhspan(row - 0.5, row + 0.5, color="0.95", linewidth=0)
-            found = rates[RATE]["scores"][name]["auroc"]
-            axes.plot(
-                [min(found["seeds"]), max(found["seeds"])], [row] * 2, color=SERIES[0], linewidth=2
-            )
-            axes.plot(found["mean"], row, "o", color=SERIES[0], markersize=5)
+            of = rates[RATE]["scores"][name]["auroc"]
+            axes.plot([min(of["seeds"]), max(of["seeds"])], [row] * 2, color=SERIES[0], linewidth=2)
+            axes.plot(of["mean"], row, "o", color=SERIES[0], markersize=5)
             control = rates[WITHOUT]["scores"][name]["auroc"]["mean"]
             axes.plot(control, row, "D", color=SERIES[1], markersize=4, markerfacecolor="white")
         axes.axvline(0.5, color="0.4", linewidth=0.8, linestyle="dashed")
@@ -183,14 +215,28 @@ def drawn(result: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def main() -> None:
-    PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")
-    file = RESULTS / "importance.json"
-    if file.exists():
-        result = json.loads(file.read_text("utf-8"))
-        metadata = {"Date": None, "Description": digest(result)}
-        drawn(result).savefig(PICTURE, metadata=metadata)
+def picture_is_outdated() -> bool:
+    """Whether the committed picture was drawn from another result."""
+    return digest(result("importance")) not in PICTURE.read_text("utf-8")
 
 
-if __name__ == "__main__":
-    main()
+def draw() -> None:
+    """Draws the picture from the committed result."""
+    found = result("importance")
+    drawn(found).savefig(PICTURE, metadata={"Date": None, "Description": digest(found)})
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "detection": lambda: detection(result("importance")),
+    "missing positives": lambda: missing_positives(result("importance")),
+    "real pairs": lambda: real(result("importance_real")),
+    "real pairs, counted": lambda: real_pairs(result("importance_real")),
+    "policies": lambda: policies(result("choosing")),
+    "policies by accuracy": lambda: policies(result("choosing"), "accuracy"),
+    "choices of auto": lambda: choices(result("choosing")),
+    "gap that auto closes": lambda: gap(result("choosing")),
+    "yardsticks of auto": lambda: yardsticks(result("choosing")),
+    "choices of auto on other seeds": lambda: choices(result("choosing_other_seeds")),
+    "gap that auto closes on other seeds": lambda: gap(result("choosing_other_seeds")),
+    "sampling": lambda: sampling(result("sampling")),
+}

@@ -1,7 +1,7 @@
 """python train.py --config=configs/click_log.py --config.data.path=PATH
 
-Grades from a log of impressions and clicks; docs/click_logs.md says what it must hold. From random
-weights: give --config.model.pretrained=FOLDER to start from a BERT checkpoint, and then
+Makes grades from a log of impressions and clicks; docs/click_logs.md says what the log must hold.
+The weights are random. To start from a BERT checkpoint give --config.model.pretrained=FOLDER and
 --config.train.learning_rate=1e-4.
 """
 

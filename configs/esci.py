@@ -1,8 +1,9 @@
 """python train.py --config=configs/esci.py --config.data.path=DATA --config.model.pretrained=BERT
 
-DATA holds the two files of the Shopping Queries data set (ESCI), BERT a Hugging Face folder. With
-the sample of 6,678 judgments and MiniLM-L6, 74 minutes on 2 busy CPU cores; nDCG@10 0.575 uniform,
-0.577 clipped, 0.559 proportional, no difference resolved (benchmarks/results/esci.json).
+DATA holds the two files of the Shopping Queries data set (ESCI), and BERT is a Hugging Face folder.
+The sample of 6,678 judgments with MiniLM-L6 took 74 minutes on 2 busy CPU cores. nDCG@10 was 0.575
+with uniform weights, 0.577 with clipped and 0.559 with proportional ones; no difference is shown
+(benchmarks/results/esci.json).
 """
 
 from sie_jax.config import Config

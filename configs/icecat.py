@@ -1,8 +1,10 @@
 """python train.py --config=configs/icecat.py --config.data.path=PATH/pairs.csv
 
-A table of one's own, here the query-product pairs of an electronics shop that three people rated
-(github.com/o19s/chorus, katas/), with folds for the audit and for the raters' disagreement. Give
---config.model.pretrained=FOLDER to start from a BERT checkpoint.
+An example of your own table: the query-product pairs of an electronics shop, each rated by three
+people (github.com/o19s/chorus, katas/). Folds are for the audit and for the raters' disagreement.
+To start from a BERT checkpoint give --config.model.pretrained=FOLDER. From MiniLM-L6, a seed took
+155 s with uniform weights on 2 CPU cores. nDCG@10 was 0.862 with uniform weights, 0.846 with
+clipped and 0.810 with proportional ones; no difference is shown (benchmarks/results/icecat.json).
 """
 
 from sie_jax.config import Config

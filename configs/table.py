@@ -1,8 +1,8 @@
 """python train.py --config=configs/table.py --config.data.path=FILE
 
-A table of one's own with the columns query, title and label; docs/own_table.md says how to name
-others. From random weights: give --config.model.pretrained=FOLDER to start from a BERT checkpoint,
-and then --config.train.learning_rate=1e-4.
+Trains on your own table with the columns query, title and label; docs/own_table.md says how to name
+other columns. The weights are random. To start from a BERT checkpoint give
+--config.model.pretrained=FOLDER and --config.train.learning_rate=1e-4.
 """
 
 from sie_jax.config import Config

@@ -1,9 +1,9 @@
 """python train.py --config=configs/wands.py --config.data.path=DATA --config.model.pretrained=BERT
 
-DATA holds query.csv, product.csv and label.csv of the Wayfair Annotation Dataset (WANDS), the
-folder `dataset` of github.com/wayfair/WANDS; BERT is a Hugging Face folder. Not run on the full
-data set of 233,448 judgments here: there is no measured time or result, and the settings, those of
-configs/esci.py with one seed, were not tuned for it.
+DATA holds query.csv, product.csv and label.csv of the Wayfair Annotation Dataset (WANDS), which are
+in the folder `dataset` of github.com/wayfair/WANDS. BERT is a Hugging Face folder. There is no
+measured time or result, because the full data set of 233,448 judgments was not run here. The
+settings are those of configs/esci.py with one seed, and were not tuned for it.
 """
 
 from sie_jax.config import Config

@@ -8,9 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sie_jax.config import Config, as_json
-from sie_jax.sections import flat
-
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 CHINESE = (ROOT / "README.zh.md").read_text(encoding="utf-8")
@@ -26,12 +23,6 @@ def test_the_library_example_runs_and_its_update_is_the_weighted_gradient(capsys
         expected = jnp.einsum("b,b...->...", weights, gradients[name])
         # float32 sums of 32 terms in another order
         np.testing.assert_allclose(update, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_every_flag_it_names_is_a_field() -> None:
-    named = set(re.findall(r"--config\.([a-z_.]+)", README))
-    assert named
-    assert named <= set(flat(as_json(Config())))
 
 
 def _code_blocks(text: str) -> Counter:

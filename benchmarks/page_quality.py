@@ -1,0 +1,213 @@
+"""Tables on how good models, scores and grades from clicks are."""
+
+import functools
+import runpy
+from collections.abc import Callable, Iterable, Sequence
+
+from page_tables import CONFIGS, ROOT, number, result, rows_as_table, with_interval
+
+LABELS = {"random": "random order", "token_overlap": "counting shared words"}
+
+
+def compared(name: str, metrics: Sequence[str] = ("ndcg@10", "macro_f1", "accuracy")) -> str:
+    """A run's test metrics by model, and what each differs from `uniform` by."""
+    found = result(name)
+    config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"]()
+    labels = {**LABELS, "weighted": f"weighted ({config.importance.policy})"}
+    rows = []
+    for run, of in found["test"].items():
+        cells = [with_interval(of[metric]) for metric in metrics]
+        paired = found["difference"].get(run)
+        cells.append(with_interval(paired["ndcg@10"], sign=True) if paired else "")
+        rows.append([labels.get(run, run), *cells])
+    return rows_as_table(["", *_titles(metrics), "nDCG@10 less uniform's"], rows)
+
+
+def cost(name: str) -> str:
+    """What each trained model of a run cost, per seed."""
+    rows = [
+        [run, f"{of['seconds']:.0f}", f"{of['examples']:,}", f"{of['forward_equivalents']:,}"]
+        for run, of in result(name)["cost"].items()
+    ]
+    return rows_as_table(["cost of a seed", "seconds", "examples", "forward-equivalents"], rows)
+
+
+def planted_errors() -> str:
+    """The AUROC of the quickstart's scores for the labels that it planted wrong."""
+    found = result("quickstart")["planted_errors"]["auroc"]
+    return rows_as_table(["", *found], [["AUROC", *(number(value) for value in found.values())]])
+
+
+def rater_disagreement() -> str:
+    """How scores go with the disagreement of raters."""
+    found = result("icecat")["rater_disagreement"]
+    cells = [with_interval(value) for value in found.values()]
+    return rows_as_table(["", *found], [["Spearman's ρ", *cells]])
+
+
+def noise_detection() -> str:
+    """AUROC of the scores for planted errors, by the rate of the errors."""
+    rates = {rate: of for rate, of in result("noise")["rates"].items() if of["auroc"]}
+    scores = next(iter(rates.values()))["auroc"]
+    rows = [[name, *(with_interval(of["auroc"][name]) for of in rates.values())] for name in scores]
+    return rows_as_table(["AUROC for the wrong labels", *_noise(rates)], rows)
+
+
+def noise_ranking() -> str:
+    """nDCG@10 by policy and rate of planted errors, and the differences from uniform."""
+    rates = result("noise")["rates"]
+    runs = next(iter(rates.values()))
+    rows = [
+        [
+            LABELS.get(run, run),
+            *(with_interval(of["test"][run]["ndcg@10"]) for of in rates.values()),
+        ]
+        for run in runs["test"]
+    ]
+    for run in (run for run in runs["difference"] if run not in LABELS):
+        paired = [of["difference"][run]["ndcg@10"] for of in rates.values()]
+        rows.append([f"{run} less uniform", *(with_interval(one, sign=True) for one in paired)])
+    return rows_as_table(["test nDCG@10", *_noise(rates)], rows)
+
+
+def pretrained_ranking() -> str:
+    """Test metrics with and without pretraining."""
+    found, metrics = result("pretrain"), ("ndcg@10", "macro_f1", "accuracy")
+    rows = [
+        [label, *(with_interval(found["test"][run][metric]) for metric in metrics)]
+        for run, label in (("uniform", "uniform"), ("pretrained", "uniform, pretrained"))
+    ]
+    paired = found["difference"]["pretrained"]
+    rows.append(["difference", *(with_interval(paired[metric], sign=True) for metric in metrics)])
+    return rows_as_table(["", *_titles(metrics)], rows)
+
+
+def pretraining_curve() -> str:
+    """Held-out perplexity and accuracy by step of pretraining."""
+    found = result("pretrain")["pretraining"]
+    points = [(0, found["before"]["perplexity"], found["before"]["pair_accuracy"])]
+    for entry in found["curve"]:
+        values = entry["held_out_perplexity"], entry["held_out_pair_accuracy"]
+        points.append((entry["step"], *values))
+    rows = [[f"{step:,}", f"{one:,.0f}", number(two)] for step, one, two in points]
+    return rows_as_table(["step", "held-out perplexity", "accuracy on pairs"], rows)
+
+
+def pretraining_rows() -> str:
+    """What the pretraining was measured on, in a sentence."""
+    found = result("pretrain")["pretraining"]
+    rows = found["rows"]
+    return (
+        f"{found['steps']:,} steps of {found['batch_size']} texts took "
+        f"{found['seconds'] / 60:.0f} minutes. There were {rows['train']:,} texts to learn from "
+        f"and {rows['held_out']:,} held-out texts, of which {rows['measured']:,} were measured."
+    )
+
+
+def learning_rates() -> str:
+    """Validation nDCG@10 by learning rate and epoch."""
+    rates = result("tune")["rates"]
+    rows = [
+        [f"{float(rate):g}", *(number(entry["validation_ndcg@10"]) for entry in entries)]
+        for rate, entries in rates.items()
+    ]
+    epochs = [f"epoch {entry['epoch']}" for entry in next(iter(rates.values()))]
+    return rows_as_table(["learning rate", *epochs], rows)
+
+
+def _titles(metrics: Sequence[str]) -> list[str]:
+    return [{"ndcg@10": "nDCG@10", "macro_f1": "macro-F1"}.get(name, name) for name in metrics]
+
+
+def _noise(rates: Iterable[str]) -> list[str]:
+    return [f"{float(rate):.0%} noise" for rate in rates]
+
+
+def audit() -> str:
+    """The share of wrong labels among the first of the list, by what it is ranked by."""
+    rankings = {
+        "audit.csv": "the label's own probability, as in `audit.csv`",
+        "cleanlab, self_confidence": "cleanlab, self-confidence",
+        "cleanlab, normalized_margin": "cleanlab, normalised margin",
+        "cleanlab, confidence_weighted_entropy": "cleanlab, confidence-weighted entropy",
+        "el2n": "EL2N",
+        "margin": "margin",
+        "grad_norm": "gradient norm",
+        "entropy": "entropy",
+    }
+    columns = ("1%", "2%", "5%", "10%", "auroc")
+    found = result("audit")["rankings"]
+    rows = [
+        [text, *(number(found[name][column]["mean"]) for column in columns)]
+        for name, text in rankings.items()
+    ]
+    head = [column.replace("%", " %").replace("auroc", "AUROC") for column in columns]
+    return rows_as_table(["ranked by", *head], rows)
+
+
+def clicks() -> str:
+    """Spearman's correlation of grades from clicks with the true ones, by setting."""
+    rows = []
+    for setting, of in result("clicks")["settings"].items():
+        if "refused" in of:
+            rows.append([setting, "refused", *[""] * 6])
+            continue
+        grades = [
+            of["metrics"][f"{name} grade"] for name in ("corrected", "uncorrected", "click_rate")
+        ]
+        rows.append(
+            [
+                setting,
+                number(of["metrics"]["ranker"]["overall"]["value"]),
+                *(number(one["overall"]["value"]) for one in grades),
+                with_interval(of["metrics"]["corrected - click_rate grade"]["overall"], sign=True),
+                *(_largest(of[key]) for key in ("error", "error_of_joint_maximum")),
+            ]
+        )
+    head = ["setting", "ranker alone", "corrected", "uncorrected", "click rate"]
+    head += ["corrected less click rate", "error of θ", "error of θ by the joint likelihood"]
+    return rows_as_table(head, rows)
+
+
+def _largest(errors: Sequence[float | None]) -> str:
+    known = [error for error in errors if error is not None]
+    return number(max(known)) if known else ""
+
+
+def clicks_beyond_the_ranker() -> str:
+    """What grades add to the mean position, and the sessions taken for bots."""
+    rows = []
+    for setting, of in result("clicks")["settings"].items():
+        if "refused" not in of:
+            grades = [of["metrics"][f"{name} grade"] for name in ("corrected", "uncorrected")]
+            rows.append(
+                [
+                    setting,
+                    *(number(one["beyond_ranker"]["value"]) for one in grades),
+                    _span(of["bot_sessions"]),
+                    _span(of["bots_planted"]),
+                ]
+            )
+    head = ["setting", "corrected, given position", "uncorrected, given position"]
+    return rows_as_table([*head, "sessions left out", "planted bots"], rows)
+
+
+def _span(values: Sequence[int]) -> str:
+    return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "planted errors of the quickstart": planted_errors,
+    "rater disagreement": rater_disagreement,
+    "noise, detection": noise_detection,
+    "noise, ranking": noise_ranking,
+    "pretraining, ranking": pretrained_ranking,
+    "pretraining, curve": pretraining_curve,
+    "pretraining, texts": pretraining_rows,
+    "learning rates": learning_rates,
+    "audit": audit,
+    "clicks": clicks,
+    "clicks beyond the ranker": clicks_beyond_the_ranker,
+    **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
+    **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},
+}

@@ -5,6 +5,9 @@ import tempfile
 from importlib import metadata
 
 import pytest
+from running import forks
+
+__all__ = ["forks"]
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="sie_jax-compiled-")
 # set before JAX is imported; workers of pytest-xdist and programs that tests start inherit it

@@ -4,150 +4,54 @@ Each fault hits a real `train.py`, and the same command then has to end in the r
 was left in peace, to the last bit.
 """
 
-import contextlib
-import json
-import multiprocessing
 import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
-from multiprocessing.process import BaseProcess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
+import workdirs
+from running import ROOT, Commands, Process
+from workdirs import assert_same_results
 
-import sie_jax
-from sie_jax.files import read_json
-
-ROOT = Path(sie_jax.__file__).parents[1]
-TINY = """
-from sie_jax.config import Config
-
-
-def get_config():
-    config = Config(name="tiny")
-    config.data.synthetic.queries = 16
-    config.data.synthetic.items_per_query = 6
-    config.data.vocabulary_size = 500
-    config.data.buckets = 1
-    config.model.hidden_size = 8
-    config.model.num_hidden_layers = 1
-    config.model.num_attention_heads = 2
-    config.model.intermediate_size = 8
-    config.model.dropout = 0.1  # whose keys have to go on too
-    config.train.batch_size = 8
-    config.train.epochs = 4  # long enough to be met in the middle
-    config.train.checkpoint_every = 5
-    config.train.log_every = 1
-    config.evaluation.resamples = 100
-    config.evaluation.explained_queries = 0
-    return config
-"""
-# what a forked process executes: `python train.py`, but for the imports, which are there already
-PROGRAM = """
-import os, runpy, sys
-os.environ.update(environment)
-os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-os.dup2(os.open(output + ".stdout", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
-sys.argv = command
-runpy.run_path(command[0], run_name="__main__")
-"""
-
-
-class Run:
-    """A `train.py` that is under way."""
-
-    def __init__(self, process: BaseProcess, output: Path) -> None:
-        self.process, self._output = process, output
-
-    def send(self, number: signal.Signals) -> None:
-        assert self.process.pid is not None
-        os.kill(self.process.pid, number)
-
-    @property
-    def stderr(self) -> str:
-        return self._output.read_text()
-
-    @property
-    def stdout(self) -> str:
-        return " ".join(self._output.with_name(f"{self._output.name}.stdout").read_text().split())
-
-    def said(self) -> tuple[int | None, str]:
-        """The exit code once it is at its end, and its last line on stderr."""
-        self.process.join(300)
-        error = self._output.read_text().strip()
-        assert "Traceback" not in error, error
-        return self.process.exitcode, error.split("\n")[-1]
-
-    def wait(self, done: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 240
-        while not done():
-            assert self.process.is_alive(), self._output.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+FIELDS = {
+    "data.synthetic.queries": 16,
+    "data.synthetic.items_per_query": 6,
+    "model.dropout": 0.1,  # whose keys have to go on too
+    "train.epochs": 4,  # long enough to be met in the middle
+    "train.checkpoint_every": 5,
+    "train.log_every": 1,
+}
 
 
 class Faults:
-    """Starts runs of the tiny config in a workdir of its own."""
+    """Runs of one config in a workdir of its own."""
 
     def __init__(self, folder: Path, forks: Any) -> None:
-        self.folder, self.workdir, self._forks, self._number = folder, folder / "work", forks, 0
-        self.refused: tuple[int | None, str] | None = None  # what a second run was told
-        (folder / "tiny.py").write_text(TINY)
+        self.workdir, self._commands = folder / "work", Commands(folder, forks, FIELDS)
+        self.told: tuple[int | None, str] = (None, "")  # by the run that a fixture starts
 
-    @contextlib.contextmanager
-    def started(self, *flags: str, **environment: str) -> Iterator[Run]:
-        config, workdir = f"--config={self.folder / 'tiny.py'}", f"--workdir={self.workdir}"
-        output = self.folder / f"{self._number}.txt"
-        self._number += 1
-        names = {
-            "command": [str(ROOT / "train.py"), config, workdir, *flags],
-            "environment": environment,
-            "output": str(output),
-        }
-        process = self._forks.Process(target=exec, args=(PROGRAM, names))
-        process.start()
-        try:
-            yield Run(process, output)
-        finally:
-            process.kill()
-            process.join()
+    @contextmanager
+    def started(self, *flags: str, **environment: str) -> Iterator[Process]:
+        given = (self._commands.config, f"--workdir={self.workdir}", *flags)
+        with self._commands.started(*given, environment=environment) as run:
+            yield run
 
     def ended(self) -> tuple[int | None, str]:
-        """As `Run.said`, of a run that is left in peace."""
+        """As `Process.said`, of a run that is left in peace."""
         with self.started() as run:
             return run.said()
 
     def steps(self, run: str) -> list[int]:
         """The steps of a run's checkpoints that are whole."""
-        found = (self.workdir / "checkpoints" / run).glob("*/_CHECKPOINT_METADATA")
-        return sorted(int(path.parent.name) for path in found if path.parent.name.isdigit())
-
-
-@pytest.fixture(scope="module")
-def forks() -> Any:
-    """Processes that begin with everything imported."""
-    environment = {
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PLATFORMS": "cpu",
-        "PYTHONPATH": str(ROOT),
-    }
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train", "sie_jax.report.plots"])
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        process = context.Process(target=int)  # the server starts with the first, and lives on
-        process.start()
-        process.join()
-    return context
+        return workdirs.steps(self.workdir, run)
 
 
 @pytest.fixture(scope="module")
@@ -156,8 +60,19 @@ def peace(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Faults:
     faults = Faults(tmp_path_factory.mktemp("peace"), forks)
     with faults.started() as run:
         run.wait(lambda: bool(faults.steps("warmup")))
-        faults.refused = faults.ended()
+        faults.told = faults.ended()
         assert run.said()[0] == 0
+    return faults
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Faults:
+    """A run that got SIGTERM while it trained `uniform-0`."""
+    faults = Faults(tmp_path_factory.mktemp("stopped"), forks)
+    with faults.started() as run:
+        run.wait(lambda: bool(faults.steps("uniform-0")))
+        run.send(signal.SIGTERM)
+        faults.told = run.said()
     return faults
 
 
@@ -166,26 +81,15 @@ def faults(tmp_path: Path, forks: Any) -> Faults:
     return Faults(tmp_path, forks)
 
 
-def assert_same(faults: Faults, peace: Faults) -> None:
-    """All that a run measures, to the last bit; but for what time it took."""
-
-    def measured(folder: Path) -> Any:
-        metrics = read_json(folder / "metrics.json")
-        for cost in metrics["cost"].values():
-            del cost["seconds"]
-        return metrics
-
-    workdir, wanted = faults.workdir, peace.workdir
-    assert measured(workdir) == measured(wanted)
-    for name in ("metrics.jsonl", "model/model.safetensors", "audit.csv"):
-        assert (workdir / name).read_bytes() == (wanted / name).read_bytes(), name
-    assert pq.read_table(workdir / "importance.parquet").equals(
-        pq.read_table(wanted / "importance.parquet")
-    )
+@pytest.fixture
+def resumed(faults: Faults, stopped: Faults) -> Faults:
+    """The stopped run's workdir, to be resumed: what came before does not run in every test."""
+    shutil.copytree(stopped.workdir, faults.workdir)
+    return faults
 
 
 def test_a_second_run_on_the_workdir_refuses(peace: Faults) -> None:
-    assert peace.refused == (
+    assert peace.told == (
         2,
         f"error: {peace.workdir} is in use by another run: wait until it is done, or give "
         "another folder with --workdir",
@@ -205,45 +109,43 @@ def test_a_run_killed_three_times_ends_in_the_same_bits(faults: Faults, peace: F
             run.send(signal.SIGKILL)
     assert not (faults.workdir / "metrics.json").exists()
     assert faults.ended()[0] == 0
-    assert_same(faults, peace)
+    assert_same_results(faults.workdir, peace.workdir)
 
 
 def test_sigterm_saves_the_step_and_the_same_command_goes_on_there(
-    faults: Faults, peace: Faults
+    stopped: Faults, resumed: Faults, peace: Faults
 ) -> None:
-    with faults.started() as run:
-        run.wait(lambda: bool(faults.steps("uniform-0")))
-        run.send(signal.SIGTERM)
-        code, line = run.said()
-    step = faults.steps("uniform-0")[-1]
+    step = stopped.steps("uniform-0")[-1]
+    code, line = stopped.told
     assert (code, line.partition(" of ")[0]) == (
         143,
         f"stopped: run uniform-0 was asked to stop and did so after step {step}",
     )
-    assert faults.ended()[0] == 0
-    assert_same(faults, peace)
+    assert resumed.ended()[0] == 0
+    assert_same_results(resumed.workdir, peace.workdir)
 
 
 def test_a_broken_checkpoint_is_noticed_and_the_one_before_it_used(
-    faults: Faults, peace: Faults
+    resumed: Faults, peace: Faults
 ) -> None:
-    with faults.started() as run:
-        run.wait(lambda: len(faults.steps("weighted-0")) > 1)
+    with resumed.started() as run:
+        run.wait(lambda: len(resumed.steps("weighted-0")) > 1)
         run.send(signal.SIGTERM)
         assert run.said()[0] == 143
-    step = faults.steps("weighted-0")[-1]
-    folder = faults.workdir / "checkpoints" / "weighted-0" / str(step)
+    step = resumed.steps("weighted-0")[-1]
+    folder = resumed.workdir / "checkpoints" / "weighted-0" / str(step)
     aside = folder.parent.with_name("weighted-0.broken")
     largest = max((path for path in folder.rglob("*") if path.is_file()), key=os.path.getsize)
     os.truncate(largest, 10)
-    with faults.started() as run:
-        assert run.said()[0] == 0
-        assert (
-            f"the checkpoint {folder} is broken ({largest.relative_to(folder)} is not what was "
-            f"written): it is moved to {aside}, and the one before it is used"
-        ) in run.stdout
+    with resumed.started() as run:
+        code, out, _ = run.done()
+    assert code == 0
+    assert (
+        f"the checkpoint {folder} is broken ({largest.relative_to(folder)} is not what was "
+        f"written): it is moved to {aside}, and the one before it is used"
+    ) in out
     assert (aside / str(step)).is_dir()
-    assert_same(faults, peace)
+    assert_same_results(resumed.workdir, peace.workdir)
 
 
 def test_a_full_disk_ends_in_one_line_and_loses_nothing(faults: Faults, peace: Faults) -> None:
@@ -260,16 +162,17 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(faults: Faults, peace: F
         assert faults.steps("warmup")  # it was full in the middle of training
         subprocess.run([*mount, "-o", "remount,size=100m"], check=True)
         assert faults.ended()[0] == 0
-        assert_same(faults, peace)
+        assert_same_results(faults.workdir, peace.workdir)
     finally:
         subprocess.run(["umount", str(faults.workdir)], check=True)
 
 
-def test_a_shard_that_vanishes_is_named_and_made_again(faults: Faults, peace: Faults) -> None:
+def test_a_shard_that_vanishes_is_named_and_made_again(resumed: Faults, peace: Faults) -> None:
     """In the middle of a run, and before the next one starts."""
-    data = faults.workdir / "data"
-    with faults.started() as run:
-        run.wait(lambda: bool(faults.steps("uniform-0")))
+    data = resumed.workdir / "data"
+    with resumed.started() as run:
+        before = resumed.steps("uniform-0")
+        run.wait(lambda: resumed.steps("uniform-0") > before)
         (shard,) = data.rglob("*train.array_record*")
         shard.unlink()
         code, line = run.said()
@@ -278,16 +181,16 @@ def test_a_shard_that_vanishes_is_named_and_made_again(faults: Faults, peace: Fa
         f"error: {data / 'tokens'}: token ids cannot be read",
     )
     assert shard.name in line
-    saved = faults.steps("uniform-0")
-    assert faults.ended() == (
+    saved = resumed.steps("uniform-0")
+    assert resumed.ended() == (
         2,
         f"error: {shard} cannot be read (it is missing): restore it, or remove {data}; then the "
         "same command makes it again from the source, which must not have changed",
     )
-    assert faults.steps("uniform-0") == saved
+    assert resumed.steps("uniform-0") == saved
     shutil.rmtree(data)
-    assert faults.ended()[0] == 0
-    assert_same(faults, peace)
+    assert resumed.ended()[0] == 0
+    assert_same_results(resumed.workdir, peace.workdir)
 
 
 def test_of_two_processes_one_notices_that_the_other_is_stopped_hangs_or_is_lost(
@@ -336,7 +239,7 @@ def test_of_two_processes_one_notices_that_the_other_is_stopped_hangs_or_is_lost
     losses, wanted = (
         {
             (line["run"], line["step"]): line["loss"]
-            for line in map(json.loads, (one.workdir / "metrics.jsonl").read_text().splitlines())
+            for line in workdirs.lines(one.workdir)
             if "loss" in line
         }
         for one in (faults, peace)

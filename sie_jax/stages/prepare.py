@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -37,7 +38,7 @@ class Ahead:
         """Loads the checkpoint, and says what it lacks; raises UserError if it cannot be used."""
         folder = self.model.folder()
         tokens = len(tokenization.load(folder)) if folder else data.vocabulary_size
-        sizes = {"vocabulary_size": tokens, "max_length": data.max_length}
+        sizes: dict[str, Any] = {"vocabulary_size": tokens, "max_length": data.max_length}
         _, notes = self.model.classifier(scale.names, seed=0, **sizes)
         if self.pretrains:  # pretraining reads other heads
             _, notes = self.model.pretraining_model(scale.names, seed=0, **sizes)

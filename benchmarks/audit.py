@@ -1,4 +1,4 @@
-"""How many of the labels that an audit puts first are wrong, by what they are ranked by.
+"""How many of the labels that an audit ranks first are wrong, for each score.
 
     pip install -e '.[benchmark]'
     python benchmarks/audit.py --workdir=FOLDER

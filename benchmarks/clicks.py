@@ -1,4 +1,4 @@
-"""Grades from clicks against the true ones, with position bias corrected and left as it is.
+"""How well grades from clicks agree with the true ones, with and without correction of the bias.
 
     python benchmarks/clicks.py
 

@@ -1,8 +1,8 @@
 """Data at a million pairs: preparing, streaming an epoch, peak memory, and what training waits for.
 
-    python benchmarks/data.py                          # 100 thousand and a million pairs, two cores
+    python benchmarks/data.py --minilm=FOLDER          # 100 thousand and a million pairs, two cores
+    python benchmarks/data.py                          # without the waiting of MiniLM's steps
     python benchmarks/data.py --rows=10_000,100_000 --out=/tmp/data.json
-    python benchmarks/data.py --minilm=FOLDER          # the waiting of MiniLM's steps too
 
 The embedded shop, written once to Parquet; of fewer pairs its first ones. Each step is a process of
 its own: the table is prepared as a run prepares it (read, cleaned, split, a vocabulary trained,

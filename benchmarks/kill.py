@@ -1,4 +1,4 @@
-"""Does a run that is killed twenty times lose nothing, and end in the numbers of one that is not?
+"""Does a run that is killed twenty times lose nothing and end with the same numbers?
 
     python benchmarks/kill.py                 # some three minutes of CPU time
     python benchmarks/kill.py --seed=1 --out=benchmarks/results/kill.json

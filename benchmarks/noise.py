@@ -1,4 +1,4 @@
-"""Planted label noise in the synthetic shop: which scores find it, and which policy stands it.
+"""Planted label noise in the synthetic shop: which scores find it, and which policies withstand it.
 
     python benchmarks/noise.py --workdir=runs/noise
 

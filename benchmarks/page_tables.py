@@ -72,16 +72,13 @@ def command(name: str) -> str:
     if name in CONFIGS:
         return _docstring(ROOT / "configs" / f"{name}.py").splitlines()[0]
     script = OF_ANOTHER_NAME.get(name, name)
-    lines = iter(_docstring(ROOT / "benchmarks" / f"{script}.py").splitlines())
-    for line in lines:
-        if line.strip().startswith("python benchmarks/") or "&& python benchmarks/" in line:
-            text = line
-            while text.endswith("\\"):
-                text = f"{text.removesuffix(chr(92)).rstrip()} {next(lines).strip()}"
-            if name == script or f"{name}.json" in text:
-                # without a comment and without what may be left out
-                return re.sub(r" +(#.*|\[[^]]*\])", "", text).strip()
-    raise ValueError(f"the head of benchmarks/{script}.py names no command that makes {name}.json")
+    lines = re.sub(r" *\\\n *", " ", _docstring(ROOT / "benchmarks" / f"{script}.py")).splitlines()
+    commands = [line for line in lines if re.match(r" +(.*&& )?python benchmarks/", line)]
+    if not commands:
+        raise ValueError(f"the head of benchmarks/{script}.py names no command")
+    # the one that names the file is how it was made; otherwise the first leaves it by default
+    text = next((line for line in commands if f"results/{name}.json" in line), commands[0])
+    return re.sub(r" +(#.*|\[[^]]*\])", "", text).strip()  # without comment and options
 
 
 def measured_by(name: str) -> str:

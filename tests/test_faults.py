@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import workdirs
-from running import ROOT, Commands, Process
+from running import Commands, Process
 from workdirs import assert_same_results
 
 FIELDS = {

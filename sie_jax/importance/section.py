@@ -30,13 +30,13 @@ class ImportanceConfig:
     estimators: tuple[str, ...] = ()  # further scores for importance.parquet
     policy: str = "clipped"
     mode: str = "offline"
-    use: str = "weights"  # or sampling: the policy says how often a row is drawn, not its weight
+    use: str = "weights"  # or sampling: the policy decides how often a row is drawn
     warmup_epochs: int = 1  # of uniform training before the scoring pass
     power: float = 0.5  # of the policy `tempered`
     keep_fraction: float = 0.8  # of the policies `keep` and `keep_hardest`
     drop_hardest: float = 0.1  # of the policy `banded`, as shares
     drop_easiest: float = 0.1
-    balance: str = ""  # class or query: each holds its share of rows; empty: no such bound
+    balance: str = ""  # class or query: each keeps its share of the rows; empty: none does
     mix_uniform: float = 0.0  # the share of uniform weights in those of every policy
     compare: tuple[str, ...] = ()  # further policies, each trained as a run of its own name
     choosing_folds: int = 3  # of the training queries, where the policy is `auto`
@@ -44,13 +44,13 @@ class ImportanceConfig:
 
     @property
     def further_scores(self) -> tuple[str, ...]:
-        """The scores that are wanted beside SCORES, that of the policy included."""
+        """The scores to compute beside SCORES, that of the policy included."""
         named = (self.score, *self.estimators)
         return tuple(dict.fromkeys(name for name in named if name not in SCORES))
 
     @property
     def needs_folds(self) -> list[str]:
-        """The scores that are wanted and need models which never saw the query (train.folds)."""
+        """The further scores that need models which never saw the query (train.folds)."""
         return needing(self.further_scores, "reference")
 
     def policy_named(self, name: str, *, groups: np.ndarray | None = None) -> Policy:
@@ -99,7 +99,7 @@ class ImportanceConfig:
         sections.one_of("importance.policy", self.policy, (*POLICIES, AUTO))
         if self.policy == AUTO and (self.mode, self.use) != MODES_OF_AUTO:
             raise UserError(
-                f"importance.policy is auto, which tries weights that stay as they are: set "
+                "importance.policy is auto, which chooses among fixed weights: set "
                 f"importance.mode={MODES_OF_AUTO[0]} and importance.use={MODES_OF_AUTO[1]}"
             )
         sections.at_least("importance.choosing_folds", self.choosing_folds, 3)
@@ -132,8 +132,8 @@ class ImportanceConfig:
         if self.use == "sampling" and self.mix_uniform < 1e-6:
             raise UserError(
                 f"importance.mix_uniform is {self.mix_uniform:g}, but "
-                "importance.use=sampling needs every row to be drawn at times: give at least "
-                "1e-6, as in 0.1"
+                "importance.use=sampling must be able to draw every row: give at least 1e-6, "
+                "for example 0.1"
             )
         if self.balance:
             sections.one_of("importance.balance", self.balance, BALANCES)

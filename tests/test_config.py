@@ -164,7 +164,7 @@ def test_weights_are_balanced_offline_only() -> None:
 
 def test_sampling_needs_a_share_of_uniform_and_scores_made_before() -> None:
     config = changed("importance.use", "sampling")
-    with pytest.raises(UserError, match=r"^importance\.mix_uniform is 0, but .* as in 0\.1$"):
+    with pytest.raises(UserError, match=r"^importance\.mix_uniform is 0, but .* for example 0\.1$"):
         config.check()
     config.importance.mix_uniform = 0.1
     config.check()

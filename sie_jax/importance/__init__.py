@@ -1,4 +1,4 @@
-"""Scores (how much an example matters, by one estimator) and weights (what is done with it)."""
+"""Scores say how much an example matters; weights are what a policy makes of them."""
 
 from sie_jax.importance import (
     choosing,

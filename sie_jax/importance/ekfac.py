@@ -24,12 +24,13 @@ from sie_jax.per_example.forms import Form, Outer, Rows, Stacked, clamped
 )
 @dataclasses.dataclass(frozen=True)
 class Sides:
-    """What is kept of the two sides of one leaf's Kronecker product, the leaf read as [L, in, out].
+    """The two sides of one leaf's Kronecker product; the leaf is read as `[L, in, out]`.
 
-    input: `[L, in, in]`, covariances or their eigenvectors in columns; None where the side is
-    diagonal already: a table that is looked up, and a leaf that is not kept as factors. output:
-    `[L, out, out]`; None for the latter. axes: the leaf's that L, `in` and `out` merge; L are the
-    layers that a scan takes apart, of which there is 1 elsewhere, and each is on its own.
+    input: `[L, in, in]`, covariances or their eigenvectors in columns; None if the side is diagonal
+    already: for a table that is looked up, and for a leaf that is not kept as factors. output:
+    `[L, out, out]`; None for a leaf that is not kept as factors. axes: the axes of the leaf that L,
+    `in` and `out` merge. L is the number of layers that a scan takes apart, and 1 without a scan;
+    each layer has its own matrices.
     """
 
     input: Array | None
@@ -68,10 +69,9 @@ def covariance_sums(
     take their `eigenbases`, add up `eigenvalue_sums` over the same batches.
 
     `grads` are those of the Fisher information: of a loss whose label is drawn from the model's own
-    p(y|x), not the data's label. Where `where` is False an example is left out; so is every
-    position whose cotangent is exactly 0 (padding tokens, and all but the first token in BERT's
-    last layer), which has no part in the gradient: the length that a batch is padded to changes
-    nothing.
+    p(y|x), not the data's label. Examples outside `where` are left out. So is every position whose
+    cotangent is exactly 0 (padding tokens, and all but the first token in BERT's last layer): it
+    contributes nothing to the gradient, and the length that a batch is padded to changes nothing.
     """
     return [_covariances(form, where) for form in grads.forms()]
 
@@ -79,7 +79,7 @@ def covariance_sums(
 def eigenbases(sums: Sequence[Sides]) -> list[Sides]:
     """The eigenvectors Q_A and Q_G of every leaf's covariances, from their sums or means.
 
-    Orthogonal, in columns. Cost: in³ + out³ for each matrix.
+    They are orthogonal, in columns. Cost: in³ + out³ for each matrix.
     """
 
     def basis(covariance: Array | None) -> Array | None:
@@ -94,9 +94,9 @@ def eigenvalue_sums(
     """Σ_i (Q_Aᵀ ∇W_i Q_G)², entry by entry, for each leaf: the corrected eigenvalues, times N.
 
     The diagonal of the Fisher in the Kronecker basis (George et al. 2018, "Fast Approximate Natural
-    Gradient Descent in a Kronecker-factored Eigenbasis", section 3.2). Exact for every leaf, and
-    never `[B, rows, H]` for a table. Memory: a weight matrix at a time is materialised for the
-    batch. `grads` and `where` as in `covariance_sums`.
+    Gradient Descent in a Kronecker-factored Eigenbasis", section 3.2). It is exact for every leaf.
+    Memory: the batch's gradients of one weight matrix at a time, and never `[B, rows, H]` for a
+    table. `grads` and `where` as in `covariance_sums`.
     """
     return [
         _sum_of_squares(form, sides, where)
@@ -119,12 +119,13 @@ class EKFAC:
     that is looked up, Q_A = I, as one-hot data have a diagonal covariance. For every other leaf
     (biases, LayerNorm, a table that is also multiplied with), H is the Fisher's diagonal.
 
-    λ is `damping` times the mean of the leaf's Λ, each layer of a stacked leaf for itself; 0.1 in
-    Grosse et al. Where that mean is 0, or below (32 ε)² of the largest leaf's, ε the rounding unit
-    of Λ's dtype, (H + λI)⁻¹ counts as 0. Such a leaf has no gradient but rounding errors: softmax
-    cancels the bias of BERT's keys exactly.
+    λ is `damping` times the mean of the leaf's Λ, for each layer of a stacked leaf separately;
+    Grosse et al. take 0.1. If that mean is below (32 ε)² of the largest leaf's, ε the rounding unit
+    of Λ's dtype, (H + λI)⁻¹ counts as 0. The gradient of such a leaf is nothing but rounding
+    errors: softmax, for example, cancels the bias of BERT's keys exactly.
 
-    A pytree: it crosses `jit`. Memory: Λ is as large as params, the bases in² + out² per matrix.
+    It is a pytree, so that it can be an argument under `jit`. Memory: Λ is as large as params, the
+    bases take in² + out² per matrix.
 
     bases: from `eigenbases`. eigenvalues: Λ, `eigenvalue_sums` divided by the number of examples.
     """
@@ -137,12 +138,12 @@ class EKFAC:
         """(H + λI)⁻¹ v for one direction v given like params; like params.
 
         The influence of each example on targets whose mean loss gradient is v is then
-        `grads.dot(ekfac.precondition(v))`: high means HELPFUL, as adding ε of the example's loss to
-        the mean training loss lowers theirs by ε times as much.
+        `grads.dot(curvature.precondition(v))`. High means HELPFUL: adding ε times the example's
+        loss to the mean training loss lowers their loss by ε times this influence.
 
         Raises:
-          ValueError: the tree has another number of leaves than the params this was made of, or
-            the damping is not positive.
+          ValueError: the tree has another number of leaves than the params that the curvature is
+            of, or the damping is not positive.
         """
         leaves, treedef = jax.tree.flatten(tree)
         if len(leaves) != len(self.bases):
@@ -162,8 +163,9 @@ class EKFAC:
     def self_influence(self, grads: PerExampleGrads) -> Float[Array, " b"]:
         """∇ℓ_iᵀ (H + λI)⁻¹ ∇ℓ_i ≥ 0, `[B]`. High: hard, memorised or mislabelled.
 
-        From the factors; a weight matrix at a time is materialised for the batch. Cost: as the
-        norms computed directly, and 2 T (in² + out²) per matrix and example for the rotation.
+        It comes from the factors; the batch's gradients of one weight matrix at a time are
+        materialised. Cost: that of norms computed directly, and 2 T (in² + out²) per matrix and
+        example for the rotation.
         """
         squares = [
             _weighted_squares(form, sides, inverse)
@@ -182,7 +184,7 @@ class EKFAC:
 
         means = [jnp.mean(values, axis=(1, 2), keepdims=True) for values in self.eigenvalues]
         largest = functools.reduce(jnp.maximum, [jnp.max(mean) for mean in means])
-        # relative to its own mean, noise would count as much as any gradient
+        # not relative to the leaf's own mean: noise would then count as much as any gradient
         noise = (32 * jnp.finfo(largest.dtype).eps) ** 2 * largest
 
         def inverse(eigenvalues: Array, mean: Array) -> Array:
@@ -193,10 +195,7 @@ class EKFAC:
 
 
 def _factors(form: Form, where: Array | None) -> Outer | Rows | None:
-    """A form whose factors are `[B, L, T, …]`, without the positions that have no part in it.
-
-    None for a leaf that is not kept as one product.
-    """
+    """The factors `[B, L, T, …]` of positions that contribute; None for a leaf without factors."""
     layers = form.layers if isinstance(form, Stacked) else form
     if not isinstance(layers, Outer | Rows):
         return None
@@ -207,7 +206,7 @@ def _factors(form: Form, where: Array | None) -> Outer | Rows | None:
         g = jnp.where(where[:, None, None, None], g, 0)
     counts = jnp.any(g != 0, axis=-1)
     if isinstance(layers, Rows):
-        # a position without a row may hold anything; one past the last row nothing is added
+        # a position without a row may hold anything; past the last row, nothing is added
         live = layers.ids < layers.shape[0]
         ids = jnp.where(counts, layers.ids, layers.shape[0])
         return dataclasses.replace(layers, ids=ids, g=jnp.where(live[..., None], g, 0))
@@ -233,10 +232,10 @@ def _covariances(form: Form, where: Array | None) -> Sides:
 
 
 def _squares(form: Form, sides: Sides, where: Array | None) -> tuple[Array | None, Array]:
-    """The squares of every example's rotated gradient: `[B, L, in, out]`, and None.
+    """None, and the squares of every example's rotated gradient, `[B, L, in, out]`.
 
-    For a table `[B, L, T, out]`, and the ids `[B, L, T]` of the rows that they add up to: of the
-    positions t of one row, Σ_t g_t · Σ_t' g_t' is the square of the summed row.
+    For a table: the ids `[B, L, T]` of its rows, and `[B, L, T, out]` that adds up to the squares
+    of these rows: Σ_t g_t · Σ_t' g_t' over the positions t of one row is the square of its sum.
     """
     factors = _factors(form, where)
     if factors is None:

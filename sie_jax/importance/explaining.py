@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-# floats of an array [targets, N] or a copy of [N, D] that are in memory at once
+# how many floats of an array [targets, N], or of a copy of [N, D], are in memory at once
 MOST_ENTRIES = 1 << 24
 
 
@@ -33,16 +33,16 @@ def explain(
         τ_i(z) = φ(z)ᵀ (ΦᵀΦ + λI)⁻¹ φ_i · (1 − p_i),    λ = damping · trace(ΦᵀΦ) / D
 
     φ is the projected gradient of an output function f, the log-odds of a class: of its label for a
-    training example, of the class to be explained for a target. τ_i stands for how much f(z) would
+    training example, of the class to be explained for a target. τ_i estimates how much f(z) would
     fall if example i were left out. Positive: training on i raised the target's log-odds, it speaks
-    FOR the class. Negative: it speaks AGAINST it. Signs and order are what is estimated, and not
-    amounts: the factors p(1 − p) of the loss's curvature are left out of ΦᵀΦ.
+    FOR the class. Negative: it speaks AGAINST it. The signs and the order are estimates, the
+    amounts are not: the factors p(1 − p) of the loss's curvature are left out of ΦᵀΦ.
     Park et al. 2023 ("TRAK: Attributing Model Behavior at Scale", section 3) with one model, where
-    theirs averages over several, and with λ, which holds back the directions that few examples
-    have; their formula has none.
+    theirs averages over several, and with λ, which damps the directions that few examples have;
+    their formula has none.
 
-    Examples that tie come by place, the first first. The first k are "for" even where fewer than k
-    influences are positive, and likewise "against": look at the signs.
+    Examples that tie are ordered by place. The first k are "for" even if fewer than k influences
+    are positive, and likewise "against": look at the signs.
 
     Cost: N D² + M N D multiplications, on the host in float64; no array [M, N] of more than
     MOST_ENTRIES floats is made (one row of N at the least).
@@ -52,14 +52,14 @@ def explain(
       residuals: 1 − p_i, float `[N]`, p_i the probability that the model gives the label.
       targets: φ(z), float `[M, D]`, projected by the same matrix as `training`.
       damping: λ in units of the mean eigenvalue of ΦᵀΦ, > 0.
-      top: k ≥ 1; where it is above N, all N are given.
+      top: k ≥ 1; if it is above N, all N are given.
 
     Returns:
-      What speaks for each target, τ falling, and what speaks against it, τ rising.
+      What speaks for each target, by falling τ, and what speaks against it, by rising τ.
 
     Raises:
-      ValueError: shapes that do not fit, a damping or a `top` that is not positive, a value that is
-        not finite, or training projections that are all 0.
+      ValueError: the shapes do not fit, the damping or `top` is not positive, a value is not
+        finite, or the training projections are all 0.
     """
     number, dim = training.shape
     if residuals.shape != (number,) or targets.shape[1:] != (dim,):

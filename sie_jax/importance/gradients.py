@@ -1,4 +1,4 @@
-"""Scores read off the per-example gradient: GraNd, its variance, its layers, its Adam-like norm."""
+"""Scores read off the per-example gradient: GraNd, variance, norms by layer, Adam's step."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,8 +16,8 @@ def grand(norms: Float[Array, "c n"]) -> Float[Array, " n"]:
     """GraNd, (1/C) Σ_c ‖∇ℓ_c,i‖ ≥ 0, over C seeds or checkpoints. High: hard or mislabelled.
 
     Paul et al. 2021 ("Deep Learning on a Data Diet", definition 2.1) define it as the expectation
-    over initialisations and steps up to t; here it is the mean over the models that are given. A
-    norm that is NaN or infinite makes its example's score so. Cost: 2 forward-equivalents per
+    over initialisations and steps up to t; here it is the mean over the given models. If a norm is
+    NaN or infinite, so is the score of its example. Cost: 2 forward-equivalents per
     example and model for the norms (a forward pass, a norms-only backward).
     """
     return jnp.mean(wide(norms), axis=0)
@@ -51,8 +51,8 @@ def layer_norms(per_leaf: Any) -> dict[str, Float[Array, " b"]]:
     to the first number (`bert.layers.0`); else at most the first two components of the module that
     holds it (`bert.pooler`, `classifier`). A leaf that a scan takes apart counts as one layer.
 
-    The classifier's norm is the exact last-layer norm ‖p − onehot(y)‖₂ √(‖h‖² + 1), with h what
-    enters the classifier and the 1 for its bias. The upper bound of Katharopoulos and Fleuret 2018
+    The classifier's norm is the exact last-layer norm ‖p − onehot(y)‖₂ √(‖h‖² + 1), where h is the
+    classifier's input and the 1 is for its bias. The upper bound of Katharopoulos and Fleuret 2018
     ("Not All Samples Are Created Equal", equation 16) on the norm of the whole gradient is a
     constant times the norm of the loss gradient at the last layer's outputs, which for our head is
     EL2N: it ranks examples as `outputs.el2n` does.
@@ -74,13 +74,14 @@ def preconditioned_norms(
 ) -> Callable[[Any, Any], Float[Array, " b"]]:
     """‖∇ℓ_i / (√ν + ε)‖, the norm of the step that Adam would take from example i alone; exact.
 
-    High: hard, in the coordinates that the optimiser moves in. Division by coordinate is no product
-    of factors, so the gradients of `chunk_size` examples are materialised at a time, one chunk
-    after the other: chunk_size times the parameters' memory, 3 forward-equivalents per example.
+    High: hard, in the coordinates that the optimiser moves in. A gradient divided coordinate by
+    coordinate is not a product of factors. So the gradients of `chunk_size` examples are
+    materialised at a time, which takes chunk_size times the parameters' memory. Cost: 3
+    forward-equivalents per example.
 
     Args:
       loss_fn: `(params, example) -> scalar`, or `(scalar, aux)` where `has_aux`.
-      second_moment: ν ≥ 0, like params: Adam's, divided by 1 − β₂ᵗ if it is young.
+      second_moment: ν ≥ 0, like params: Adam's, divided by 1 − β₂ᵗ after few steps t.
       epsilon: ε > 0, of the optimiser.
       chunk_size: at least 1.
 

@@ -7,15 +7,15 @@ COLUMNS = ("group", "rows", "share_of_rows", "share_of_weight", "lift", "score")
 
 
 def by_group(groups: pa.ChunkedArray, weights: np.ndarray, scores: np.ndarray) -> pa.Table:
-    """One row per different value of `groups`, those with the greatest lift first.
+    """One row per distinct value of `groups`, the one with the greatest lift first.
 
     With n_q rows of group q, w the weights and g the scores:
 
         share_of_rows = n_q / N        share_of_weight = Σ_q w / Σ w
         lift = share_of_weight / share_of_rows          score = Σ_q g / n_q
 
-    Lift is 1 where a group weighs what its number of rows would give it. Ties of lift go to the
-    group with more rows, then to the name.
+    Lift is 1 if a group weighs what its number of rows would give it. Groups of equal lift are
+    ordered by their rows, the most first, and then by name.
 
     Args:
       groups: strings `[N]`; "" and null are one group, "".

@@ -65,7 +65,7 @@ def gradient_similarity(
 ) -> Float[Array, " n"]:
     """⟨∇ℓ_i, g⟩ / (‖∇ℓ_i‖ ‖g‖) in [−1, 1], g the targets' mean gradient. High: HELPFUL.
 
-    0 where either norm is 0. Unlike TracIn it does not grow with the example's own gradient, so
+    It is 0 if either norm is 0. Unlike TracIn it does not grow with the example's own gradient, so
     that examples with large ones do not take all places (Barshan et al. 2020, "RelatIF").
     """
     product = wide(norms) * target_norm
@@ -94,8 +94,8 @@ def trak(
     Args:
       training: `[N, D]` or `[C, N, D]`, at least 1 row. targets: `[M, D]` or `[C, M, D]`.
       residuals: 1 − p_i, the probability of all labels but the given one, `[N]` or `[C, N]`.
-      damping: λ as a share of the mean eigenvalue of ΦᵀΦ, trace/D. The paper has none; some is
-        needed where N < D.
+      damping: λ as a share of the mean eigenvalue of ΦᵀΦ, trace/D. The paper has none; if N < D
+        some is needed.
 
     Raises:
       ValueError: the damping is negative.
@@ -122,7 +122,7 @@ def trak_self(
 
 
 def _checkpoints(values: Array) -> Array:
-    """With one leading axis of checkpoints, which may have been left out."""
+    """The values with a leading axis of checkpoints, which may have been left out."""
     return wide(values).reshape(-1, *values.shape[-2:])
 
 

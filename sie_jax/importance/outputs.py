@@ -1,8 +1,8 @@
 """Scores read off the model's outputs: loss, EL2N, margin and entropy.
 
 All take logits `[..., K]` (float) and labels `[...]` (int, 0 to K-1) and return `[...]` in at least
-float32. They cost nothing beyond the forward pass that gave the logits. The sign of each is stated:
-`HARDNESS` in this package's registry turns every score so that high means hard.
+float32. They cost nothing beyond the forward pass that gave the logits. Each states its sign;
+`registry.hardness` turns every score so that high means hard.
 """
 
 import jax
@@ -44,9 +44,9 @@ def margin(logits: Float[Array, "*b k"], labels: Int[Array, "*b"]) -> Float[Arra
 def logit_margin(logits: Float[Array, "*b k"], labels: Int[Array, "*b"]) -> Float[Array, "*b"]:
     """z_y − max over c ≠ y of z_c, in logits. High means EASY; negative: another class wins.
 
-    What the area under the margin averages over training (Pleiss et al. 2020, "Identifying
-    Mislabeled Data using the Area Under the Margin Ranking", equation 1). Unlike `margin` it goes
-    on growing where the probabilities are near 1. A single class has no other: infinity.
+    The area under the margin is its mean over training (Pleiss et al. 2020, "Identifying
+    Mislabeled Data using the Area Under the Margin Ranking", equation 1). Unlike `margin` it still
+    grows when the probabilities are near 1. A single class has no other: its margin is infinite.
     """
     logits = wide(logits)
     given = jnp.take_along_axis(logits, labels[..., None], -1)[..., 0]

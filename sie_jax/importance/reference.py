@@ -3,9 +3,8 @@
 A model that was trained on a label partly repeats it. These scores ask someone who did not see it:
 a model of other folds, a model of a holdout set, the nearest trusted examples, the neighbours.
 
-These functions take and give arrays of the host, and compute in float64. The forward passes that
-give their inputs are the caller's, 1 forward-equivalent per example and model; beyond them they
-cost no pass.
+These functions take and return host arrays and compute in float64. The caller makes the forward
+passes that give their inputs: 1 forward-equivalent per example and model. They cost no other pass.
 """
 
 from typing import NamedTuple
@@ -27,10 +26,10 @@ def reducible_loss(
     High means USEFUL, not hard: the model has not learned what a model of other data knows already,
     so it can be learned, is worth learning and is not learned yet. About 0: both know it
     (redundant), or neither does (a wrong label, an outlier). Negative: the model knows it better
-    than the holdout model, by training on it; late in training the wrong labels are here, learned
-    by heart. It falls as training goes on: take the loss of the current parameters (Mindermann et
-    al. 2022, "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet
-    Learnt", equation 3). As it can be negative it is not a score for a weighting policy as it is.
+    than the holdout model, because it was trained on it; late in training the wrong labels are
+    here, memorised. It falls during training: take the loss of the current parameters (Mindermann
+    et al. 2022, "Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet
+    Learnt", equation 3). It can be negative, so give a policy its hardness (`registry.hardness`).
 
     Args:
       loss: nats, of the current parameters.
@@ -74,7 +73,7 @@ def out_of_fold_loss(
 class ConfidentLearning(NamedTuple):
     """What `confident_learning` finds; indices of matrices are (given label, true label).
 
-    thresholds: float64 `[K]`, t_j, infinite for a class that nobody is labelled with.
+    thresholds: float64 `[K]`, t_j, infinite for a class that no example is labelled with.
     confident_joint: int64 `[K, K]`, counts of the confident examples; the diagonal is at least 1.
     joint: float64 `[K, K]`, the estimated joint distribution of given and true labels, sum 1.
     suspected: bool `[N]`: counted off the diagonal, and the label is not the most probable class.
@@ -91,16 +90,16 @@ class ConfidentLearning(NamedTuple):
 def confident_learning(
     labels: Int[np.ndarray, "N"], probabilities: Float[np.ndarray, "N K"]
 ) -> ConfidentLearning:
-    """Which labels a model of other folds contradicts, each class measured by its own confidence.
+    """Finds labels that a model of other folds contradicts, by each class's own mean confidence.
 
         t_j = mean of p_j over the examples labelled j
         C[i, j] = #{x labelled i: p_j(x) ≥ t_j, j the class that x is counted for}
         Q[i, j] = (C[i, j] / Σ_j C[i, j]) · n_i / N        n_i the examples labelled i
         score = [suspected] + (1 + max over c ≠ y of p_c − p_y) / 2
 
-    An example that reaches one threshold is counted for that class, one that reaches several for
-    its most probable class, one that reaches none is not counted. The score ranks the suspected
-    first, and within them and the rest by the normalised margin (Northcutt et al. 2021, "Confident
+    An example that reaches one threshold is counted for that class, and one that reaches several
+    for its most probable class; one that reaches none is not counted. The score ranks the suspected
+    first, and both them and the rest by the normalised margin (Northcutt et al. 2021, "Confident
     Learning: Estimating Uncertainty in Dataset Labels", equations 1 to 3 and section 3.2).
 
     Counts and suspicions are those of the authors' own package, cleanlab (2.9: off the diagonal,
@@ -112,7 +111,7 @@ def confident_learning(
 
     Args:
       labels: in [0, K). probabilities: in [0, 1], rows of sum 1, of a model that was not trained on
-        the example; of one that was, they confirm the label.
+        the example: those of one that was confirm the label.
 
     Returns:
       ConfidentLearning. Time and memory O(N K).
@@ -194,8 +193,8 @@ def knn_shapley(
       so that memory is O(N) beyond some 100 MiB.
 
     Raises:
-      ValueError: shapes that do not fit, no examples, no targets, K < 1, an embedding that is not
-        finite.
+      ValueError: the shapes do not fit, there are no examples or no targets, K < 1, or an embedding
+        is not finite.
     """
     rows, targets = len(embeddings), len(target_embeddings)
     shapes = f"embeddings {embeddings.shape}, target_embeddings {target_embeddings.shape}"
@@ -241,7 +240,7 @@ def query_agreement(
     num_classes: int,
     temperature: float = 0.1,
 ) -> Float[np.ndarray, "N"]:
-    """How near the grades of the query's other items are to this one's, similar items first.
+    """How near the grades of the query's other items are to this one's; similar items count more.
 
         agreement_i = 1 − Σ_j k_ij |y_i − y_j| / ((C − 1) Σ_j k_ij)        j ≠ i of i's query
         k_ij = exp(cos(e_i, e_j) / τ)
@@ -252,12 +251,12 @@ def query_agreement(
     Regression") and Watson 1964 ("Smooth Regression Analysis"), of the distance between grades and
     within one query, with the example itself left out.
 
-    High means the neighbours AGREE (easy); low, that like items of the query were judged otherwise,
-    as where the label is wrong or a detail decides. 1 where the query has no other item: nobody
-    contradicts.
+    High means the neighbours AGREE (easy). Low means that similar items of the query have other
+    grades, because the label is wrong or a detail decides. It is 1 if the query has no other item:
+    nothing contradicts.
 
     Args:
-      embeddings: of the items. An embedding of length 0 has cosine 0 with all.
+      embeddings: of the items. An embedding of length 0 has cosine 0 with every other.
       labels: grades in [0, C). queries: any values that can be sorted; equal ones are one query.
       num_classes: C ≥ 2.
       temperature: τ > 0. Towards 0 the most similar item alone counts; towards infinity all

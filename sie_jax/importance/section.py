@@ -44,13 +44,13 @@ class ImportanceConfig:
 
     @property
     def further_scores(self) -> tuple[str, ...]:
-        """The scores that are wanted beside SCORES, that of the policy included."""
+        """The scores to compute beside SCORES, that of the policy included."""
         named = (self.score, *self.estimators)
         return tuple(dict.fromkeys(name for name in named if name not in SCORES))
 
     @property
     def needs_folds(self) -> list[str]:
-        """The scores that are wanted and need models which never saw the query (train.folds)."""
+        """The further scores that need models which never saw the query (train.folds)."""
         return needing(self.further_scores, "reference")
 
     def policy_named(self, name: str, *, groups: np.ndarray | None = None) -> Policy:
@@ -112,7 +112,7 @@ class ImportanceConfig:
         sections.one_of("importance.policy", self.policy, (*POLICIES, AUTO))
         if self.policy == AUTO and (self.mode, self.use) != MODES_OF_AUTO:
             raise UserError(
-                f"importance.policy is auto, which tries weights that stay as they are: set "
+                "importance.policy is auto, which chooses among fixed weights: set "
                 f"importance.mode={MODES_OF_AUTO[0]} and importance.use={MODES_OF_AUTO[1]}"
             )
         sections.at_least("importance.choosing_folds", self.choosing_folds, 3)
@@ -145,8 +145,8 @@ class ImportanceConfig:
         if self.use == "sampling" and self.mix_uniform < 1e-6:
             raise UserError(
                 f"importance.mix_uniform is {self.mix_uniform:g}, but "
-                "importance.use=sampling needs every row to be drawn at times: give at least "
-                "1e-6, as in 0.1"
+                "importance.use=sampling must be able to draw every row: give at least 1e-6, "
+                "for example 0.1"
             )
         if self.balance:
             sections.one_of("importance.balance", self.balance, BALANCES)

@@ -1,14 +1,14 @@
 """Scores read off a history of training: forgetting events, area under the margin, cartography.
 
-A history holds what the model said of each example each time that it was visited, one row for each
-of E epochs and one column for each of N examples, NaN where an example was not visited:
+A history holds the model's output for each example at each visit: one row for each of E epochs, one
+column for each of N examples, and NaN where an example was not visited:
 
     margins        float `[E, N]`   z_y − max over c ≠ y of z_c, of the logits; correct where > 0
     probabilities  float `[E, N]`   p_y, in [0, 1]
 
-Collected while training it costs nothing beyond the steps; collected by a pass after each epoch it
-costs E forward-equivalents per example. A margin that is NaN because training diverged reads as a
-visit that was not made. These functions take and give arrays of the host, and compute in float64.
+Collected during training it costs nothing beyond the steps; collected by a pass after each epoch it
+costs E forward-equivalents per example. A margin that is NaN because training diverged counts as a
+visit that was not made. These functions take and return host arrays and compute in float64.
 """
 
 from typing import NamedTuple
@@ -22,18 +22,19 @@ def forgetting_events(margins: Float[np.ndarray, "E N"]) -> Float[np.ndarray, "N
 
         events_i = Σ_t [m_i(t) > 0 and m_i(t') ≤ 0]        t' the visit that follows t
 
-    High means HARD. A margin of 0, a tie, is incorrect. Visits follow each other whatever number of
-    epochs lie between them. An example that was correct at no visit has nothing to forget and is
+    High means HARD. A margin of 0, a tie, is incorrect. Two visits follow each other however many
+    epochs are between them. An example that was correct at no visit has nothing to forget and is
     the hardest of all: Toneva et al. 2019 ("An Empirical Study of Example Forgetting during Deep
     Neural Network Learning", section 3) count it as infinite. Here it gets E, which ranks it as
-    infinity would: E visits hold E/2 events at most. It stays finite, as weights must be.
+    infinity would, because E visits hold E/2 events at most, and which is finite, as weights must
+    be.
 
     Args:
       margins: as above.
 
     Returns:
-      float64 `[N]`, whole numbers from 0 to E. Mislabelled and rare examples are high; those that
-      stay at 0 the paper drops from training with little loss.
+      float64 `[N]`, whole numbers from 0 to E. Mislabelled and rare examples are high. The paper
+      drops examples at 0 from training with little loss.
 
     Raises:
       ValueError: an example was never visited, or the history is not `[E, N]`.
@@ -55,10 +56,11 @@ def area_under_margin(margins: Float[np.ndarray, "E N"]) -> Float[np.ndarray, "N
 
         AUM_i = (1 / n_i) Σ_t (z_y(t) − max over c ≠ y of z_c(t))        n_i its visits
 
-    High means EASY; negative: another class had the greater logit on the whole, as where the label
-    is wrong and the other examples speak against it. In the unit of logits, unbounded, and so
-    comparable within one run only (Pleiss et al. 2020, "Identifying Mislabeled Data using the Area
-    Under the Margin Ranking", section 3). The paper's threshold samples are not part of this.
+    High means EASY. Negative: another class had the greater logit on average, for example because
+    the label is wrong and the other examples contradict it. The unit is that of logits, and there
+    is no bound, so that values are comparable within one run only (Pleiss et al. 2020, "Identifying
+    Mislabeled Data using the Area Under the Margin Ranking", section 3). The paper's threshold
+    samples are not part of this.
 
     Args:
       margins: as above.
@@ -77,8 +79,8 @@ class Cartography(NamedTuple):
 
     confidence: mean of p_y over the visits, in [0, 1]. High means EASY.
     variability: standard deviation of p_y over the visits (divided by their number, not by one
-      less), in [0, 1/2]. High means AMBIGUOUS: neither learned for good nor hopeless. 0 for a
-      single visit.
+      less), in [0, 1/2]. High means AMBIGUOUS: sometimes learned, sometimes not. 0 for a single
+      visit.
     correctness: share of the visits at which the label was predicted, in [0, 1]. High means EASY.
 
     Low confidence with low variability is hard to learn, and often mislabelled.
@@ -117,7 +119,10 @@ def cartography(
     visited = ~np.isnan(wide)
     differ = int((visited == np.isnan(wide_margins)).sum())
     if differ:
-        raise ValueError(f"probabilities and margins disagree on {differ} visits, by their NaN")
+        raise ValueError(
+            f"probabilities and margins are NaN at different visits, {differ} in all: take both "
+            "from the same visits"
+        )
     return Cartography(
         confidence=np.nanmean(wide, axis=0),
         variability=np.nanstd(wide, axis=0),

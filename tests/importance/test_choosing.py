@@ -26,7 +26,7 @@ def made(candidates: int = len(CANDIDATES), folds: int = 4, budget: float = 2) -
 
 
 def on_two_folds_each() -> planning.Plan:
-    """In full, three rounds."""
+    """A plan of three rounds, each on all rows."""
     rounds = (((0, 1), 7), ((0, 1), 3), ((2, 3), 1))
     return made()._replace(rounds=tuple(planning.Round(*each, 1.0) for each in rounds), budget=20)
 
@@ -62,7 +62,7 @@ def test_a_candidate_is_read_back_from_json(name: str) -> None:
 
 
 def measured(gains: dict[str, float], seed: int = 0):
-    """Noise for every query and run, and what a candidate gains by name."""
+    """A measure of noise for every query and run, plus each candidate's gain by name."""
 
     def measure(candidate: Candidate, fold: int, share: float) -> np.ndarray:
         place = (UNIFORM, *CANDIDATES).index(candidate)
@@ -84,7 +84,7 @@ def test_the_choice_equals_one_made_by_hand() -> None:
 
     choice = choosing.choose(CANDIDATES, counted, plan, interval=interval)
     first = [(one, fold, 1.0) for fold in (0, 1) for one in (UNIFORM, *CANDIDATES)]
-    # the second round would measure the same again, and asks for nothing
+    # the second round would measure the same again, so it calls for nothing
     last = [(one, fold, 1.0) for fold in (2, 3) for one in (UNIFORM, CANDIDATES[1])]
     assert calls == first + last
     differences = np.concatenate(
@@ -205,7 +205,7 @@ def test_where_nothing_helps_uniform_is_left_as_rarely_as_the_level_says() -> No
     left = rate({}, worlds, lambda choice: choice.chosen != UNIFORM)
     assert left <= 0.056
 
-    # The same rule on the queries that the best of the seven was picked by. Seven differences from
+    # The same rule on the queries by which the best of the seven was picked. Seven differences from
     # one uniform run share half of their variance: the largest is beyond the bound in 12 % of the
     # worlds (seven normals of correlation 1/2), with standard deviation 1.6 %.
     def cursed(seed: int) -> bool:

@@ -117,7 +117,7 @@ def _blocks(rows: dict[str, np.ndarray], covariances: Any) -> list[Block]:
 def test_ekfac_equals_the_dense_matrix_written_out(
     grads: per_example.PerExampleGrads, curvature: ekfac.EKFAC
 ) -> None:
-    @jax.jit  # all of it crosses jit as arguments
+    @jax.jit  # the curvature and the gradients are arguments under jit
     def everything(grads: Any, curvature: ekfac.EKFAC, direction: Any) -> Any:
         first = jax.tree.map(lambda leaf: leaf[0], grads.materialize())
         return (

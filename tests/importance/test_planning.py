@@ -69,17 +69,17 @@ def test_the_rounds_halve_and_the_last_is_served_first() -> None:
     # the runs and the scores, 5/9 of one, each on this share of all rows
     full = [(8 + 5 / 9) * 0.5, (4 + 5 / 9) * 0.5, (2 + 5 / 9) * 0.75]
     predicting = 14 * 0.25 / 9
-    # the first round has its least, and the second, of fewer candidates, costs as much
+    # the first round has its least share, and the second, of fewer candidates, costs as much
     least = planning.LEAST_SHARE * full[0]
     costs = [one * each.share for one, each in zip(full, plan.rounds, strict=True)]
     assert costs == pytest.approx([least, least, 2 - predicting - 2 * least])
-    # what the last round has no use for goes to the others in equal parts
+    # what the last round does not need goes to the others in equal parts
     more = made(budget=4)
     costs = [one * each.share for one, each in zip(full, more.rounds, strict=True)]
     left = 4 - predicting - full[2]
     assert more.rounds[2].share == 1
     assert costs == pytest.approx([left / 2, left / 2, full[2]])
-    # and what the second has no use for to the first
+    # and what the second does not need goes to the first
     left = 8 - predicting - full[2] - full[1]
     assert left > full[1]
     shares = [each.share for each in made(budget=8).rounds]

@@ -133,5 +133,5 @@ def test_two_histories_must_be_of_the_same_visits() -> None:
     with pytest.raises(ValueError, match=r"probabilities \(3, 39\) for margins \(3, 40\)"):
         trajectory.cartography(probabilities[:, :39], margins)
     other = np.where(np.isnan(margins), 0.5, probabilities)
-    with pytest.raises(ValueError, match=f"disagree on {np.isnan(margins).sum()} visits"):
+    with pytest.raises(ValueError, match=f"at different visits, {np.isnan(margins).sum()} in all"):
         trajectory.cartography(other, margins)

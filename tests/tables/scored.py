@@ -27,7 +27,7 @@ def scored(ids: Sequence[str], **scores: Sequence[float]) -> pa.Table:
 
 
 def pairs(ids: Sequence[str], **scores: Sequence[float]) -> pa.Table:
-    """With the other identity columns."""
+    """Scores with the other identity columns too."""
     made = scored(ids, **scores)
     for place, (name, values) in enumerate(
         {
@@ -48,7 +48,7 @@ def store(
     part_rows: int | None = None,
     provenance: Mapping[str, Provenance] | None = None,
 ) -> Path:
-    """Writes a table as one process, of origin `HERE` where nothing else is given."""
+    """Writes a table as one process, of origin `HERE` if no other is given."""
     names = [name for name in made.column_names if name not in IDENTITY]
     parts.write_parts(
         folder,

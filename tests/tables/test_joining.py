@@ -76,7 +76,7 @@ def test_every_id_once_on_both_sides(
     right = store(tmp_path / "right", scored(here, el2n=range(len(here))))
     left = store(tmp_path / "left", scored(there, loss=range(len(there))))
 
-    # ids are named in the order of the partitions, another one for each number of them
+    # an error names ids in the order of the partitions, which depends on their number
     if partition_rows == 1:
         message = message.partition(" (first ")[0]
     options = {"columns": ["el2n"], "partition_rows": partition_rows}

@@ -1,4 +1,4 @@
-"""Tables that lie on disk: what went in comes out, and no file is left."""
+"""Tables on disk: what went in comes out, and no file is left."""
 
 import tempfile
 from pathlib import Path
@@ -37,7 +37,7 @@ def test_batches_become_one_table_and_leave_no_file(folder: Path) -> None:
 
 
 def test_what_was_read_stays_while_others_are_written(folder: Path) -> None:
-    """Its pages go back to the system then, and come again from the file."""
+    """Its pages are given back to the system meanwhile, and read again from the file."""
     table = pa.table({"a": range(100_000)})
     first = spool(table.to_batches(), table.schema)
     assert first.equals(table)

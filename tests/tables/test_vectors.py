@@ -139,7 +139,7 @@ def test_ids_and_vectors_must_be_as_many(tmp_path: Path) -> None:
 
 
 def test_long_vectors_are_held_in_few_rows(tmp_path: Path) -> None:
-    # 256 MiB hold 64 vectors of 2^20 float32; a batch is an eighth of that, and 8 rows
+    # 256 MiB hold 64 vectors of 2^20 float32
     schema = pa.schema({"example_id": pa.string(), "v": pa.list_(pa.float32(), 1 << 20)})
     assert parts.rows_in_memory(schema) == 64
     assert parts.rows_in_memory(pa.schema({"example_id": pa.string()})) == 1 << 20

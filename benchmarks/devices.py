@@ -123,8 +123,8 @@ def on_paper() -> dict[str, Any]:
 
     Per device and step: FLOPs 6 · rows · (parameters of the layers · T + 2 · layers · T² · hidden),
     as `PairClassifier.step_flops` without the heads. Bytes sent by data parallelism:
-    2 · 4 P (n - 1) / n (one all-reduce of the gradients). By fsdp: the same,
-    twice 4 P (n - 1) / n (one all-gather of the parameters, one reduce-scatter of the gradients). Scoring the batch adds
+    2 · 4 P (n - 1) / n, one all-reduce of the gradients. By fsdp as many: twice 4 P (n - 1) / n,
+    one all-gather of the parameters and one reduce-scatter of the gradients. Scoring the batch adds
     norms, losses and weights, of the order of 4 · 4 · rows in all.
     """
     devices, rows, length, layers, hidden, inner = 256, 8192, 64, 6, 384, 1536

@@ -261,7 +261,7 @@ def test_the_mesh_must_divide_the_batch_and_have_its_devices(cli):
     assert "train.batch_size 12 does not divide over mesh.data × mesh.fsdp, 8 devices" in line
     assert "such as 16" in line
     line = cli.refused(cli.config, "--config.mesh.data=9", environment=EIGHT_DEVICES)
-    assert "is 9 devices, but there are 8 devices" in line
+    assert "need 9 devices, but there are 8 devices" in line
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a device has to hold while it trains, and whether it can."""
+"""The memory that training needs on each device, and whether the device has it."""
 
 import os
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from sie_jax.errors import UserError
 
 
 class Need(NamedTuple):
-    """Bytes on one device, of what the devices along the mesh share only its own part.
+    """Bytes on one device; of an array that the mesh splits, the device's own part.
 
-    `step` is what the compiled step takes beside its arguments: activations, gradients, buffers.
+    `step` is the memory of the compiled step beyond its arguments: activations, gradients, buffers.
     """
 
     parameters: int
@@ -29,7 +29,7 @@ class Need(NamedTuple):
 
 
 def size(number: float) -> str:
-    """Bytes as people read them, three digits: 999 B, 1.50 kB, 24.1 GB."""
+    """Bytes with a unit and three digits: 999 B, 1.5 kB, 24.1 GB."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 999.5:
             return f"{number:.3g} {unit}"
@@ -38,20 +38,20 @@ def size(number: float) -> str:
 
 
 def of_state(params: Any, opt_state: Any) -> Need:
-    """What parameters and optimiser state take; of both, shapes with their shardings are enough."""
+    """The need of parameters and optimiser state; shapes with their shardings are enough."""
     return Need(held(params), held(opt_state), 0, 0)
 
 
 def of_step(step: Any, state: Any, batch: Any) -> Need:
-    """What one call of a jitted training step takes; it is compiled, and not run.
+    """The need of one call of a jitted training step, which is compiled and not run.
 
-    The call itself then finds it compiled. Where a backend does not say what a program takes,
+    The call itself then finds it compiled. If a backend does not report the memory of a program,
     `step` is 0.
     """
     used = step.lower(state, batch).compile().memory_analysis()
     beside = 0
     if used is not None:
-        # results that are written over the arguments are counted there
+        # results that overwrite arguments are counted with the arguments
         beside = used.temp_size_in_bytes + used.output_size_in_bytes - used.alias_size_in_bytes
     return of_state(state.params, state.opt_state)._replace(batch=held(batch), step=beside)
 
@@ -65,7 +65,7 @@ def held(tree: Any) -> int:
 
 
 def limit(devices: Sequence[jax.Device]) -> int | None:
-    """Bytes that each of this process's devices has; None where it is not known.
+    """The memory of each of this process's devices, in bytes; None if it is not known.
 
     Devices on the host's processor share its memory.
     """
@@ -78,13 +78,13 @@ def limit(devices: Sequence[jax.Device]) -> int | None:
 
 
 def check(need: Need, devices: Sequence[jax.Device]) -> str:
-    """One line on what is needed of what there is.
+    """One line on the memory that is needed and the memory that there is.
 
-    Raises UserError where it is more than the devices have.
+    Raises UserError if the devices have too little.
     """
     there = limit(devices)
     if there is None:
-        return f"{need}; what {devices[0].device_kind} has is not known"
+        return f"{need}; the memory of {devices[0].device_kind} is not known"
     if sum(need) > there:
         raise UserError(
             f"training needs {need}, but {devices[0].device_kind} has {size(there)} for each: "

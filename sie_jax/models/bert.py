@@ -53,7 +53,7 @@ class BertLayer(nnx.Module):
         mask: Bool[Array, "*leading 1 1 T"] | None,
         key: PRNGKeyArray | None,
     ) -> Float[Array, "*leading T hidden"]:
-        # One key per place where dropout happens; None all the way down means no dropout.
+        # Each dropout has a key of its own. Without a key there is no dropout at all.
         key_probabilities, key_attention, key_output = (
             (None, None, None) if key is None else jax.random.split(key, 3)
         )
@@ -75,32 +75,32 @@ class BertLayer(nnx.Module):
 class FlaxBert(nnx.Module):
     """BERT encoder (Devlin et al., 2019, https://arxiv.org/abs/1810.04805).
 
-    The same network as `transformers.BertModel`, `config` being `transformers.BertConfig` with its
-    own fields and their meaning. The configuration is copied: later changes to it have no effect.
+    It is the same network as `transformers.BertModel`, and `config` is `transformers.BertConfig`.
+    The configuration is copied: later changes to it have no effect.
 
     Guarantees:
-      * Parameters are float32 whatever `dtype` is; `dtype` (float32 or bfloat16) is what matrix
-        products run in. LayerNorm statistics and the softmax are float32 always.
+      * Parameters are float32 whatever `dtype` is. `dtype` (float32 or bfloat16) is that of matrix
+        products. LayerNorm statistics and the softmax are always float32.
       * The model holds `nnx.Param` and nothing else: `graphdef, params = nnx.split(model)` gives
         every parameter, and `nnx.merge(graphdef, params)` inside `jit`, `grad` or `vmap` gives the
-        model back. It keeps no random state; randomness comes in through `key`.
-      * Inputs may have any leading shape, none included: [T], [B, T], [A, B, T] agree.
+        model back. It keeps no random state: `key` is the only source of randomness.
+      * Inputs may have any leading shape: [T], [B, T] and [A, B, T] give the same values.
       * A masked position changes nothing at the positions that are not masked.
-      * `remat`, one of REMAT, is the model's to set, at any time before `nnx.split`: less memory
-        for a second forward pass through the layers. It changes no value but by rounding.
+      * `remat`, one of `layers.REMAT`, can be set at any time before `nnx.split`. It saves memory
+        by a second forward pass through the layers, and changes no value but by rounding.
 
     Args:
       config: `transformers.BertConfig`.
       dtype: the compute dtype.
-      rngs: initialises: kernels and embeddings normal(0, initializer_range), the padding token's
-        embedding 0, biases 0, LayerNorm scales 1.
+      rngs: initialises kernels and embeddings from normal(0, initializer_range), the embedding of
+        the padding token and biases to 0, LayerNorm scales to 1.
       add_pooling_layer: whether to hold BERT's pooler, a dense layer with tanh on the first
         token (`pool`), as `BertModel` does. The hidden states do not depend on it.
 
     Raises:
-      UserError: the configuration asks for what FlaxBert does not have: another `hidden_act` than
-        gelu, gelu_new, gelu_pytorch_tanh, relu, silu or swish; a decoder; relative positions; a
-        `hidden_size` that `num_attention_heads` does not divide.
+      UserError: FlaxBert does not support the configuration. It supports `hidden_act` gelu,
+        gelu_new, gelu_pytorch_tanh, relu, silu and swish; no decoder, no relative positions, and
+        only a `hidden_size` that is a multiple of `num_attention_heads`.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class FlaxBert(nnx.Module):
         add_pooling_layer: bool = True,
     ) -> None:
         _check(config)
-        # Kept as text: a graphdef must be hashable and equal for equal models.
+        # It is kept as text, because a graphdef must be hashable and equal for equal models.
         self._config_json = config.to_json_string(use_diff=False)
         self._rate = float(config.hidden_dropout_prob)
         self._any_dropout = self._rate > 0 or config.attention_probs_dropout_prob > 0
@@ -155,18 +155,18 @@ class FlaxBert(nnx.Module):
         """The last hidden state, in the compute dtype.
 
         Args:
-          input_ids: token ids, any integer dtype. An id outside the vocabulary gives NaN, not a
-            neighbour's embedding.
-          token_type_ids: segment ids; zeros where None.
-          attention_mask: True or nonzero at real tokens; every token is real where None. A
-            sequence with no real token attends to all of them equally, and stays finite.
+          input_ids: token ids of any integer dtype. An id outside the vocabulary gives NaN, not
+            the embedding of another token.
+          token_type_ids: segment ids; all 0 if None.
+          attention_mask: True or nonzero at real tokens; all are real if None. A sequence without
+            a real token attends to all its tokens equally, and stays finite.
           deterministic: no dropout.
-          key: a JAX random key; needed with `deterministic=False` unless every dropout rate is 0.
-            The same key gives the same masks. Draw one key per call (per example under `vmap`).
+          key: a JAX random key. It is needed with `deterministic=False` unless every dropout rate
+            is 0. The same key gives the same masks. Draw one key per call (per example under
+            `vmap`).
 
         Raises:
-          ValueError: the sequence is longer than `max_position_embeddings`, or dropout is on and
-            has no key.
+          ValueError: the sequence is longer than `max_position_embeddings`, or dropout has no key.
         """
         states = self.hidden_states(
             input_ids, token_type_ids, attention_mask, deterministic=deterministic, key=key
@@ -182,10 +182,10 @@ class FlaxBert(nnx.Module):
         deterministic: bool = True,
         key: PRNGKeyArray | None = None,
     ) -> list[Float[Array, "*leading T hidden"]]:
-        """The embedding output, then each layer's output: `num_hidden_layers + 1` arrays.
+        """The output of the embeddings and of each layer: `num_hidden_layers + 1` arrays.
 
-        Arguments and errors as in `__call__`; the same list as `output_hidden_states` gives in
-        transformers.
+        The list is that of `output_hidden_states` in transformers. Arguments and errors are those
+        of `__call__`.
         """
         length = input_ids.shape[-1]
         if length > self._max_length:
@@ -240,7 +240,7 @@ class FlaxBert(nnx.Module):
     def from_pretrained(cls, folder: str | Path, *, dtype: DTypeLike = jnp.float32) -> FlaxBert:
         """Read a Hugging Face folder (`config.json` and safetensors); see `models.huggingface`.
 
-        The model has a pooler where the folder has one. Heads in the folder are left unread.
+        The model has a pooler if the folder has one. Heads in the folder are not read.
 
         Raises:
           UserError: the folder cannot be read as a BERT, with the reason in one line.
@@ -248,7 +248,7 @@ class FlaxBert(nnx.Module):
         config = huggingface.read_config(folder, [BERT])
         checkpoint = huggingface.Checkpoint.open(folder, BERT.prefix)
         pooling = BERT.stored(BERT.pooler, "kernel") in checkpoint.tensors
-        model = nnx.eval_shape(  # abstract: every parameter is read, none needs initialising
+        model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
             lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0), add_pooling_layer=pooling)
         )
         huggingface.load(model, checkpoint)

@@ -72,7 +72,7 @@ class PairClassifier(EncoderModel):
         deterministic: bool = True,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*leading K"]:
-        """Logits, float32. Arguments and errors as in `FlaxBert.__call__`."""
+        """Logits, float32. Arguments and errors are those of `FlaxBert.__call__`."""
         if deterministic:
             key = None
         elif key is None and self._rate > 0:
@@ -95,7 +95,7 @@ class PairClassifier(EncoderModel):
         return self.encoder.pool(hidden).astype(jnp.float32)
 
     def step_flops(self, rows: int, length: int) -> int | None:
-        """FLOPs of a training step on `[rows, length]` token ids, as `base.training_flops`."""
+        """FLOPs of a training step on `[rows, length]` token ids (`base.training_flops`)."""
         head = self.config.hidden_size * self.config.num_labels
         return training_flops(rows, self.encoder.products(length), head)
 

@@ -1,4 +1,4 @@
-"""Hugging Face folders: config.json and safetensors, read into and written from a model."""
+"""Hugging Face folders: reads config.json and safetensors into a model, and writes them."""
 
 from __future__ import annotations
 

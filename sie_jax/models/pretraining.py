@@ -18,10 +18,10 @@ class PretrainingModel(EncoderModel):
     """An encoder, a head that predicts masked words, and one that predicts whether two texts match.
 
         vocabulary logits at a position = E LayerNorm(act(W h + w)) + b
-        pair logits = R tanh(P h_0 + p) + r
+        pair logits = R pooled + r
 
-    with h the last hidden states, h_0 that of the first token and E the word embeddings, shared
-    with the encoder: the same network as `transformers.BertForPreTraining` (Devlin et al. 2019,
+    with h the last hidden state at the position and E the word embeddings, shared with the encoder.
+    For BERT this is the same network as `transformers.BertForPreTraining` (Devlin et al. 2019,
     section 3.1). Class 0 of the pair means that the texts belong together, as it does there.
 
     Like the encoder it holds `nnx.Param` and nothing else and keeps its parameters in float32.
@@ -77,7 +77,7 @@ class PretrainingModel(EncoderModel):
         return words + self.vocabulary_bias[...], self.relationship(pooled)
 
     def step_flops(self, rows: int, length: int, positions: int) -> int | None:
-        """FLOPs of a training step on `[rows, length]` token ids, as `base.training_flops`.
+        """FLOPs of a training step on `[rows, length]` token ids (`base.training_flops`).
 
         positions: the number of positions of each row at which words are predicted.
         """

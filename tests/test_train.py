@@ -169,7 +169,7 @@ def write_esci(
         "product_bullet_point": [None] * len(ids),
     }
     folder.mkdir()
-    texts = [name for name in (*examples, *products) if name in esci._PRODUCT_COLUMNS]
+    texts = [name for name in (*examples, *products) if name in esci._PRODUCT_COLUMNS.columns]
     texts += ["query", "esci_label", "split"]
     for name, columns in ((esci.EXAMPLES, examples), (esci.PRODUCTS, products)):
         kinds = {column: pa.string() if column in texts else pa.int64() for column in columns}

@@ -1,7 +1,7 @@
 """The batch plan: which rows form which batch, a pure function of seed, epoch and lengths.
 
-Nothing here is stateful, so a position in the plan is one integer, and any number of processes
-compute the same plan.
+Nothing here has state. So a position in the plan is one integer, and any number of processes make
+the same plan.
 """
 
 from typing import NamedTuple
@@ -10,16 +10,16 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    """Rows of one global batch, and the length that all are padded to."""
+    """Rows of one global batch, and the length to which all are padded."""
 
     rows: np.ndarray  # int64 [n], n ≤ batch size
     length: int
 
 
 def bucket_lengths(lengths: np.ndarray, *, buckets: int, max_length: int) -> tuple[int, ...]:
-    """At most `buckets` padded lengths, ascending: the length's quantiles rounded up to eights.
+    """At most `buckets` padded lengths, ascending: quantiles of the lengths, rounded up to eights.
 
-    The last is `max_length` rounded to what the longest row needs, so that every row fits one.
+    None is above `max_length`. The longest row fits the last, so that every row fits one.
     """
     quantiles = np.quantile(lengths, np.arange(1, buckets + 1) / buckets)
     rounded = {min(int(-(-quantile // 8) * 8), max_length) for quantile in quantiles}
@@ -35,10 +35,10 @@ def epoch(
     boundaries: tuple[int, ...],
     rows: np.ndarray,
 ) -> list[Batch]:
-    """One epoch's batches: each of `rows` once, shuffled, each batch of rows of about one length.
+    """One epoch's batches: each of `rows` once, shuffled, with rows of about one length in a batch.
 
-    What a bucket cannot fill a batch with moves up to the next one, so at most one batch of an
-    epoch is short. The number of batches is ⌈n / batch_size⌉ in every epoch, n being len(rows).
+    Rows that do not fill a batch of their bucket move up to the next bucket, so at most one batch
+    of an epoch is short. Every epoch has ⌈n / batch_size⌉ batches, where n is len(rows).
     """
     generator = np.random.default_rng((seed, epoch))
     plan = _cut(generator.permutation(rows), lengths, batch_size, boundaries)
@@ -56,14 +56,14 @@ def drawn(
 ) -> list[Batch]:
     """One epoch's batches of rows drawn with replacement, row i with probability p_i each time.
 
-    ⌈N / batch_size⌉ batches as in an epoch that takes every row once, and all of them full. The
-    rows of the whole epoch are drawn before they are dealt out by length, so that the lengths have
-    no say in what is drawn. A batch then holds rows of about one length, and is at a random place
-    of the epoch: the batch at any given place has in expectation what p says. Its variance is that
-    of independent draws where there is one bucket; with several, batches differ by length too, as
-    they do in `epoch`.
+    There are ⌈N / batch_size⌉ batches, as in an epoch that takes every row once, and all are full.
+    The rows of the whole epoch are drawn before they are dealt out by length, so that what is drawn
+    does not depend on lengths. A batch holds rows of about one length and is at a random place of
+    the epoch, so that the batch at any given place has p in expectation. With one bucket its
+    variance is that of independent draws; with several, batches differ by length too, as in
+    `epoch`.
 
-    probabilities: float64 `[N]`, sum 1; 1/(N p_i) is the weight that makes up for p.
+    probabilities: float64 `[N]`, sum 1; 1/(N p_i) is the weight that corrects for p.
     """
     generator = np.random.default_rng((seed, epoch))
     number = -(-len(lengths) // batch_size) * batch_size
@@ -75,7 +75,7 @@ def drawn(
 def in_order(
     lengths: np.ndarray, *, batch_size: int, boundaries: tuple[int, ...], rows: np.ndarray
 ) -> list[Batch]:
-    """The batches of a sweep over `rows`: each once, nothing shuffled."""
+    """The batches of a sweep over `rows`: each row once, not shuffled."""
     return _cut(rows, lengths, batch_size, boundaries)
 
 

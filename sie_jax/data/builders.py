@@ -30,7 +30,7 @@ _FEATURES = ("row", *TOKENS_SCHEMA.names)
 class Shard(NamedTuple):
     """Rows of one file: the place of the first within the split, and what reads them.
 
-    `read` gives a table with the columns of TOKENS_SCHEMA. With Beam another machine calls it.
+    `read` gives a table with the columns of TOKENS_SCHEMA. With Beam, another machine calls it.
     """
 
     first: int
@@ -41,8 +41,8 @@ class TokenizedPairs(tfds.core.ShardBasedBuilder):
     """Query-item pairs as token ids, one record per pair, in the order they are given.
 
     Features: `row` int64 (position within the split), `input_ids` int32 `[T]`, `query_length` int32
-    (the first so many tokens are segment 0), `label` int32. Texts, and the truth behind planted
-    noise, are not here: training cannot see them.
+    (how many of the first tokens are segment 0), `label` int32. The records hold no texts and not
+    the truth behind planted noise: training cannot see them.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -77,8 +77,8 @@ class TokenizedPairs(tfds.core.ShardBasedBuilder):
 def shards(table: pa.Table) -> list[Shard]:
     """The rows of a table with the columns of TOKENS_SCHEMA, in files of CHUNK_ROWS rows or more.
 
-    They are MOST_FILES at the most: rows read together at random come from all files, and each file
-    that is asked takes time.
+    There are at most MOST_FILES files: rows that are read together at random come from all files,
+    and asking a file takes time.
     """
     rows = max(CHUNK_ROWS, -(-table.num_rows // MOST_FILES))
     starts = range(0, max(table.num_rows, 1), rows)
@@ -86,26 +86,28 @@ def shards(table: pa.Table) -> list[Shard]:
 
 
 def write(folder: Path, splits: Mapping[str, Sequence[Shard]], **options: Any) -> None:
-    """Writes all splits below `folder`, replacing nothing that is there already.
+    """Writes all splits below `folder`, and replaces nothing that is there already.
 
-    `options` are those of `tfds.download.DownloadConfig`: with `beam_runner` (and `beam_options`)
-    that runner's machines write the files, which all have to see `folder`.
+    `options` are those of `tfds.download.DownloadConfig`. With `beam_runner` (and `beam_options`)
+    the machines of that runner write the files; all of them must see `folder`.
     """
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download, and there is none
+    with contextlib.redirect_stdout(
+        io.StringIO()
+    ):  # it announces a download, but downloads nothing
         TokenizedPairs(splits, data_dir=str(folder)).download_and_prepare(
             download_config=tfds.download.DownloadConfig(**options)
         )
 
 
 class Records:
-    """The records of one split at random: `len`, `source[i]`, `source.__getitems__(rows)`.
+    """The records of one split in any order: `len`, `source[i]`, `source.__getitems__(rows)`.
 
-    Read as TFDS's own source reads them; parsed here, since TFDS walks through the nested features
-    of every record and takes several times as long.
+    TFDS's own source reads them. They are parsed here, because TFDS walks through the nested
+    features of every record and takes several times as long.
 
-    A file that is gone or cannot be read raises UserError, whenever that is noticed: files are
-    opened at the first record that is asked of them.
+    UserError is raised where a file is missing or cannot be read. It can come at any record: a file
+    is opened when a record of it is first asked for.
     """
 
     def __init__(self, folder: Path, split: str) -> None:
@@ -132,12 +134,13 @@ class Records:
         except (OSError, RuntimeError, KeyError) as error:  # what TFDS and ArrayRecord raise
             raise UserError(
                 f"{self._folder}: token ids cannot be read ({error}): restore the folder, or "
-                "remove it and what is beside it: the same command makes them again from the source"
+                f"remove {self._folder.parent}; then the same command makes it again from the "
+                "source, which must not have changed"
             ) from None
 
 
 def read(folder: Path, split: str) -> Records:
-    """One split of what `write` left."""
+    """One split of what `write` wrote."""
     return Records(folder, split)
 
 

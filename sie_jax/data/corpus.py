@@ -1,4 +1,4 @@
-"""The texts to pretrain on: every item's own, and the queries of the training pairs with theirs."""
+"""The texts to pretrain on: those of every item, and the training pairs of query and title."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +22,7 @@ NO_PAIR = -1
 
 
 class Corpus(NamedTuple):
-    """A stored corpus: of each split's rows the lengths, the kinds and the names."""
+    """A stored corpus: the lengths, kinds and names of the rows of each split."""
 
     folder: Path
     lengths: dict[str, np.ndarray]
@@ -38,8 +38,8 @@ class Corpus(NamedTuple):
     ) -> list[batches.Batch]:
         """One epoch's batches in random order, each row once, as `batches.epoch` plans them.
 
-        A batch has rows of one kind: the false partner of a query's item is another query's item,
-        not a piece of a description, which would be told by its style.
+        A batch has rows of one kind: the false partner of a query is the item of another query. A
+        piece of a description would be too easy to tell from it by its style.
         """
         lengths, kinds = self.lengths[split], self.kinds[split]
         plan: list[batches.Batch] = []
@@ -83,20 +83,20 @@ def store(
 ) -> None:
     """Tokenises the texts and leaves them in `folder`, whole or not at all.
 
-    A row is either a pair, [CLS] query [SEP] title [SEP], of the training split, whatever its
-    label; or a piece of an item, [CLS] title [SEP] piece [SEP], as
-    `tokenization.encode_documents` cuts its further text; where it has none, [CLS] title [SEP],
-    which is no pair of texts. Items are those of all pairs and of the catalogue, each item_id once.
-    The queries of validation and test are not here, nor is any label.
+    A row is a pair or a piece of an item. A pair is [CLS] query [SEP] title [SEP], of any pair of
+    the training split, whatever its label. A piece is [CLS] title [SEP] piece [SEP], as
+    `tokenization.encode_documents` cuts an item's further text; an item without one gives
+    [CLS] title [SEP], which has no second text. Items are those of all pairs and of the catalogue,
+    each item_id once. The corpus has no label, and no query of validation and test.
 
-    A share of the titles, by hash, is held out with all rows they are in: at least one, and not
-    all. A piece that another item has word for word in training is in neither.
+    A share of the titles, by hash, is held out with all rows that they are in: at least one title,
+    and not all. A held-out row whose second text is in training too is left out.
 
     Args:
-      pairs: prepared pairs, all of whose queries fit: query, item_id, title, text and split.
+      pairs: prepared pairs, whose queries all fit: query, item_id, title, text and split.
       catalogue: item_id, title and text of further items; may be empty.
-      queries: whether there are to be pairs, or items alone.
-      max_length: of a row, in tokens, at least 8.
+      queries: whether the corpus has pairs, or items alone.
+      max_length: the most tokens of a row, at least 8.
       held_out: the share, between 0 and 1.
 
     Raises:
@@ -114,7 +114,7 @@ def store(
     rows["held_out"] = [row for row in rows["held_out"] if _second(row) not in trained]
     if not rows["held_out"]:
         raise UserError(
-            "pretraining has no text to hold out that it does not train on: give items of more "
+            "pretraining has no text to hold out that it does not train on: give items with more "
             "titles, or raise pretrain.held_out"
         )
     with whole_folder(folder) as temporary:

@@ -1,4 +1,4 @@
-"""Folds by query: which pairs a model is kept from, so that its opinion of them is its own."""
+"""Folds by query: which pairs each model does not train on, so that it can judge them."""
 
 from collections.abc import Sequence
 
@@ -8,8 +8,8 @@ import numpy as np
 def assign(queries: Sequence[str], *, folds: int, seed: int) -> np.ndarray:
     """The fold of each row, int32 `[N]` in [0, folds), all rows of one query in one fold.
 
-    Queries are shuffled by `seed` and dealt out by turns, so that the numbers of queries in two
-    folds differ by at most one. The order of the rows plays no part.
+    Queries are shuffled by `seed` and dealt out in turns, so that the numbers of queries in two
+    folds differ by at most one. The order of the rows makes no difference.
 
     Raises ValueError where there are fewer queries than folds, or fewer than two folds.
     """

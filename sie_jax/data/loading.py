@@ -11,20 +11,20 @@ from sie_jax.data.batches import Batch
 
 Arrays = dict[str, np.ndarray]
 
-# a call of ArrayRecord takes as long for each file that it asks as for some ten records of it
+# A call of ArrayRecord takes as long for each file that it reads as for about ten of its records.
 RECORDS_AT_ONCE = 1024
 
 
 class PlannedBatches:
     """Random access to padded batches: item i is batch i of the plan, epoch after epoch.
 
-    `epochs` holds each epoch's batches; all have equally many. `share` says which places of the
-    global batch this process holds (`mesh.local_rows`), all where None. Each item holds, for these:
-    `row` int32 `[b]` (−1: padding), `input_ids`,
-    `token_type_ids` int32 and `attention_mask` bool `[b, T]`, `label` int32 `[b]`, `mask` bool
-    `[b]` (a real row) and `weight` float32 `[b]` (1 where none are given).
+    `epochs` holds each epoch's batches; all epochs have equally many. `share` names the places of
+    the global batch that this process holds (`mesh.local_rows`); None means all. Each item holds
+    for these places: `row` int32 `[b]` (−1: padding), `input_ids` and `token_type_ids` int32 and
+    `attention_mask` bool `[b, T]`, `label` int32 `[b]`, `mask` bool `[b]` (False: padding) and
+    `weight` float32 `[b]` (1 where no weights are given).
 
-    A padding row attends to its own first token, so that nothing in it is undefined.
+    A padding row attends to its own first token, because attention to nothing would be undefined.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PlannedBatches:
         self.batches_at_once = max(1, RECORDS_AT_ONCE // len(self._share))
         self._batches = [batch for epoch in epochs for batch in epoch]
         self.batches_per_epoch = len(epochs[0])
-        # which one takes the most memory
+        # the batch that takes the most memory
         lengths = [batch.length for batch in self._batches]
         self.longest = lengths.index(max(lengths)) if lengths else 0
 
@@ -59,7 +59,7 @@ class PlannedBatches:
         return len(self._batches[index].rows)
 
     def read(self, indices: Sequence[int]) -> list[Arrays]:
-        """These batches, their records asked of the source all at once."""
+        """These batches; their records are read from the source in one call."""
         rows = np.full((len(indices), self.batch_size), -1, np.int32)
         for place, index in enumerate(indices):
             planned = self._batches[index].rows
@@ -103,10 +103,10 @@ class PlannedBatches:
 def iterate(
     batches: PlannedBatches, *, start: int = 0, stop: int | None = None
 ) -> Iterator[Arrays]:
-    """The batches in order, from batch `start` on and up to batch `stop`, which is left out.
+    """The batches in order, from batch `start` up to batch `stop`, which is left out.
 
-    As many threads as there are CPU cores read ahead, some RECORDS_AT_ONCE records each. A position
-    in the plan is one integer, the number of steps taken, for any number of processes.
+    As many threads as there are CPU cores read ahead, about RECORDS_AT_ONCE records each. A
+    position in the plan is one integer, the number of steps taken, for any number of processes.
     """
     stop, at_once = len(batches) if stop is None else stop, batches.batches_at_once
     pieces = [range(first, min(first + at_once, stop)) for first in range(start, stop, at_once)]

@@ -1,4 +1,4 @@
-"""The columns of a table of judged query–item pairs, and the scale its labels are read on."""
+"""The columns of a table of judged query–item pairs, and the scale of its labels."""
 
 import math
 import unicodedata
@@ -40,8 +40,8 @@ CATALOGUE_SCHEMA = pa.schema([(name, pa.string()) for name in ("item_id", "title
 
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
 
-# A table may have further columns of strings, named with one of these in front: what else is known
-# of the item (attribute:brand), and the labels that single people gave (rater:rating_1).
+# A table may have further columns of strings, whose names begin with one of these: what else is
+# known of the item (attribute:brand), and the labels that single people gave (rater:rating_1).
 ATTRIBUTE, RATER = "attribute:", "rater:"
 
 
@@ -50,7 +50,7 @@ class LabelScale:
     """The grades of a judgment, lowest first, and what each is worth in nDCG.
 
     names: what a source may write as a label; at least two, all different, none empty.
-    gains: one finite number >= 0 per name, never falling, and the highest above the lowest.
+    gains: one finite number >= 0 per name; they never fall, and the last is above the first.
 
     Raises UserError where these do not hold.
     """
@@ -63,18 +63,16 @@ class LabelScale:
             raise UserError(f"label scale {list(self.names)}: give at least two labels")
         if len(set(self.names)) < len(self.names) or "" in self.names:
             raise UserError(
-                f"label scale {list(self.names)}: labels must be different and not empty"
+                f"label scale {list(self.names)}: give labels that are different and not empty"
             )
         if len(self.gains) != len(self.names):
             raise UserError(
                 f"gains {list(self.gains)}: give one gain for each of the {len(self.names)} labels"
             )
         if not all(math.isfinite(gain) and gain >= 0 for gain in self.gains):
-            raise UserError(f"gains {list(self.gains)}: every gain must be finite and >= 0")
+            raise UserError(f"gains {list(self.gains)}: give finite gains that are 0 or more")
         if list(self.gains) != sorted(self.gains) or self.gains[0] == self.gains[-1]:
-            raise UserError(
-                f"gains {list(self.gains)}: gains must rise from the lowest label to the highest"
-            )
+            raise UserError(f"gains {list(self.gains)}: give gains that rise with the labels")
 
 
 # Irrelevant, Complement, Substitute, Exact, with the gains of Reddy et al., "Shopping Queries
@@ -88,12 +86,12 @@ class Source:
 
     table: columns of RAW_SCHEMA, then any number of string columns whose names begin with ATTRIBUTE
       or RATER.
-    scale: its labels. location: where it lies.
-    unreadable: of REJECTED_SCHEMA, what could not be read as a row, with the reason. Where a line
-      has no fields to tell apart, `example_id` is "<file>:<line>" and `text` the line.
-    catalogue: of CATALOGUE_SCHEMA, all items that the source knows of, judged or not; empty where
-      there are none but the judged ones.
-    summary: what was counted before there were pairs, as plain JSON values.
+    scale: of the labels. location: where the source lies.
+    unreadable: what could not be read as a row, in REJECTED_SCHEMA, with the reason. Where a line
+      cannot be taken apart into fields, `example_id` is "<file>:<line>" and `text` is the line.
+    catalogue: all items of the source, judged or not, in CATALOGUE_SCHEMA; empty where it has no
+      others than the judged ones.
+    summary: counts from before there were pairs, as plain JSON values.
     """
 
     table: pa.Table
@@ -105,7 +103,7 @@ class Source:
 
 
 def normalise_query(query: str) -> str:
-    """The form under which two queries count as the same: NFC, case folded, whitespace collapsed.
+    """The form in which equal queries count as one: NFC, case folded, white space collapsed.
 
     >>> normalise_query("  Red\\tSHOES ")
     'red shoes'
@@ -116,7 +114,7 @@ def normalise_query(query: str) -> str:
 
 
 def as_rejected(table: pa.Table, scale: LabelScale) -> pa.Table:
-    """Clean rows with a column `reason` as raw rows with one: their labels by name again."""
+    """Clean rows as raw rows, with labels by name again; a column `reason` stays as it is."""
     names = pa.array(scale.names, pa.string())
     for at, name in enumerate(table.column_names):
         if name in ("label", "truth") or name.startswith(RATER):

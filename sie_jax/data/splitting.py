@@ -15,24 +15,24 @@ from sie_jax.tables.spool import pieces, spool
 def split(
     table: pa.Table, *, validation: float, test: float, seed: int
 ) -> tuple[pa.Table, pa.Table]:
-    """Gives every row a split; rows whose query would leak from one split to another are rejected.
+    """Gives every row a split, and rejects rows whose query would leak from one split to another.
 
-    Two rows are of the same query where their texts are equal under `normalise_query`; query ids
-    play no part. A split that the source gives is kept. A row without one counts as a training
-    row. Where the source gives no test rows, and where it gives no validation rows, that split is
-    carved from the training queries: with u the BLAKE2b hash of query and seed, uniform in [0, 1),
+    Two rows have the same query where its texts are equal under `normalise_query`; query ids are
+    not used. A split that the source gives is kept. A row without one counts as a training row.
+    Where the source has no test rows, or no validation rows, that split is carved from the training
+    queries: with u the BLAKE2b hash of query and seed, uniform in [0, 1),
 
         test         if u < test                       (only where test is carved)
         validation   if u < test + validation          (u < validation where test is given)
         train        otherwise
 
-    so a query's split depends on nothing but its text and the seed, not on the other rows. Only
-    where that leaves a split without a query does the split with the most give it the one with the
+    so the split of a query depends on its text and the seed, but not on other rows. The exception
+    is a split that would have no query: the split with the most queries gives it the one with the
     smallest hash.
 
     Args:
       table: CLEAN_SCHEMA; `split` is "train", "validation", "test" or "".
-      validation, test: shares of the training queries, > 0 and with a sum < 1.
+      validation, test: shares of the training queries, each > 0, with a sum < 1.
       seed: any integer.
 
     Returns:
@@ -49,7 +49,7 @@ def split(
     queries, query = _queries(table)  # row i is of queries[query[i]]
     if len(queries) < 2:
         raise UserError(
-            f"splitting: {len(queries)} query in {table.num_rows} rows, nothing to split; "
+            f"splitting: {len(queries)} query in {table.num_rows} rows cannot be split: "
             "give rows of more queries"
         )
     given = given_places(table)
@@ -81,23 +81,23 @@ def split(
 def given_places(table: pa.Table) -> np.ndarray:
     """The place in SPLITS of each row's given split, int `[rows]`; 0 where it has none.
 
-    SPLITS stand in rising order of weight: what a query is held out for weighs more than what else
-    it is given for, so that a query's split is its rows' highest place, and other rows leak.
+    SPLITS are in rising order of weight: what a query is held out for weighs more than what else it
+    is given for. So the split of a query is the highest place of its rows, and its other rows leak.
     """
     return pc.index_in(table["split"], pa.array(SPLITS)).fill_null(0).to_numpy()
 
 
 def to_carve(given: Collection[str], *, validation: float, test: float) -> dict[str, float]:
-    """The splits that are to be carved from the training queries, with their shares.
+    """The splits to be carved from the training queries, with their shares.
 
-    given: the splits of all queries by what the source gives.
+    given: the splits that the source gives to its queries.
     """
     shares = {"test": test, "validation": validation}
     return {name: share for name, share in shares.items() if name not in given}
 
 
 def carved(place: float, wanted: Mapping[str, float]) -> str:
-    """The split of a training query whose hash is `place`, `wanted` being what `to_carve` gives."""
+    """The split of a training query whose hash is `place`; `wanted` is what `to_carve` gives."""
     bound = 0.0
     for name, share in wanted.items():
         bound += share
@@ -107,7 +107,10 @@ def carved(place: float, wanted: Mapping[str, float]) -> str:
 
 
 def with_reasons(leaked: pa.Table, heaviest: np.ndarray) -> pa.Table:
-    """Rows whose query is in another split, a place in SPLITS, with a column `reason`."""
+    """The leaked rows with a column `reason`, which names the split of their query.
+
+    heaviest: its place in SPLITS, of each row.
+    """
     reasons = pa.array([f"query_in_{name}" for name in SPLITS]).take(pa.array(heaviest))
     return leaked.append_column("reason", reasons)
 
@@ -116,17 +119,17 @@ def check_shares(validation: float, test: float) -> None:
     """Raises UserError for shares that leave no training queries."""
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise UserError(
-            f"splitting: validation is {validation} and test is {test}; give shares above 0 with a "
+            f"splitting: validation is {validation} and test is {test}: give shares above 0 with a "
             "sum below 1"
         )
 
 
 def check_given(splits: Iterable[str]) -> None:
-    """Raises UserError where a source's split is none of SPLITS."""
+    """Raises UserError for a given split that is not one of SPLITS."""
     strange = sorted({*splits} - {"", *SPLITS})
     if strange:
         raise UserError(
-            f"splitting: split is {strange[0]!r} in some rows; give {', '.join(SPLITS)}, or nothing"
+            f"splitting: split is {strange[0]!r} in some rows: give {', '.join(SPLITS)}, or nothing"
         )
 
 
@@ -147,7 +150,7 @@ def assert_disjoint(table: pa.Table) -> None:
 
 
 def _queries(table: pa.Table) -> tuple[list[str], np.ndarray]:
-    """The different queries under `normalise_query`, and the place of each row's among them."""
+    """The different queries under `normalise_query`, and the place of each row's query in them."""
     place: dict[str, int] = {}
     of_row = np.zeros(table.num_rows, np.int32)
     for start, piece in pieces(table):
@@ -161,11 +164,11 @@ def _queries(table: pa.Table) -> tuple[list[str], np.ndarray]:
 
 
 def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str, str]:
-    """The split of each of these training queries, with `wanted` splits carved from them."""
+    """The split of each of these queries, once the `wanted` splits are carved from them."""
     if len(queries) < len(wanted) + 1:
         raise UserError(
-            f"splitting: {len(queries)} training queries, too few for "
-            f"{' and '.join(['train', *wanted])}; give rows of more queries"
+            f"splitting: {len(queries)} training queries are too few for "
+            f"{' and '.join(['train', *wanted])}: give rows of more queries"
         )
     place = {query: uniform(query, seed) for query in queries}
     members: dict[str, list[str]] = {"train": [], **{name: [] for name in wanted}}
@@ -179,7 +182,7 @@ def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str
 
 
 def uniform(query: str, seed: int) -> float:
-    """A number in [0, 1) that depends on nothing but the query and the seed."""
+    """A number in [0, 1) that depends on the query and the seed alone."""
     digest = hashlib.blake2b(query.encode(), digest_size=8, key=str(seed).encode()).digest()
     # 53 bits, which a float holds exactly, so that the number stays below 1.
     return (int.from_bytes(digest, "big") >> 11) / 2**53

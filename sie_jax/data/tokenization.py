@@ -1,4 +1,4 @@
-"""Texts to token ids, once: [CLS] query [SEP] item [SEP], truncating only the item."""
+"""Texts as token ids: [CLS] query [SEP] item [SEP], of which only the item is truncated."""
 
 import itertools
 import json
@@ -21,16 +21,15 @@ SPECIAL = {
     "mask_token": "[MASK]",
 }
 
-
-# rows tokenised at a time: the tokenizer keeps some KiB of each text until the last is done
+# How many rows are tokenised at a time: the tokenizer keeps some KiB of each text until the last.
 ROWS_AT_ONCE = 8_192
 
 
 class EncodedPairs(NamedTuple):
     """Token ids of pairs: `input_ids[i]` int32 `[T_i]`, of which `query_lengths[i]` are segment 0.
 
-    `fits[i]` is False where the query alone leaves no room for one token of the item within
-    max_length; such a row's ids are empty.
+    `fits[i]` is False where the query leaves no room within max_length for one token of the item;
+    then the ids are empty.
     """
 
     input_ids: list[np.ndarray]
@@ -38,7 +37,7 @@ class EncodedPairs(NamedTuple):
     fits: np.ndarray
 
 
-# what a BERT takes, so that a loaded tokenizer gives the segment ids too
+# What a BERT takes. A tokenizer that is loaded without these names gives no segment ids.
 INPUTS = ["input_ids", "token_type_ids", "attention_mask"]
 
 
@@ -46,7 +45,8 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
     """Loads the fast tokenizer of a Hugging Face folder (tokenizer.json, or a BERT vocab.txt).
 
     Special tokens that the folder does not name are BERT's. Raises UserError where the folder has
-    neither file, where one cannot be read, and where a special token is not in the vocabulary.
+    neither file, where the tokenizer cannot be read, and where a special token is not in its
+    vocabulary.
     """
     folder = Path(folder)
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
@@ -54,12 +54,17 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
     try:
         tokenizer = _read(folder)
     except Exception as error:  # the tokenizers library raises Exception itself
-        raise UserError(f"{folder}: the tokenizer cannot be read: {error}") from None
+        raise UserError(
+            f"{folder}: the tokenizer cannot be read ({error}): copy that of the checkpoint again"
+        ) from None
     unnamed = {role: token for role, token in SPECIAL.items() if getattr(tokenizer, role) is None}
     vocabulary = tokenizer.get_vocab()
     for token in unnamed.values():
         if token not in vocabulary:  # added now, its id would have no row in the checkpoint
-            raise UserError(f"{folder}: the tokenizer's vocabulary has no {token}")
+            raise UserError(
+                f"{folder}: the tokenizer's vocabulary has no {token}: give a tokenizer with the "
+                f"special tokens {', '.join(SPECIAL.values())}"
+            )
     tokenizer.add_special_tokens(unnamed)
     return tokenizer
 
@@ -67,15 +72,15 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
 def train(texts: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerFast:
     """Trains an uncased WordPiece vocabulary (Schuster and Nakajima 2012) of at most that size.
 
-    The same texts in the same order give the same vocabulary. They are gone through twice; memory
-    holds their different words, and the texts themselves only where they come as an iterator.
+    The same texts in the same order give the same vocabulary. They are iterated over twice. Memory
+    holds their different words; it holds the texts themselves only where they come as an iterator.
     """
     if iter(texts) is texts:
         texts = list(texts)
     learner = _word_piece({})
-    # Left to itself the trainer numbers the letters inside words in the order of a hash map, which
-    # differs from process to process, and breaks ties between merges by those numbers. Named
-    # beforehand they have a fixed order.
+    # The trainer numbers the letters inside words in the order of a hash map, which differs from
+    # process to process, and breaks ties between merges by those numbers. Letters that are special
+    # tokens get their numbers in the order given.
     letters = sorted(_letters_inside_words(learner, texts))
     trainer = tokenizers.trainers.WordPieceTrainer(
         vocab_size=vocabulary_size,
@@ -84,7 +89,7 @@ def train(texts: Iterable[str], *, vocabulary_size: int) -> PreTrainedTokenizerF
     )
     learner.train_from_iterator(texts, trainer)
     ids = learner.get_vocab()
-    tokenizer = _word_piece(ids)  # in which those letters are no special tokens
+    tokenizer = _word_piece(ids)  # here those letters are not special tokens
     tokenizer.post_processor = tokenizers.processors.BertProcessing(
         ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
     )
@@ -100,7 +105,7 @@ def encode_pairs(
 ) -> EncodedPairs:
     """Encodes each pair as [CLS] query [SEP] item [SEP] in at most `max_length` tokens.
 
-    The query is kept whole, always; the item loses its last tokens where the pair is too long.
+    The query is always kept whole. The item loses its last tokens where the pair is too long.
     """
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     backend = tokenizer.backend_tokenizer
@@ -127,12 +132,12 @@ def encode_documents(
 ) -> list[list[tuple[np.ndarray, int]]]:
     """Encodes each text in pieces, [CLS] title [SEP] piece [SEP], of at most `max_length` tokens.
 
-    The pieces follow one another and leave nothing out; of a title beside them no more than half
-    of `max_length` is kept. A text without tokens gives one row, [CLS] title [SEP], with as much of
+    The pieces of a text follow one another and leave nothing out. The title beside them is cut to
+    half of `max_length`. A text without tokens gives one row, [CLS] title [SEP], with as much of
     the title as fits.
 
     Returns:
-      For each text its rows: the ids, int32 `[T]`, and how many of them are segment 0.
+      The rows of each text: the ids, int32 `[T]`, and how many of them are segment 0.
     """
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
     backend = tokenizer.backend_tokenizer
@@ -172,8 +177,8 @@ def _letters_inside_words(tokenizer: tokenizers.Tokenizer, texts: Iterable[str])
 
 def _read(folder: Path) -> PreTrainedTokenizerFast:
     if (folder / "tokenizer.json").is_file():
-        # named, or a checkpoint without the names saves none, and whoever loads the trained model
-        # by its folder gives every token the first segment
+        # With the names, because a checkpoint without them would be saved without them, and whoever
+        # loads the trained model from its folder would give every token the first segment.
         return PreTrainedTokenizerFast.from_pretrained(
             folder, local_files_only=True, model_input_names=INPUTS
         )
@@ -183,7 +188,7 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
     tokenizer = tokenizers.BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=lowercase)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer._tokenizer, model_input_names=INPUTS
-    )  # its special tokens are named by `load`, once they are known to be in the vocabulary
+    )  # `load` names its special tokens once it knows that the vocabulary has them
 
 
 def _wrap(tokenizer: tokenizers.Tokenizer) -> PreTrainedTokenizerFast:

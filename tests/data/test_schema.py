@@ -33,12 +33,12 @@ def test_esci_scale_has_the_gains_of_the_paper() -> None:
         (("0", ""), (0.0, 1.0), "not empty"),
         (("0", "1"), (0.0,), "one gain"),
         (("0", "1"), (0.0, float("nan")), "finite"),
-        (("0", "1"), (-1.0, 1.0), ">= 0"),
+        (("0", "1"), (-1.0, 1.0), "0 or more"),
         (("0", "1"), (1.0, 0.0), "rise"),
         (("0", "1"), (0.5, 0.5), "rise"),
     ],
 )
-def test_a_scale_that_is_none_is_refused(
+def test_a_scale_that_cannot_be_is_refused(
     names: tuple[str, ...], gains: tuple[float, ...], words: str
 ) -> None:
     with pytest.raises(UserError, match=words) as error:

@@ -196,10 +196,14 @@ def test_tiny_data_with_an_official_test() -> None:
 @pytest.mark.parametrize(
     ("queries", "splits", "words"),
     [
-        (["a", "A "], "", "1 query in 2 rows, nothing to split"),
+        (["a", "A "], "", "1 query in 2 rows cannot be split"),
         (["a", "b"], "", "too few for train and test and validation"),
         (["a", "b"], ["test", "train"], "too few for train and validation"),
-        (["a", "a", "b"], ["test", "train", "validation"], "0 training queries, too few for train"),
+        (
+            ["a", "a", "b"],
+            ["test", "train", "validation"],
+            "0 training queries are too few for train",
+        ),
         (["a", "b"], ["test", "dev"], "'dev'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Clicks without the place they were shown at: the position-based model, relevance, and grades."""
+"""Clicks with position bias taken out: the position-based model, relevance and grades."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ from jaxtyping import Float64, Int64
 
 from sie_jax.errors import UserError
 
-# Whatever it stops at, an iteration costs a few passes over the cells.
+# An iteration costs only a few passes over the cells.
 TOLERANCE = 1e-8
 MAX_ITERATIONS = 10_000
 
@@ -15,10 +15,10 @@ MAX_ITERATIONS = 10_000
 class Cells(NamedTuple):
     """A click log summed up: one entry for each pair and position at which the pair was shown.
 
-    pair `[C]` int64: 0..P-1. position `[C]` int64: 0..K-1, the place in the list of positions
-    that the log has, first position first. No (pair, position) occurs twice.
+    pair `[C]` int64: 0..P-1. position `[C]` int64: 0..K-1, the place in the list of the log's
+    positions, first position first. No (pair, position) occurs twice.
     impressions `[C]` float64: rows, > 0. clicks `[C]` float64: rows that were clicked.
-    value `[C]` float64: what the rows are worth; equal to `clicks` where nothing but clicks counts.
+    value `[C]` float64: what the rows are worth; equal to `clicks` where only clicks count.
     """
 
     pair: Int64[np.ndarray, "C"]
@@ -34,7 +34,7 @@ class PositionModel(NamedTuple):
     propensities `[K]`: θ_k, how much more often position k is examined than the first (θ_1 = 1).
     attractiveness `[P]`: γ_p, how often pair p is clicked where it stands first; 0 without clicks.
     log_likelihoods `[iterations]`: after each iteration; never falls.
-    converged: False where MAX_ITERATIONS ended it.
+    converged: False where the iterations ended at MAX_ITERATIONS.
     """
 
     propensities: Float64[np.ndarray, "K"]
@@ -44,8 +44,11 @@ class PositionModel(NamedTuple):
 
 
 class Relevance(NamedTuple):
-    """What `relevance` gives, each `[P]`: the estimate, and the impressions and the expected
-    examinations Σ_k n_pk θ_k that it rests on."""
+    """What `relevance` gives, each `[P]`.
+
+    estimate: the relevance. impressions, examinations: what it rests on; examinations are the
+      expected ones, Σ_k n_pk θ_k.
+    """
 
     estimate: Float64[np.ndarray, "P"]
     impressions: Float64[np.ndarray, "P"]
@@ -55,12 +58,12 @@ class Relevance(NamedTuple):
 def components(cells: Cells) -> Int64[np.ndarray, "K"]:
     """Which positions can be compared: equal numbers for those that clicks connect.
 
-    A click on a pair at position k, where the pair was shown at position j too, speaks for k
-    against j. Two positions can be compared where such steps lead from each to the other, over
-    further positions if need be. Else the ratio of their propensities has no finite best value, or
-    every value fits alike, since the pairs' attractiveness makes up for it (Ford, American
-    Mathematical Monthly 64, 1957; assumption 1 of Hunter, 2004). A position without a click stands
-    with those where the pairs it showed were clicked: its propensity is 0.
+    A click on a pair at position k is a step from j to k where the pair was shown at position j
+    too. Two positions can be compared where such steps lead from each to the other, possibly over
+    further positions. Otherwise the ratio of their propensities has no finite best value, or every
+    value fits equally well, because the attractiveness of pairs makes up for it (Ford, American
+    Mathematical Monthly 64, 1957; assumption 1 of Hunter, 2004). A position without a click belongs
+    to those at which its pairs were clicked: its propensity is 0.
 
     Returns:
       `[K]` int64: the lowest position that each can be compared with.
@@ -75,7 +78,7 @@ def components(cells: Cells) -> Int64[np.ndarray, "K"]:
     while not np.array_equal(steps, longer):
         steps, longer = longer, longer @ longer
     has_clicks = np.bincount(cells.position, cells.clicks) > 0
-    # From a position without clicks steps lead away only, and to others if it is not alone.
+    # Steps only lead away from a position without clicks; they lead to others if it is not alone.
     together = steps & (steps.T | ~has_clicks[:, None])
     alone = together.sum(1) == 1
     together[np.diag_indices(size)] = has_clicks | alone
@@ -92,13 +95,13 @@ def fit(
     Source: Richardson, Dominowska and Ragno, "Predicting clicks", WWW 2007; Chuklin, Markov and de
     Rijke, "Click Models for Web Search", 2015, section 3.3.
 
-    θ is what makes each pair's clicks fall to its positions as they did. With n_pk impressions,
+    θ explains how each pair's clicks are distributed over its positions. With n_pk impressions,
     c_pk clicks and C_p = Σ_k c_pk it maximises
 
         Σ_pk c_pk log( n_pk θ_k / Σ_j n_pj θ_j )
 
-    which compares a pair with nothing but itself at other positions: a ranker that puts relevant
-    items first does not pass for position bias. The derivative,
+    which compares a pair only with itself at other positions, so that a ranker which puts relevant
+    items first is not taken for position bias. The derivative,
     c_pk - C_p n_pk θ_k / Σ_j n_pj θ_j summed over pairs, has expectation 0 at the true θ for any γ
     and any number of impressions, so the estimate gets better with more pairs, even if each is
     shown only twice (Wooldridge, Journal of Econometrics 90, 1999: Poisson regression with fixed
@@ -113,7 +116,7 @@ def fit(
         γ_p = C_p / Σ_k n_pk θ_k        θ_k = Σ_p c_pk / Σ_p n_pk γ_p
 
     It begins at θ_k = 1, and stops when no θ_k / θ_1 moves by more than `tolerance`, or after
-    `max_iterations`. A position without a click gets 0. No prior: smoothing is left to `relevance`.
+    `max_iterations`. A position without a click gets 0. There is no prior: `relevance` smooths.
 
     Args:
       cells: the log; every pair in 0..P-1 and position in 0..K-1 occurs.
@@ -125,19 +128,19 @@ def fit(
     clicks_at = np.bincount(cells.position, cells.clicks)
     clicks_of = _per_pair(cells, cells.clicks)
     if not clicks_at.sum():
-        raise UserError("clicks: the log has no clicks; check the column that tells them")
+        raise UserError("clicks: the log has no clicks: check the column that holds them")
     groups = len(np.unique(components(cells)))
     if groups > 1:
         raise UserError(
             f"clicks: position bias cannot be told from relevance: the log's {len(clicks_at)} "
-            f"positions fall into {groups} groups that no clicks connect; give a log in which the "
+            f"positions fall into {groups} groups that no clicks connect: give a log in which the "
             "same query-item pairs were shown and clicked at several positions (more days, or some "
             "exploration), or leave out the deepest with maximum_position"
         )
     if not clicks_at[0]:
         raise UserError(
-            "clicks: the first position of the log has no click, and the others are measured "
-            "against it; check the column that tells the position"
+            "clicks: the first position of the log has no click, but the others are measured "
+            "against it: check the column that holds the position"
         )
     propensities = np.ones(len(clicks_at))
     log_likelihoods: list[float] = []
@@ -157,7 +160,7 @@ def fit(
 def relevance(
     cells: Cells, propensities: Float64[np.ndarray, "K"], *, smoothing: float
 ) -> Relevance:
-    """How much each pair is worth whenever it is looked at.
+    """What each pair is worth every time it is looked at.
 
         r_p = (Σ_k v_pk + s m_p) / (Σ_k n_pk θ_k + s)
         m_p = Σ_k n_pk a_k / Σ_k n_pk        a_k = Σ_p v_pk / Σ_p n_pk θ_k
@@ -174,8 +177,8 @@ def relevance(
 
     `smoothing`, s, adds that many examinations that went as expected of a pair shown where this one
     was shown (the mean under a gamma prior of shape s m_p and rate s). a_k is what the pairs at
-    position k are worth, position bias taken out: it falls with k as far as the ranker knew what it
-    did. So a pair that few people looked at keeps the ranker's judgment, and the rest lose it.
+    position k are worth once position bias is taken out; it falls with k as far as the ranker was
+    right. So a pair that few people looked at keeps the ranker's judgment, and others lose it.
 
     Args:
       propensities: θ_k >= 0, not all 0. All 1: no correction, smoothed click rates.
@@ -186,7 +189,7 @@ def relevance(
     value = _per_pair(cells, cells.value)
     examined_at = np.bincount(cells.position, cells.impressions) * propensities
     value_at = np.bincount(cells.position, cells.value)
-    # Where nobody looks nothing is known: such a position says what all of them do.
+    # Nothing is known of a position that nobody looks at: it gets the average of all.
     average = np.where(
         examined_at > 0,
         value_at / np.where(examined_at > 0, examined_at, 1.0),
@@ -201,8 +204,9 @@ def grade(estimate: Float64[np.ndarray, "P"], *, grades: int) -> Int64[np.ndarra
     """Grades 0..grades-1 of equal size: grade g is the (g+1)-th of `grades` equal parts of all
     pairs, the least relevant first. Equal estimates get equal grades.
 
-    The parts are of the whole log, not of each query: a query without a good item has no high
-    grade then. (Parts of the query's own best were tried, and agreed no better with true grades.)
+    The parts are of the whole log, not of each query, so that a query without a good item has no
+    high grade. (Parts of each query's best value were tried; they agreed no better with true
+    grades.)
     """
     bounds = np.quantile(estimate, np.arange(1, grades) / grades)
     return np.searchsorted(bounds, estimate, side="right")
@@ -223,7 +227,7 @@ def _examinations(cells: Cells, propensities: Float64[np.ndarray, "K"]) -> Float
 def _attractiveness(
     cells: Cells, propensities: Float64[np.ndarray, "K"], clicks_of: Float64[np.ndarray, "P"]
 ) -> Float64[np.ndarray, "P"]:
-    # A clicked pair was shown at a position with a click, whose propensity is above 0.
+    # A clicked pair was shown at a position with a click, so its examinations are above 0.
     examinations = np.where(clicks_of > 0, _examinations(cells, propensities), 1.0)
     return clicks_of / examinations
 
@@ -235,7 +239,7 @@ def _log_likelihood(
     clicks_of: Float64[np.ndarray, "P"],
 ) -> float:
     """As in `fit`, less Σ_pk c_pk log n_pk, which does not depend on θ."""
-    # 0 log 0 = 0: positions and pairs without clicks have no part in it.
+    # 0 log 0 = 0: positions and pairs without clicks add nothing.
     at, of = clicks_at > 0, clicks_of > 0
     examinations = _examinations(cells, propensities)
     return float(

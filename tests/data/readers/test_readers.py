@@ -1,0 +1,166 @@
+"""The same rows through every format as records and as columns, and what no reader takes."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from etils import epath
+
+from sie_jax.data import readers
+from sie_jax.data.readers import files, json_lines, parquet
+from sie_jax.data.readers.records import Record, Wanted
+from sie_jax.errors import UserError
+
+ROWS: list[dict[str, Any]] = [
+    {"query": "red shoes", "grade": 2, "rate": 1.0},
+    {"query": "靴", "grade": None, "rate": 0.5},
+    {"query": 'a "b"\nc', "grade": 10, "rate": None},
+]
+TEXTS = [
+    {"query": "red shoes", "grade": "2", "rate": "1"},
+    {"query": "靴", "grade": None, "rate": "0.5"},
+    {"query": 'a "b"\nc', "grade": "10", "rate": None},
+]
+KINDS = ["csv", "tsv", "jsonl", "ndjson", "csv.gz", "jsonl.gz", "parquet"]
+SUFFIXES = tuple(f".{kind}" for kind in KINDS)
+WANTED = Wanted(("query", "grade", "rate"), "look again")
+
+
+def quoted(value: str | None) -> str:
+    return '"' + (value or "").replace('"', '""') + '"'
+
+
+def write(folder: Path, kind: str) -> epath.Path:
+    path = folder / f"rows.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist(ROWS), path, row_group_size=2)
+        return epath.Path(path)
+    if "json" in kind:
+        text = "".join(json.dumps(row) + "\n" for row in ROWS)
+    else:
+        mark = "\t" if kind == "tsv" else ","
+        lines = [list(TEXTS[0]), *(map(quoted, row.values()) for row in TEXTS)]
+        text = "".join(mark.join(line) + "\n" for line in lines)
+    path.write_bytes(gzip.compress(text.encode()) if kind.endswith(".gz") else text.encode())
+    return epath.Path(path)
+
+
+def told(call: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_format_gives_the_same_records(tmp_path: Path, kind: str) -> None:
+    file = write(tmp_path, kind)
+    found = list(readers.records(file, WANTED))
+    cells = [{name: text or None for name, text in record.cells.items()} for record in found]
+    assert cells == TEXTS
+    assert readers.column_names([file]) == ["query", "grade", "rate"]
+    assert files.find(str(tmp_path), SUFFIXES) == [file]
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+@pytest.mark.parametrize("kind", KINDS)
+def test_columns_are_the_records_cells(tmp_path: Path, kind: str, rows: int) -> None:
+    file = write(tmp_path, kind)
+    pieces = list(readers.columns(file, WANTED, rows))
+    assert max(piece.num_rows for piece, _ in pieces) <= rows
+    assert not any(broken for _, broken in pieces)
+    found = [row for piece, _ in pieces for row in piece.to_pylist()]
+    if kind == "parquet":  # with its types
+        assert found == ROWS
+    else:
+        assert found == [record.cells for record in readers.records(file, WANTED)]
+
+
+def test_records_without_cells_stand_beside_the_columns(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("query,grade\na,1\nb\nc,2\n")
+    ((table, broken),) = readers.columns(epath.Path(path), Wanted(("grade",), ""), 9)
+    assert table.to_pydict() == {"grade": ["1", "2"]}
+    assert broken == [Record(3, {}, "wrong_field_count", "b")]
+
+
+def test_row_groups_know_their_place(tmp_path: Path) -> None:
+    first = write(tmp_path, "parquet")
+    second = first.parent / "second.parquet"
+    pq.write_table(pa.Table.from_pylist(ROWS[:1]), second)
+    groups = parquet.row_groups([first, second], WANTED)
+    assert [tuple(group)[1:] for group in groups] == [(0, 2, 0, 0), (1, 1, 2, 2), (0, 1, 0, 3)]
+    (record,) = parquet.read(first, WANTED, groups[1])
+    assert record == Record(3, TEXTS[2])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, kind: str) -> None:
+    file = write(tmp_path, kind)
+    wanted = Wanted(("query", "title"), "look again")
+    message = f"{file} has no column 'title'; it has query, grade, rate: look again"
+    assert told(lambda: list(readers.records(file, wanted))) == message
+    assert told(lambda: list(readers.columns(file, wanted, 9))) == message
+
+
+def test_json_objects_may_leave_out_an_optional_column(tmp_path: Path) -> None:
+    file = write(tmp_path, "jsonl")
+    wanted = Wanted(("query", "title"), "look again", optional=("title",))
+    found = [record.cells for record in json_lines.read(file, wanted)]
+    assert found == [{"query": row["query"], "title": None} for row in ROWS]
+
+
+def test_the_keys_of_json_lines_are_those_of_all_files(tmp_path: Path) -> None:
+    lines = ['{"a": 1}', "[", '{"b": 2, "a": 3}']
+    for number, line in enumerate(lines):
+        (tmp_path / f"{number}.jsonl").write_text(line + "\n")
+    parts = files.find(str(tmp_path), SUFFIXES)
+    assert readers.column_names(parts) == ["a", "b"]
+    assert readers.column_names(parts, most_lines=2) == ["a"]
+
+
+def test_paths_without_files_of_one_kind(tmp_path: Path) -> None:
+    assert "'' does not exist: give a file" in told(lambda: files.find("", SUFFIXES))
+    assert "is an empty folder" in told(lambda: files.find(str(tmp_path), SUFFIXES))
+    (tmp_path / "_SUCCESS").touch()
+    (tmp_path / ".hidden.csv").touch()
+    (tmp_path / "folder.csv").mkdir()
+    assert "is an empty folder" in told(lambda: files.find(str(tmp_path), SUFFIXES))
+    for name in ("a.csv", "b.csv.gz"):  # one kind
+        (tmp_path / name).touch()
+    assert [file.name for file in files.find(str(tmp_path), SUFFIXES)] == ["a.csv", "b.csv.gz"]
+    assert "b.csv.gz ends in '.csv.gz': give a file that ends in .csv" in told(
+        lambda: files.find(str(tmp_path), [".csv"])
+    )
+    (tmp_path / "c.jsonl").touch()
+    message = told(lambda: files.find(str(tmp_path), SUFFIXES))
+    assert "holds files of several kinds, .csv, .jsonl: keep one kind" in message
+
+
+@pytest.mark.parametrize("kind", ["csv.gz", "parquet"])
+def test_a_file_that_is_cut_off(tmp_path: Path, kind: str) -> None:
+    file = write(tmp_path, kind)
+    file.write_bytes(file.read_bytes()[:-20])
+    assert f"{file} cannot be read" in told(lambda: list(readers.records(file, WANTED)))
+
+
+def test_a_file_that_is_not_packed(tmp_path: Path) -> None:
+    file = epath.Path(tmp_path / "rows.csv.gz")
+    file.write_text("query,grade,rate\n")
+    assert f"{file} cannot be read" in told(lambda: list(readers.records(file, WANTED)))
+
+
+def test_bytes_that_are_not_utf8_have_no_column(tmp_path: Path) -> None:
+    path = epath.Path(tmp_path / "rows.parquet")
+    names = pa.array([b"B\xfccher"], pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"query": names}), path)
+    wanted = Wanted(("query",), "")
+    (record,) = readers.records(path, wanted)
+    assert (record.line, record.cells, record.reason) == (1, {}, "not_utf8")
+    assert f"{path} cannot be read as Parquet" in told(
+        lambda: list(readers.columns(path, wanted, 9))
+    )

@@ -36,7 +36,7 @@ from rich.console import Console
 from sie_jax import importance, pipeline
 from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
-from sie_jax.evaluation import Predictions, from_probabilities, intervals, summarize
+from sie_jax.evaluation import Judgments, Predictions, from_probabilities, intervals, summarize
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing, modifiers, policies, sampling
 
@@ -169,12 +169,15 @@ def yardsticks(
     truth, generator = test["label"].to_numpy(), np.random.default_rng(seed)
     other = (truth + generator.integers(1, len(scale.names), len(truth))) % len(scale.names)
     labels = np.where(generator.random(len(truth)) < rate, other, truth)
-    found = summarize(
+    judgments = Judgments(
         labels,
         test["query_id"].to_pylist(),
         test["example_id"].to_pylist(),
         scale.names,
         scale.gains,
+    )
+    found = summarize(
+        judgments,
         runs,
         resamples=line.config.evaluation.resamples,
         seed=seed,

@@ -1,4 +1,4 @@
-"""Reading of click logs: what counts, what does not and why, and the pairs that come of it."""
+"""Click logs: which rows count, which do not and why, and the pairs that they become."""
 
 import dataclasses
 import gzip
@@ -31,7 +31,7 @@ def row(**fields: Any) -> Row:
 
 
 def shown(query: str, item: str, position: int, impressions: int, clicked: int) -> list[Row]:
-    """Rows of one pair at one position, each of a session of its own."""
+    """Rows of one pair at one position, each in its own session."""
     return [
         row(
             session=f"{query} {item} {position} {at}", query=query, item_id=item,
@@ -127,9 +127,13 @@ def test_the_summary_accounts_for_every_row(tmp_path: Path) -> None:
         *[row(session="scraper", position=2) for _ in range(1001)],
         *[row(session="clicker", click=1) for _ in range(101)],
         *[row(session="eager", click=int(at < 11)) for at in range(20)],
-        *[row(session="keen", click=int(at < 10)) for at in range(20)],  # half is not beyond
-        *[row(session="brief", click=1) for _ in range(19)],  # too few to tell
-        *[row(session=None, click=1) for _ in range(120)],  # nobody's
+        *[
+            row(session="keen", click=int(at < 10)) for at in range(20)
+        ],  # half is not more than the limit
+        *[row(session="brief", click=1) for _ in range(19)],  # too few rows to judge
+        *[
+            row(session=None, click=1) for _ in range(120)
+        ],  # rows without a session belong to no bot
         *[row(item_id="rare") for _ in range(9)],
     ]
     found = clicks.read(written(tmp_path / "log.parquet", LOG + bad))
@@ -246,7 +250,7 @@ def test_columns_of_other_names_and_kinds(tmp_path: Path, log: str) -> None:
 def test_carts_and_purchases_count_more(tmp_path: Path) -> None:
     rows = [{**line, "cart": 0, "purchase": None} for line in LOG]
     bought = row(item_id="B", title="title of B", cart=1, purchase=1)
-    carted = row(item_id="C", title="title of C", cart=1, purchase=0)  # and so it was clicked
+    carted = row(item_id="C", title="title of C", cart=1, purchase=0)  # so it counts as clicked
     path = written(tmp_path / "log.parquet", [*rows, bought, carted])
     cells = click_counts.aggregate(path).cells.to_pylist()
     at_first = {cell["item_id"]: cell for cell in cells if cell["position"] == 1}
@@ -320,7 +324,7 @@ def test_bad_columns(log: str, tmp_path: Path) -> None:
     assert "columns.click=" in told(lambda: clicks.read(path))
 
 
-def test_logs_that_say_nothing(tmp_path: Path) -> None:
+def test_logs_without_evidence(tmp_path: Path) -> None:
     def message(rows: list[Row]) -> str:
         path = written(tmp_path / "log.parquet", rows)
         return told(lambda: clicks.read(path))
@@ -337,7 +341,7 @@ def test_logs_that_say_nothing(tmp_path: Path) -> None:
     assert "the most that one has is 9" in few
 
 
-def test_files_that_are_none(tmp_path: Path, log: str) -> None:
+def test_files_that_are_not_a_log(tmp_path: Path, log: str) -> None:
     assert "'' does not exist" in told(lambda: clicks.read(""))
     empty = tmp_path / "empty"
     empty.mkdir()

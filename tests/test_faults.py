@@ -23,6 +23,8 @@ import workdirs
 from running import ROOT, Commands, Process
 from workdirs import assert_same_results
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {
     "data.synthetic.queries": 16,
     "data.synthetic.items_per_query": 6,

@@ -27,6 +27,8 @@ from sie_jax.models import PairClassifier
 from sie_jax.passes import explanation
 from sie_jax.training.logs import MetricsLog
 
+pytestmark = pytest.mark.slow
+
 CONTRACT = {
     "config.json",
     "cleaning.json",

@@ -6,7 +6,6 @@ was left in peace, to the last bit.
 
 import os
 import re
-import runpy
 import shutil
 import signal
 import socket
@@ -16,11 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import workdirs
-from running import ROOT, Commands, Process
+from running import Commands, Process
 from workdirs import assert_same_results
 
 pytestmark = pytest.mark.slow
@@ -251,20 +249,3 @@ def test_of_two_processes_one_notices_that_the_other_is_stopped_hangs_or_is_lost
     assert losses.keys() == wanted.keys()
     # the sums over a batch are taken in another order, and Adam divides by what is small
     np.testing.assert_allclose(list(losses.values()), [wanted[step] for step in losses], rtol=1e-3)
-
-
-@pytest.mark.parametrize(
-    ("error", "of_a_peer"),
-    [
-        (jax.errors.JaxRuntimeError("UNAVAILABLE: connection closed by peer"), True),
-        (TimeoutError("Timeout waiting for a barrier"), True),
-        # raised where a peer is lost while a collective is dispatched, which no test can time
-        (ValueError("UNKNOWN: Gloo AllGather failed: Read error: Connection reset by peer"), True),
-        (ValueError("operands could not be broadcast together"), False),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_what_another_process_did_is_told_from_what_this_one_did(
-    error: Exception, of_a_peer: bool
-) -> None:
-    assert runpy.run_path(str(ROOT / "train.py"))["_is_of_a_peer"](error) == of_a_peer

@@ -1,4 +1,4 @@
-"""A fixture for test files whose models are so tiny that optimising them gains nothing."""
+"""A fixture for test files that compile tiny models: it skips the optimisations of XLA."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_quickly() -> Iterator[None]:
-    """These models are tiny: compiling them takes all the time, and optimising them gains none."""
+    """Compiling such models takes all the time, and optimising them saves none."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield

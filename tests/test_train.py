@@ -1,6 +1,5 @@
 """The command line: exit codes, the one line a bad input gets, and what it leaves on disk."""
 
-import contextlib
 import csv
 import html.parser
 import json
@@ -9,103 +8,51 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import checkpoints
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from flax import nnx
+import workdirs
+from running import ENVIRONMENT, TRAIN, Commands, Done, config_text
 from safetensors.numpy import load_file, save_file
-from transformers import BertConfig
 
+<<<<<<< HEAD
 import sie_jax
 from sie_jax import serving
 from sie_jax.data import tokenization
 from sie_jax.data.sources import esci, table
 from sie_jax.evaluation import corrections
 from sie_jax.models import PairClassifier
+=======
+from sie_jax import audit, predict
+from sie_jax.data import tokenization
+from sie_jax.data.sources import esci, table
+>>>>>>> checks
 
-ROOT = Path(sie_jax.__file__).parents[1]
-# Compiling is most of what a tiny run does.
-ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-
-TINY = """
-from sie_jax.config import Config
-
-
-def get_config():
-    config = Config(name="tiny")
-    config.data.synthetic.queries = 8
-    config.data.synthetic.items_per_query = 8
-    config.data.vocabulary_size = 500
-    config.data.max_length = 32
-    config.data.buckets = 1
-    config.model.hidden_size = 8
-    config.model.num_hidden_layers = 1
-    config.model.num_attention_heads = 2
-    config.model.intermediate_size = 8
-    config.train.batch_size = 8
-    config.train.epochs = 1
-    config.evaluation.resamples = 100
-    config.evaluation.explained_queries = 0  # a compiled pass more in every run; see test_pipeline
-    return config
-"""
-
-# Imports once (which takes seconds) and then runs every command line that it reads from stdin in a
-# process forked from itself, through train.py's own entry.
-SERVER = """
-import json, os, sys, tempfile, traceback
-import train
-
-for line in sys.stdin:
-    argv, environment = json.loads(line)
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = os.fork()
-        if child == 0:
-            os.environ.update(environment)
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            code = 1
-            try:
-                code = train.entry(["train.py", *argv])
-            except BaseException:
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        out.seek(0)
-        err.seek(0)
-        print(json.dumps([code, out.read(), err.read()]), flush=True)
-"""
-
-
-class Done(NamedTuple):
-    """A command line that has ended."""
-
-    code: int
-    out: str
-    err: str
+FIELDS = {
+    "data.synthetic.queries": 8,
+    "data.synthetic.items_per_query": 8,
+    "data.max_length": 32,
+}
+TINY = config_text(FIELDS)
 
 
 class Cli:
-    """Runs command lines with the tiny config, the current folder being an empty one."""
+    """Runs command lines to their end, the current folder being an empty one."""
 
-    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
-        self._server = server
-        self.folder = folder
-        self.config = f"--config={folder.parent / 'tiny.py'}"
+    def __init__(self, commands: Commands) -> None:
+        self.commands, self.config = commands, commands.config
+        self.folder = commands.folder / "empty"
+        self.folder.mkdir()
 
     def __call__(self, *flags: str, environment: dict[str, str] | None = None) -> Done:
-        assert self._server.stdin
-        assert self._server.stdout
-        self._server.stdin.write(json.dumps([flags, environment or {}]) + "\n")
-        self._server.stdin.flush()
-        return Done(*json.loads(self._server.stdout.readline()))
+        with self.commands.started(*flags, environment=environment, folder=self.folder) as process:
+            return process.done()
 
     def refused(self, *flags: str, environment: dict[str, str] | None = None) -> str:
         """The one line of a command line that must end with 2 and write nothing at all."""
@@ -119,20 +66,8 @@ class Cli:
 
 
 @pytest.fixture(scope="module")
-def cli(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli") / "empty"
-    folder.mkdir()
-    (folder.parent / "tiny.py").write_text(TINY)
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{SERVER}"
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env=ENVIRONMENT,
-    ) as server:
-        yield Cli(server, folder)
+def cli(tmp_path_factory, forks):
+    return Cli(Commands(tmp_path_factory.mktemp("cli"), forks, FIELDS))
 
 
 # ------------------------------------------------------------------------------- the input's files
@@ -182,17 +117,7 @@ ESCI = "--config.data.source=esci"
 
 def write_checkpoint(folder: Path, *, bert_alone: bool = False) -> str:
     """Writes a tiny cross-encoder with its tokenizer and gives the flag that selects it."""
-    tokenizer = tokenization.train(["query title lamp 0 1 2"], vocabulary_size=100)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=64,
-    )
-    PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    checkpoints.write(folder, ["query title lamp 0 1 2"])
     if bert_alone:
         tensors = load_file(folder / "model.safetensors")
         kept = {k: v for k, v in tensors.items() if "pooler" not in k and "classifier" not in k}
@@ -423,6 +348,7 @@ def test_a_table_that_cannot_be_read_gets_one_line(cli, tmp_path, name, content,
         assert part in line
 
 
+@pytest.mark.slow
 def test_a_table_with_rows_of_every_fault_runs_and_keeps_each_with_its_place(cli, tmp_path):
     pair = {"query": "lamp", "title": "lamp no 0", "label": "good", "rating": "good"}
     rows = [
@@ -455,6 +381,7 @@ def test_a_table_with_rows_of_every_fault_runs_and_keeps_each_with_its_place(cli
     assert {tuple(row.values()) for row in bad.to_pylist()} == set(faults.values())
 
 
+@pytest.mark.slow
 def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):
     rows = [f"lamp {i // 3},lamp no {i},{i % 2},b{i % 4},{i % 2}" for i in range(60)]
     header = "query,title,label,brand,rating"
@@ -471,6 +398,7 @@ def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):
     assert sorted(brands["group"].to_pylist()) == ["b0", "b1", "b2", "b3"]
 
 
+@pytest.mark.slow
 def test_wands_runs_and_groups_by_category(cli, tmp_path):
     grades = ("Irrelevant", "Partial", "Exact")
     queries = [f"{i}\tlamp {i}\tLamps" for i in range(20)]
@@ -506,6 +434,7 @@ def test_wands_runs_and_groups_by_category(cli, tmp_path):
     assert f"wands: label.csv is missing; {folder} holds product.csv, query.csv" in line
 
 
+@pytest.mark.slow
 def test_a_click_log_runs_and_its_counts_are_kept(cli, tmp_path):
     generator = np.random.default_rng(0)
     lines = ["session,search,item_id,title,position,click"]
@@ -596,17 +525,6 @@ class Run(NamedTuple):
     done: Done
 
 
-def start(flags: list[str]) -> subprocess.Popen[str]:
-    """`python train.py` as a user starts it."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
-
-
 def without_progress(err: str) -> str:
     """What remains of stderr without the line that tells every ten seconds how far training is."""
     return re.sub(r"^[\w-]+ +\d+/\d+ .*examples/s.*\n", "", err, flags=re.MULTILINE)
@@ -626,11 +544,10 @@ def finished(cli, tmp_path_factory):
         "--config.data.max_length=64",
         f"--workdir={folder / 'work'}",
     ]
-    with start(flags) as process:
-        out, err = process.communicate()
-    return Run(flags, folder / "work", Done(process.returncode, out, err))
+    return Run(flags, folder / "work", cli(*flags))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_the_checkpoint_lacks_and_nothing_on_stderr(finished):
     assert finished.done.code == 0, finished.done
     assert without_progress(finished.done.err) == ""
@@ -655,6 +572,7 @@ class _Tags(html.parser.HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
 
+@pytest.mark.slow
 def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
     work = finished.workdir
     texts = {"query": "query", "title": "title", "example_id": "example_id"}
@@ -673,6 +591,7 @@ def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_its_corrected_pairs_are_a_table_that_can_be_read(finished, tmp_path):
     with (finished.workdir / "audit.csv").open(encoding="utf-8", newline="") as file:
         first = next(csv.DictReader(file))
@@ -692,6 +611,7 @@ def test_its_corrected_pairs_are_a_table_that_can_be_read(finished, tmp_path):
     assert again["label"].to_pylist() == expected
 
 
+@pytest.mark.slow
 def test_markup_in_texts_does_not_run_in_the_report(finished):
     page = (finished.workdir / "report.html").read_text(encoding="utf-8")
     tags = _Tags()
@@ -704,6 +624,7 @@ def test_markup_in_texts_does_not_run_in_the_report(finished):
     assert "alert(1)" not in page
 
 
+@pytest.mark.slow
 def test_no_cell_of_the_audit_is_a_formula(finished):
     with (finished.workdir / "audit.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -715,25 +636,23 @@ def test_no_cell_of_the_audit_is_a_formula(finished):
     assert any(row["query"].startswith("'+1+cmd()") for row in rows)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_repeats_nothing(cli, finished):
-    before = snapshot(finished.workdir)
+    before = workdirs.times(finished.workdir)
     done = cli(*finished.flags)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[-1] == finished.done.out.splitlines()[-1]
-    assert snapshot(finished.workdir) == before
+    assert workdirs.times(finished.workdir) == before
 
 
-def snapshot(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
-
-
+@pytest.mark.slow
 def test_a_workdir_that_is_taken_gets_one_line(cli, finished, tmp_path):
-    before = snapshot(finished.workdir)
+    before = workdirs.times(finished.workdir)
     line = cli.refused(*finished.flags, "--config.train.epochs=2", "--config.name=other")
     assert (
         "was made by a different config (name 'tiny', not 'other'; train.epochs 1, not 2)" in line
     )
-    assert snapshot(finished.workdir) == before
+    assert workdirs.times(finished.workdir) == before
 
     (tmp_path / "file").write_text("mine")
     for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -749,6 +668,7 @@ def test_a_workdir_that_is_taken_gets_one_line(cli, finished, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "data", "file"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp_path):
     workdir = tmp_path / "work"
     flags = (
@@ -794,9 +714,11 @@ def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp
     assert "give a file that a broken run left" in cli.refused("--replay=none.npz")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
     workdir = tmp_path / "work"
     endless = ["--config.importance.warmup_epochs=5000", "--config.train.checkpoint_every=1"]
+<<<<<<< HEAD
     with start([cli.config, f"--workdir={workdir}", *endless]) as run:
         try:
             deadline = time.monotonic() + 120
@@ -811,10 +733,21 @@ def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
                 run.kill()
     assert run.returncode == 130, err
     assert without_progress(err) == "interrupted: rerun the same command to resume\n"
+=======
+    with cli.commands.started(cli.config, f"--workdir={workdir}", *endless) as run:
+        run.wait(lambda: bool(workdirs.steps(workdir, "warmup")))
+        run.send(signal.SIGINT)
+        code, _, err = run.done()
+    assert code == 130, err
+    assert (
+        without_progress(err) == "interrupted: the same command resumes from the last checkpoint\n"
+    )
+>>>>>>> checks
 
 
 def test_a_bad_flag_ends_the_program_itself_with_2():
-    with start(["--config=none.py"]) as process:
-        out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    assert re.fullmatch(r"error: --config=none.py: no such file; [^\n]+\n", err)
+    """As a user starts it, with all imports."""
+    command = [sys.executable, TRAIN, "--config=none.py"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: --config=none.py: no such file; [^\n]+\n", done.stderr)

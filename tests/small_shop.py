@@ -1,12 +1,12 @@
 """A synthetic shop of some sixty pairs, prepared once, and a BERT of one layer for it."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
+from compiling import compile_quickly
 from flax import nnx
 from jax.sharding import Mesh
 from rich.console import Console
@@ -19,6 +19,8 @@ from sie_jax.data.sources import synthetic
 from sie_jax.devices import mesh as meshes
 from sie_jax.models import PairClassifier
 from sie_jax.tasks.graded import Graded
+
+__all__ = ["Shop", "assert_trees_equal", "compile_quickly", "console", "shop"]
 
 BATCH_SIZE = 8
 
@@ -76,15 +78,6 @@ class Shop:
             pad_token_id=self.prepared.tokenizer.pad_token_id,
             **options,
         )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    """These models are tiny: compiling them takes all the time, and optimising them gains none."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="session")

@@ -4,14 +4,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from compiling import compile_quickly
 from flax import nnx
-from transformers import BertConfig
 
 from sie_jax import serving
 from sie_jax.commands import predict
@@ -21,26 +22,23 @@ from sie_jax.models import FlaxBert, PairClassifier
 from sie_jax.serving import Settings
 from sie_jax.serving import table as parts
 
+__all__ = ["compile_quickly"]
+
 LABELS, GAINS = ("bad", "fair", "good"), (0.0, 0.5, 2.0)
 WORDS = ("red", "blue", "lamp", "shoe", "table", "chair")
 MAX_LENGTH = 24
 
 
 def build(folder: Path, *, item_text: bool = False) -> Path:
-    tokenizer = tokenization.train([*WORDS, "with light"], vocabulary_size=100)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
+    checkpoints.write(
+        folder,
+        [*WORDS, "with light"],
+        num_labels=3,
         max_position_embeddings=MAX_LENGTH,
         initializer_range=0.5,
         id2label=dict(enumerate(LABELS)),
         label2id={name: i for i, name in enumerate(LABELS)},
     )
-    PairClassifier(config, num_labels=3, rngs=nnx.Rngs(0)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
     Settings(GAINS, MAX_LENGTH, item_text, max_query_characters=60).write(folder)
     return folder
 
@@ -72,7 +70,8 @@ def by_hand(folder: Path, query: str, item: str) -> np.ndarray:
     second = tokenizer(item, add_special_tokens=False)["input_ids"]
     second = [*second[: MAX_LENGTH - len(first) - 1], tokenizer.sep_token_id]
     segments = jnp.array([0] * len(first) + [1] * len(second))
-    return np.asarray(jax.nn.softmax(model(jnp.array(first + second), segments)), np.float64)
+    logits = jax.jit(model)(jnp.array(first + second), segments)
+    return np.asarray(jax.nn.softmax(logits), np.float64)
 
 
 def test_scores_are_those_of_the_model_called_by_hand(model: Path, tmp_path: Path) -> None:

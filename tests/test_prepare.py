@@ -4,45 +4,35 @@ import importlib
 from pathlib import Path
 from typing import Any
 
+import checkpoints
 import pyarrow.parquet as pq
 import pytest
-from flax import nnx
 from rich.console import Console
-from transformers import BertConfig
+from running import ROOT, config_text
 
-import sie_jax
 from sie_jax import pipeline
 from sie_jax.config import Config, from_json
-from sie_jax.data import tokenization
 from sie_jax.data.sources import synthetic
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json
-from sie_jax.models import PairClassifier
 
-CONFIG = """
-from sie_jax.config import Config
-
-
-def get_config():
-    config = Config(name="tiny")
-    config.data.synthetic.queries = 100
-    config.data.synthetic.items_per_query = 3
-    config.data.synthetic.dirt = 0.1
-    config.data.buckets = 1
-    return config
-"""
+FIELDS = {
+    "data.synthetic.queries": 100,
+    "data.synthetic.items_per_query": 3,
+    "data.synthetic.dirt": 0.1,
+}
 
 
 @pytest.fixture
 def prepare(monkeypatch: pytest.MonkeyPatch) -> Any:
     """prepare.py, which stands beside the package as train.py does."""
-    monkeypatch.syspath_prepend(Path(sie_jax.__file__).parents[1])
+    monkeypatch.syspath_prepend(ROOT)
     return importlib.import_module("prepare").entry
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> str:
-    (tmp_path / "tiny.py").write_text(CONFIG)
+    (tmp_path / "tiny.py").write_text(config_text(FIELDS))
     return f"--config={tmp_path / 'tiny.py'}"
 
 
@@ -51,11 +41,7 @@ def checkpoint(tmp_path: Path) -> str:
     """A tiny BERT with its tokenizer."""
     shop = synthetic.read(queries=20, items_per_query=3, dirt=0.0).table
     texts = shop["query"].to_pylist() + shop["title"].to_pylist()
-    tokenizer = tokenization.train(texts, vocabulary_size=200)
-    size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
-    bert = BertConfig(vocab_size=len(tokenizer), intermediate_size=8, **size)
-    PairClassifier(bert, num_labels=4, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "bert")
-    tokenizer.save_pretrained(tmp_path / "bert")
+    checkpoints.write(tmp_path / "bert", texts, vocabulary_size=200)
     return f"--config.model.pretrained={tmp_path / 'bert'}"
 
 

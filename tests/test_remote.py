@@ -5,29 +5,28 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import boto3
 import fsspec
 import jax
-import pyarrow.parquet as pq
 import pytest
 from etils.epath import backend
 from gcp_storage_emulator.server import create_server
 from moto.server import ThreadedMotoServer
+from running import Commands, Process
+from workdirs import assert_same_results
 
-import sie_jax
 from sie_jax import remote
 from sie_jax.errors import UserError
-from sie_jax.files import read_json
 
-ROOT = Path(sie_jax.__file__).parents[1]
 NUMBERS = itertools.count()
 
 
@@ -380,45 +379,25 @@ def test_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # ----------------------------------------------------------------------------------- whole run
 
-TINY = """
-from sie_jax.config import Config
-
-
-def get_config():
-    config = Config(name="tiny")
-    config.data.source = "table"
-    config.data.vocabulary_size = 500
-    config.data.buckets = 1
-    config.model.hidden_size = 8
-    config.model.num_hidden_layers = 1
-    config.model.num_attention_heads = 2
-    config.model.intermediate_size = 8
-    config.train.batch_size = 8
-    config.train.epochs = 6
-    config.train.checkpoint_every = 5
-    config.train.log_every = 1
-    config.evaluation.resamples = 100
-    config.evaluation.explained_queries = 0
-    return config
-"""
-
-
+FIELDS = {
+    "data.source": "table",
+    "train.epochs": 3,
+    "train.checkpoint_every": 5,
+    "train.log_every": 1,
+}
 # looks for what is to be sent all the time: a tiny run is over before the usual pause is
-TRAIN = """
-import runpy, sys
+IMPATIENT = """
 from sie_jax import remote
 remote.PAUSE_SECONDS, remote.PAUSE_FACTOR = 0.2, 1.0
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
 class Runs:
     """Starts train.py on one config, each time as on a machine that never saw it."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.started = folder, 0
-        (folder / "tiny.py").write_text(TINY)
+    def __init__(self, folder: Path, forks: Any) -> None:
+        self.folder, self.number = folder, 0
+        self._commands = Commands(folder, forks, FIELDS)
         with (folder / "pairs.csv").open("w", newline="") as file:
             rows = csv.writer(file)
             rows.writerow(["query", "title", "label"])
@@ -427,39 +406,24 @@ class Runs:
                     text = f"thing{query % 7} size{item % 3} item{query}{item}"
                     rows.writerow([f"thing{query % 7} q{query}", text, (query + item) % 2])
 
-    def start(self, workdir: str, data: str) -> subprocess.Popen[str]:
-        self.started += 1
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-c", TRAIN, str(ROOT / "train.py")),
-                f"--config={self.folder / 'tiny.py'}",
-                f"--workdir={workdir}",
-                f"--config.data.path={data}",
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ
-            | {
-                "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-                "JAX_PLATFORMS": "cpu",
-                "XDG_CACHE_HOME": str(self.folder / f"cache-{self.started}"),
+    def started(self, workdir: str, data: str) -> AbstractContextManager[Process]:
+        self.number += 1
+        return self._commands.started(
+            self._commands.config,
+            f"--workdir={workdir}",
+            f"--config.data.path={data}",
+            environment={
+                **{name: os.environ[name] for name in os.environ if name.startswith("AWS_")},
+                "XDG_CACHE_HOME": str(self.folder / f"cache-{self.number}"),
             },
+            first=IMPATIENT,
         )
 
 
-def wait(process: subprocess.Popen[str], done: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 240
-    while not done():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-
-
 def test_a_killed_run_ends_on_another_machine_as_one_in_a_local_folder(
-    store: Any, bucket: str, tmp_path: Path
+    store: Any, bucket: str, tmp_path: Path, forks: Any
 ) -> None:
-    runs = Runs(tmp_path)
+    runs = Runs(tmp_path, forks)
     store.upload_file(str(tmp_path / "pairs.csv"), bucket, "data/pairs.csv")
     paths = f"s3://{bucket}/runs/tiny", f"s3://{bucket}/data/pairs.csv"
 
@@ -472,17 +436,17 @@ def test_a_killed_run_ends_on_another_machine_as_one_in_a_local_folder(
         names = json.loads(body)["files"]
         return any(name.startswith(f"checkpoints/{run}/") for name in names)
 
-    with runs.start(*paths) as process:
-        wait(process, lambda: sent("uniform-0"))
-        process.kill()
+    with runs.started(*paths) as run:
+        run.wait(lambda: sent("uniform-0"))
+        run.send(signal.SIGKILL)
     assert "runs/tiny/metrics.json" not in keys(store, bucket)
-    with runs.start(*paths) as process:
-        output, error = process.communicate(timeout=240)
-        assert process.returncode == 0, error
+    with runs.started(*paths) as run:
+        code, output, error = run.done()
+        assert code == 0, error
     assert f"Report: s3://{bucket}/runs/tiny/report.html" in output
-    with runs.start(str(tmp_path / "peace"), str(tmp_path / "pairs.csv")) as process:
-        error = process.communicate(timeout=240)[1]
-        assert process.returncode == 0, error
+    with runs.started(str(tmp_path / "peace"), str(tmp_path / "pairs.csv")) as run:
+        code, _, error = run.done()
+        assert code == 0, error
 
     gone_on, peace = tmp_path / "gone on", tmp_path / "peace"
     for key in keys(store, bucket):
@@ -497,14 +461,4 @@ def test_a_killed_run_ends_on_another_machine_as_one_in_a_local_folder(
     )
     assert left == expected | {"mirror.json"}
     assert any((gone_on / "checkpoints" / "weighted-0").iterdir())
-    measured = []
-    for folder in (gone_on, peace):
-        metrics = read_json(folder / "metrics.json")
-        for cost in metrics["cost"].values():
-            del cost["seconds"]
-        measured.append(metrics)
-    assert measured[0] == measured[1]
-    for name in ("metrics.jsonl", "model/model.safetensors", "audit.csv"):
-        assert (gone_on / name).read_bytes() == (peace / name).read_bytes(), name
-    tables = [pq.read_table(folder / "importance.parquet") for folder in (gone_on, peace)]
-    assert tables[0].equals(tables[1])
+    assert_same_results(gone_on, peace)

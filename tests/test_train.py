@@ -1,6 +1,5 @@
 """The command line: exit codes, the one line a bad input gets, and what it leaves on disk."""
 
-import contextlib
 import csv
 import html.parser
 import json
@@ -9,103 +8,43 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import checkpoints
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from flax import nnx
+import workdirs
+from running import ENVIRONMENT, TRAIN, Commands, Done, config_text
 from safetensors.numpy import load_file, save_file
-from transformers import BertConfig
 
-import sie_jax
 from sie_jax import serving
 from sie_jax.data import tokenization
 from sie_jax.data.sources import esci, table
 from sie_jax.evaluation import corrections
-from sie_jax.models import PairClassifier
 
-ROOT = Path(sie_jax.__file__).parents[1]
-# Compiling is most of what a tiny run does.
-ENVIRONMENT = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-
-TINY = """
-from sie_jax.config import Config
-
-
-def get_config():
-    config = Config(name="tiny")
-    config.data.synthetic.queries = 8
-    config.data.synthetic.items_per_query = 8
-    config.data.vocabulary_size = 500
-    config.data.max_length = 32
-    config.data.buckets = 1
-    config.model.hidden_size = 8
-    config.model.num_hidden_layers = 1
-    config.model.num_attention_heads = 2
-    config.model.intermediate_size = 8
-    config.train.batch_size = 8
-    config.train.epochs = 1
-    config.evaluation.resamples = 100
-    config.evaluation.explained_queries = 0  # a compiled pass more in every run; see test_pipeline
-    return config
-"""
-
-# Imports once (which takes seconds) and then runs every command line that it reads from stdin in a
-# process forked from itself, through train.py's own entry.
-SERVER = """
-import json, os, sys, tempfile, traceback
-import train
-
-for line in sys.stdin:
-    argv, environment = json.loads(line)
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        child = os.fork()
-        if child == 0:
-            os.environ.update(environment)
-            os.dup2(out.fileno(), 1)
-            os.dup2(err.fileno(), 2)
-            code = 1
-            try:
-                code = train.entry(["train.py", *argv])
-            except BaseException:
-                traceback.print_exc()
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        out.seek(0)
-        err.seek(0)
-        print(json.dumps([code, out.read(), err.read()]), flush=True)
-"""
-
-
-class Done(NamedTuple):
-    """A command line that has ended."""
-
-    code: int
-    out: str
-    err: str
+FIELDS = {
+    "data.synthetic.queries": 8,
+    "data.synthetic.items_per_query": 8,
+    "data.max_length": 32,
+}
+TINY = config_text(FIELDS)
 
 
 class Cli:
-    """Runs command lines with the tiny config, the current folder being an empty one."""
+    """Runs command lines to their end, the current folder being an empty one."""
 
-    def __init__(self, server: subprocess.Popen[str], folder: Path) -> None:
-        self._server = server
-        self.folder = folder
-        self.config = f"--config={folder.parent / 'tiny.py'}"
+    def __init__(self, commands: Commands) -> None:
+        self.commands, self.config = commands, commands.config
+        self.folder = commands.folder / "empty"
+        self.folder.mkdir()
 
     def __call__(self, *flags: str, environment: dict[str, str] | None = None) -> Done:
-        assert self._server.stdin
-        assert self._server.stdout
-        self._server.stdin.write(json.dumps([flags, environment or {}]) + "\n")
-        self._server.stdin.flush()
-        return Done(*json.loads(self._server.stdout.readline()))
+        with self.commands.started(*flags, environment=environment, folder=self.folder) as process:
+            return process.done()
 
     def refused(self, *flags: str, environment: dict[str, str] | None = None) -> str:
         """The one line of a command line that must end with 2 and write nothing at all."""
@@ -119,20 +58,8 @@ class Cli:
 
 
 @pytest.fixture(scope="module")
-def cli(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cli") / "empty"
-    folder.mkdir()
-    (folder.parent / "tiny.py").write_text(TINY)
-    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n{SERVER}"
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        cwd=folder,
-        env=ENVIRONMENT,
-    ) as server:
-        yield Cli(server, folder)
+def cli(tmp_path_factory, forks):
+    return Cli(Commands(tmp_path_factory.mktemp("cli"), forks, FIELDS))
 
 
 # ------------------------------------------------------------------------------- the input's files
@@ -182,17 +109,7 @@ ESCI = "--config.data.source=esci"
 
 def write_checkpoint(folder: Path, *, bert_alone: bool = False) -> str:
     """Writes a tiny cross-encoder with its tokenizer and gives the flag that selects it."""
-    tokenizer = tokenization.train(["query title lamp 0 1 2"], vocabulary_size=100)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=8,
-        max_position_embeddings=64,
-    )
-    PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    checkpoints.write(folder, ["query title lamp 0 1 2"])
     if bert_alone:
         tensors = load_file(folder / "model.safetensors")
         kept = {k: v for k, v in tensors.items() if "pooler" not in k and "classifier" not in k}
@@ -596,17 +513,6 @@ class Run(NamedTuple):
     done: Done
 
 
-def start(flags: list[str]) -> subprocess.Popen[str]:
-    """`python train.py` as a user starts it."""
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *flags],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=ENVIRONMENT,
-    )
-
-
 def without_progress(err: str) -> str:
     """What remains of stderr without the line that tells every ten seconds how far training is."""
     return re.sub(r"^[\w-]+ +\d+/\d+ .*examples/s.*\n", "", err, flags=re.MULTILINE)
@@ -626,9 +532,7 @@ def finished(cli, tmp_path_factory):
         "--config.data.max_length=64",
         f"--workdir={folder / 'work'}",
     ]
-    with start(flags) as process:
-        out, err = process.communicate()
-    return Run(flags, folder / "work", Done(process.returncode, out, err))
+    return Run(flags, folder / "work", cli(*flags))
 
 
 def test_a_run_says_what_the_checkpoint_lacks_and_nothing_on_stderr(finished):
@@ -716,24 +620,20 @@ def test_no_cell_of_the_audit_is_a_formula(finished):
 
 
 def test_the_same_command_again_repeats_nothing(cli, finished):
-    before = snapshot(finished.workdir)
+    before = workdirs.times(finished.workdir)
     done = cli(*finished.flags)
     assert (done.code, done.err) == (0, "")
     assert done.out.splitlines()[-1] == finished.done.out.splitlines()[-1]
-    assert snapshot(finished.workdir) == before
-
-
-def snapshot(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert workdirs.times(finished.workdir) == before
 
 
 def test_a_workdir_that_is_taken_gets_one_line(cli, finished, tmp_path):
-    before = snapshot(finished.workdir)
+    before = workdirs.times(finished.workdir)
     line = cli.refused(*finished.flags, "--config.train.epochs=2", "--config.name=other")
     assert (
         "was made by a different config (name 'tiny', not 'other'; train.epochs 1, not 2)" in line
     )
-    assert snapshot(finished.workdir) == before
+    assert workdirs.times(finished.workdir) == before
 
     (tmp_path / "file").write_text("mine")
     for workdir in (tmp_path / "file", tmp_path / "file" / "below"):
@@ -797,24 +697,19 @@ def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp
 def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
     workdir = tmp_path / "work"
     endless = ["--config.importance.warmup_epochs=5000", "--config.train.checkpoint_every=1"]
-    with start([cli.config, f"--workdir={workdir}", *endless]) as run:
-        try:
-            deadline = time.monotonic() + 120
-            while not list((workdir / "checkpoints").glob("warmup/*[0-9]")):
-                assert run.poll() is None, run.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            run.send_signal(signal.SIGINT)
-            _, err = run.communicate(timeout=60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                run.kill()
-    assert run.returncode == 130, err
-    assert without_progress(err) == "interrupted: rerun the same command to resume\n"
+    with cli.commands.started(cli.config, f"--workdir={workdir}", *endless) as run:
+        run.wait(lambda: bool(workdirs.steps(workdir, "warmup")))
+        run.send(signal.SIGINT)
+        code, _, err = run.done()
+    assert code == 130, err
+    assert (
+        without_progress(err) == "interrupted: the same command resumes from the last checkpoint\n"
+    )
 
 
 def test_a_bad_flag_ends_the_program_itself_with_2():
-    with start(["--config=none.py"]) as process:
-        out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    assert re.fullmatch(r"error: --config=none.py: no such file; [^\n]+\n", err)
+    """As a user starts it, with all imports."""
+    command = [sys.executable, TRAIN, "--config=none.py"]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert re.fullmatch(r"error: --config=none.py: no such file; [^\n]+\n", done.stderr)

@@ -21,6 +21,8 @@ import workdirs
 from running import Commands, Process
 from workdirs import assert_same_results
 
+pytestmark = pytest.mark.slow
+
 FIELDS = {
     "data.synthetic.queries": 16,
     "data.synthetic.items_per_query": 6,

@@ -29,6 +29,8 @@ from sie_jax.passes import explanation
 from sie_jax.tables import hashing, parts, vectors
 from sie_jax.training.logs import MetricsLog
 
+pytestmark = pytest.mark.slow
+
 CONTRACT = {
     "config.json",
     "cleaning.json",

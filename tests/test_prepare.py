@@ -45,6 +45,7 @@ def checkpoint(tmp_path: Path) -> str:
     return f"--config.model.pretrained={tmp_path / 'bert'}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", ["synthetic", "table"])
 def test_training_goes_on_from_what_beam_prepared(
     prepare: Any,

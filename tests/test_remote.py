@@ -420,6 +420,7 @@ class Runs:
         )
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_on_another_machine_as_one_in_a_local_folder(
     store: Any, bucket: str, tmp_path: Path, forks: Any
 ) -> None:

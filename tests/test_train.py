@@ -340,6 +340,7 @@ def test_a_table_that_cannot_be_read_gets_one_line(cli, tmp_path, name, content,
         assert part in line
 
 
+@pytest.mark.slow
 def test_a_table_with_rows_of_every_fault_runs_and_keeps_each_with_its_place(cli, tmp_path):
     pair = {"query": "lamp", "title": "lamp no 0", "label": "good", "rating": "good"}
     rows = [
@@ -372,6 +373,7 @@ def test_a_table_with_rows_of_every_fault_runs_and_keeps_each_with_its_place(cli
     assert {tuple(row.values()) for row in bad.to_pylist()} == set(faults.values())
 
 
+@pytest.mark.slow
 def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):
     rows = [f"lamp {i // 3},lamp no {i},{i % 2},b{i % 4},{i % 2}" for i in range(60)]
     header = "query,title,label,brand,rating"
@@ -388,6 +390,7 @@ def test_a_table_runs_and_its_bad_lines_are_in_the_count(cli, tmp_path):
     assert sorted(brands["group"].to_pylist()) == ["b0", "b1", "b2", "b3"]
 
 
+@pytest.mark.slow
 def test_wands_runs_and_groups_by_category(cli, tmp_path):
     grades = ("Irrelevant", "Partial", "Exact")
     queries = [f"{i}\tlamp {i}\tLamps" for i in range(20)]
@@ -423,6 +426,7 @@ def test_wands_runs_and_groups_by_category(cli, tmp_path):
     assert f"wands: label.csv is missing; {folder} holds product.csv, query.csv" in line
 
 
+@pytest.mark.slow
 def test_a_click_log_runs_and_its_counts_are_kept(cli, tmp_path):
     generator = np.random.default_rng(0)
     lines = ["session,search,item_id,title,position,click"]
@@ -535,6 +539,7 @@ def finished(cli, tmp_path_factory):
     return Run(flags, folder / "work", cli(*flags))
 
 
+@pytest.mark.slow
 def test_a_run_says_what_the_checkpoint_lacks_and_nothing_on_stderr(finished):
     assert finished.done.code == 0, finished.done
     assert without_progress(finished.done.err) == ""
@@ -559,6 +564,7 @@ class _Tags(html.parser.HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
 
+@pytest.mark.slow
 def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
     work = finished.workdir
     texts = {"query": "query", "title": "title", "example_id": "example_id"}
@@ -577,6 +583,7 @@ def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_its_corrected_pairs_are_a_table_that_can_be_read(finished, tmp_path):
     with (finished.workdir / "audit.csv").open(encoding="utf-8", newline="") as file:
         first = next(csv.DictReader(file))
@@ -596,6 +603,7 @@ def test_its_corrected_pairs_are_a_table_that_can_be_read(finished, tmp_path):
     assert again["label"].to_pylist() == expected
 
 
+@pytest.mark.slow
 def test_markup_in_texts_does_not_run_in_the_report(finished):
     page = (finished.workdir / "report.html").read_text(encoding="utf-8")
     tags = _Tags()
@@ -608,6 +616,7 @@ def test_markup_in_texts_does_not_run_in_the_report(finished):
     assert "alert(1)" not in page
 
 
+@pytest.mark.slow
 def test_no_cell_of_the_audit_is_a_formula(finished):
     with (finished.workdir / "audit.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -619,6 +628,7 @@ def test_no_cell_of_the_audit_is_a_formula(finished):
     assert any(row["query"].startswith("'+1+cmd()") for row in rows)
 
 
+@pytest.mark.slow
 def test_the_same_command_again_repeats_nothing(cli, finished):
     before = workdirs.times(finished.workdir)
     done = cli(*finished.flags)
@@ -627,6 +637,7 @@ def test_the_same_command_again_repeats_nothing(cli, finished):
     assert workdirs.times(finished.workdir) == before
 
 
+@pytest.mark.slow
 def test_a_workdir_that_is_taken_gets_one_line(cli, finished, tmp_path):
     before = workdirs.times(finished.workdir)
     line = cli.refused(*finished.flags, "--config.train.epochs=2", "--config.name=other")
@@ -649,6 +660,7 @@ def test_a_workdir_that_is_taken_gets_one_line(cli, finished, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "data", "file"]
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp_path):
     workdir = tmp_path / "work"
     flags = (
@@ -694,6 +706,7 @@ def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp
     assert "give a file that a broken run left" in cli.refused("--replay=none.npz")
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
     workdir = tmp_path / "work"
     endless = ["--config.importance.warmup_epochs=5000", "--config.train.checkpoint_every=1"]

@@ -15,6 +15,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 B = 16
 WAYS = ("data", "fsdp", "tensor")
 

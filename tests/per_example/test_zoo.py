@@ -16,6 +16,8 @@ from sie_jax import per_example
 from tests.per_example import zoo
 from tests.per_example.zoo import Model, normal
 
+pytestmark = pytest.mark.slow
+
 # Errors are relative to the largest norm in the batch (its square for inner products). float64:
 # far above the 1e-16 of a rounding, far below any mistake. float32: some hundred roundings of 6e-8.
 FLOAT64, FLOAT32 = 1e-10, 1e-5

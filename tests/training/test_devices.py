@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 # Sums over the batch are taken in another order on eight devices (relative error 1e-7 per sum);
 # Adam divides by |g|, which makes more of it where a gradient is small. Parameters are of order 1
 # and move by 3 · 0.01.

@@ -20,18 +20,10 @@ import workdirs
 from running import ENVIRONMENT, TRAIN, Commands, Done, config_text
 from safetensors.numpy import load_file, save_file
 
-<<<<<<< HEAD
-import sie_jax
 from sie_jax import serving
 from sie_jax.data import tokenization
 from sie_jax.data.sources import esci, table
 from sie_jax.evaluation import corrections
-from sie_jax.models import PairClassifier
-=======
-from sie_jax import audit, predict
-from sie_jax.data import tokenization
-from sie_jax.data.sources import esci, table
->>>>>>> checks
 
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 FIELDS = {
@@ -718,22 +710,6 @@ def test_a_loss_that_is_not_finite_ends_with_3_and_keeps_the_checkpoint(cli, tmp
 def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
     workdir = tmp_path / "work"
     endless = ["--config.importance.warmup_epochs=5000", "--config.train.checkpoint_every=1"]
-<<<<<<< HEAD
-    with start([cli.config, f"--workdir={workdir}", *endless]) as run:
-        try:
-            deadline = time.monotonic() + 120
-            while not list((workdir / "checkpoints").glob("warmup/*[0-9]")):
-                assert run.poll() is None, run.communicate()
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-            run.send_signal(signal.SIGINT)
-            _, err = run.communicate(timeout=60)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                run.kill()
-    assert run.returncode == 130, err
-    assert without_progress(err) == "interrupted: rerun the same command to resume\n"
-=======
     with cli.commands.started(cli.config, f"--workdir={workdir}", *endless) as run:
         run.wait(lambda: bool(workdirs.steps(workdir, "warmup")))
         run.send(signal.SIGINT)
@@ -742,7 +718,6 @@ def test_ctrl_c_ends_with_130_and_one_line(cli, tmp_path):
     assert (
         without_progress(err) == "interrupted: the same command resumes from the last checkpoint\n"
     )
->>>>>>> checks
 
 
 def test_a_bad_flag_ends_the_program_itself_with_2():

@@ -72,6 +72,7 @@ def run(
     """
     with opened(config, workdir, redo=redo, console=console) as opening:
         metrics = _stages(config, opening)
+        processes.alone(opening.draw_log)  # nothing else notices that it was changed
         opening.console.print(terminal.table(metrics))
         opening.say(f"Report: {os.path.join(workdir, REPORT)}")
     return metrics

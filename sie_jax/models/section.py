@@ -28,8 +28,7 @@ class ModelConfig:
     intermediate_size: int = 512
     dropout: float = 0.1
     dtype: str = "float32"
-    # dots and layers take less memory and more computation (sie_jax.models.layers.REMAT)
-    remat: str = "none"
+    remat: str = "none"  # dots or layers: less memory, more computation (models.layers.REMAT)
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""

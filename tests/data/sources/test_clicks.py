@@ -1,6 +1,5 @@
 """Click logs: which rows count, which do not and why, and the pairs that they become."""
 
-import dataclasses
 import gzip
 import hashlib
 import json
@@ -405,36 +404,3 @@ def test_the_example_of_the_page_gives_what_it_says() -> None:
     assert found.evidence["clicks"].to_pylist() == [44, 42]
     first, second = found.source.table["label"].to_pylist()
     assert int(first) < int(second)
-
-
-def test_the_parameters_of_the_page_are_those_of_the_section() -> None:
-    listed = PAGE.split("## Parameters")[1]
-    for field in dataclasses.fields(ClicksConfig):
-        assert f"`{field.name}" in listed
-        if isinstance(field.default, int | float):
-            (line,) = [text for text in listed.splitlines() if f"`{field.name}`" in text]
-            assert str(field.default) in line.split("|")[2]
-
-
-def test_the_table_of_the_page_is_the_committed_result() -> None:
-    report = json.loads((ROOT / "benchmarks" / "results" / "clicks.json").read_text())
-    rows = {
-        cells[0]: cells[1:]
-        for cells in (
-            [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines()
-        )
-    }
-    for name, result in report["settings"].items():
-        if "refused" in result:
-            assert rows[name][0] == "refused"
-            continue
-        metrics = result["metrics"]
-        values = [
-            f"{metrics[run]['overall']['value']:.3f}"
-            for run in ("ranker", "corrected grade", "uncorrected grade", "click_rate grade")
-        ]
-        difference = metrics["corrected - click_rate grade"]["overall"]
-        values.append("{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference))
-        errors = [error for error in result["error"] if error is not None]
-        values.append(f"{max(errors):.3f}" if errors else "")
-        assert rows[name] == values

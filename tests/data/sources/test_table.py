@@ -12,7 +12,6 @@ from sie_jax.data.schema import ATTRIBUTE, RATER, RAW_SCHEMA, Source
 from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 
-ROOT = Path(__file__).parents[3]
 COLUMNS = {"query": "search", "title": "name", "label": "grade"}
 ROWS: list[dict[str, Any]] = [
     {"search": "red shoes", "name": 'Shoes, "red"\nsize 7', "grade": 2, "brand": "Acme", "a": 2},
@@ -224,16 +223,3 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
     path = write(tmp_path, "parquet")
     path.write_bytes(path.read_bytes()[:-20])
     assert "cannot be read as Parquet" in message(path)
-
-
-def test_the_table_of_the_page_is_the_committed_result() -> None:
-    report = json.loads((ROOT / "benchmarks" / "results" / "table.json").read_text())
-    page = (ROOT / "docs" / "own_table.md").read_text(encoding="utf-8").splitlines()
-    shown = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in page}
-    for name, sizes in report["tables"].items():
-        for size, found in sizes.items():
-            assert found["right"]
-            counts = (found[figure] for figure in ("read", "kept", "rejected"))
-            memory = (found["peak_mebibytes"], found["peak_anonymous_mebibytes"])
-            figures = [*(f"{count:,}" for count in counts), *(f"{peak:.0f}" for peak in memory)]
-            assert (name, *figures) in shown, size

@@ -1,0 +1,3 @@
+from compiling import compile_quickly
+
+__all__ = ["compile_quickly"]

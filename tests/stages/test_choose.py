@@ -1,0 +1,117 @@
+"""Choose: within its budget, charged for what it took, and resumed without training again."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import workdirs
+from tiny_runs import run, unexplained
+
+from sie_jax import importance
+from sie_jax.config import Config
+from sie_jax.files import read_json
+from sie_jax.importance import choosing
+from sie_jax.stages import choose
+from sie_jax.stages.pair_runs import PairRuns
+from sie_jax.tables import parts
+
+pytestmark = pytest.mark.slow
+
+
+class Chosen(NamedTuple):
+    """A finished run, and the names of what was trained by its first and its second command."""
+
+    workdir: Path
+    first: list[str]
+    second: list[str]
+
+
+def auto() -> Config:
+    return unexplained(policy="auto", choosing_budget=6.0)
+
+
+@pytest.fixture(scope="module")
+def chosen(tmp_path_factory: pytest.TempPathFactory) -> Chosen:
+    """It was killed after the last trial, and run again."""
+    workdir, trained = tmp_path_factory.mktemp("chosen") / "run", list[str]()
+    fit = PairRuns.fit
+
+    def spy(self: PairRuns, run: Any, *args: Any, **options: Any) -> Any:
+        trained.append(run.name)
+        return fit(self, run, *args, **options)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PairRuns, "fit", spy)
+        with patch.context() as inner:
+            inner.setattr(choose, "write_json", killed)
+            with pytest.raises(KeyboardInterrupt):
+                run(auto(), workdir)
+        first = list(trained)
+        trained.clear()
+        run(auto(), workdir)
+    return Chosen(workdir, first, trained)
+
+
+def test_it_keeps_to_its_budget_and_takes_what_is_better(chosen: Chosen) -> None:
+    metrics = read_json(chosen.workdir / "metrics.json")
+    choice = read_json(chosen.workdir / "choosing.json")
+    assert metrics["choosing"] == choice
+    candidates = {one.name: one for one in (choosing.UNIFORM, *choosing.CANDIDATES)}
+    tried = {row["candidate"] for row in choice["comparison"]}
+    assert tried == {"uniform", *(one.name for one in choosing.CANDIDATES[: len(tried) - 1])}
+    better = choice["interval"]["low"] is not None and choice["interval"]["low"] > 0
+    taken = candidates[choice["chosen"]["name"]]
+    assert taken.name == (choice["contender"]["name"] if better else "uniform")
+    cost = choice["cost"]
+    assert cost["budget"] == 6.0
+    # a sum of shares: within the budget but for rounding in its last digits
+    assert 0 < cost["spent"] <= 6.0 * (1 + 1e-12)
+    rows = read_json(chosen.workdir / "cleaning.json")["splits"]["train"]
+    table = pq.read_table(chosen.workdir / "importance.parquet")
+    scores = importance.hardness(taken.score, table[taken.score].to_numpy())
+    weights = taken.policy(jnp.asarray(scores))
+    np.testing.assert_allclose(table["weight"].to_numpy(), weights * rows, rtol=1e-5)
+    origin = parts.provenance(chosen.workdir / "importance.parquet")
+    assert origin["weight"].score == taken.policy.name
+    page = (chosen.workdir / "report.html").read_text(encoding="utf-8")
+    assert '<section id="choosing">' in page
+
+
+def test_the_weighted_run_is_charged_what_choosing_took(chosen: Chosen) -> None:
+    metrics = read_json(chosen.workdir / "metrics.json")
+    rows = read_json(chosen.workdir / "cleaning.json")["splits"]["train"]
+    charged = {name: one["forward_equivalents"] for name, one in metrics["cost"].items()}
+    assert charged["uniform"] == 3 * rows
+    entries = workdirs.costs(chosen.workdir, "choose")
+    took = sum(one["forward_equivalents"] for one in entries.values())
+    assert charged["weighted"] == 8 * rows + took
+    examples = sum(one["examples"] for one in entries.values())
+    assert metrics["cost"]["weighted"]["examples"] == 3 * rows + examples
+    prices = {"predicted": 1, "scores": 2}
+    for name, one in entries.items():
+        (price,) = [p for kind, p in prices.items() if kind in name] or [3]
+        assert one["forward_equivalents"] == price * one["examples"] > 0, name
+    # the budget counts trainings and scoring passes of shares of the rows; whole queries are taken
+    trained = sum(
+        one["forward_equivalents"] for name, one in entries.items() if "predicted" not in name
+    )
+    assert trained / (3 * rows * read_json(chosen.workdir / "choosing.json")["cost"]["spent"]) > 0.8
+    assert trained <= 3 * rows * read_json(chosen.workdir / "choosing.json")["cost"]["spent"] + 3
+
+
+def test_choosing_that_was_stopped_repeats_no_run(chosen: Chosen) -> None:
+    assert chosen.first
+    assert all(name.startswith("choosing_") for name in chosen.first)
+    assert chosen.second == ["warmup", "uniform-0", "weighted-0"]
+
+
+def test_no_checkpoint_of_a_trial_stays(chosen: Chosen) -> None:
+    names = {path.name for path in (chosen.workdir / "checkpoints").iterdir()}
+    assert names == {"warmup", "uniform-0", "weighted-0"}
+    assert {line["run"] for line in workdirs.lines(chosen.workdir)} == names

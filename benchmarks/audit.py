@@ -7,7 +7,7 @@ Three shops of 1,500 queries with 20 % wrong labels, the quickstart's model, fiv
 training pair is judged by a model that never saw its query. The pairs are ranked by each score as
 it is and by its rank within the fold (models of different folds may differ in scale), by what
 `audit.csv` ranks by, and by cleanlab from the same probabilities. Precision among the first 1, 2, 5
-and 10 %. Runs go on where they were left in FOLDER. Writes benchmarks/results/audit.json.
+and 10 %. The same command resumes the runs in FOLDER. Writes benchmarks/results/audit.json.
 """
 
 import argparse
@@ -20,9 +20,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from cleanlab.rank import get_label_quality_scores
 
-from sie_jax import importance, pipeline
+from sie_jax import importance
 from sie_jax.evaluation import audit, detection
 from sie_jax.files import write_json
+from sie_jax.recipes import relevance
 
 RESULTS = Path(__file__).parent / "results" / "audit.json"
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.py"
@@ -40,7 +41,7 @@ def main() -> None:
         config = runpy.run_path(str(CONFIG))["get_config"]()
         config.data.synthetic.seed = shop
         config.train.folds = FOLDS
-        pipeline.run(config, workdir / f"shop-{shop}")
+        relevance.run(config, workdir / f"shop-{shop}")
         measured, count = measure(workdir / f"shop-{shop}")
         pairs.append(count)
         for ranking, values in measured.items():

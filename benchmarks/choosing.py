@@ -20,25 +20,31 @@ WORKDIR.
 """
 
 import argparse
-import copy
 import itertools
 import runpy
 import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pyarrow as pa
 from rich.console import Console
 
-from sie_jax import importance, pipeline
+from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
-from sie_jax.evaluation import Predictions, from_probabilities, intervals, summarize
+from sie_jax.evaluation import Judgments, Predictions, from_probabilities, intervals, summarize
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing, modifiers, policies, sampling
+from sie_jax.recipes import relevance
+from sie_jax.stages.choose import Trials
+from sie_jax.stages.pair_runs import Examples, PairRuns, Start, summarized
+from sie_jax.stages.score import Scores, score
+from sie_jax.training.run import Run, Weighting
+from sie_jax.workdir import Job, Workdir
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "choosing.json"
@@ -74,119 +80,168 @@ def config_for(rate: float, seed: int, pretrained: str) -> Config:
     return config
 
 
-def prepared(rate: float, seed: int, pretrained: str, workdir: Path) -> Any:
-    """The line of a run, its data in `workdir`."""
+class Shop(NamedTuple):
+    """An open workdir in which the pairs of one shop are prepared, and what its runs start from."""
+
+    config: Config
+    opened: Workdir
+    start: Start
+
+    def runs(self, job: str, names: str) -> PairRuns:
+        """Training runs of these names, as one job that keeps its costs under `job`."""
+        return PairRuns(Job(self.opened, job, runs=(names,)), self.start)
+
+
+@contextmanager
+def shop(rate: float, seed: int, pretrained: str, workdir: Path) -> Iterator[Shop]:
+    """The shop of a rate and a seed, its data in `workdir`."""
     config = config_for(rate, seed, pretrained)
-    return pipeline.prepare(config, workdir, meshes.make(1), Console(quiet=True))
+    console, mesh = Console(quiet=True), meshes.make(1)
+    with relevance.opened(config, workdir, console=console, mesh=mesh) as opened:
+        yield Shop(config, opened, relevance.started(config, opened))
 
 
-def wrong_labels(line: Any) -> np.ndarray:
+def pretrained_on(seed: int, workdir: Path) -> str:
+    """A checkpoint pretrained on the texts of a shop, which do not depend on its noise."""
+    with shop(0.0, seed, "", workdir) as made:
+        assert made.start.pretrained is not None
+        return made.start.pretrained.value
+
+
+def wrong_labels(start: Start) -> np.ndarray:
     """Which training pairs have a label that is not the truth, float32 `[N]`."""
-    training = line.prepared.split("train")
+    training = start.prepared.value.split("train")
     return (training["truth"].to_numpy() != training["label"].to_numpy()).astype(np.float32)
 
 
-def weights_of(candidate: choosing.Candidate, table: pa.Table) -> np.ndarray:
+def weights_of(candidate: choosing.Candidate, scores: Scores) -> np.ndarray:
     """A candidate's offline weights `[N]`, mean 1."""
-    scores = jnp.asarray(table[candidate.score].to_numpy())
-    weights = candidate.policy(importance.hardness(candidate.score, scores))
-    return np.asarray(weights, np.float32) * len(scores)
+    column = jnp.asarray(scores.column(candidate.score))
+    weights = candidate.policy(importance.hardness(candidate.score, column))
+    return np.asarray(weights, np.float32) * len(column)
 
 
 def run_cell(
     rate: float, seed: int, pretrained: str, folder: Path, cell: Path, *, all_policies: bool
 ) -> None:
     """Leaves in `cell` a file for each thing that one shop and noise rate shows."""
-    line = prepared(rate, seed, pretrained, folder / "auto")
-    wrong = wrong_labels(line)
     if rate == 0.4:
-        other = prepared(rate, seed, pretrained, folder / "oracle")
-        candidates = (ORACLE, *choosing.CANDIDATES)
-        chosen_by(other, cell / "choice with the oracle.json", candidates, {"oracle": wrong})
-    chosen = chosen_by(line, cell / "choice.json")
+        with shop(rate, seed, pretrained, folder / "oracle") as other:
+            candidates = (ORACLE, *choosing.CANDIDATES)
+            further = {"oracle": wrong_labels(other.start)}
+            chosen_by(other, cell / "choice with the oracle.json", candidates, further)
+    with shop(rate, seed, pretrained, folder / "auto") as made:
+        chosen = chosen_by(made, cell / "choice.json", choosing.CANDIDATES, {})
+        predictions = run_options(made, rate, chosen, cell, all_policies=all_policies)
+        if rate:
+            runs = {name: predictions[name] for name in ("uniform", "oracle")}
+            write_json(cell / "yardsticks.json", yardsticks(made, rate, seed, runs))
 
-    scored = line._replace(config=copy.deepcopy(line.config))
-    scored.config.importance.policy = "clipped"  # of the weights in the table, which are not used
-    options: dict[str, dict[str, Any]] = {"uniform": {}}
+
+def run_options(
+    made: Shop, rate: float, chosen: choosing.Candidate, cell: Path, *, all_policies: bool
+) -> dict[str, list[Predictions]]:
+    """What each training run of a shop predicts for the test pairs; left in `cell` too."""
+    options: dict[str, tuple[Weighting, Examples]] = {"uniform": (Weighting(), Examples())}
     if rate:
-        oracle = ((1 - wrong) / np.mean(1 - wrong)).astype(np.float32)
-        options["oracle"] = {"weights": oracle}
+        right = 1 - wrong_labels(made.start)
+        weights = (right / np.mean(right)).astype(np.float32)
+        options["oracle"] = Weighting("weights", "oracle", "keep"), Examples(weights=weights)
     tried = dict.fromkeys((chosen, *(POLICIES if all_policies else ())))
+    squares = None
     if set(tried) != {choosing.UNIFORM}:
-        table = pipeline.score(scored, None)
+        scores = score(
+            made.opened,
+            made.start,
+            None,
+            estimators=(),
+            warmup_epochs=made.config.importance.warmup_epochs,
+        ).value
         for candidate in tried:
             if candidate != choosing.UNIFORM:
-                options[candidate.name] = {"weights": weights_of(candidate, table)}
-    if all_policies:
-        norms = jnp.asarray(table["grad_norm"].to_numpy())
-        squares = np.asarray(norms, np.float64) ** 2
-        options["learned, loss"] = {"learned": True}
-        policy = modifiers.Mixed(policy=policies.Proportional(), uniform=0.1)
-        drawn = sampling.probabilities(np.asarray(policy(norms)))
-        options["grad_norm sampling"] = {"probabilities": drawn}
-    predictions = {}
-    for number, (name, given) in enumerate(options.items()):
+                weighting = Weighting("weights", candidate.score, candidate.policy.name)
+                weights = weights_of(candidate, scores)
+                options[candidate.name] = weighting, Examples(weights=weights)
+        if all_policies:
+            norms = scores.column("grad_norm")
+            squares = norms.astype(np.float64) ** 2
+            options["learned, loss"] = Weighting("learned", "loss"), Examples()
+            policy = modifiers.Mixed(policy=policies.Proportional(), uniform=0.1)
+            drawn = sampling.probabilities(np.asarray(policy(jnp.asarray(norms))))
+            weighting = Weighting("sampling", "grad_norm", "proportional")
+            options["grad_norm sampling"] = weighting, Examples(probabilities=drawn)
+    predictions, pairs = {}, made.start.prepared.value
+    for number, (name, (weighting, examples)) in enumerate(options.items()):
         file = cell / f"{name}.npy"
         if not file.exists():
-            of = scored
-            if "learned" in given:
-                of = scored._replace(config=copy.deepcopy(scored.config))
-                of.config.importance.score = "loss"
-            probabilities = trained(of, f"run_{number}-0", seed, given)
+            run = Run(f"run_{number}-0", made.start.seed, made.start.train, weighting)
             with whole(file) as temporary, temporary.open("wb") as opened:
-                np.save(opened, probabilities)
-        gains = line.prepared.scale.gains
-        predictions[name] = [from_probabilities(np.load(file), gains)]
-        found: dict[str, Any] = {"metrics": measured(line, predictions[name])}
-        shares = given.get("weights", given.get("probabilities"))
-        if shares is not None and all_policies:
+                np.save(opened, trained(made, run, examples))
+        predictions[name] = [from_probabilities(np.load(file), pairs.scale.gains)]
+        found: dict[str, Any] = {"metrics": measured(made, predictions[name])}
+        shares = examples.weights if examples.probabilities is None else examples.probabilities
+        if shares is not None and squares is not None:
             found["amount"] = amount(shares.astype(np.float64), squares)
         write_json(file.with_suffix(".json"), found)
-    if rate:
-        runs = {name: predictions[name] for name in ("uniform", "oracle")}
-        write_json(cell / "yardsticks.json", yardsticks(line, rate, seed, runs))
+    return predictions
 
 
-def chosen_by(line: Any, file: Path, *given: Any) -> choosing.Candidate:
+def chosen_by(
+    made: Shop,
+    file: Path,
+    candidates: Sequence[choosing.Candidate],
+    further: Mapping[str, np.ndarray],
+) -> choosing.Candidate:
     """What `auto` chooses, as `file` says or will say."""
     if not file.exists():
-        pipeline.choose(line, *given)
-        write_json(file, read_json(line.workdir / "choosing.json"))
+        runs = made.runs("choosing", "choosing_*")
+        config = made.config
+        trials = Trials(runs, config.importance, config.data.split_seed, further)
+        choice = trials.choose(candidates, config.evaluation)
+        write_json(file, choice.as_json())
+        runs.job.clear()
     return choosing.Candidate.from_json(read_json(file)["chosen"])
 
 
-def measured(line: Any, predictions: list[Predictions]) -> dict[str, float]:
+def measured(made: Shop, predictions: list[Predictions]) -> dict[str, float]:
     """A run's metrics on the test queries."""
-    found = pipeline.summarized(line, "test", {"uniform": predictions})["test"]["uniform"]
+    pairs, evaluation = made.start.prepared.value, made.config.evaluation
+    several = {"uniform": predictions}
+    found = summarized(pairs, "test", several, evaluation=evaluation)["test"]["uniform"]
     return {metric: found[metric]["value"] for metric in METRICS}
 
 
 def yardsticks(
-    line: Any, rate: float, seed: int, runs: dict[str, list[Predictions]]
+    made: Shop, rate: float, seed: int, runs: dict[str, list[Predictions]]
 ) -> dict[str, Any]:
     """The oracle's difference from uniform on test queries whose labels are as wrong."""
-    test, scale = line.prepared.split("test"), line.prepared.scale
+    pairs = made.start.prepared.value
+    test, scale = pairs.split("test"), pairs.scale
     truth, generator = test["label"].to_numpy(), np.random.default_rng(seed)
     other = (truth + generator.integers(1, len(scale.names), len(truth))) % len(scale.names)
     labels = np.where(generator.random(len(truth)) < rate, other, truth)
-    found = summarize(
+    judgments = Judgments(
         labels,
         test["query_id"].to_pylist(),
         test["example_id"].to_pylist(),
         scale.names,
         scale.gains,
+    )
+    found = summarize(
+        judgments,
         runs,
-        resamples=line.config.evaluation.resamples,
+        resamples=made.config.evaluation.resamples,
         seed=seed,
     )["difference"]["oracle"]
     return {metric: found[metric] for metric in METRICS}
 
 
-def trained(line: Any, name: str, seed: int, given: dict[str, Any]) -> np.ndarray:
+def trained(made: Shop, run: Run, examples: Examples) -> np.ndarray:
     """The class probabilities `[N, K]` of the test pairs by one training run."""
-    state, _ = pipeline.fit_run(line, name, seed=seed, epochs=EPOCHS, validated=False, **given)
-    shutil.rmtree(line.workdir / "checkpoints" / name)
-    return pipeline.predicted(line, state.params, "test")["probabilities"]
+    runs = made.runs("options", "run_*")
+    state = runs.fit(run, examples, validated=False)
+    shutil.rmtree(runs.job.run_folder(run.name))
+    return runs.predicted(state.params, "test")["probabilities"]
 
 
 def amount(shares: np.ndarray, squares: np.ndarray) -> dict[str, float | None]:
@@ -295,9 +350,7 @@ def main() -> None:
     # what `auto` chose in all seeds first, then the policies, which take longer
     for all_policies in (False,) if arguments.no_policies else (False, True):
         for rate, seed in itertools.product((0.4, 0.0, 0.2), seeds):
-            texts = arguments.workdir / f"texts-{seed}"
-            pipeline.pretrain(prepared(0.0, seed, "", texts))
-            pretrained = str(texts / "pretraining" / "model")
+            pretrained = pretrained_on(seed, arguments.workdir / f"texts-{seed}")
             name = f"{rate:g}-{seed}"
             folder, cell = (arguments.workdir / one / name for one in ("runs", "cells"))
             run_cell(rate, seed, pretrained, folder, cell, all_policies=all_policies)

@@ -52,8 +52,12 @@ from sie_jax.tasks.graded import Graded
 from sie_jax.training import state as states
 from sie_jax.training import steps
 from sie_jax.training.checkpoints import RunCheckpoints
-from sie_jax.training.logs import Clock, MetricsLog
+from sie_jax.training.cost import CostMeter
+from sie_jax.training.logs import MetricsLog, read
 from sie_jax.training.loop import fit
+from sie_jax.training.observers import Observers
+from sie_jax.training.run import Run
+from sie_jax.training.section import TrainConfig
 
 RESULTS = Path(__file__).parent / "results" / "data.json"
 ROWS = (100_000, 1_000_000)
@@ -162,30 +166,30 @@ def train(folder: Path, model: str) -> Figures:
     name = "quickstart" if model == "quickstart" else "minilm"
     total, mesh = TRAINED_STEPS[name], meshes.make()
     graphdef, params = nnx.split(classifier)
-    optimizer = states.make_optimizer(
-        learning_rate=1e-4, total_steps=total, warmup_fraction=0.1, weight_decay=0.01, clip_norm=1.0
-    )
+    schedule = TrainConfig(batch_size=BATCH_SIZE, learning_rate=1e-4, epochs=1).schedule()
+    optimizer = schedule.optimizer(total_steps=total)
     run = folder / f"train-{name}"
     shutil.rmtree(run, ignore_errors=True)
-    checkpoints = RunCheckpoints(run / "checkpoints")
+    checkpoints = RunCheckpoints(run / "steps")
     fit(
-        name,
+        Run(name, 0, schedule),
         states.create(params, optimizer, mesh, seed=0),
         steps.weighted_step(Graded(graphdef, prepared.scale.gains), optimizer, mesh),
         planned(prepared, total),
-        checkpoints=checkpoints,
-        log=MetricsLog(run / "metrics.jsonl"),
-        clock=Clock(run / "clock.json"),
-        console=Console(quiet=True),
         mesh=mesh,
         example_ids=np.arange(len(prepared.lengths["train"])),
-        config={},
-        checkpoint_every=total,
-        log_every=total // 6,
+        observers=Observers(
+            checkpoints,
+            MetricsLog(run / "metrics.jsonl"),
+            CostMeter(run / "cost.json"),
+            Console(quiet=True),
+            checkpoint_every=total,
+            log_every=total // 6,
+        ),
     )
     checkpoints.close()
     # the first interval holds compilation
-    logged = [json.loads(line) for line in (run / "speed.jsonl").read_text().splitlines()][1:]
+    logged = read(run / "speed.jsonl")[1:]
     return {
         "steps": total - total // 6,
         "step_seconds": round(float(np.mean([line["step_seconds"] for line in logged])), 5),

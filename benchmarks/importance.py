@@ -27,12 +27,15 @@ import pyarrow.compute as pc
 from cleanlab.rank import get_label_quality_scores
 from rich.console import Console
 
-from sie_jax import importance, pipeline
+from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.data.sources import synthetic
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import detection
 from sie_jax.files import read_json, write_json
+from sie_jax.recipes import relevance
+from sie_jax.stages.cross_fit import cross_fit
+from sie_jax.stages.score import score
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "importance.json"
@@ -67,30 +70,43 @@ def pretrained_on(seed: int, workdir: Path) -> str:
     """A checkpoint pretrained on the texts of a shop, which do not depend on its noise."""
     config = config_for("uniform", 0.0, seed, "")
     config.pretrain.steps = 1000
-    line = pipeline.prepare(config, workdir, meshes.make(1), Console(quiet=True))
-    pipeline.pretrain(line)
-    return str(workdir / "pretraining" / "model")
+    with relevance.opened(
+        config, workdir, console=Console(quiet=True), mesh=meshes.make(1)
+    ) as opened:
+        pretrained = relevance.started(config, opened).pretrained
+    assert pretrained is not None
+    return pretrained.value
 
 
 def scored(config: Config, workdir: Path) -> tuple[pa.Table, dict[str, np.ndarray]]:
     """The training pairs of a cell with their truth, and every estimator's hardness `[N]`."""
-    line = pipeline.prepare(config, workdir, meshes.make(1), Console(quiet=True))
-    held_out = pipeline.cross_fit(line)
-    table = pipeline.score(line, held_out)
+    with relevance.opened(
+        config, workdir, console=Console(quiet=True), mesh=meshes.make(1)
+    ) as opened:
+        start = relevance.started(config, opened)
+        held_out = cross_fit(
+            opened, start, folds=config.train.folds, split_seed=config.data.split_seed
+        )
+        scores = score(
+            opened,
+            start,
+            held_out,
+            estimators=config.importance.further_scores,
+            warmup_epochs=config.importance.warmup_epochs,
+        ).value
+        training, columns = start.prepared.value.split("train"), held_out.value.training()
     hardness = {
-        name: np.asarray(importance.hardness(name, table[name].to_numpy()))
+        name: np.asarray(importance.hardness(name, scores.column(name)))
         for name in (*importance.SCORES, *config.importance.further_scores)
     }
-    assert held_out is not None
-    training = held_out.filter(pc.greater_equal(held_out["fold"], 0))
-    names = sorted(name for name in training.column_names if name.startswith("probability_"))
-    exact = np.stack([training[name].to_numpy() for name in names], 1).astype(np.float64)
+    names = sorted(name for name in columns if name.startswith("probability_"))
+    exact = np.stack([columns[name] for name in names], 1).astype(np.float64)
     exact /= exact.sum(1, keepdims=True)
     for method in CLEANLAB:
         quality = get_label_quality_scores(training["label"].to_numpy(), exact, method=method)
         hardness[f"cleanlab, {method}"] = -quality
     hardness[PERMUTED] = np.random.default_rng(config.train.seed).permutation(hardness["loss"])
-    return line.prepared.split("train"), hardness
+    return training, hardness
 
 
 def measured(wrong: np.ndarray, hardness: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -184,7 +200,7 @@ def summary(workdir: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/importance"))
-    parser.add_argument("--seeds", default=tuple(str(seed) for seed in SEEDS))
+    parser.add_argument("--seeds", default=",".join(str(seed) for seed in SEEDS))
     arguments = parser.parse_args()
     console = Console()
     for seed in arguments.seeds.split(","):

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from page_tables import ROOT, number, result, rows_as_table, with_interval
 
+from sie_jax import importance
 from sie_jax.report.plots import SERIES
 
 PICTURE = ROOT / "docs" / "importance.svg"
@@ -140,6 +141,21 @@ def sampling(found: Mapping[str, Any]) -> str:
     return rows_as_table(head, rows)
 
 
+def listed_estimators() -> str:
+    """Every estimator of the registry."""
+    rows = [
+        [f"`{one.name}`", one.formula, one.high, one.needs, one.cost, one.source]
+        for one in importance.ESTIMATORS.values()
+    ]
+    return rows_as_table(["name", "formula", "high means", "needs", "further cost", "source"], rows)
+
+
+def listed_policies() -> str:
+    """Every policy that users can name."""
+    rows = [[f"`{name}`", one.formula, one.suits] for name, one in importance.POLICIES.items()]
+    return rows_as_table(["policy", "weight", "for what data"], rows)
+
+
 def _mean(score: Mapping[str, Any]) -> str:
     return number(score["auroc"]["mean"], 2)
 
@@ -227,6 +243,8 @@ def draw() -> None:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "estimators": listed_estimators,
+    "policies by name": listed_policies,
     "detection": lambda: detection(result("importance")),
     "missing positives": lambda: missing_positives(result("importance")),
     "real pairs": lambda: real(result("importance_real")),

@@ -30,6 +30,8 @@ from typing import Any
 import jax
 import pyarrow.parquet as pq
 
+from sie_jax.training import logs
+
 ROOT = Path(__file__).parent.parent
 CONFIG = """
 from sie_jax.config import Config
@@ -71,15 +73,16 @@ for stream in (1, 2):
 sys.argv = command
 runpy.run_path(command[0], run_name="__main__")
 """
-# each phase with what ends it, and how many kills it gets beside those of checkpoint writes
+# each phase with the stage that ends it, and how many kills it gets beside those of checkpoint
+# writes; the warm-up ends within the stage score, at the first part of its passes
 PHASES = {
-    "prepare": ("config.json", 2),
-    "pretrain": ("pretraining/held_out.json", 2),
-    "warm-up": ("scores", 2),
-    "score": ("importance.parquet", 2),
-    "uniform training": ("predictions/uniform-0.parquet", 3),
-    "weighted training": ("predictions/weighted-0.parquet", 3),
-    "evaluation and report": ("metrics.json", 2),
+    "prepare": ("prepare", 2),
+    "pretrain": ("pretrain", 2),
+    "warm-up": ("score", 2),
+    "score": ("score", 2),
+    "uniform training": ("train/uniform-0", 3),
+    "weighted training": ("train/weighted-0", 3),
+    "evaluation and report": ("evaluate", 2),
 }
 WRITES = ("pretrain", "warm-up", "uniform training", "weighted training")
 
@@ -127,9 +130,15 @@ class Process:
 
 
 def ended(workdir: Path, phase: str) -> bool:
-    file, _ = PHASES[phase]
-    # the folder of scores is gone again once they are in importance.parquet
-    return (workdir / file).exists() or (phase == "warm-up" and ended(workdir, "score"))
+    stage, _ = PHASES[phase]
+    # the parts of passes are removed once the stage is done
+    passes_began = phase == "warm-up" and (workdir / "scratch" / "score").exists()
+    return passes_began or marker(workdir / "stages" / f"{stage}.json")["done"]
+
+
+def marker(path: Path) -> dict[str, Any]:
+    """What a stage says of itself; of one that has not begun, that it is not done."""
+    return json.loads(path.read_text("utf-8")) if path.exists() else {"done": False, "files": {}}
 
 
 def phase_now(workdir: Path) -> str:
@@ -182,9 +191,7 @@ def kill_once(
             if step > after.get(run, 0)
         },
         "finished_files": len(finished_files(workdir)),
-        "finished_files_gone": sorted(
-            path for path in files - finished_files(workdir) if not path.startswith("scores")
-        ),
+        "finished_files_gone": sorted(files - finished_files(workdir)),
     }
 
 
@@ -210,14 +217,14 @@ def killed(
 
 def half_written(workdir: Path) -> bool:
     """Whether there is a checkpoint that Orbax has begun and not committed."""
-    return any((workdir / "checkpoints").glob("*/*-tmp"))
+    return any((workdir / "checkpoints").glob("*/steps/*-tmp"))
 
 
 def newest_checkpoints(workdir: Path) -> dict[str, int]:
     """The last step of each run of which a whole checkpoint is on disk."""
     found: dict[str, int] = {}
-    for path in (workdir / "checkpoints").glob("*/*/_CHECKPOINT_METADATA"):
-        run, step = path.parts[-3:-1]
+    for path in (workdir / "checkpoints").glob("*/steps/*/_CHECKPOINT_METADATA"):
+        run, _, step = path.parts[-4:-1]
         if step.isdecimal():
             found[run] = max(found.get(run, 0), int(step))
     return dict(sorted(found.items()))
@@ -226,26 +233,20 @@ def newest_checkpoints(workdir: Path) -> dict[str, int]:
 def steps_reached(workdir: Path) -> dict[str, int]:
     """The last step of each run whose loss was logged."""
     found: dict[str, int] = {}
-    log = workdir / "metrics.jsonl"
-    for line in log.read_text(encoding="utf-8").split("\n") if log.exists() else ():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the end of the log, torn by the kill
-        found[record["run"]] = max(found.get(record["run"], 0), record["step"])
+    for log in (workdir / "checkpoints").glob("*/metrics.jsonl"):
+        for record in logs.read(log):  # the end of a log may be torn by the kill
+            found[record["run"]] = max(found.get(record["run"], 0), record["step"])
     return found
 
 
 def finished_files(workdir: Path) -> set[str]:
-    """Every file that a stage has left whole, but checkpoints, of which old ones are removed."""
-    if not ended(workdir, "prepare"):
-        return set()
+    """Every file of a stage that is done."""
+    markers = [marker(path) for path in (workdir / "stages").rglob("*.json")]
     return {
-        str(path.relative_to(workdir))
-        for path in workdir.rglob("*")
-        if path.is_file()
-        and not any(part.startswith(".") for part in path.relative_to(workdir).parts)
-        and not path.relative_to(workdir).parts[0].startswith(("checkpoints", "history"))
+        name
+        for one in markers
+        for name in one["files"]
+        if one["done"] and (workdir / name).is_file()
     }
 
 

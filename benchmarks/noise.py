@@ -3,8 +3,8 @@
     python benchmarks/noise.py --workdir=runs/noise
 
 For 0, 20 and 40 % wrong labels: the quickstart's model on a shop of 1,000 queries, three epochs,
-three seeds, `uniform`, `proportional` and `clipped` weights from the same scores. Can be stopped,
-and goes on with the same command. Leaves benchmarks/results/noise.json.
+three seeds, `uniform`, `proportional` and `clipped` weights from the same scores. The same
+command resumes what was stopped. Leaves benchmarks/results/noise.json.
 """
 
 import argparse
@@ -16,11 +16,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from sie_jax import importance, pipeline
+from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.data import preparing
 from sie_jax.evaluation import detection, intervals
 from sie_jax.files import write_json
+from sie_jax.recipes import relevance
 from sie_jax.tables import parts
 
 ROOT = Path(__file__).parent.parent
@@ -74,7 +75,7 @@ def main() -> None:
         shown.add_column(column)
     for rate in RATES:
         workdir = arguments.workdir / f"{rate:g}"
-        metrics = pipeline.run(config_for(rate), workdir)
+        metrics = relevance.run(config_for(rate), workdir)
         results["device"] = metrics["device"]
         runs = {"clipped" if run == "weighted" else run: run for run in metrics["test"]}
         results["rates"][f"{rate:g}"] = {

@@ -5,7 +5,7 @@
 The ESCI sample by configs/esci.py, uniform weights, three seeds: from the checkpoint as it is, and
 from the checkpoint after `--steps` steps of pretraining on all product texts and the training
 queries with their titles. Intervals are 95 % bootstrap ones over the test queries, differences
-paired. Can be stopped, and goes on with the same command. Leaves benchmarks/results/pretrain.json.
+paired. The same command resumes what was stopped. Leaves benchmarks/results/pretrain.json.
 """
 
 import argparse
@@ -18,12 +18,16 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from sie_jax import pipeline
 from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import Predictions, from_probabilities
 from sie_jax.files import read_json, write_json
-from sie_jax.training.logs import MetricsLog
+from sie_jax.recipes import relevance
+from sie_jax.stages.pair_runs import summarized
+from sie_jax.stages.train import train
+from sie_jax.training import logs
+from sie_jax.training.run import Run
+from sie_jax.workdir.ledger import total
 
 ROOT = Path(__file__).parent.parent
 
@@ -47,20 +51,27 @@ def main() -> None:
     seconds: dict[str, float] = {}
     after = f"pretrained-{arguments.steps}"
     for name, config, folder in (("uniform", base, "uniform"), ("pretrained", further, after)):
-        config.check()
-        line = pipeline.prepare(config, arguments.workdir / folder, mesh, console)
-        pipeline.pretrain(line)
-        runs[name] = []
-        for seed in range(config.train.seeds):
-            state, _ = pipeline.fit_run(
-                line, f"uniform-{seed}", seed=seed, epochs=config.train.epochs
-            )
-            probabilities = pipeline.predicted(line, state.params, "test")["probabilities"]
-            runs[name].append(from_probabilities(probabilities, line.prepared.scale.gains))
-            console.print(name, seed, "trained")
-        clocks = [line.clock(f"uniform-{seed}").recorded for seed in range(config.train.seeds)]
-        seconds[name] = float(np.mean(clocks))
-    log = MetricsLog(arguments.workdir / after / "metrics.jsonl").read()
+        with relevance.opened(
+            config, arguments.workdir / folder, console=console, mesh=mesh
+        ) as opened:
+            start = relevance.started(config, opened)
+            trained = [
+                train(
+                    opened,
+                    Run(f"uniform-{seed}", seed, start.train),
+                    start,
+                    None,
+                    data=config.data,
+                    importance=None,
+                )
+                for seed in range(config.train.seeds)
+            ]
+        prepared = start.prepared.value
+        runs[name] = [
+            from_probabilities(made.value.probabilities, prepared.scale.gains) for made in trained
+        ]
+        seconds[name] = float(np.mean([total(made.cost).seconds for made in trained]))
+    log = logs.read(arguments.workdir / after / "metrics.jsonl")
     results: dict[str, Any] = {
         "device": f"{mesh.size} × {jax.devices()[0].device_kind}",
         "pretraining": {
@@ -70,7 +81,7 @@ def main() -> None:
             "curve": [entry for entry in log if "held_out_perplexity" in entry],
         },
         "seconds_a_seed": seconds,
-        **pipeline.summarized(line, "test", runs),
+        **summarized(prepared, "test", runs, evaluation=base.evaluation),
     }
     write_json(arguments.out, results)
     console.print(results["test"], results["difference"])

@@ -10,6 +10,7 @@ mean of all forty million; and tr Cov of one draw, observed, against that of uni
 benchmarks/results/sampling.json.
 """
 
+import dataclasses
 import runpy
 import tempfile
 from pathlib import Path
@@ -20,11 +21,14 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from sie_jax import per_example, pipeline
+from sie_jax import per_example
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
 from sie_jax.importance import modifiers, policies, sampling
-from sie_jax.tasks import graded as objectives
+from sie_jax.recipes import relevance
+from sie_jax.stages.pair_runs import PairRuns
+from sie_jax.training.run import Run
+from sie_jax.workdir import Job
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "sampling.json"
@@ -37,14 +41,18 @@ def gradients(workdir: Path) -> np.ndarray:
     config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
     config.data.synthetic.queries = 200
     config.pretrain.steps = 0
-    line = pipeline.prepare(config, workdir, meshes.make(1), Console(quiet=True))
-    state, _ = pipeline.fit_run(line, "warmup", seed=0, epochs=1)
-    batches = pipeline._in_order(line, "train", np.arange(PAIRS))
-    loss_fn = objectives.cross_entropy(line.graphdef)
+    with relevance.opened(
+        config, workdir, console=Console(quiet=True), mesh=meshes.make(1)
+    ) as opened:
+        start = relevance.started(config, opened)
+        runs = PairRuns(Job(opened, "sampling", runs=("warmup",)), start)
+        state = runs.fit(Run("warmup", 0, dataclasses.replace(start.train, epochs=1)))
+    batches = runs.planner.in_order("train", np.arange(PAIRS))
+    loss = runs.task.loss()
 
     @jax.jit
     def materialised(params: Any, batch: Any) -> Any:
-        _, grads = per_example.value_and_grad(loss_fn, has_aux=True)(params, batch)
+        _, grads = per_example.value_and_grad(loss, has_aux=True)(params, batch)
         return grads.materialize()
 
     found = []

@@ -4,8 +4,8 @@
 
 Tables of 20,000 and of 200,000 judged pairs as CSV, TSV, JSON lines, Parquet, and a folder of CSV
 parts, with label names, raters, an attribute and splits. One row of every query is broken, in turn
-in every way that its kind of file can be. Each table goes through the stage `prepare` of the
-pipeline in a process of its own; then rows read = kept + rejected must hold, and the rows in
+in every way that its kind of file can be. Each table goes through the stage `prepare` in a
+process of its own; then rows read = kept + rejected must hold, and the rows in
 rejected.parquet must be those that were broken, each with the reason planted. Leaves
 benchmarks/results/table.json, and ends with 1 where a row or a count is another.
 
@@ -46,11 +46,9 @@ MAX_QUERY, MAX_TITLE, MAX_LENGTH = 200, 500, 32
 # runs the stage and says how long it took, and what memory the process took at most, in MiB
 MEASURED = """
 import json, sys, time
-from pathlib import Path
 from rich.console import Console
-from sie_jax import pipeline
 from sie_jax.config import Config
-from sie_jax.training import mesh
+from sie_jax.recipes import relevance
 path, workdir, options = sys.argv[1:]
 config = Config(name="table")
 config.data.source, config.data.path = "table", path
@@ -60,16 +58,16 @@ config.data.vocabulary_size = 500
 for name, value in json.loads(options).items():
     setattr(config.data.table if name == "labels" else config.data, name, value)
 config.model.hidden_size, config.model.num_attention_heads = 8, 2
-config.check()
-started = time.perf_counter()
-pipeline.prepare(config, Path(workdir), mesh.make(-1), Console(quiet=True))
+with relevance.opened(config, workdir, console=Console(quiet=True)) as opened:
+    started = time.perf_counter()
+    relevance.prepared(config, opened)
 print(time.perf_counter() - started)
 # getrusage would count what the parent had when it started this process
 (peak,) = [line for line in open("/proc/self/status") if line.startswith("VmHWM:")]
 print(int(peak.split()[1]) / 1024)
 """
 OPTIONS = {
-    "labels": ",".join(LABELS),
+    "labels": LABELS,
     "max_query_characters": MAX_QUERY,
     "max_title_characters": MAX_TITLE,
     "max_length": MAX_LENGTH,

@@ -3,11 +3,12 @@
     python benchmarks/tune.py --data=FOLDER --pretrained=FOLDER --rates=2e-5,5e-5,1e-4
 
 How the settings of configs/esci.py were chosen: of the data set's training queries, 30 % are held
-out here and the rest trained on; the test queries are read, and nothing is measured on them. Can be
-stopped, and goes on with the same command. Leaves benchmarks/results/tune.json.
+out here and the rest trained on; the test queries are read, and nothing is measured on them. The
+same command resumes what was stopped. Leaves benchmarks/results/tune.json.
 """
 
 import argparse
+import dataclasses
 import runpy
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,11 @@ from typing import Any
 import jax
 from rich.console import Console
 
-from sie_jax import pipeline
 from sie_jax.config import Config
-from sie_jax.devices import mesh as meshes
 from sie_jax.files import write_json
-from sie_jax.training.logs import MetricsLog
+from sie_jax.recipes import relevance
+from sie_jax.stages.tune import tune
+from sie_jax.training import logs
 
 ROOT = Path(__file__).parent.parent
 VALIDATION = 0.3
@@ -37,22 +38,25 @@ def main() -> None:
     config: Config = runpy.run_path(str(ROOT / "configs" / "esci.py"))["get_config"]()
     config.data.path, config.model.pretrained = arguments.data, arguments.pretrained
     config.data.validation = VALIDATION
-    config.train.epochs, config.train.learning_rates = arguments.epochs, arguments.rates
-    config.check()
+    config.train.epochs = arguments.epochs
+    rates = config.train.learning_rates = tuple(map(float, arguments.rates.split(",")))
     console = Console()
-    line = pipeline.prepare(config, arguments.workdir, meshes.make(config.mesh.data), console)
-    pipeline.tune(line)
-    validation = line.prepared.split("validation")
+    with relevance.opened(config, arguments.workdir, console=console) as opened:
+        start = relevance.started(config, opened)
+        evaluation = dataclasses.replace(config.evaluation, explained_queries=0)
+        tune(opened, start, learning_rates=rates, evaluation=evaluation)
+        devices, log = opened.mesh.size, logs.read(opened.folder / "metrics.jsonl")
+    prepared = start.prepared.value
     results: dict[str, Any] = {
-        "device": f"{line.mesh.size} × {jax.devices()[0].device_kind}",
+        "device": f"{devices} × {jax.devices()[0].device_kind}",
         "queries": {
-            split: len(set(line.prepared.split(split)["query_id"].to_pylist()))
+            split: len(set(prepared.split(split)["query_id"].to_pylist()))
             for split in ("train", "validation")
         },
-        "validation_pairs": validation.num_rows,
-        "rates": {str(rate): [] for rate in config.train.learning_rates},
+        "validation_pairs": prepared.split("validation").num_rows,
+        "rates": {str(rate): [] for rate in rates},
     }
-    for entry in MetricsLog(line.metrics_log).read():
+    for entry in log:
         if "epoch" in entry and "validation_loss" in entry:
             rate = entry["run"].removeprefix("rate_").replace("m", "-")
             if rate in results["rates"]:

@@ -1,4 +1,4 @@
-"""For tests whose models are so tiny that optimising their programs gains nothing."""
+"""A fixture for test files that compile tiny models: it skips the optimisations of XLA."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +20,6 @@ def quickly() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def compile_quickly() -> Iterator[None]:
-    """These models are tiny: compiling them takes all the time, and optimising them gains none."""
+    """Compiling such models takes all the time, and optimising them saves none."""
     with quickly():
         yield

@@ -20,7 +20,7 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": str(ROOT),
 }
-# a compiled pass less in every run; tests/test_pipeline.py has the explanations
+# explanations take one more compiled pass; tests/test_pipeline.py covers them
 SMALLEST = {
     "data.vocabulary_size": 500,
     "data.buckets": 1,
@@ -33,7 +33,7 @@ SMALLEST = {
     "evaluation.resamples": 100,
     "evaluation.explained_queries": 0,
 }
-# what a forked process executes: `python COMMAND`, but for the imports, which are there already
+# a forked process executes this: `python COMMAND` without its imports, which are done already
 PROGRAM = """
 import os, runpy, sys
 os.environ.update(environment)
@@ -68,7 +68,7 @@ def forks() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        process = context.Process(target=int)  # the server starts with the first, and lives on
+        process = context.Process(target=int)  # the first process starts the server
         process.start()
         process.join()
     return context
@@ -101,7 +101,7 @@ class Process:
         return (self._output / "stderr").read_text()
 
     def wait(self, done: Callable[[], bool]) -> None:
-        """Returns once `done()`, which has to be before the process ends."""
+        """Waits until `done()`; fails where the process ends before."""
         deadline = time.monotonic() + 240
         while not done():
             assert self.process.is_alive(), self.stderr
@@ -109,7 +109,7 @@ class Process:
             time.sleep(0.005)
 
     def done(self) -> Done:
-        """What the process leaves at its end."""
+        """Waits for the end of the process, which must not be a traceback."""
         self.process.join(300)
         assert "Traceback" not in self.stderr, self.stderr
         return Done(self.process.exitcode, self.stdout, self.stderr)
@@ -121,7 +121,7 @@ class Process:
 
 
 class Commands:
-    """Starts `train.py` with one tiny config, in `folder`, where the output is kept too."""
+    """Starts `train.py`; the config file and the outputs are in `folder`."""
 
     def __init__(self, folder: Path, forks: Any, fields: Mapping[str, Any]) -> None:
         self.folder, self._forks, self._number = folder, forks, 0

@@ -14,9 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sie_jax import importance
 from sie_jax.commands import flags
-from sie_jax.passes import estimating
 from sie_jax.training.step_meter import StepMeter
 
 ROOT = Path(__file__).parents[1]
@@ -253,30 +251,6 @@ def table_rows(text: str, first: str) -> dict[str, list[str]]:
 
 def rows_below_the_heading(text: str, first: str) -> dict[str, list[str]]:
     return {name: row for name, row in table_rows(text, first).items() if name != first}
-
-
-# of a pass over the training pairs; tests/passes/test_estimating.py holds the passes to them
-PRICES = {"preconditioned": 3, "gradients": 3, "covariances": 3, "eigenvalues": 3, "embeddings": 1}
-
-
-def test_the_table_of_estimators_is_the_registry() -> None:
-    rows = rows_below_the_heading(IMPORTANCE, "name")
-    assert list(rows) == list(importance.ESTIMATORS)
-    for name, (_, high, needs, cost, _) in rows.items():
-        estimator = importance.ESTIMATORS[name]
-        assert (high, needs) == (estimator.high, estimator.needs)
-        assert (cost == "folds") == (needs == "reference")
-        for checkpoints in (1, 2):
-            stated = 0
-            for part in () if cost == "folds" else cost.split(" + "):
-                stated += int(part.removesuffix(" C")) * (checkpoints if "C" in part else 1)
-            entries = estimating.entries(name, checkpoints=checkpoints)
-            of_training = [PRICES.get(entry.split("-")[0], 0) for entry in entries]
-            assert stated == sum(of_training)
-
-
-def test_the_table_of_policies_is_the_registry() -> None:
-    assert list(rows_below_the_heading(IMPORTANCE, "policy")) == list(importance.POLICIES)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,7 +1,7 @@
-"""What may happen to a run from outside: what is lost, which is nothing finished, and what is said.
+"""Faults that hit a run from outside: kills, broken files, a full disk, lost processes.
 
-Each fault hits a real `train.py`, and the same command then has to end in the results of a run that
-was left in peace, to the last bit.
+Each fault hits a real `train.py`. The same command must then give the results of an undisturbed
+run, to the last bit.
 """
 
 import os
@@ -26,19 +26,19 @@ pytestmark = pytest.mark.slow
 FIELDS = {
     "data.synthetic.queries": 16,
     "data.synthetic.items_per_query": 6,
-    "model.dropout": 0.1,  # whose keys have to go on too
-    "train.epochs": 4,  # long enough to be met in the middle
+    "model.dropout": 0.1,  # its keys have to be resumed too
+    "train.epochs": 4,  # long enough to be hit in the middle
     "train.checkpoint_every": 5,
     "train.log_every": 1,
 }
 
 
 class Faults:
-    """Runs of one config in a workdir of its own."""
+    """Starts runs of one config in a workdir of its own."""
 
     def __init__(self, folder: Path, forks: Any) -> None:
         self.workdir, self._commands = folder / "work", Commands(folder, forks, FIELDS)
-        self.told: tuple[int | None, str] = (None, "")  # by the run that a fixture starts
+        self.told: tuple[int | None, str] = (None, "")  # an exit code and the line with it
 
     @contextmanager
     def started(self, *flags: str, **environment: str) -> Iterator[Process]:
@@ -47,7 +47,7 @@ class Faults:
             yield run
 
     def ended(self) -> tuple[int | None, str]:
-        """As `Process.said`, of a run that is left in peace."""
+        """Gives what an undisturbed run said at its end."""
         with self.started() as run:
             return run.said()
 
@@ -58,7 +58,7 @@ class Faults:
 
 @pytest.fixture(scope="module")
 def peace(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Faults:
-    """A run that nothing happens to, but that another one tries to begin on its workdir."""
+    """An undisturbed run; a second run that was started on its workdir was told `told`."""
     faults = Faults(tmp_path_factory.mktemp("peace"), forks)
     with faults.started() as run:
         run.wait(lambda: bool(faults.steps("warmup")))
@@ -69,7 +69,7 @@ def peace(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Faults:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory: pytest.TempPathFactory, forks: Any) -> Faults:
-    """A run that got SIGTERM while it trained `uniform-0`."""
+    """A run that got SIGTERM while it trained `uniform-0`; `told` is what it said then."""
     faults = Faults(tmp_path_factory.mktemp("stopped"), forks)
     with faults.started() as run:
         run.wait(lambda: bool(faults.steps("uniform-0")))
@@ -85,7 +85,7 @@ def faults(tmp_path: Path, forks: Any) -> Faults:
 
 @pytest.fixture
 def resumed(faults: Faults, stopped: Faults) -> Faults:
-    """The stopped run's workdir, to be resumed: what came before does not run in every test."""
+    """A copy of the stopped run's workdir: the stages before it do not run in every test."""
     shutil.copytree(stopped.workdir, faults.workdir)
     return faults
 

@@ -29,7 +29,6 @@ ORDER = [
     "workdir",
     "stages",
     "config",
-    "pipeline",
     "recipes",
     "commands",
     "audit",
@@ -60,6 +59,6 @@ def test_imports_only_from_folders_above(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_only_the_pipeline_reads_the_config(path: Path) -> None:
-    if _room(path) not in ("config", "pipeline", "recipes", "commands"):
+def test_only_recipes_and_commands_read_the_config(path: Path) -> None:
+    if _room(path) not in ("config", "recipes", "commands"):
         assert not any(name.startswith("sie_jax.config") for name in _imported(path))

@@ -21,7 +21,7 @@ def lines(workdir: Path) -> list[dict[str, Any]]:
 
 
 def times(folder: Path) -> dict[str, int]:
-    """Every path below a folder, and when it was last written."""
+    """The time of the last change of every path below a folder."""
     return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
@@ -45,7 +45,7 @@ def costs(workdir: Path, stage: str) -> dict[str, dict[str, Any]]:
 
 
 def measured(workdir: Path) -> dict[str, Any]:
-    """The content of metrics.json, but for what time the run took."""
+    """The content of metrics.json without the seconds."""
     metrics = read_json(workdir / "metrics.json")
     for cost in metrics["cost"].values():
         del cost["seconds"]
@@ -54,7 +54,7 @@ def measured(workdir: Path) -> dict[str, Any]:
 
 
 def assert_same_results(workdir: Path, wanted: Path) -> None:
-    """All that a run measures, to the last bit; but for what time it took."""
+    """Compares everything that a run measures, except seconds."""
     assert measured(workdir) == measured(wanted)
     for name in ("metrics.jsonl", "model/model.safetensors", "audit.csv"):
         assert (workdir / name).read_bytes() == (wanted / name).read_bytes(), name

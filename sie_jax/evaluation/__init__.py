@@ -9,10 +9,11 @@ from sie_jax.evaluation import (
     ranking,
     trec,
 )
-from sie_jax.evaluation.intervals import summarize
+from sie_jax.evaluation.intervals import Judgments, summarize
 from sie_jax.evaluation.predictions import Predictions, from_probabilities
 
 __all__ = [
+    "Judgments",
     "Predictions",
     "agreement",
     "baselines",

@@ -157,12 +157,23 @@ def equivalence(
     return result | {"not_worse": passed[0], "equivalent": all(passed)}
 
 
+class Judgments(NamedTuple):
+    """The pairs that runs are evaluated on.
+
+    labels: the grade of each pair in `[0, K)`, lowest first. query_ids: the query of each pair; the
+    pairs of one query need not be adjacent. example_ids: distinct ids; they break ties of scores
+    (`ranking.tie_order`). label_names, gains: of the K grades.
+    """
+
+    labels: Int[np.ndarray, "N"]
+    query_ids: Sequence[str] | np.ndarray
+    example_ids: Sequence[str] | np.ndarray
+    label_names: Sequence[str]
+    gains: Sequence[float] | Num[np.ndarray, "K"]
+
+
 def summarize(
-    labels: Int[np.ndarray, "N"],
-    query_ids: Sequence[str] | np.ndarray,
-    example_ids: Sequence[str] | np.ndarray,
-    label_names: Sequence[str],
-    gains: Sequence[float] | Num[np.ndarray, "K"],
+    judgments: Judgments,
     runs: Mapping[str, Sequence[Predictions]],
     *,
     reference: str = "uniform",
@@ -180,11 +191,7 @@ def summarize(
     both (paired), which makes it sharper than the two intervals side by side.
 
     Args:
-        labels: Grade of each pair in `[0, K)`, lowest first.
-        query_ids: The query of each pair. Pairs of one query need not stand together.
-        example_ids: Distinct ids; they break ties of scores (`ranking.tie_order`).
-        label_names: Names of the K grades.
-        gains: Gains of the K grades.
+        judgments: The pairs, and what is known of them.
         runs: Predictions of each run, one entry a seed; runs may differ in their number of seeds.
         reference: The run that the others are compared with.
         resamples: Number of bootstrap resamples.
@@ -210,6 +217,7 @@ def summarize(
     Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3; Järvelin
     and Kekäläinen, "Cumulated gain-based evaluation of IR techniques", 2002.
     """
+    labels, query_ids, example_ids, label_names, gains = judgments
     if reference not in runs:
         raise ValueError(f"the reference {reference!r} is not among the runs {list(runs)}")
     for run, predictions in runs.items():

@@ -47,11 +47,15 @@ class Policy(Hashable, Protocol):
 class NamedPolicy(abc.ABC):
     """A policy that users can name, with its options as fields.
 
-    name: what users write. varied: the option that is the policy's strength, the one number that
-    `auto` varies; empty if there is none.
+    name: what users write. formula: of the weight, with s the score, c the median of all scores, N
+    their number, and options by their fields in the config. suits: for what data it is, and what it
+    costs there. varied: the option that is the policy's strength, the one number that `auto`
+    varies; empty if there is none.
     """
 
     name: ClassVar[str]
+    formula: ClassVar[str]
+    suits: ClassVar[str]
     varied: ClassVar[str] = ""
 
     @classmethod
@@ -74,6 +78,8 @@ class Uniform(NamedPolicy):
     """w_i = 1/N: φ = 1 for every example with a finite score."""
 
     name = "uniform"
+    formula = "1/N"
+    suits = "the reference, which always runs"
 
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         return normalise(jnp.ones_like(scores), scores=scores, where=where)
@@ -89,6 +95,8 @@ class Proportional(NamedPolicy):
     """
 
     name = "proportional"
+    formula = "∝ s"
+    suits = "clean labels and rare hard cases. It favours hard pairs, and so mislabelled ones"
 
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         return normalise(scores, scores=scores, where=where)
@@ -105,6 +113,8 @@ class Clipped(NamedPolicy):
     """
 
     name = "clipped"
+    formula = "∝ min(1, c/s)"
+    suits = "all data: no pair may pull harder than the median one"
 
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         where = _where(scores, where)
@@ -125,6 +135,8 @@ class Inverse(NamedPolicy):
     """
 
     name = "inverse"
+    formula = "∝ 1 / (1 + s/c)"
+    suits = "noisy labels. It trusts what is learned already, and so loses rare pairs"
 
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         where = _where(scores, where)
@@ -147,6 +159,11 @@ class Tempered(NamedPolicy):
     """
 
     name = "tempered"
+    formula = "∝ s^`power`"
+    suits = (
+        "in between: a power above 0 favours hard pairs, and so mislabelled ones, and one "
+        "below 0 easy pairs"
+    )
     varied = "power"
 
     power: float = 0.5
@@ -177,6 +194,11 @@ class Ranked(NamedPolicy):
     """
 
     name = "ranked"
+    formula = "∝ rank of s"
+    suits = (
+        "like `proportional`, for scores with outliers: no weight is above twice the "
+        "uniform one. It favours mislabelled pairs too"
+    )
 
     def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
         inside = _where(scores, where)
@@ -198,6 +220,8 @@ class Keep(NamedPolicy):
     """
 
     name = "keep"
+    formula = "∝ 1 for the `keep_fraction` lowest, else 0"
+    suits = "noisy labels, of which about that share is right"
     varied = "fraction"
 
     fraction: float = 0.8
@@ -219,6 +243,8 @@ class KeepHardest(NamedPolicy):
     """
 
     name = "keep_hardest"
+    formula = "∝ 1 for the `keep_fraction` highest, else 0"
+    suits = "a smaller training set of clean labels. It keeps every mislabelled pair that is hard"
     varied = "fraction"
 
     fraction: float = 0.8
@@ -241,6 +267,10 @@ class Banded(NamedPolicy):
     """
 
     name = "banded"
+    formula = "∝ 1 between the shares `drop_easiest` and `drop_hardest`, else 0"
+    suits = (
+        "noisy labels of which much is known already: it leaves out errors and the easiest pairs"
+    )
     varied = "drop_hardest"
 
     drop_hardest: float = 0.1

@@ -1,4 +1,4 @@
-"""BERT models in Flax NNX and their Hugging Face folders."""
+"""Encoders and heads in Flax NNX, and their Hugging Face folders."""
 
 from sie_jax.models.bert import FlaxBert
 from sie_jax.models.heads import PairClassifier

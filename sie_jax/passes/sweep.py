@@ -175,7 +175,7 @@ def gather(parts: Iterable[Columns], rows: np.ndarray) -> Columns:
 def compiled(
     function: Callable[[Any, dict[str, jax.Array]], Any], mesh: Mesh, *, forward_equivalents: int
 ) -> Pass:
-    """A pass under `jit`, with parameters where `mesh.RULES` put them and batches split.
+    """A pass under `jit`, with parameters where the mesh put them and batches split.
 
     Every device gets the whole results.
     """

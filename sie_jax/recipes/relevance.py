@@ -72,6 +72,7 @@ def run(
     """
     with opened(config, workdir, redo=redo, console=console) as opening:
         metrics = _stages(config, opening)
+        processes.alone(opening.draw_log)  # nothing else notices that it was changed
         opening.console.print(terminal.table(metrics))
         opening.say(f"Report: {os.path.join(workdir, REPORT)}")
     return metrics
@@ -159,31 +160,35 @@ def prepared(config: Config, workdir: Workdir, *, beam: Sequence[str] | None = N
     )
 
 
-def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
-    data, importance, evaluation = config.data, config.importance, config.evaluation
-    pairs = prepared(config, workdir)
+def started(config: Config, workdir: Workdir) -> Start:
+    """What all training runs begin with: the prepared pairs, and the pretrained model if any."""
     start = Start(
-        pairs,
+        prepared(config, workdir),
         None,
         config.model,
-        data.max_length,
+        config.data.max_length,
         config.train.schedule(),
         config.train.seed,
     )
+    if not config.pretrain.steps:
+        return start
+    pretrained = pretrain(
+        workdir,
+        replace(start, train=config.pretrain.schedule(start.train)),
+        pretrain=config.pretrain,
+        data=config.data,
+        # or the models of folds would have seen the queries that they are kept from
+        queries=not config.train.folds,
+    )
+    return replace(start, pretrained=pretrained)
+
+
+def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
+    data, importance, evaluation = config.data, config.importance, config.evaluation
+    start = started(config, workdir)
+    pairs = start.prepared
     intervals = replace(evaluation, explained_queries=0)  # those of stages that compare models
     tuned = held_out = chosen = explained = None
-    if config.pretrain.steps:
-        # or the models of folds would have seen the queries that they are kept from
-        queries = not config.train.folds
-        schedule = config.pretrain.schedule(start.train)
-        pretrained = pretrain(
-            workdir,
-            replace(start, train=schedule),
-            pretrain=config.pretrain,
-            data=data,
-            queries=queries,
-        )
-        start = replace(start, pretrained=pretrained)
     if rates := config.train.learning_rates:
         tuned = tune(workdir, start, learning_rates=rates, evaluation=intervals)
         schedule = replace(start.train, learning_rate=tuned.value)

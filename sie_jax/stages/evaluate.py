@@ -119,6 +119,7 @@ def evaluate(
     }
 
     def leave() -> None:
+        job.workdir.draw_log()
         _write_trec(job, prepared, predictions)
         by_group = _groups(job, prepared, table, importance.score)
         _write_report(job, results, metrics, by_group, evaluation)

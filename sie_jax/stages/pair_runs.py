@@ -16,7 +16,7 @@ from sie_jax.data.planning import Planner
 from sie_jax.data.preparing import Prepared
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError
-from sie_jax.evaluation import Predictions, from_probabilities, ranking, summarize
+from sie_jax.evaluation import Judgments, Predictions, from_probabilities, ranking, summarize
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.importance import sampling
 from sie_jax.importance.policies import Policy
@@ -290,12 +290,15 @@ def summarized(
 ) -> dict[str, Any]:
     """`evaluation.summarize` of runs' predictions of a split's pairs."""
     pairs, scale = prepared.split(split), prepared.scale
-    return summarize(
+    judgments = Judgments(
         pairs["label"].to_numpy(),
         pairs["query_id"].to_pylist(),
         pairs["example_id"].to_pylist(),
         scale.names,
         scale.gains,
+    )
+    return summarize(
+        judgments,
         runs,
         resamples=evaluation.resamples,
         seed=evaluation.seed,

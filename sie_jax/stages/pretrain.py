@@ -37,11 +37,11 @@ HELD_OUT_ROWS = 1024
 class PretrainConfig:
     """The section `pretrain`: training on plain text before anything else."""
 
-    steps: int = 0  # 0: none
-    batch_size: int = 32
-    learning_rate: float = 1e-4
-    held_out: float = 0.05  # share of the item titles, with all texts they are in
-    evaluate_every: int = 100  # steps
+    steps: int = 0  # steps of pretraining; 0: none
+    batch_size: int = 32  # texts in a step
+    learning_rate: float = 1e-4  # the highest of the schedule
+    held_out: float = 0.05  # share of the item titles held out, with all texts they are in
+    evaluate_every: int = 100  # steps between two measurements on the held-out texts
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""

@@ -59,12 +59,16 @@ def draw_together(runs: Sequence[Path], folder: Path, say: Callable[[str], None]
     `say` is told of it.
     """
     for name in ("metrics.jsonl", "speed.jsonl"):
-        with whole(folder / name) as temporary, temporary.open("w", encoding="utf-8") as drawn:
-            for path in (run / name for run in runs):
-                records, broken = _records(path)
-                drawn.writelines(f"{json.dumps(record)}\n" for record in records)
-                if broken:
-                    say(f"{path}: {broken} lines are damaged and left out")
+        drawn = ""
+        for path in (run / name for run in runs):
+            records, broken = _records(path)
+            drawn += "".join(f"{json.dumps(record)}\n" for record in records)
+            if broken:
+                say(f"{path}: {broken} lines are damaged and left out")
+        file = folder / name
+        if not file.exists() or file.read_bytes() != drawn.encode():
+            with whole(file) as temporary:
+                temporary.write_text(drawn, encoding="utf-8")
 
 
 def read(path: Path) -> list[dict[str, Any]]:

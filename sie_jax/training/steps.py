@@ -152,7 +152,7 @@ def step_key(state: TrainState) -> jax.Array:
 
 
 def compiled(step: Step, mesh: Mesh) -> Step:
-    """The step under `jit`, with the state where `mesh.RULES` put it, and batches split.
+    """The step under `jit`, with the state where the mesh put it, and batches split.
 
     The step gives up the state's buffers. It begins by putting `fsdp`'s shares of the parameters
     together.

@@ -108,7 +108,11 @@ def stage(
             )
             marker = processes.told(making.decide)
             if marker is None:
-                make(making.job, *args, **kwargs)
+                try:
+                    make(making.job, *args, **kwargs)
+                except BaseException:
+                    making.abandon()
+                    raise
                 processes.together()
                 marker = processes.told(making.conclude)
             cost = {entry: Cost(**one) for entry, one in marker["cost"].items()}
@@ -172,7 +176,16 @@ class _Making:
             self._set_aside(name, {} if marker is None else marker["files"].get(name, {}))
         for leaf in self._leaves:
             remove(self._workdir.folder / leaf)
+        # by this folder a workdir is known as one, even if the process dies before the first marker
+        self._file.parent.mkdir(parents=True, exist_ok=True)
         return None
+
+    def abandon(self) -> None:
+        """Leaves nothing of a stage that was refused before it kept anything."""
+        if processes.first():
+            for folder in (self._file.parent, self._workdir.folder / STAGES):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
 
     def _set_aside(self, name: str, written: Mapping[str, Any]) -> None:
         """Moves a file that somebody changed out of the way of the new one."""

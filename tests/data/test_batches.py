@@ -113,7 +113,7 @@ def test_drawn_batches_are_a_function_of_seed_and_epoch() -> None:
     assert flat(drawn(3, 1)) != flat(drawn(4, 1))
 
 
-def test_buckets_have_no_say_in_what_is_drawn() -> None:
+def test_buckets_do_not_change_what_is_drawn() -> None:
     one, four = (np.sort(np.concatenate(flat(drawn(buckets=buckets)))) for buckets in (1, 4))
     np.testing.assert_array_equal(one, four)
 

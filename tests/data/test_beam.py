@@ -120,7 +120,7 @@ def esci_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: st
 
 @pytest.fixture(scope="module")
 def table_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: str) -> Workdirs:
-    """A table of one's own, without ids, with a title in the second file that is not UTF-8."""
+    """A user's own table without ids; a title in the second file is not UTF-8."""
     folder, rows = tmp_path_factory.mktemp("table"), shop().table
     titles = [title and title.encode() for title in rows["title"].to_pylist()]
     titles[-7] = b"\xff\xfe"
@@ -189,7 +189,7 @@ def test_the_same_tokens_at_the_same_places(workdirs: Workdirs) -> None:
 
 
 def test_every_rule_is_met(synthetic_workdirs: Workdirs) -> None:
-    """What the two are compared on has rows that each rule of a pair and of a query rejects."""
+    """The compared data has rows that each rule about a pair and about a query rejects."""
     rejected = read_json(synthetic_workdirs.beam / "cleaning.json")["rejected"]
     for rule in (
         "missing_title", "title_too_long", "label_outside_scale", "exact_duplicate",
@@ -218,7 +218,7 @@ def test_nothing_else_is_left(synthetic_workdirs: Workdirs) -> None:
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_what_cannot_be_used_is_said_and_nothing_is_left(
+def test_a_source_that_cannot_be_used_is_named_and_leaves_nothing(
     tmp_path: Path, tokenizer_folder: str, changed: dict[str, str], message: str
 ) -> None:
     source = synthetic.read(queries=10, items_per_query=2, dirt=0.0)

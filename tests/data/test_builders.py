@@ -73,7 +73,7 @@ def test_many_files_are_one_split_in_order(
     test_round_trip_in_the_order_given(tmp_path, "train")
 
 
-def test_a_shard_that_is_gone_is_named_when_it_is_read(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_shard_is_named_when_it_is_read(folder: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(folder, tmp_path / "tokens")
     source = builders.read(copy, "train")
     (shard,) = copy.rglob("*train*")

@@ -20,7 +20,7 @@ from sie_jax.errors import UserError
 
 
 def raw(*rows: dict[str, Any]) -> pa.Table:
-    """A raw table of sound rows, changed as each argument says."""
+    """A raw table of valid rows, each with the changes of one argument."""
     sound = {
         "query_id": "q",
         "query": "red shoes",
@@ -113,7 +113,7 @@ def test_of_exact_duplicates_the_first_stays() -> None:
     assert reasons(result) == {"1": "exact_duplicate", "2": "exact_duplicate"}
 
 
-def test_all_rows_of_a_conflict_go() -> None:
+def test_all_rows_of_a_conflict_are_rejected() -> None:
     result = cleaned(
         {"item_id": "i", "label": "E"},
         {"item_id": "i", "label": "S", "query": "Red Shoes"},

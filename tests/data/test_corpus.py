@@ -97,7 +97,7 @@ def test_the_pieces_of_a_long_text_leave_nothing_out(tmp_path, tokenizer):
 
 
 def test_a_title_is_on_one_side_with_all_its_rows(tmp_path, tokenizer):
-    """With its queries, under every seed; and the share is kept over many of them."""
+    """Under every seed, with its queries; over many seeds the share is kept."""
     sides: list[bool] = []
     for seed in range(30):
         one = stored(tmp_path, tokenizer, seed=seed)
@@ -124,7 +124,7 @@ def test_without_queries_there_are_items_alone(tmp_path, tokenizer):
 
 
 def test_a_text_that_training_has_is_not_held_out(tmp_path, tokenizer):
-    """Two items of one further text: wherever the titles fall, it is on one side alone."""
+    """Two items with the same further text: it is on one side, wherever the titles are."""
     rows = [(f"{n}", f"{word} lamp", "one two three") for n, word in enumerate(("red", "blue"))]
     others = itertools.permutations(["four", "five", "six"])
     rows += [

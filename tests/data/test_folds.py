@@ -15,7 +15,7 @@ def test_a_query_is_in_one_fold_and_folds_are_even() -> None:
     assert sorted(sizes) == [4, 4, 5, 5, 5]  # 23 queries
 
 
-def test_row_order_plays_no_part_and_the_seed_does() -> None:
+def test_the_seed_makes_a_difference_and_the_order_of_rows_does_not() -> None:
     queries = np.array([f"q{i % 40}" for i in range(120)])
     order = np.random.default_rng(1).permutation(120)
     fold = crossfit.assign(queries, folds=4, seed=0)

@@ -11,7 +11,7 @@ ROWS = 21
 
 
 class Records:
-    """Rows in memory, read as the sources of `builders.read` are."""
+    """Rows in memory, which are read like the records of `builders.read`."""
 
     def __init__(self) -> None:
         generator = np.random.default_rng(0)
@@ -163,7 +163,7 @@ def test_batches_read_together_ask_the_source_once(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_drawn_batches_resume_and_are_shared_out_like_any_other(processes: int) -> None:
+def test_drawn_batches_resume_and_are_shared_out_like_all_others(processes: int) -> None:
     values = np.linspace(1, 3, ROWS)
     p = values / values.sum()
     plan = [
@@ -193,7 +193,7 @@ def test_drawn_batches_resume_and_are_shared_out_like_any_other(processes: int) 
         )
 
 
-def test_a_source_that_gives_too_few_records_is_no_end_of_the_data(
+def test_a_source_that_gives_too_few_records_is_not_the_end_of_the_data(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Records, "__getitems__", lambda _, rows: RECORDS.rows[: len(rows) - 1])

@@ -135,7 +135,7 @@ def test_the_same_source_gives_the_same_files(workdir: Path, tmp_path: Path) -> 
         ),
     ],
 )
-def test_a_file_that_is_gone_or_damaged_is_named(
+def test_a_file_that_is_missing_or_damaged_is_named(
     workdir: Path, tmp_path: Path, pattern: str, damage: Any, reason: str
 ) -> None:
     copy = shutil.copytree(workdir, tmp_path / "copy")

@@ -56,7 +56,7 @@ def test_repairing_twice_is_repairing_once(seed: int) -> None:
         assert once == " ".join(once.split())
 
 
-def test_a_catalogue_is_repaired_and_an_item_without_a_title_has_no_text_to_give():
+def test_a_catalogue_is_repaired_and_an_item_without_a_title_is_left_out():
     catalogue = pa.table(
         {
             "item_id": ["1", "2", "3", "4"],

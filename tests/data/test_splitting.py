@@ -62,13 +62,13 @@ def test_another_seed_splits_otherwise() -> None:
     assert by_query(one) != by_query(other)
 
 
-def test_ids_and_the_order_of_rows_play_no_part() -> None:
+def test_ids_and_the_order_of_rows_make_no_difference() -> None:
     forward, _ = split(table(MANY), validation=0.1, test=0.2, seed=0)
     backward, _ = split(table(MANY[::-1]), validation=0.1, test=0.2, seed=0)
     assert by_query(forward) == by_query(backward)
 
 
-def test_other_rows_play_no_part() -> None:
+def test_other_rows_make_no_difference() -> None:
     whole, _ = split(table(MANY), validation=0.1, test=0.2, seed=0)
     half, _ = split(table(MANY[:1000]), validation=0.1, test=0.2, seed=0)
     assert by_query(half) == {query: by_query(whole)[query] for query in MANY[:1000]}

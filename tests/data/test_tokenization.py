@@ -159,7 +159,7 @@ def test_a_folder_that_cannot_be_used_is_named(
 
 
 def test_a_checkpoints_tokenizer_is_saved_with_its_segments(tmp_path: Path) -> None:
-    """Others who load the folder must not take both texts of a pair for one segment."""
+    """Whoever loads the folder must not take both texts of a pair for one segment."""
     tokenizer = tokenization.train(["red lamp"], vocabulary_size=40)
     tokenizer.save_pretrained(tmp_path / "checkpoint")
     settings = tmp_path / "checkpoint" / "tokenizer_config.json"

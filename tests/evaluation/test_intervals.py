@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sie_jax.evaluation import Predictions, classification, intervals, ranking, summarize
+from sie_jax.evaluation import (
+    Judgments,
+    Predictions,
+    classification,
+    intervals,
+    ranking,
+    summarize,
+)
 
 NAMES = ("I", "C", "S", "E")
 GAINS = (0.0, 0.01, 0.1, 1.0)
@@ -170,7 +177,9 @@ def example(seed=0, *, num_queries=12):
 
 def test_summary_agrees_with_drawing_queries_one_by_one():
     labels, query_ids, example_ids, names, gains, runs = example()
-    summary = summarize(labels, query_ids, example_ids, names, gains, runs, resamples=25, seed=3)
+    summary = summarize(
+        Judgments(labels, query_ids, example_ids, names, gains), runs, resamples=25, seed=3
+    )
     distinct = sorted(set(query_ids))
     (counts,) = intervals.resampling(len(distinct), resamples=25, seed=3)
 
@@ -225,7 +234,7 @@ def test_summary_agrees_with_drawing_queries_one_by_one():
 
 def test_summary_has_the_shape_of_the_contract():
     *rows, runs = example()
-    summary = summarize(*rows, runs, resamples=20)
+    summary = summarize(Judgments(*rows), runs, resamples=20)
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
     assert set(summary) == {"test", "difference", "seeds", "queries"}
     assert set(summary["test"]) == set(summary["seeds"]) == {"uniform", "weighted", "random"}
@@ -246,7 +255,7 @@ def test_summary_has_the_shape_of_the_contract():
 
 def test_difference_of_a_run_with_itself_is_exactly_zero():
     *rows, runs = example()
-    summary = summarize(*rows, {"uniform": runs["uniform"], "weighted": runs["uniform"]})
+    summary = summarize(Judgments(*rows), {"uniform": runs["uniform"], "weighted": runs["uniform"]})
     for entry in summary["difference"]["weighted"].values():
         assert entry == {"value": 0, "low": 0, "high": 0}
 
@@ -258,28 +267,23 @@ def test_summary_does_not_depend_on_the_order_of_rows():
         run: [Predictions(one.classes[shuffled], one.scores[shuffled]) for one in seeds]
         for run, seeds in runs.items()
     }
-    plain = summarize(labels, query_ids, example_ids, names, gains, runs, resamples=30)
-    assert plain == summarize(
-        labels[shuffled], query_ids[shuffled], example_ids[shuffled], names, gains, again,
-        resamples=30,
-    )  # fmt: skip
+    plain = summarize(Judgments(labels, query_ids, example_ids, names, gains), runs, resamples=30)
+    other = Judgments(labels[shuffled], query_ids[shuffled], example_ids[shuffled], names, gains)
+    assert plain == summarize(other, again, resamples=30)
 
 
 def test_one_query_has_values_but_no_interval():
     one = [Predictions(np.array([1, 1]), np.array([0.1, 0.2]))]
-    summary = summarize(
-        np.array([0, 1]), ["q", "q"], ["1", "2"], ("no", "yes"), (0, 1),
-        {"uniform": one, "weighted": one},
-    )  # fmt: skip
+    judgments = Judgments(np.array([0, 1]), ["q", "q"], ["1", "2"], ("no", "yes"), (0, 1))
+    summary = summarize(judgments, {"uniform": one, "weighted": one})
     assert summary["test"]["uniform"]["accuracy"] == {"value": 0.5, "low": None, "high": None}
     assert summary["difference"]["weighted"]["mrr"] == {"value": 0.0, "low": None, "high": None}
 
 
 def test_nothing_to_rank_is_null():
     one = [Predictions(np.array([0, 1]), np.array([0.1, 0.2]))]
-    summary = summarize(
-        np.array([0, 0]), ["q", "r"], ["1", "2"], ("no", "yes"), (0, 1), {"uniform": one}
-    )
+    judgments = Judgments(np.array([0, 0]), ["q", "r"], ["1", "2"], ("no", "yes"), (0, 1))
+    summary = summarize(judgments, {"uniform": one})
     nothing = {"value": None, "low": None, "high": None}
     for metric in ranking.METRICS:
         assert summary["test"]["uniform"][metric] == nothing
@@ -290,16 +294,17 @@ def test_nothing_to_rank_is_null():
 
 def test_no_rows_are_null():
     empty = [Predictions(np.zeros(0, int), np.zeros(0))]
-    summary = summarize(np.zeros(0, int), [], [], ("no", "yes"), (0, 1), {"uniform": empty})
+    judgments = Judgments(np.zeros(0, int), [], [], ("no", "yes"), (0, 1))
+    summary = summarize(judgments, {"uniform": empty})
     assert {entry["value"] for entry in summary["test"]["uniform"].values()} == {None}
 
 
 def test_summary_refuses_runs_that_do_not_fit():
     *rows, runs = example()
     with pytest.raises(ValueError, match="reference 'other' is not among the runs"):
-        summarize(*rows, runs, reference="other")
+        summarize(Judgments(*rows), runs, reference="other")
     with pytest.raises(ValueError, match="run 'uniform' needs one seed or more"):
-        summarize(*rows, {"uniform": []})
+        summarize(Judgments(*rows), {"uniform": []})
     short = [Predictions(runs["random"][0].classes[1:], runs["random"][0].scores)]
     with pytest.raises(ValueError, match="run 'weighted' needs one seed or more"):
-        summarize(*rows, runs | {"weighted": short})
+        summarize(Judgments(*rows), runs | {"weighted": short})

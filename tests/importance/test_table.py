@@ -1,6 +1,5 @@
-"""The importance table as it is built from scores and weights, and its page."""
+"""The importance table as it is built from scores and weights."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +10,6 @@ from sie_jax.importance import table
 from sie_jax.tables import parts
 from sie_jax.tables.provenance import Provenance
 from sie_jax.tables.spool import write_parquet
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -52,26 +49,3 @@ def test_a_built_table_keeps_its_provenance(tmp_path: Path, identity: pa.Table) 
     assert parts.provenance(path) == given
     write_parquet(path, parts.read(path))
     assert parts.provenance(path) == given
-
-
-def test_measured_table_of_the_page_is_the_committed_result() -> None:
-    page = (ROOT / "docs" / "importance_table.md").read_text(encoding="utf-8")
-    report = json.loads((ROOT / "benchmarks" / "results" / "importance_table.json").read_text())
-    rows = {
-        cells[0]: cells[1:]
-        for cells in (
-            [cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines()
-        )
-    }
-    assert report["device"] in page
-    small, large = report["sizes"].values()
-    for name, found in large.items():
-        assert rows[name] == [
-            f"{found['seconds']:.0f}",
-            f"{found['cpu_seconds']:.0f}",
-            f"{found['rows_per_cpu_second'] / 1e6:.2f}",
-            f"{found['bytes'] / 1e9:.2f}",
-            f"{found['peak_scratch_bytes'] / 1e9:.2f}",
-            f"{small[name]['peak_mebibytes']:.0f}",
-            f"{found['peak_mebibytes']:.0f}",
-        ]

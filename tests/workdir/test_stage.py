@@ -260,6 +260,8 @@ def test_a_kill_between_the_last_file_and_the_marker(
         with pytest.raises(KeyboardInterrupt):
             line(open_workdir())
     assert (tmp_path / "run" / "numbers.json").exists()
+    (tmp_path / "run" / "data").mkdir()  # as the first stage leaves it
+    (tmp_path / "run" / "stages").mkdir(exist_ok=True)  # a kill removes nothing
     assert line(open_workdir()) == (["numbers", "total", "page"], "sum: 3")
 
 
@@ -363,3 +365,12 @@ def test_a_stage_that_does_not_leave_its_files_is_an_error(open_workdir: Any) ->
 
     with pytest.raises(AssertionError, match="a stage has not left"):
         forgetful(open_workdir())
+
+
+def test_a_folder_that_no_run_made_is_refused(open_workdir: Any, tmp_path: Path) -> None:
+    (tmp_path / "run" / "model").mkdir()
+    with pytest.raises(UserError, match=r"has a folder model that no run made: give another"):
+        open_workdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"was made by an older version of sie_jax: give another"):
+        open_workdir()

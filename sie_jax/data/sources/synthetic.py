@@ -57,15 +57,15 @@ class SyntheticConfig(SourceSection):
 
 def read(
     *,
-    queries: int = 400,  # the number of queries
-    items_per_query: int = 20,  # pairs of each query
-    noise: float = 0.2,  # share of the training and validation labels that are wrong
-    noise_kind: str = "uniform",  # which labels those are (docs/wrong_labels.md)
-    dirt: float = 0.02,  # share of rows that break a rule of cleaning
+    queries: int = 400,
+    items_per_query: int = 20,
+    noise: float = 0.2,
+    noise_kind: str = "uniform",
+    dirt: float = 0.02,
     typos: float = 0.05,
     validation: float = 0.1,
     test: float = 0.2,
-    seed: int = 0,  # another seed makes another shop
+    seed: int = 0,
 ) -> Source:
     """A shop of ten categories, judged on the scale I, C, S, E; the same arguments, the same bits.
 

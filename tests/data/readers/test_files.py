@@ -1,4 +1,4 @@
-"""Where the files of an official layout lie, and the one line where they do not."""
+"""Where the files of an official layout lie, and what is said where they are missing."""
 
 from pathlib import Path
 

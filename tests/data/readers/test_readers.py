@@ -1,4 +1,4 @@
-"""The same rows through every format as records and as columns, and what no reader takes."""
+"""The same rows through every format, as records and as columns, and files that are refused."""
 
 import gzip
 import json

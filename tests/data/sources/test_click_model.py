@@ -1,4 +1,4 @@
-"""The position-based model finds what was planted, refuses what cannot be told, and its grades."""
+"""The position-based model finds what was planted and refuses what it cannot tell; its grades."""
 
 from typing import Any
 
@@ -20,8 +20,10 @@ def cells(*rows: tuple[int, int, float, float]) -> Cells:
 def shown(
     seed: int, *, pairs: int, positions: int, times: int
 ) -> tuple[np.random.Generator, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Pairs shown `times` each around a place of their own, better ones further up: pair,
-    position, impressions of each cell, and γ of each pair."""
+    """Pairs that are shown `times` each around their own place, better ones further up.
+
+    Gives pair, position and impressions of each cell, and γ of each pair.
+    """
     rng = np.random.default_rng(seed)
     gamma = rng.uniform(0.05, 0.95, pairs)
     place = (1 - gamma) * (positions - 1) + rng.normal(0, 2, pairs)
@@ -96,7 +98,7 @@ def test_the_likelihood_never_falls_and_ends_at_its_top() -> None:
 
 
 def test_two_positions_in_closed_form() -> None:
-    """Each pair shown n times at both: θ_2 = Σ clicks at the second / Σ clicks at the first."""
+    """Each pair is shown n times at both: θ_2 = Σ clicks at the second / Σ clicks at the first."""
     counted = cells((0, 0, 100, 30), (0, 1, 100, 10), (1, 0, 50, 10), (1, 1, 50, 5))
     model = click_model.fit(counted)
     theta = (10 + 5) / (30 + 10)
@@ -139,7 +141,7 @@ def test_a_ranker_without_exploration_is_refused() -> None:
 def test_positions_are_compared_over_a_third() -> None:
     chain = [(0, 0, 9, 3), (0, 1, 9, 2), (1, 1, 9, 4), (1, 2, 9, 1)]
     assert click_model.components(cells(*chain)).tolist() == [0, 0, 0]
-    # Without a click of the second pair at position 1 nothing speaks for it against position 2.
+    # Without a click on the second pair at position 1, nothing compares it with position 2.
     one_way = [*chain[:2], (1, 1, 9, 0), (1, 2, 9, 1)]
     assert click_model.components(cells(*one_way)).tolist() == [0, 0, 2]
 
@@ -181,7 +183,7 @@ def test_without_smoothing_it_is_the_weighted_mean_of_inverse_propensity_estimat
     np.testing.assert_allclose(found.estimate, mean, atol=1e-9)
 
 
-def test_propensities_of_one_are_no_correction() -> None:
+def test_propensities_of_one_correct_nothing() -> None:
     counted = simulated(7, 1 / np.arange(1, 6), pairs=50, times=30)
     found = click_model.relevance(counted, np.ones(5), smoothing=1e-12)
     rate = np.bincount(counted.pair, counted.clicks) / np.bincount(
@@ -190,14 +192,14 @@ def test_propensities_of_one_are_no_correction() -> None:
     np.testing.assert_allclose(found.estimate, rate, atol=1e-9)
 
 
-def test_where_nobody_looks_the_average_of_all_stands_in() -> None:
+def test_a_position_that_nobody_looks_at_gets_the_average_of_all() -> None:
     counted = cells((0, 0, 10, 5), (1, 1, 10, 0))
     found = click_model.relevance(counted, np.array([1.0, 0.0]), smoothing=3.0)
     np.testing.assert_allclose(found.estimate, [0.5, 0.5])
 
 
 def test_relevance_is_unbiased_where_click_rates_are_not() -> None:
-    """Two pairs, equally good, one shown at the top and one at the bottom, many times over."""
+    """Two equally good pairs; one is shown at the top and one at the bottom, many times."""
     theta, gamma, logs = np.array([1.0, 0.2]), 0.4, 2000
     rng = np.random.default_rng(0)
     pair, position = np.arange(2 * logs), np.tile([0, 1], logs)

@@ -1,6 +1,5 @@
-"""Reading of click logs: what counts, what does not and why, and the pairs that come of it."""
+"""Click logs: which rows count, which do not and why, and the pairs that they become."""
 
-import dataclasses
 import gzip
 import hashlib
 import json
@@ -31,7 +30,7 @@ def row(**fields: Any) -> Row:
 
 
 def shown(query: str, item: str, position: int, impressions: int, clicked: int) -> list[Row]:
-    """Rows of one pair at one position, each of a session of its own."""
+    """Rows of one pair at one position, each in its own session."""
     return [
         row(
             session=f"{query} {item} {position} {at}", query=query, item_id=item,
@@ -127,9 +126,13 @@ def test_the_summary_accounts_for_every_row(tmp_path: Path) -> None:
         *[row(session="scraper", position=2) for _ in range(1001)],
         *[row(session="clicker", click=1) for _ in range(101)],
         *[row(session="eager", click=int(at < 11)) for at in range(20)],
-        *[row(session="keen", click=int(at < 10)) for at in range(20)],  # half is not beyond
-        *[row(session="brief", click=1) for _ in range(19)],  # too few to tell
-        *[row(session=None, click=1) for _ in range(120)],  # nobody's
+        *[
+            row(session="keen", click=int(at < 10)) for at in range(20)
+        ],  # half is not more than the limit
+        *[row(session="brief", click=1) for _ in range(19)],  # too few rows to judge
+        *[
+            row(session=None, click=1) for _ in range(120)
+        ],  # rows without a session belong to no bot
         *[row(item_id="rare") for _ in range(9)],
     ]
     found = clicks.read(written(tmp_path / "log.parquet", LOG + bad))
@@ -246,7 +249,7 @@ def test_columns_of_other_names_and_kinds(tmp_path: Path, log: str) -> None:
 def test_carts_and_purchases_count_more(tmp_path: Path) -> None:
     rows = [{**line, "cart": 0, "purchase": None} for line in LOG]
     bought = row(item_id="B", title="title of B", cart=1, purchase=1)
-    carted = row(item_id="C", title="title of C", cart=1, purchase=0)  # and so it was clicked
+    carted = row(item_id="C", title="title of C", cart=1, purchase=0)  # so it counts as clicked
     path = written(tmp_path / "log.parquet", [*rows, bought, carted])
     cells = click_counts.aggregate(path).cells.to_pylist()
     at_first = {cell["item_id"]: cell for cell in cells if cell["position"] == 1}
@@ -320,7 +323,7 @@ def test_bad_columns(log: str, tmp_path: Path) -> None:
     assert "columns.click=" in told(lambda: clicks.read(path))
 
 
-def test_logs_that_say_nothing(tmp_path: Path) -> None:
+def test_logs_without_evidence(tmp_path: Path) -> None:
     def message(rows: list[Row]) -> str:
         path = written(tmp_path / "log.parquet", rows)
         return told(lambda: clicks.read(path))
@@ -337,7 +340,7 @@ def test_logs_that_say_nothing(tmp_path: Path) -> None:
     assert "the most that one has is 9" in few
 
 
-def test_files_that_are_none(tmp_path: Path, log: str) -> None:
+def test_files_that_are_not_a_log(tmp_path: Path, log: str) -> None:
     assert "'' does not exist" in told(lambda: clicks.read(""))
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -401,36 +404,3 @@ def test_the_example_of_the_page_gives_what_it_says() -> None:
     assert found.evidence["clicks"].to_pylist() == [44, 42]
     first, second = found.source.table["label"].to_pylist()
     assert int(first) < int(second)
-
-
-def test_the_parameters_of_the_page_are_those_of_the_section() -> None:
-    listed = PAGE.split("## Parameters")[1]
-    for field in dataclasses.fields(ClicksConfig):
-        assert f"`{field.name}" in listed
-        if isinstance(field.default, int | float):
-            (line,) = [text for text in listed.splitlines() if f"`{field.name}`" in text]
-            assert str(field.default) in line.split("|")[2]
-
-
-def test_the_table_of_the_page_is_the_committed_result() -> None:
-    report = json.loads((ROOT / "benchmarks" / "results" / "clicks.json").read_text())
-    rows = {
-        cells[0]: cells[1:]
-        for cells in (
-            [cell.strip() for cell in line.strip("|").split("|")] for line in PAGE.splitlines()
-        )
-    }
-    for name, result in report["settings"].items():
-        if "refused" in result:
-            assert rows[name][0] == "refused"
-            continue
-        metrics = result["metrics"]
-        values = [
-            f"{metrics[run]['overall']['value']:.3f}"
-            for run in ("ranker", "corrected grade", "uncorrected grade", "click_rate grade")
-        ]
-        difference = metrics["corrected - click_rate grade"]["overall"]
-        values.append("{value:+.3f} [{low:+.3f}, {high:+.3f}]".format(**difference))
-        errors = [error for error in result["error"] if error is not None]
-        values.append(f"{max(errors):.3f}" if errors else "")
-        assert rows[name] == values

@@ -1,4 +1,4 @@
-"""The ESCI reader on small files in the official layout, and on the real sample where it is."""
+"""The ESCI reader on small files in the official layout, and on the real sample if it is there."""
 
 import os
 from collections import Counter
@@ -179,7 +179,7 @@ def test_the_real_sample() -> None:
     assert Counter(source.table["label"].to_pylist()) == {"E": 3389, "S": 1898, "C": 305, "I": 1086}
     result = clean(source.table, source.scale, max_query_characters=500, max_title_characters=2000)
     assert result.kept.num_rows + result.rejected.num_rows == 6678
-    # No pair is judged twice and no title is missing in this sample, so no rule has work.
+    # No pair is judged twice and no title is missing in this sample, so no rule applies.
     pairs = source.table.select(["query", "item_id"]).to_pylist()
     assert len({(row["query"].casefold(), row["item_id"]) for row in pairs}) == 6678
     assert source.table["title"].null_count == 0

@@ -1,4 +1,4 @@
-"""The same rows through every format, what is derived, and every kind of bad input."""
+"""Tables: the same rows through every format, derived ids, and every kind of bad input."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,6 @@ from sie_jax.data.schema import ATTRIBUTE, RATER, RAW_SCHEMA, Source
 from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 
-ROOT = Path(__file__).parents[3]
 COLUMNS = {"query": "search", "title": "name", "label": "grade"}
 ROWS: list[dict[str, Any]] = [
     {"search": "red shoes", "name": 'Shoes, "red"\nsize 7', "grade": 2, "brand": "Acme", "a": 2},
@@ -99,7 +98,7 @@ def test_bad_lines_of_a_csv_are_counted_where_they_are(tmp_path: Path) -> None:
     source = read(path)
     assert source.table["title"].to_pylist() == ["t\nwo", " z "]
     assert source.table["label"].to_pylist() == ["0", "1"]
-    assert source.table["example_id"].to_pylist() == ["0", "4"]  # the bad ones count
+    assert source.table["example_id"].to_pylist() == ["0", "4"]  # unreadable records count
     bad = source.unreadable.select(["example_id", "text", "reason"]).to_pylist()
     assert [tuple(row.values()) for row in bad] == [
         ("pairs.csv:4", "b,x", "wrong_field_count"),
@@ -123,7 +122,7 @@ def test_bad_json_lines_are_counted_where_they_are(tmp_path: Path) -> None:
     ]
 
 
-def test_a_json_line_nested_too_deep_is_no_row(tmp_path: Path) -> None:
+def test_a_json_line_nested_too_deep_is_not_a_row(tmp_path: Path) -> None:
     path = tmp_path / "pairs.jsonl"
     good = '{"search": "a", "name": "t", "grade": %s}\n'
     path.write_text(good % "0" + '{"search": ' + "[" * 100_000 + "\n" + good % "1")
@@ -136,7 +135,7 @@ def test_a_json_line_nested_too_deep_is_no_row(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["string", "large_string", "binary", "dictionary"])
 def test_bytes_of_a_parquet_file_that_are_not_utf8_are_counted(tmp_path: Path, kind: str) -> None:
-    # what writers that do not check leave in a column of strings
+    # what a writer that does not check leaves in a column of strings
     names = pa.array([b"B\xfccher", "Bücher".encode(), None], pa.binary())
     if kind == "large_string":
         names = names.cast(pa.large_binary()).view(pa.large_string())
@@ -209,7 +208,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, content: bytes, wo
     assert words in message(tmp_path / name)
 
 
-def test_paths_that_are_no_table(tmp_path: Path) -> None:
+def test_paths_that_are_not_a_table(tmp_path: Path) -> None:
     assert "does not exist" in message(tmp_path / "none.csv")
     assert "empty folder" in message(tmp_path)
     write(tmp_path, "csv")
@@ -224,16 +223,3 @@ def test_a_truncated_parquet_file(tmp_path: Path) -> None:
     path = write(tmp_path, "parquet")
     path.write_bytes(path.read_bytes()[:-20])
     assert "cannot be read as Parquet" in message(path)
-
-
-def test_the_table_of_the_page_is_the_committed_result() -> None:
-    report = json.loads((ROOT / "benchmarks" / "results" / "table.json").read_text())
-    page = (ROOT / "docs" / "own_table.md").read_text(encoding="utf-8").splitlines()
-    shown = {tuple(cell.strip() for cell in line.strip("|").split("|")) for line in page}
-    for name, sizes in report["tables"].items():
-        for size, found in sizes.items():
-            assert found["right"]
-            counts = (found[figure] for figure in ("read", "kept", "rejected"))
-            memory = (found["peak_mebibytes"], found["peak_anonymous_mebibytes"])
-            figures = [*(f"{count:,}" for count in counts), *(f"{peak:.0f}" for peak in memory)]
-            assert (name, *figures) in shown, size

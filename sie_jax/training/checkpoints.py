@@ -127,7 +127,11 @@ class RunCheckpoints:
         file = self._digests(step)
         if not file.exists():
             return ""
-        wanted, found = read_json(file), _digests(self._folder / str(step))
+        try:
+            wanted: dict[str, str] = read_json(file)
+        except ValueError:
+            return f"{file.parent.name}/{file.name} is damaged"
+        found = _digests(self._folder / str(step))
         for name, written in wanted.items():
             if name not in found:
                 return f"{name} is missing"

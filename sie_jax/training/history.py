@@ -1,5 +1,6 @@
 """What training itself shows of every example: its margin and loss at each visit, at no pass."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,6 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sie_jax import processes
+from sie_jax.errors import UserError
+from sie_jax.files import digest
 from sie_jax.tables.spool import write_parquet
 
 SCHEMA = pa.schema(
@@ -37,13 +40,32 @@ class History:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._waiting: list[pa.Table] = []
+        self._digests: dict[str, str] = {}
 
-    def rewind(self, step: int) -> None:
-        """Drops the visits after `step`."""
-        self._waiting = []
+    @property
+    def digests(self) -> dict[str, str]:
+        """The digest of each file, by its name: a checkpoint keeps them, `rewind` checks them."""
+        return dict(self._digests)
+
+    def rewind(self, step: int, digests: Mapping[str, str]) -> None:
+        """Drops the visits after `step`, where `digests` are those of the files up to there.
+
+        Raises UserError where one of these files is not what was written.
+        """
+        self._waiting, self._digests = [], dict(digests)
+        processes.alone(self._rewind, step)
+
+    def _rewind(self, step: int) -> None:
         for path in self._parts():
-            if int(path.stem) > step and processes.first():
+            if int(path.stem) > step:
                 path.unlink()
+        for name, written in self._digests.items():
+            path = self._folder / name
+            if not path.is_file() or digest(path) != written:
+                raise UserError(
+                    f"{path} is missing or not what was written: remove {self._folder.parent}, and "
+                    "the same command trains the run again"
+                )
 
     def add(self, step: int, rows: np.ndarray, margins: np.ndarray, losses: np.ndarray) -> None:
         """One step's examples `[n]`, with the logit margins and losses that it computed anyway."""
@@ -59,6 +81,7 @@ class History:
         if self._waiting:
             file = self._folder / f"{step:010d}.parquet"
             processes.alone(write_parquet, file, pa.concat_tables(self._waiting))
+            self._digests[file.name] = digest(file)
             self._waiting = []
 
     def read(self, examples: int, *, steps_per_epoch: int) -> Visits:

@@ -60,7 +60,7 @@ def fit(
         state, record, step = observers.checkpoints.restore(state)
     observers.log.rewind(run.name, step)
     if history is not None:
-        history.rewind(step)
+        history.rewind(step, record.get("history", {}))
     total, per_epoch = len(batches), batches.batches_per_epoch
     meter = StepMeter(observers.peak, mesh.local_devices)
     checked = functools.partial(
@@ -118,6 +118,7 @@ def fit(
                         )
                     if history is not None:
                         history.flush(step)
+                        record["history"] = history.digests
                     observers.checkpoints.save(step, state, record)
             window.after(step, metrics)
             if stopping:

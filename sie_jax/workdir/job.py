@@ -14,7 +14,7 @@ from rich.console import Console
 
 from sie_jax import processes
 from sie_jax.errors import UserError
-from sie_jax.files import write_json
+from sie_jax.files import read_json, write_json
 from sie_jax.training import tracking
 from sie_jax.training.cost import CostMeter
 from sie_jax.training.logs import MetricsLog, draw_together
@@ -66,7 +66,12 @@ class Workdir:
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     def write_config(self) -> None:
-        """Leaves the present settings in config.json."""
+        """Leaves the present settings in config.json, unless they are there."""
+        try:
+            if read_json(self.folder / CONFIG) == self.config:
+                return
+        except (OSError, ValueError):  # it is missing or damaged
+            pass
         write_json(self.folder / CONFIG, self.config)
 
     def draw_log(self) -> None:

@@ -149,7 +149,7 @@ class _Making:
         redo = bool({self._name, self._name.partition("/")[0]} & self._workdir.redo)
         fresh = False
         if marker is None:
-            self.job.clear_scratch()  # nothing says what these parts were made of
+            self.job.clear()  # nothing says what earlier jobs made their parts and runs of
         elif found := self._other_settings(marker):
             if self._trains and not redo:
                 raise UserError(

@@ -97,12 +97,9 @@ def test_the_weighted_run_is_charged_what_choosing_took(chosen: Chosen) -> None:
     for name, one in entries.items():
         (price,) = [p for kind, p in prices.items() if kind in name] or [3]
         assert one["forward_equivalents"] == price * one["examples"] > 0, name
-    # the budget counts trainings and scoring passes of shares of the rows; whole queries are taken
-    trained = sum(
-        one["forward_equivalents"] for name, one in entries.items() if "predicted" not in name
-    )
-    assert trained / (3 * rows * read_json(chosen.workdir / "choosing.json")["cost"]["spent"]) > 0.8
-    assert trained <= 3 * rows * read_json(chosen.workdir / "choosing.json")["cost"]["spent"] + 3
+    # the budget is for shares of the rows, of which whole queries are taken: at most as much
+    planned = 3 * rows * read_json(chosen.workdir / "choosing.json")["cost"]["spent"]
+    assert planned / 2 < took <= planned * (1 + 1e-12)
 
 
 def test_choosing_that_was_stopped_repeats_no_run(chosen: Chosen) -> None:

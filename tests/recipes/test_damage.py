@@ -1,0 +1,342 @@
+"""Whatever is damaged in a workdir, the next run makes it again or says so in one line."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import workdirs
+from tiny_runs import run, tiny
+
+from sie_jax.config import Config, as_json
+from sie_jax.errors import UserError
+from sie_jax.files import read_json
+
+pytestmark = pytest.mark.slow
+
+
+def every_stage() -> Config:
+    """A run of some two hundred pairs that makes every stage there is."""
+    config = tiny(policy="auto", choosing_budget=2.0, estimators=("knn_shapley",))
+    config.data.synthetic.queries = 34
+    config.pretrain.steps = config.pretrain.evaluate_every = 2
+    config.pretrain.batch_size = 16
+    config.train.folds = 2
+    config.train.learning_rates = (1e-3,)
+    config.evaluation.explained_queries = 2
+    return config
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The finished workdir of a run with every stage, which no test changes."""
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    run(every_stage(), workdir)
+    return workdir
+
+
+@pytest.fixture
+def workdir(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(whole, tmp_path / "run"))
+
+
+def files_of(workdir: Path) -> dict[str, list[Path]]:
+    """The files that each stage left, by the stage's name."""
+    return {
+        stage: [workdir / name for name in read_json(workdir / "stages" / f"{stage}.json")["files"]]
+        for stage in workdirs.markers(workdir)
+    }
+
+
+# ------------------------------------------------------------------------------- kinds of damage
+
+
+def deleted(path: Path) -> None:
+    path.unlink()
+
+
+def halved(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def garbled(path: Path) -> None:
+    path.write_bytes(b"[\xff" + path.read_bytes())
+
+
+def permuted(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.take(np.arange(table.num_rows)[::-1]), path)
+
+
+def shortened(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(table.slice(0, max(0, table.num_rows - 5)), path)
+
+
+def with_nan(path: Path) -> None:
+    table = pq.read_table(path)
+    for place, field in enumerate(table.schema):
+        if pa.types.is_floating(field.type) and table.num_rows:
+            values = np.array(table[field.name])
+            values[0] = np.nan
+            table = table.set_column(place, field, pa.array(values, field.type))
+            break
+    pq.write_table(table, path)
+
+
+Damage = Callable[[Path], None]
+OF_FILES: tuple[Damage, ...] = (deleted, halved, emptied)
+OF_TABLES: tuple[Damage, ...] = (permuted, shortened, with_nan)
+
+
+def has_floats(path: Path) -> bool:
+    schema = pq.read_schema(path)
+    return pq.read_metadata(path).num_rows > 0 and any(
+        pa.types.is_floating(field.type) for field in schema
+    )
+
+
+def suits(damage: Damage, path: Path) -> bool:
+    """Whether the damage changes anything in a file."""
+    if damage in OF_FILES:
+        return True
+    if path.suffix != ".parquet" or pq.read_metadata(path).num_rows < 2:
+        return False
+    return damage is not with_nan or has_floats(path)
+
+
+# ------------------------------------------------------------------------------------------ tests
+
+
+def repaired(config: Config, workdir: Path, wanted: Path) -> str:
+    """Runs a config on a damaged workdir, which then has the results of `wanted`; gives what it
+    said."""
+    said = io.StringIO()
+    run(config, workdir, said=said)
+    assert_repaired(workdir, wanted)
+    return said.getvalue()
+
+
+def assert_repaired(workdir: Path, wanted: Path) -> None:
+    """Every stage's files are those of `wanted`, but for times; the drawn log and config too."""
+    workdirs.assert_same_results(workdir, wanted)
+    for name in ("importance.parquet", "config.json"):
+        assert (workdir / name).read_bytes() == (wanted / name).read_bytes(), name
+    theirs = files_of(wanted)
+    assert files_of(workdir).keys() == theirs.keys()
+    for stage, files in theirs.items():
+        for file in files:
+            name = file.relative_to(wanted)
+            assert (workdir / name).exists(), name
+            if stage != "evaluate" or name.parts[0] in ("trec", "groups"):  # others hold times
+                assert (workdir / name).read_bytes() == file.read_bytes(), name
+
+
+def test_there_are_all_stages_and_some_two_hundred_pairs(whole: Path) -> None:
+    assert set(files_of(whole)) == {
+        *("prepare", "pretrain", "tune", "cross_fit", "choose", "score", "weigh", "audit"),
+        *("train/uniform-0", "train/weighted-0", "explain", "evaluate"),
+    }
+    assert 150 < read_json(whole / "cleaning.json")["kept"] < 220
+
+
+@pytest.mark.parametrize("half", [0, 1])
+@pytest.mark.parametrize("damage", [*OF_FILES, *OF_TABLES])
+def test_files_of_stages_are_made_again(
+    workdir: Path, whole: Path, damage: Damage, half: int
+) -> None:
+    """Those of every second stage, so that each is made again from whole inputs for whole ones."""
+    stages = {
+        stage: [file for file in files if suits(damage, file)]
+        for stage, files in list(files_of(workdir).items())[half::2]
+    }
+    stages = {stage: files for stage, files in stages.items() if files}
+    for files in stages.values():
+        for file in files:
+            damage(file)
+    before = workdirs.markers(workdir)
+    said = repaired(every_stage(), workdir, whole)
+    assert workdirs.made_since(workdir, before) == set(stages)
+    for stage, files in stages.items():
+        (line,) = [x for x in said.splitlines() if x.startswith(f"stage {stage} is made again: ")]
+        for file in files:
+            assert f"{file.relative_to(workdir)} " in line
+    before = workdirs.markers(workdir)
+    run(every_stage(), workdir)
+    assert workdirs.made_since(workdir, before) == set()
+
+
+def test_folders_of_stages_are_made_again(workdir: Path, whole: Path) -> None:
+    for name in ("model", "data", "pretraining", "predictions", "vectors", "trec", "groups"):
+        shutil.rmtree(workdir / name)
+    repaired(every_stage(), workdir, whole)
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the smaller finished workdir, to be damaged."""
+    return Path(shutil.copytree(finished, tmp_path / "run"))
+
+
+@pytest.mark.parametrize("turn", range(4))
+def test_stages_with_damaged_markers_are_made_again(copy: Path, finished: Path, turn: int) -> None:
+    """Each marker has every kind of damage once."""
+    kinds = (*OF_FILES, garbled)
+    for place, stage in enumerate(workdirs.markers(copy)):
+        kinds[(place + turn) % 4](copy / "stages" / f"{stage}.json")
+    said = repaired(tiny(), copy, finished)
+    assert said.count("is damaged (") == sum((place + turn) % 4 > 0 for place in range(8))
+
+
+def test_without_its_marker_nothing_of_a_stage_is_used(copy: Path) -> None:
+    """What a run was made of is partly in the marker alone: the model is, and the data."""
+    for stage in workdirs.markers(copy):
+        if stage != "prepare":
+            (copy / "stages" / f"{stage}.json").unlink()
+    config = tiny()
+    config.model.dropout = 0.5
+    run(config, copy)
+    shutil.copytree(copy, copy.with_name("other"))
+    shutil.rmtree(copy)
+    run(config, copy)
+    workdirs.assert_same_results(copy, copy.with_name("other"))
+
+
+# what a stage reads beside other stages' results: damaged, and the stage made again
+FORCED = ("scores.json", "predictions/uniform-0.json", "explanations.parquet")
+
+
+def forced(workdir: Path) -> None:
+    """Damages a file of each stage that trains or passes over data, so that it is made again."""
+    for name in FORCED:
+        emptied(workdir / name)
+
+
+@pytest.mark.parametrize("damage", [*OF_FILES, garbled])
+def test_damaged_costs_are_charged_again(copy: Path, finished: Path, damage: Damage) -> None:
+    entries = list((copy / "ledger").rglob("*.json"))
+    assert len(entries) >= 6
+    for entry in entries:
+        damage(entry)
+    before = workdirs.markers(copy)
+    run(tiny(), copy)
+    assert workdirs.made_since(copy, before) == set()  # what stands has its costs in its marker
+    forced(copy)
+    repaired(tiny(), copy, finished)
+
+
+def test_damaged_logs_are_repaired(copy: Path, finished: Path) -> None:
+    """With garbage at the end; the log of all runs is drawn again from theirs."""
+    for log in copy.rglob("*.jsonl"):
+        if log.name != "audit.jsonl":
+            with log.open("ab") as file:
+                file.write(b'\x00\xff{"run": \n[]\n{"step"')
+    forced(copy)
+    said = repaired(tiny(), copy, finished)
+    assert f"{copy / 'checkpoints' / 'weighted-0' / 'metrics.jsonl'}: 3 lines are damaged" in said
+    for run_name in ("warmup", "uniform-0"):  # these were resumed
+        name = Path("checkpoints") / run_name / "metrics.jsonl"
+        assert (copy / name).read_bytes() == (finished / name).read_bytes()
+
+
+@pytest.mark.parametrize("damage", [*OF_FILES, garbled])
+def test_what_no_stage_left_is_written_again(copy: Path, finished: Path, damage: Damage) -> None:
+    before = workdirs.markers(copy)
+    for name in ("config.json", "metrics.jsonl", "speed.jsonl"):
+        damage(copy / name)
+    repaired(tiny(), copy, finished)
+    assert workdirs.made_since(copy, before) == set()
+    assert read_json(copy / "config.json") == as_json(tiny())
+    assert (copy / "speed.jsonl").read_bytes() == (finished / "speed.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [*OF_FILES, garbled])
+def test_a_damaged_description_of_a_run_is_named(
+    copy: Path, finished: Path, damage: Damage
+) -> None:
+    for name in ("warmup", "uniform-0", "weighted-0"):
+        damage(copy / "checkpoints" / name / "run.json")
+    before = workdirs.markers(copy)
+    run(tiny(), copy)
+    assert workdirs.made_since(copy, before) == set()  # nothing reads it
+    forced(copy)
+    for name in ("warmup", "uniform-0"):
+        folder = copy / "checkpoints" / name
+        with pytest.raises(UserError, match=rf"{folder}.*run\.json.* folder") as caught:
+            run(tiny(), copy)
+        assert "\n" not in str(caught.value)
+        shutil.rmtree(folder)  # as the line says
+    repaired(tiny(), copy, finished)
+
+
+@pytest.mark.parametrize("damage", OF_FILES)
+def test_a_damaged_checkpoint_is_not_used(copy: Path, finished: Path, damage: Damage) -> None:
+    """Each file of the newest one in turn, over the runs that read it."""
+    newest = copy / "checkpoints" / "warmup" / "steps" / "7"
+    files = sorted(path for path in newest.rglob("*") if path.is_file())
+    for name in ("warmup", "uniform-0"):
+        folder = copy / "checkpoints" / name / "steps" / "7"
+        for file in files if name == "warmup" else files[:1]:
+            path = folder / file.relative_to(newest)
+            if path.stat().st_size or damage is deleted:
+                damage(path)
+    forced(copy)
+    repaired(tiny(), copy, finished)
+
+
+def test_checkpoints_that_are_all_damaged_end_in_one_line(copy: Path, finished: Path) -> None:
+    steps = copy / "checkpoints" / "uniform-0" / "steps"
+    for path in steps.rglob("*"):
+        if path.is_file() and path.stat().st_size:
+            halved(path)
+    forced(copy)
+    with pytest.raises(UserError, match=f"^no checkpoint in {steps} can be read") as caught:
+        run(tiny(), copy)
+    assert "\n" not in str(caught.value)
+    shutil.rmtree(steps.parent)  # as the line says
+    repaired(tiny(), copy, finished)
+
+
+@pytest.mark.parametrize("damage", OF_FILES)
+def test_damaged_digests_of_a_checkpoint(copy: Path, finished: Path, damage: Damage) -> None:
+    digests = list((copy / "checkpoints").rglob("steps.digests/7.json"))
+    assert len(digests) == 3
+    for path in digests:
+        damage(path)
+    forced(copy)
+    repaired(tiny(), copy, finished)
+
+
+@pytest.mark.parametrize("damage", [*OF_FILES, *OF_TABLES])
+def test_a_damaged_history_of_the_warm_up_is_not_used(
+    copy: Path, finished: Path, damage: Damage
+) -> None:
+    history = copy / "checkpoints" / "warmup" / "history"
+    damage(sorted(history.iterdir())[1])
+    forced(copy)
+    with pytest.raises(UserError, match=rf"^{history}/0000000006\.parquet is missing or not") as it:
+        run(tiny(), copy)
+    assert "\n" not in str(it.value)
+    shutil.rmtree(history.parent)  # as the line says
+    repaired(tiny(), copy, finished)
+
+
+def test_checkpoints_without_all_that_surrounds_them(copy: Path, finished: Path) -> None:
+    """The folder of each run is gone, and what was drawn from them."""
+    shutil.rmtree(copy / "checkpoints")
+    shutil.rmtree(copy / "ledger")
+    forced(copy)
+    run(tiny(), copy)
+    workdirs_lines = {line["run"] for line in workdirs.lines(copy)}
+    assert workdirs_lines == {"warmup", "uniform-0"}  # weighted-0 stands, but its log is lost
+    assert workdirs.measured(copy) == workdirs.measured(finished)
+    assert json.loads((copy / "config.json").read_text()) == as_json(tiny())

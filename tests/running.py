@@ -20,7 +20,7 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": str(ROOT),
 }
-# explanations take one more compiled pass; tests/test_pipeline.py covers them
+# explanations take one more compiled pass; tests/stages/test_explain.py covers them
 SMALLEST = {
     "data.vocabulary_size": 500,
     "data.buckets": 1,

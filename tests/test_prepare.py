@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from running import ROOT, config_text
 
-from sie_jax import pipeline
 from sie_jax.config import Config, from_json
+from sie_jax.data.preparing import Prepared
 from sie_jax.data.sources import synthetic
-from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json
+from sie_jax.recipes import relevance
 
 FIELDS = {
     "data.synthetic.queries": 100,
@@ -28,6 +28,12 @@ def prepare(monkeypatch: pytest.MonkeyPatch) -> Any:
     """prepare.py, which stands beside the package as train.py does."""
     monkeypatch.syspath_prepend(ROOT)
     return importlib.import_module("prepare").entry
+
+
+def prepared(config: Config, workdir: Path) -> Prepared:
+    """What `train.py` goes on from."""
+    with relevance.opened(config, workdir, console=Console(quiet=True)) as opened:
+        return relevance.prepared(config, opened).value
 
 
 @pytest.fixture
@@ -73,18 +79,16 @@ def test_training_goes_on_from_what_beam_prepared(
     written = pairs.stat().st_mtime_ns
 
     made: Config = from_json(read_json(tmp_path / "beam" / "config.json"))
-    mesh, console = meshes.make(), Console(quiet=True)
-    ours = pipeline.prepare(made, tmp_path / "beam", mesh, console)
-    theirs = pipeline.prepare(made, tmp_path / "local", mesh, console)
-    assert ours.prepared.pairs.equals(theirs.prepared.pairs)
-    assert ours.prepared.counts == theirs.prepared.counts
-    assert ours.prepared.scale == theirs.prepared.scale
+    ours, theirs = (prepared(made, tmp_path / name) for name in ("beam", "local"))
+    assert ours.pairs.equals(theirs.pairs)
+    assert ours.counts == theirs.counts
+    assert ours.scale == theirs.scale
     names = [{path.name for path in (tmp_path / one).iterdir()} for one in ("beam", "local")]
     assert names[0] == names[1]
 
     assert prepare(command) == 0  # done is done
     assert pairs.stat().st_mtime_ns == written
-    assert "the same --config and --workdir train on it" in capsys.readouterr().out
+    assert "train.py with the same --config and --workdir trains" in capsys.readouterr().out
 
 
 def test_what_the_user_can_mend_is_one_line(

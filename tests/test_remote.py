@@ -435,7 +435,7 @@ def test_a_killed_run_ends_on_another_machine_as_one_in_a_local_folder(
         except store.exceptions.NoSuchKey:
             return False
         names = json.loads(body)["files"]
-        return any(name.startswith(f"checkpoints/{run}/") for name in names)
+        return any(name.startswith(f"checkpoints/{run}/steps/") for name in names)
 
     with runs.started(*paths) as run:
         run.wait(lambda: sent("uniform-0"))

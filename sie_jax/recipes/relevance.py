@@ -72,7 +72,9 @@ def run(
     """
     with opened(config, workdir, redo=redo, console=console) as opening:
         metrics = _stages(config, opening)
-        processes.alone(opening.draw_log)  # nothing else notices that it was changed
+        # no stage leaves these, so nothing else notices that they were changed
+        processes.alone(opening.write_config)
+        processes.alone(opening.draw_log)
         opening.console.print(terminal.table(metrics))
         opening.say(f"Report: {os.path.join(workdir, REPORT)}")
     return metrics

@@ -2,6 +2,7 @@
 
 from contextlib import closing
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -35,10 +36,20 @@ def replay(file: Path, console: Console) -> pa.Table:
     folder = file.absolute().parent.parent
     if not file.exists() or not (folder / CONFIG).exists():
         raise UserError(f"--replay={file}: give a file that a failed run left in WORKDIR/replay")
-    config = from_json(read_json(folder / CONFIG))
-    with np.load(file) as stored:
-        batch = dict(stored)
-    name, broken = str(batch.pop("run")), int(batch.pop("step"))
+    try:
+        config = from_json(read_json(folder / CONFIG))
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(
+            f"{folder / CONFIG} cannot be read ({error}): the command that made the run writes it"
+        ) from None
+    try:
+        with np.load(file) as stored:
+            batch = dict(stored)
+        name, broken = str(batch.pop("run")), int(batch.pop("step"))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:
+        raise UserError(
+            f"--replay={file}: the file cannot be read ({error}): give one that a failed run left"
+        ) from None
     run = Run.read(folder / RUNS / name)
     if run.task == "masked":
         raise UserError(

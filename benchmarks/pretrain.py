@@ -71,6 +71,7 @@ def main() -> None:
             from_probabilities(made.value.probabilities, prepared.scale.gains) for made in trained
         ]
         seconds[name] = float(np.mean([total(made.cost).seconds for made in trained]))
+    assert start.pretrained is not None  # of the runs from the pretrained checkpoint, the last ones
     log = logs.read(arguments.workdir / after / "metrics.jsonl")
     results: dict[str, Any] = {
         "device": f"{mesh.size} × {jax.devices()[0].device_kind}",
@@ -78,6 +79,7 @@ def main() -> None:
             "batch_size": further.pretrain.batch_size,
             "learning_rate": further.pretrain.learning_rate,
             **read_json(arguments.workdir / after / "pretraining" / "held_out.json"),
+            "seconds": total(start.pretrained.cost).seconds,
             "curve": [entry for entry in log if "held_out_perplexity" in entry],
         },
         "seconds_a_seed": seconds,

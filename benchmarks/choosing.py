@@ -175,8 +175,9 @@ def run_options(
         file = cell / f"{name}.npy"
         if not file.exists():
             run = Run(f"run_{number}-0", made.start.seed, made.start.train, weighting)
+            probabilities = trained(made, run, examples)
             with whole(file) as temporary, temporary.open("wb") as opened:
-                np.save(opened, trained(made, run, examples))
+                np.save(opened, probabilities)
         predictions[name] = [from_probabilities(np.load(file), pairs.scale.gains)]
         found: dict[str, Any] = {"metrics": measured(made, predictions[name])}
         shares = examples.weights if examples.probabilities is None else examples.probabilities

@@ -28,6 +28,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -395,12 +396,17 @@ def main() -> None:
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "cases": {},
     }
-    with tempfile.TemporaryDirectory(prefix="sie_jax-base-") as name:
+    with tempfile.TemporaryDirectory(prefix="sie_jax-trees-") as name:
+        base, new = (Path(name).resolve() / one for one in ("base", "new"))
         with tarfile.open(fileobj=io.BytesIO(git("archive", results["base"]))) as archive:
-            archive.extractall(name, filter="data")
+            archive.extractall(base, filter="data")
+        new.mkdir()
+        for source in SOURCES:  # copies, so that an edit during the runs does not reach them
+            copy = shutil.copytree if (ROOT / source).is_dir() else shutil.copy
+            copy(ROOT / source, new / source)
         trees = (
-            version("base", Path(name).resolve(), results["base"]),
-            version("new", ROOT.resolve(), results["commit"]),
+            version("base", base, results["base"]),
+            version("new", new, results["commit"]),
         )
         for case in cases:
             runs = [ended(tree, case, workdir, small=arguments.small) for tree in trees]

@@ -142,9 +142,7 @@ def test_only_what_a_name_asks_for_is_computed(
 def test_the_registry_states_what_the_passes_cost(name: str) -> None:
     estimator = importance.ESTIMATORS[name]
     for checkpoints in (1, 2, 5):
-        cost = estimating.forward_equivalents(
-            [name], checkpoints=checkpoints, examples=7, targets=0
-        )
+        cost = forward_equivalents(name, checkpoints=checkpoints, examples=7, targets=0)
         assert cost == 7 * (estimator.once + checkpoints * estimator.per_checkpoint)
 
 

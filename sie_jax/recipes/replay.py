@@ -43,7 +43,7 @@ def replay(file: Path, console: Console) -> pa.Table:
             f"{folder / CONFIG} cannot be read ({error}): the command that made the run writes it"
         ) from None
     try:
-        with np.load(file) as stored:
+        with file.open("rb") as opened, np.load(opened) as stored:
             batch = dict(stored)
         name, broken = str(batch.pop("run")), int(batch.pop("step"))
     except (OSError, ValueError, KeyError, TypeError, EOFError, BadZipFile) as error:

@@ -80,16 +80,9 @@ class ImportanceConfig:
 
     def only(self, policy: str) -> "ImportanceConfig":
         """What of this section makes the weights of one policy; the rest at its defaults."""
-        return ImportanceConfig(
-            score=self.score,
-            policy=policy,
-            power=self.power,
-            keep_fraction=self.keep_fraction,
-            drop_hardest=self.drop_hardest,
-            drop_easiest=self.drop_easiest,
-            balance=self.balance,
-            mix_uniform=self.mix_uniform,
-        )
+        options = [_field(option.name) for option in dataclasses.fields(POLICIES[policy])]
+        kept = {name: getattr(self, name) for name in ("score", "balance", "mix_uniform", *options)}
+        return ImportanceConfig(policy=policy, **kept)
 
     def weights(self, scores: np.ndarray, pairs: pa.Table, policy: str) -> np.ndarray:
         """The offline weights `[N]`, sum 1, that a policy gives the training pairs.

@@ -64,9 +64,12 @@ class Architecture:
       prefix: the attribute that holds the encoder in a model with heads. transformers uses the same
         word (`base_model_prefix`), so stored names of tensors begin with it.
       class_name: what the names of transformers' classes begin with, as in `BertModel`.
-      config: the class of the family's configurations.
+      config: the class of the family's configurations. They have vocab_size, hidden_size,
+        max_position_embeddings, initializer_range, hidden_dropout_prob and classifier_dropout, and
+        for the heads of pretraining hidden_act and layer_norm_eps.
       encoder: builds an encoder with a pooler: `encoder(config, *, dtype, rngs)`.
-      names: the words of a parameter's path whose stored names differ from ours.
+      names: the words of a parameter's path whose stored names differ from ours. That `kernel` and
+        `scale` are stored as `weight` need not be said.
       pooler: our name of the layer that `Encoder.pool` applies.
       classifier: our name of the layer that gives the logits.
     """
@@ -82,4 +85,5 @@ class Architecture:
 
     def stored(self, *path: Any) -> str:
         """The stored name of a parameter, from its path in our model, part by part."""
-        return ".".join(self.names.get(str(part), str(part)) for part in path)
+        names = {"kernel": "weight", "scale": "weight", **self.names}
+        return ".".join(names.get(str(part), str(part)) for part in path)

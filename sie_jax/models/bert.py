@@ -309,7 +309,5 @@ BERT = Architecture(
         "transform_norm": "cls.predictions.transform.LayerNorm",
         "vocabulary_bias": "cls.predictions.bias",
         "relationship": "cls.seq_relationship",
-        "kernel": "weight",
-        "scale": "weight",
     },
 )

@@ -1,7 +1,4 @@
-"""Relevance: a cross-encoder over query–item pairs, trained with and without weights.
-
-prepare → pretrain → tune → cross_fit → choose → score → weigh → audit → train → explain → evaluate
-"""
+"""Relevance: a cross-encoder over query–item pairs, trained with and without weights."""
 
 import importlib.util
 import os

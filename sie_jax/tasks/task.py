@@ -73,7 +73,8 @@ class LabelledTask(Task):
     of outputs and an example read nothing else of it, so that `{"label": other}` asks what would
     hold for another label.
 
-    output_scores: the names of the scores that the outputs give.
+    output_scores: the names of the scores that the outputs give. The stage score reads those of
+        `importance.OUTPUT_SCORES`.
     """
 
     output_scores: ClassVar[tuple[str, ...]]
@@ -163,11 +164,17 @@ class LabelledTask(Task):
 
     @abc.abstractmethod
     def predictions(self, outputs: Outputs) -> dict[str, jax.Array]:
-        """What the evaluation reads of a batch's outputs, by name."""
+        """What the evaluation reads of a batch's outputs, by name.
+
+        Stages read `probabilities` `[B, K]`, those of the labels.
+        """
 
     @abc.abstractmethod
     def columns(self, outputs: Outputs) -> dict[str, jax.Array]:
-        """The predictions as columns `[B]`, named as tables name them."""
+        """The predictions as columns `[B]`, named as tables name them.
+
+        Stages read `probability_0` to `probability_<K-1>`.
+        """
 
     @abc.abstractmethod
     def from_columns(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -44,6 +44,18 @@ def test_without_options_a_policy_is_its_own_default(name: str) -> None:
     assert made == Mixed(policy=POLICIES[name](), uniform=0.0)
 
 
+@pytest.mark.parametrize("name", POLICIES)
+def test_only_what_makes_the_weights_of_a_policy_is_kept(name: str) -> None:
+    section = ImportanceConfig(**OPTIONS, score="el2n", balance="query", warmup_epochs=3)
+    kept = section.only(name)
+    assert kept.policy_named(name) == section.policy_named(name)
+    assert (kept.policy, kept.score, kept.balance) == (name, "el2n", "query")
+    assert kept.warmup_epochs == 1
+    if name == "clipped":  # it has no options: those of others are none of its settings
+        made = ImportanceConfig(score="el2n", balance="query", mix_uniform=0.1)
+        assert kept == made
+
+
 CHOSEN = [*CANDIDATES, UNIFORM, Candidate("margin", policies.KeepHardest(fraction=0.4))]
 
 

@@ -53,6 +53,16 @@ def test_every_listed_family_is_told_from_the_others() -> None:
     assert len({family.model_type for family in families.FAMILIES}) == len(families.FAMILIES)
 
 
+@pytest.mark.parametrize("family", families.FAMILIES, ids=lambda family: family.model_type)
+def test_a_configuration_has_what_heads_and_the_section_read(family: Architecture) -> None:
+    config = family.config(classifier_dropout=None)
+    for name in (
+        *("vocab_size", "hidden_size", "max_position_embeddings", "initializer_range"),
+        *("hidden_dropout_prob", "classifier_dropout", "hidden_act", "layer_norm_eps"),
+    ):
+        assert hasattr(config, name), name
+
+
 def test_a_configuration_of_no_family() -> None:
     with pytest.raises(ValueError, match="'distilbert' is not the model_type of a family"):
         families.of(DistilBertConfig())

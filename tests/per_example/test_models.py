@@ -12,6 +12,8 @@ from transformers import BertConfig
 from sie_jax import per_example
 from sie_jax.models import PairClassifier
 
+pytestmark = pytest.mark.slow
+
 B, T, NUM_LABELS = 3, 7, 4
 
 

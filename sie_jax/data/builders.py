@@ -134,8 +134,7 @@ class Records:
         except (OSError, RuntimeError, KeyError) as error:  # what TFDS and ArrayRecord raise
             raise UserError(
                 f"{self._folder}: token ids cannot be read ({error}): restore the folder, or "
-                f"remove {self._folder.parent}; then the same command makes it again from the "
-                "source, which must not have changed"
+                "rerun the same command, which makes it again from the source"
             ) from None
 
 

@@ -269,8 +269,8 @@ def load(folder: Path) -> Prepared:
     except (OSError, ValueError) as error:  # JSON's and Arrow's errors are among these
         reason = "it is missing" if isinstance(error, FileNotFoundError) else error
         raise UserError(
-            f"{file} cannot be read ({reason}): restore it, or remove {data}; then the same "
-            "command makes it again from the source, which must not have changed"
+            f"{file} cannot be read ({reason}): restore it, or rerun the same command, "
+            "which makes it again from the source"
         ) from None
     lengths = pairs["length"].to_numpy()
     return Prepared(

@@ -144,8 +144,8 @@ def test_a_file_that_is_missing_or_damaged_is_named(
     with pytest.raises(UserError) as caught:
         preparing.load(copy)
     assert re.fullmatch(
-        rf"{path} cannot be read \({reason}\): restore it, or remove {copy / 'data'}; then the "
-        "same command makes it again from the source, which must not have changed",
+        rf"{path} cannot be read \({reason}\): restore it, or rerun the same "
+        "command, which makes it again from the source",
         str(caught.value),
     )
 

@@ -125,7 +125,7 @@ def test_steps(params: Any, batch: Any, naive: Any) -> None:
     assert float(metrics["loss"]) == pytest.approx(losses.mean(), rel=1e-5)
 
     for score, values in (("grad_norm", np.linalg.norm(gradients, axis=1)), ("loss", losses)):
-        policy = importance.POLICIES["proportional"]
+        policy = importance.POLICIES["proportional"]()
         step = steps.online_step(TASK, SGD, MESH, score=score, policy=policy)
         move, _ = moved(step, states.create(params, SGD, MESH, seed=0), batch)
         np.testing.assert_allclose(move, -RATE * values @ gradients / values.sum(), rtol=1e-5)

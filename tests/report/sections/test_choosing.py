@@ -3,6 +3,7 @@ import pytest
 from report.examples import choice, estimate, metrics, rows_of, words
 
 from sie_jax.importance import choosing as choosing_candidates
+from sie_jax.importance import planning
 from sie_jax.report.sections import choosing
 
 
@@ -79,9 +80,7 @@ def test_the_decision_where_nothing_could_be_measured():
 @pytest.mark.parametrize("number", [1, len(choosing_candidates.CANDIDATES)])
 def test_a_choice_is_shown_as_it_is(number):
     candidates = choosing_candidates.CANDIDATES[:number]
-    plan = choosing_candidates.plan(
-        number, rows=[30] * 4, costs=choosing_candidates.Costs(9, 5), budget=20
-    )
+    plan = planning.plan(number, rows=[30] * 4, costs=planning.Costs(9, 5), budget=20)
     found = choosing_candidates.choose(
         candidates,
         lambda candidate, fold, share: np.linspace(0, share, 9) ** len(candidate.name),

@@ -2,8 +2,9 @@
 
 A *fixed* ranker against another needs no seeds: the files are what they are, and only the test
 queries are a sample. A *procedure* (a weighting, a task, a recipe) gives another ranker with each
-seed, so its claim is about queries and seeds. The differences d_sq of S seeds on the same Q queries
-are taken as
+seed, so its claim is about queries and seeds. Both hold for the training data as they are: what
+other training queries would have given is in neither interval. The differences d_sq of S seeds on
+the same Q queries are taken as
 
     d_sq = μ + a_s + b_q + e_sq        independent, variances A of seeds, B of queries, E of both
     Var(d̄) = A/S + B/Q + E/(SQ)

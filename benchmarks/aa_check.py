@@ -13,7 +13,8 @@ query by query and not on average. (Given its training queries one is a little b
 are a sample too, so a little more than 5 % is right there.) `better`: one sees fewer wrong labels,
 which helps by the mean difference over all pairs. Beside the verdict: `bootstrap`, the percentile
 bootstrap over queries alone; `plain_sum`, the variance over queries and that over seeds added up,
-with Welch-Satterthwaite degrees of freedom. `fixed` holds two fixed rankers against each other, equally good by symmetry.
+with Welch-Satterthwaite degrees of freedom. `fixed` holds two fixed rankers against each other,
+equally good by symmetry.
 
 Leaves benchmarks/results/aa_check.json.
 """

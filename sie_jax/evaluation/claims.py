@@ -17,7 +17,8 @@ mean square e² of d_sq - d̄_s - d̄_q + d̄, of (S - 1)(Q - 1) degrees of free
 So b²/Q, the variance over queries of the seeds' mean difference, holds the part E/(SQ) that s²/S
 holds too. Their plain sum counts it twice. That is harmless where it is small, and wrong where it
 is most of the variance: two trainings of one recipe differ mainly in *which* queries each ranks
-well, and then the sum claims a difference about once in a hundred A/A pairs, and misses true ones.
+well. Then the sum calls identical procedures different more rarely than the level allows, and
+misses true differences.
 What queries add to the seeds' part is the rest:
 
     V_q = max(0, b²/Q - e²/(SQ))
@@ -37,7 +38,7 @@ sum, on pairs of identical procedures.
 Source: Clark, "The language-as-fixed-effect fallacy", 1973 (minF' is the plain sum); Forster and
 Dickinson, "More on the language-as-fixed-effect fallacy", 1976 (its error rates); Satterthwaite,
 "An approximate distribution of estimates of variance components", 1946; Cochran and Cox,
-"Experimental Designs", 1957, section 4.14.
+"Experimental Designs", 1957.
 """
 
 from collections.abc import Sequence

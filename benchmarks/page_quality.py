@@ -32,6 +32,20 @@ def cost(name: str) -> str:
     return rows_as_table(["cost of a seed", "seconds", "examples", "forward-equivalents"], rows)
 
 
+def aa_check() -> str:
+    """The shares of pairs of procedures that each interval calls different."""
+    found, ways = result("aa_check"), ("verdict", "plain_sum", "bootstrap")
+    rows = []
+    for kind in ("identical", "equal", "better"):
+        for seeds, of in found[kind]["by_seeds"].items():
+            difference = number(of["difference"], 4)
+            shares = [f"{of[way]['helped']:.1%} / {of[way]['hurt']:.1%}" for way in ways]
+            rows.append([kind, seeds, str(of["pairs"]), difference, *shares])
+    heads = ["over queries and seeds", "both variances added up", "bootstrap over queries"]
+    titles = ["procedures", "seeds", "pairs", "mean difference"]
+    return rows_as_table([*titles, *(f"{head}: helped / hurt" for head in heads)], rows)
+
+
 def planted_errors() -> str:
     """The AUROC of the quickstart's scores for the labels that it planted wrong."""
     found = result("quickstart")["planted_errors"]["auroc"]
@@ -197,6 +211,7 @@ def _span(values: Sequence[int]) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "aa check": aa_check,
     "planted errors of the quickstart": planted_errors,
     "rater disagreement": rater_disagreement,
     "noise, detection": noise_detection,

@@ -3,11 +3,13 @@
 from sie_jax.evaluation import (
     agreement,
     baselines,
+    claims,
     classification,
     detection,
     intervals,
     ranking,
     trec,
+    verdict,
 )
 from sie_jax.evaluation.intervals import Judgments, summarize
 from sie_jax.evaluation.predictions import Predictions, from_probabilities
@@ -17,6 +19,7 @@ __all__ = [
     "Predictions",
     "agreement",
     "baselines",
+    "claims",
     "classification",
     "detection",
     "from_probabilities",
@@ -24,4 +27,5 @@ __all__ = [
     "ranking",
     "summarize",
     "trec",
+    "verdict",
 ]

@@ -1,4 +1,4 @@
-"""Test metrics with bootstrap intervals over queries, and paired differences between runs."""
+"""Test metrics with bootstrap intervals over queries, and the differences between runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float64, Int, Int64, Num
 from scipy import special
 
-from sie_jax.evaluation import classification, ranking
+from sie_jax.evaluation import claims, classification, ranking
 from sie_jax.evaluation.predictions import Predictions
 
 # Elements of one block of resampling counts (32 MiB), so that memory does not grow with resamples.
@@ -183,12 +183,18 @@ def summarize(
     """Evaluates every run on one set of pairs, with 95 % intervals and paired differences.
 
     A metric of a run is the mean over its seeds of the metric of one seed, θ = 1/S Σ_s θ_s, where a
-    ranking metric θ_s is the mean over queries and a classification metric counts all pairs. The
-    interval is the percentile bootstrap over queries: Q queries are drawn with replacement, with
-    all their pairs, and θ is computed again with the same S trained models. So it covers the chance
-    that lies in which queries the test set holds, and NOT the chance of training; for that, look at
-    the spread of `seeds`. A difference θ(run) - θ(reference) is resampled with the same queries for
-    both (paired), which makes it sharper than the two intervals side by side.
+    ranking metric θ_s is the mean over queries and a classification metric counts all pairs. Its
+    interval in `test` is the percentile bootstrap over queries: Q queries are drawn with
+    replacement, with all their pairs, and θ is computed again with the same S trained models. So it
+    covers the chance that lies in which queries the test set holds, and NOT the chance of training.
+
+    `difference`, θ(run) - θ(reference), is a claim about procedures. Its interval is that of
+    `claims`: paired over queries, and over seeds too where there are two or more. Seeds are paired
+    in their order. One entry beside several is fixed (a baseline), and is compared with each of
+    them. Other unequal numbers of seeds are not paired. Where both have one entry the interval is
+    over queries alone: it holds for these two models, and says nothing about other seeds. What
+    queries do to a metric that is no mean over them (the classification metrics) is the covariance
+    of its bootstrap resamples, times Q/(Q - 1).
 
     Args:
         judgments: The pairs, and what is known of them.
@@ -240,15 +246,12 @@ def summarize(
         }
         for run, seeds in measured.items()
     }
-    values = {
-        run: {metric: float(np.mean(each)) for metric, each in metrics.items()}
-        for run, metrics in seed_values.items()
+    defined = {
+        metric: int(np.sum(~np.isnan(measured[reference][0].ranking[metric])))
+        for metric in ranking.METRICS
     }
-
-    per_query = measured[reference][0].ranking
-    defined = {metric: int(np.sum(~np.isnan(per_query[metric]))) for metric in ranking.METRICS}
     blocks: dict[str, dict[str, list[np.ndarray]]] = {
-        run: {metric: [] for metric in metrics} for run, metrics in values.items()
+        run: {metric: [] for metric in metrics} for run, metrics in seed_values.items()
     }
     if len(distinct) > 1:
         for draws in resampling(len(distinct), resamples=resamples, seed=seed):
@@ -256,25 +259,43 @@ def summarize(
             for run, seeds in measured.items():
                 for metric, samples in _estimates(seeds, counts, label_names).items():
                     if defined.get(metric, 2) > 1:
-                        blocks[run][metric].append(np.mean(samples, axis=0))
+                        blocks[run][metric].append(samples)
     resampled = {
-        run: {metric: np.concatenate([np.empty(0), *each]) for metric, each in metrics.items()}
+        run: {
+            metric: np.concatenate([np.empty((len(measured[run]), 0)), *each], axis=1)
+            for metric, each in metrics.items()
+        }
         for run, metrics in blocks.items()
     }
+
+    def difference(run: str, metric: str) -> dict[str, float | None]:
+        pair = (run, reference)
+        sizes, values = claims.contrasts(*(np.array(seed_values[name][metric]) for name in pair))
+        if metric in ranking.METRICS:
+            per_query = (np.stack([one.ranking[metric] for one in measured[name]]) for name in pair)
+            rows = claims.contrasts(*per_query)[1]
+            rows, queries = rows[:, ~np.isnan(rows[0])], defined[metric]
+            covariance = claims.covariance_of_means(rows)
+        else:
+            queries = len(distinct)
+            samples = claims.contrasts(*(resampled[name][metric] for name in pair))[1]
+            covariance = np.zeros((len(samples), len(samples)))
+            if queries > 1:
+                # a resample varies as the Q queries do with divisor Q
+                covariance = np.atleast_2d(np.cov(samples)) * queries / (queries - 1)
+        return claims.of_rows(values, covariance, sizes=sizes, queries=queries)
+
     return {
         "test": {
-            run: {metric: interval(value, resampled[run][metric]) for metric, value in each.items()}
-            for run, each in values.items()
+            run: {
+                metric: interval(float(np.mean(each)), resampled[run][metric].mean(0))
+                for metric, each in metrics.items()
+            }
+            for run, metrics in seed_values.items()
         },
         "difference": {
-            run: {
-                metric: interval(
-                    value - values[reference][metric],
-                    resampled[run][metric] - resampled[reference][metric],
-                )
-                for metric, value in each.items()
-            }
-            for run, each in values.items()
+            run: {metric: difference(run, metric) for metric in metrics}
+            for run, metrics in seed_values.items()
             if run != reference
         },
         "seeds": {

@@ -1,4 +1,4 @@
-"""Tables for the terminal."""
+"""Tables and the verdict for the terminal."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def table(metrics: dict[str, Any]) -> Table:
     """One row for each run of metrics.json: main metrics, difference from uniform, and cost."""
     rows, queries = metrics["rows"], metrics["queries"]
     made = Table(
-        title=f"Test split: {queries['evaluated']} queries, 95 % bootstrap intervals over queries",
+        title=f"Test split: {queries['evaluated']} queries, 95 % intervals",
         caption=f"{rows['read']} rows read, {rows['kept']} kept, {rows['rejected']} rejected",
     )
     made.add_column("run", no_wrap=True, min_width=13)
@@ -28,6 +28,13 @@ def table(metrics: dict[str, Any]) -> Table:
             f"{cost['seconds']:.0f}" if cost else "",
         )
     return made
+
+
+def verdict(metrics: dict[str, Any]) -> Text:
+    """The notes of the verdict of metrics.json, the first one bold; no text without a verdict."""
+    notes = metrics.get("verdict", {"notes": []})["notes"]
+    lines = [Text(note, style="" if number else "bold") for number, note in enumerate(notes)]
+    return Text("\n").join(lines)
 
 
 def rows(columns: dict[str, list[Any]]) -> Table:

@@ -59,7 +59,7 @@ def test_one_row_per_run() -> None:
 
 def test_the_numbers_of_rows_and_queries_are_shown() -> None:
     text = " ".join("\n".join(printed(METRICS)).split())
-    assert "Test split: 3 queries, 95 % bootstrap intervals over queries" in text
+    assert "Test split: 3 queries, 95 % intervals" in text
     assert "12 rows read, 10 kept, 2 rejected" in text
 
 
@@ -69,3 +69,10 @@ def test_a_gain_has_its_sign() -> None:
         "difference": {"weighted": {"ndcg@10": estimate(0.0312, -0.01, 0.07)}},
     }
     assert cells(printed(metrics), "weighted")[4] == "+0.031 [-0.010, +0.070]"
+
+
+def test_the_verdict_is_its_notes_one_a_line() -> None:
+    notes = ["The exported ranker is [bold]bm25[/bold].", "Train on more queries."]
+    text = terminal.verdict({"verdict": {"notes": notes}})
+    assert text.plain.splitlines() == notes  # no markup is read
+    assert terminal.verdict({}).plain == ""

@@ -9,7 +9,7 @@ from sie_jax.report.parts import Part, render
 TEMPLATE = """
 <p class="note">Each value is the mean over seeds, and the range below it is the 95% percentile
 bootstrap interval over test queries. The interval covers the choice of queries. It does not cover
-the chance of training, which the table of every seed shows.
+the chance of training.
 {% if queries %}
 nDCG is measured on {{ queries.evaluated | whole }} queries and leaves out
 {{ queries.without_positive_gain | whole }} without a positive gain. MRR and recall leave out
@@ -20,8 +20,10 @@ nDCG is measured on {{ queries.evaluated | whole }} queries and leaves out
 
 <h3>Difference from {{ reference }}</h3>
 {% if difference %}
-<p class="note">The differences are paired: both runs are measured on the same resampled queries.
-A difference is resolved where its interval excludes zero.</p>
+<p class="note">The differences are paired: both runs are measured on the same queries. The range is
+the 95% t interval. With two seeds or more it covers the choice of queries and the chance of
+training. With one seed it covers the queries alone. A difference is resolved where its interval
+excludes zero.</p>
 {% if plot %}
 <figure>{{ plot }}</figure>
 {% endif %}

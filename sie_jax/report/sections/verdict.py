@@ -1,4 +1,4 @@
-"""The sentence at the top of the page: whether weighting helped."""
+"""The top of the page: the verdict of `metrics.json`, or without one whether weighting helped."""
 
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
@@ -9,6 +9,19 @@ from sie_jax.report.parts import Part, render
 TEMPLATE = """
 <p class="verdict {{ kind }}"><strong>{{ claim }}</strong> {{ evidence }}</p>
 """
+
+NOTES = """
+<div class="verdict {{ kind }}">
+<p><strong>{{ notes[0] }}</strong></p>
+<ul>
+{% for note in notes[1:] %}
+<li>{{ note }}</li>
+{% endfor %}
+</ul>
+</div>
+"""
+
+KINDS = {True: "helped", False: "hurt", None: "unresolved"}
 
 
 class Verdict(NamedTuple):
@@ -26,7 +39,15 @@ def part(
     reference: str = "uniform",
     metric: str = "ndcg@10",
 ) -> Part:
-    """Needs `test`, `difference` and `seeds` of `metrics.json`."""
+    """Shows `verdict` of `metrics.json`; without one it needs `test`, `difference` and `seeds`.
+
+    The notes are those that the terminal prints. `run`, `reference` and `metric` are for pages
+    without a verdict.
+    """
+    if "verdict" in metrics:
+        of_run = metrics["verdict"]
+        kind = KINDS[of_run["beats_baseline"]]
+        return Part("verdict", "", render(NOTES, kind=kind, notes=of_run["notes"]))
     found = verdict(metrics, run=run, reference=reference, metric=metric)
     return Part("verdict", "", render(TEMPLATE, **found._asdict()))
 

@@ -1,6 +1,7 @@
 import pytest
 from report.examples import estimate, metrics, words
 
+from sie_jax.report import terminal
 from sie_jax.report.sections import verdict
 
 
@@ -55,3 +56,15 @@ def test_the_part_is_of_the_run_and_the_metric_asked_for():
     html = verdict.part(of_run, run="random", metric="recall_exact").html
     assert 'class="verdict hurt"' in html
     assert "recall_exact went from 0.6100 (uniform) to 0.1100 (random)." in words(html)
+
+
+@pytest.mark.parametrize(
+    ("beats", "kind"), [(True, "helped"), (False, "hurt"), (None, "unresolved")]
+)
+def test_the_page_and_the_terminal_say_the_same_of_a_verdict(beats, kind):
+    notes = ["stack <b> is above & beyond.", "Weighting hurt.", "This rests on 3 test queries."]
+    of_run = metrics() | {"verdict": {"beats_baseline": beats, "notes": notes}}
+    html = verdict.part(of_run).html
+    assert f'class="verdict {kind}"' in html
+    assert words(html) == " ".join(terminal.verdict(of_run).plain.split()) == " ".join(notes)
+    assert words(html.split("</p>")[0]) == notes[0]

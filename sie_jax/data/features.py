@@ -247,9 +247,7 @@ def _number(text: str) -> float:
     return float(text.replace(",", "."))
 
 
-def _quantities(
-    queries: Sequence[str], titles: Sequence[str], texts: Sequence[str]
-) -> np.ndarray:
+def _quantities(queries: Sequence[str], titles: Sequence[str], texts: Sequence[str]) -> np.ndarray:
     """The share of each query's quantities that title or text has; NaN without any.
 
     A unit counts where both sides have one: "16" is found in "16 gb", but "16 gb" not in "16 oz".

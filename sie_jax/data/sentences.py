@@ -21,6 +21,7 @@ POOLING = Path("1_Pooling") / "config.json"
 LENGTHS = Path("sentence_bert_config.json")
 SHORTEST = 8  # the fewest tokens that a batch is padded to
 LONGEST = 128  # the most tokens of a text where the folder does not say
+_ROWS = 65_536  # pairs whose vectors are gathered at a time
 
 _MEAN, _CLS = "mean", "cls"
 
@@ -51,7 +52,7 @@ def load(folder: str | Path) -> SentenceEncoder:
     A folder without `1_Pooling/config.json` is taken to pool by the mean, and `notes` says so.
 
     Raises:
-      UserError: the folder holds no BERT or no tokenizer, or it pools in another way.
+      UserError: the folder holds no BERT or no tokenizer, or it asks for another pooling.
     """
     folder = Path(folder)
     notes = []
@@ -81,6 +82,8 @@ def encode(
 
     Texts are sorted by length and padded to few lengths, so that any table compiles few programs.
     What stands in the batch beside a text moves its vector by rounding at most.
+
+    Raises ValueError where there are no texts.
     """
     distinct = list(dict.fromkeys(texts))
     ids = _token_ids(encoder, distinct)
@@ -108,6 +111,8 @@ def cosine(
     encoder: SentenceEncoder, queries: Sequence[str], titles: Sequence[str], **options: int
 ) -> Float32[np.ndarray, "N"]:
     """The cosine of query and title of each pair, in [-1, 1]; `options` are those of `encode`."""
+    if not len(queries):
+        return np.empty(0, np.float32)
     distinct = list(dict.fromkeys((*queries, *titles)))
     place_of = {text: place for place, text in enumerate(distinct)}
     vectors = encode(encoder, distinct, **options)
@@ -116,10 +121,7 @@ def cosine(
         np.einsum("nh,nh->n", vectors[left[at : at + _ROWS]], vectors[right[at : at + _ROWS]])
         for at in range(0, len(left), _ROWS)
     ]
-    return np.clip(np.concatenate([np.empty(0, np.float32), *parts]), -1, 1)
-
-
-_ROWS = 65_536  # pairs whose vectors are gathered at a time
+    return np.clip(np.concatenate(parts), -1, 1)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 4))

@@ -126,7 +126,7 @@ def current(scores: Float[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
     """
     scores = np.asarray(scores, np.float64)
     known = np.isfinite(scores)
-    return np.where(known, scores, scores[known].min(initial=0.0) - 1.0)
+    return np.where(known, scores, (scores[known].min() if known.any() else 0.0) - 1.0)
 
 
 def _overlap(queries: Sequence[str], titles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,5 @@
 """The simplest ranker of our own: a weighted sum of features, fitted listwise with ridge."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +47,7 @@ class LinearRanker:
         write_json(path, asdict(self))
 
     @classmethod
-    def load(cls, path: Path) -> LinearRanker:
+    def load(cls, path: Path) -> "LinearRanker":
         """Reads what `save` wrote; UserError where it cannot be read."""
         try:
             fields = read_json(path)
@@ -62,7 +60,8 @@ class LinearRanker:
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
-                f"{path}: the linear ranker cannot be read ({reason}): copy the model's folder again"
+                f"{path}: the linear ranker cannot be read ({reason}): copy the model's folder "
+                "again"
             ) from None
         if len(ranker.names) != len(ranker.weights):
             raise UserError(f"{path}: names and weights differ in number: copy the folder again")
@@ -80,7 +79,7 @@ class Lists(NamedTuple):
     gains: Float[np.ndarray, "N"]
     query_index: Int[np.ndarray, "N"]
 
-    def rows(self, chosen: np.ndarray) -> Lists:
+    def rows(self, chosen: np.ndarray) -> "Lists":
         """The pairs that `chosen` (places, or one truth value each) takes."""
         return Lists(*(field[chosen] for field in self))
 

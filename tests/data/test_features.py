@@ -48,12 +48,8 @@ def test_bm25_and_lengths():
         ("title", TITLES, STATISTICS.title),
         ("text", TEXTS, STATISTICS.text),
     ):
-        matches = lexical.match(
-            lexical.split_all(["red shoes"] * 5), lexical.split_all(documents)
-        )
-        np.testing.assert_array_equal(
-            found[f"bm25_{name}"], lexical.bm25(matches, statistics)
-        )
+        matches = lexical.match(lexical.split_all(["red shoes"] * 5), lexical.split_all(documents))
+        np.testing.assert_array_equal(found[f"bm25_{name}"], lexical.bm25(matches, statistics))
         lengths = [len(lexical.words(document)) for document in documents]
         np.testing.assert_allclose(found[f"{name}_length"], np.log1p(lengths), rtol=1e-15)
 

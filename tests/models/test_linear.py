@@ -137,9 +137,7 @@ def test_a_ranker_survives_its_file(tmp_path):
     assert loaded == ranker
     scores = ranker.scores(("a", "b", "c"), lists.features)
     np.testing.assert_allclose(scores, lists.features @ np.array(weights), rtol=1e-12)
-    np.testing.assert_array_equal(
-        loaded.scores(("a", "b", "c"), lists.features[7:9]), scores[7:9]
-    )
+    np.testing.assert_array_equal(loaded.scores(("a", "b", "c"), lists.features[7:9]), scores[7:9])
     with pytest.raises(ValueError, match="takes the features"):
         ranker.scores(("b", "a", "c"), lists.features)
 

@@ -78,8 +78,8 @@ class Judged:
     def digest(self) -> str:
         """Stands for the features, the labels and the queries."""
         arrays = (self.features.values, self.labels, self.query)
-        whole = hashlib.blake2b(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays))
-        return whole.hexdigest()[:12]
+        content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        return hashlib.blake2b(content).hexdigest()[:12]
 
 
 def sources(data: Path) -> dict[str, Callable[[], Source]]:

@@ -1,5 +1,6 @@
 """Words of texts, corpus statistics of a catalogue, and BM25 of given query–item pairs."""
 
+import functools
 import json
 import re
 import unicodedata
@@ -36,9 +37,10 @@ def words(text: str) -> list[str]:
     """
     if not text.isascii():
         text = unicodedata.normalize("NFKC", text)
-    return [_STEMS[word] for word in _WORD.findall(text.casefold())]
+    return [singular(word) for word in _WORD.findall(text.casefold())]
 
 
+@functools.lru_cache(maxsize=1 << 18)  # a catalogue repeats its words
 def singular(word: str) -> str:
     """The word without its English plural ending; words of up to three letters stay.
 
@@ -55,17 +57,6 @@ def singular(word: str) -> str:
     if word.endswith(("xes", "ches", "shes", "sses")):
         return word[:-2]
     return word if word.endswith(("us", "ss", "is")) else word[:-1]
-
-
-class _Stems(dict[str, str]):
-    """Remembers stems: a catalogue repeats its words."""
-
-    def __missing__(self, word: str) -> str:
-        stem = self[word] = singular(word)
-        return stem
-
-
-_STEMS = _Stems()
 
 
 @dataclass(frozen=True)

@@ -80,31 +80,34 @@ def encode(
 ) -> Float32[np.ndarray, "N hidden"]:
     """The vector of each text, of norm 1; equal texts get the same vector.
 
-    Texts are sorted by length and padded to few lengths, so that any table compiles few programs.
-    What stands in the batch beside a text moves its vector by rounding at most.
+    A text is padded to the power of two above its own length, so that any table compiles few
+    programs, and a text goes through the same program whatever texts come with it: they move its
+    vector by rounding at most. Another `batch_size` is another program.
 
     Raises ValueError where there are no texts.
     """
+    if not len(texts):
+        raise ValueError("encode needs one text or more")
     distinct = list(dict.fromkeys(texts))
     ids = _token_ids(encoder, distinct)
-    order = np.argsort([len(row) for row in ids], kind="stable")
-    vectors: np.ndarray | None = None
-    for start in range(0, len(order), batch_size):
-        places = order[start : start + batch_size]
-        length = _padded(max(len(ids[place]) for place in places), encoder.max_length)
-        batch = np.zeros((batch_size, length), np.int32)
-        mask = np.zeros((batch_size, length), bool)
-        for row, place in enumerate(places):
-            batch[row, : len(ids[place])] = ids[place]
-            mask[row, : len(ids[place])] = True
-        pooled = _pooled(encoder.graphdef, encoder.params, batch, mask, encoder.pooling)
-        if vectors is None:
-            vectors = np.empty((len(distinct), pooled.shape[-1]), np.float32)
-        vectors[places] = np.asarray(pooled)[: len(places)]
-    if vectors is None:
-        raise ValueError("encode needs one text or more")
+    padded = np.array([_padded(len(row), encoder.max_length) for row in ids])
+    places, parts = [], []
+    for length in np.unique(padded):
+        of_length = np.flatnonzero(padded == length)
+        for start in range(0, len(of_length), batch_size):
+            chosen = of_length[start : start + batch_size]
+            batch = np.zeros((batch_size, length), np.int32)
+            mask = np.zeros((batch_size, length), bool)
+            for row, place in enumerate(chosen):
+                batch[row, : len(ids[place])] = ids[place]
+                mask[row, : len(ids[place])] = True
+            pooled = _pooled(encoder.graphdef, encoder.params, batch, mask, encoder.pooling)
+            places.append(chosen)
+            parts.append(np.asarray(pooled)[: len(chosen)])
+    at = np.empty(len(distinct), np.int64)
+    at[np.concatenate(places)] = np.arange(len(distinct))
     place_of = {text: place for place, text in enumerate(distinct)}
-    return vectors[[place_of[text] for text in texts]]
+    return np.concatenate(parts)[at[[place_of[text] for text in texts]]]
 
 
 def cosine(

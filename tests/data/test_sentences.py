@@ -80,10 +80,18 @@ def test_without_facts_the_mean_is_assumed_and_said(plain):
     assert "the mean over tokens was assumed" in encoder.notes[0]
 
 
-def test_the_batch_changes_a_vector_by_rounding_at_most(plain):
+def test_other_texts_change_a_vector_by_rounding_at_most(plain):
+    encoder = sentences.load(plain)
+    together = sentences.encode(encoder, TEXTS)
+    for text, vector in zip(TEXTS, together, strict=True):
+        # the same program, so hardly any rounding: features of a pair must come out again
+        np.testing.assert_allclose(sentences.encode(encoder, [text])[0], vector, atol=1e-7)
+
+
+def test_the_batch_size_changes_a_vector_by_rounding_at_most(plain):
     encoder = sentences.load(plain)
     np.testing.assert_allclose(
-        sentences.encode(encoder, TEXTS, batch_size=3),
+        sentences.encode(encoder, TEXTS, batch_size=2),
         sentences.encode(encoder, TEXTS),
         atol=TOLERANCE,
     )
@@ -107,6 +115,8 @@ def test_cosine(plain):
     np.testing.assert_allclose(found, (vectors * vectors[::-1]).sum(1), atol=TOLERANCE)
     assert sentences.cosine(encoder, ["red"], ["red"])[0] == pytest.approx(1, abs=TOLERANCE)
     assert sentences.cosine(encoder, [], []).shape == (0,)
+    with pytest.raises(ValueError, match="one text or more"):
+        sentences.encode(encoder, [])
 
 
 def test_other_pooling_is_refused(plain, tmp_path):

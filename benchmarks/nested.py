@@ -246,7 +246,8 @@ def summary(data: Judged, cells: dict[str, list[dict[str, Any]]]) -> dict[str, A
         method: np.mean([np.array(one["ndcg@10"], np.float64) for one in seeds], axis=0)
         for method, seeds in cells.items()
     }
-    best = max(BASELINES, key=lambda method: np.nanmean(values[method]))
+    there = [method for method in BASELINES if method in values]
+    best = max(there, key=lambda method: np.nanmean(values[method]))
     result: dict[str, Any] = {
         "pairs": len(data.labels),
         "queries": int(np.isfinite(values[best]).sum()),
@@ -289,21 +290,22 @@ def main() -> None:
         "resamples": RESAMPLES,
         "sets": {},
     }
+    sets: dict[str, Judged] = {}
+    cells: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for name, read in sources(Path(os.environ["SIE_JAX_DATA"])).items():
-        data = judged(read(), _cached(encoder, arguments.workdir / f"{name}-cosine.npy"))
-        digest, cells = data.digest(), {}
-        for method in (*BASELINES, *LEARNED):
-            seeds = arguments.seeds if method in ("random", *LEARNED) else 1
-            cells[method] = [
-                cell(
-                    data, method, seed, arguments.workdir / f"{name}-{method}-{seed}-{digest}.json"
-                )
-                for seed in range(seeds)
-            ]
-            print(name, method, flush=True)
-        results["sets"][name] = summary(data, cells)
+        sets[name] = judged(read(), _cached(encoder, arguments.workdir / f"{name}-cosine.npy"))
+        cells[name] = {}
+    for method, (name, data) in itertools.product((*BASELINES, *LEARNED), sets.items()):
+        seeds = arguments.seeds if method in ("random", *LEARNED) else 1
+        stem = f"{name}-{method}-{{}}-{data.digest()}.json"
+        cells[name][method] = [
+            cell(data, method, seed, arguments.workdir / stem.format(seed)) for seed in range(seeds)
+        ]
+        print(name, method, flush=True)
+        results["sets"][name] = summary(data, cells[name])
         write_json(arguments.out, results)
-        show(name, results["sets"][name])
+    for name, result in results["sets"].items():
+        show(name, result)
 
 
 def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Callable[..., np.ndarray]:

@@ -121,8 +121,9 @@ def raw(pairs: Pairs, statistics: CorpusStatistics) -> Float64[np.ndarray, "N F"
     Raises:
       ValueError: columns of different lengths.
     """
-    columns = (pairs.titles, pairs.texts, *pairs.attributes.values(), *pairs.numeric.values())
-    if any(len(column) != len(pairs.queries) for column in columns):
+    lengths = [len(column) for column in (pairs.titles, pairs.texts, *pairs.attributes.values())]
+    lengths += [len(column) for column in pairs.numeric.values()]
+    if any(length != len(pairs.queries) for length in lengths):
         raise ValueError(f"there are {len(pairs.queries)} queries: give as many of all columns")
     starts = range(0, len(pairs.queries), CHUNK)
     parts = [_chunk(pairs, statistics, slice(start, start + CHUNK)) for start in starts]

@@ -122,7 +122,7 @@ def fit(lists: Lists, *, ridge: float) -> Float64[np.ndarray, "F"]:
     weights = np.zeros(lists.features.shape[1])
     for _ in range(_STEPS):
         value, slope, curvature = _terms(weights, problem)
-        value += ridge / 2 * weights @ weights
+        value += ridge / 2 * float(weights @ weights)
         slope = slope + ridge * weights
         if np.linalg.norm(slope) <= 1e-10:
             break

@@ -1,12 +1,15 @@
-"""Two baselines without a model: chance, and the share of the query's words found in the title."""
+"""Baselines that need no training: chance, words, BM25, a checkpoint's cosine, today's score."""
 
 import hashlib
 import re
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Float64, Int
 
+from sie_jax.data import lexical, sentences
+from sie_jax.data.lexical import FieldStatistics
+from sie_jax.data.sentences import SentenceEncoder
 from sie_jax.evaluation.predictions import Predictions
 
 _BINS = 10
@@ -89,6 +92,41 @@ def token_overlap(
         raise ValueError("token_overlap needs one training pair or more")
     nearest = filled[np.abs(np.arange(_BINS)[:, None] - filled).argmin(-1)]
     return Predictions(counts.argmax(-1)[nearest][bins], scores)
+
+
+def bm25(
+    queries: Sequence[str], titles: Sequence[str], statistics: FieldStatistics
+) -> Float64[np.ndarray, "N"]:
+    """BM25 of each title for its query (`lexical.bm25`); it ranks, and names no class.
+
+    Args:
+        queries, titles: Texts of the N pairs.
+        statistics: Of the titles of the whole catalogue (`lexical.count`).
+    """
+    texts = (lexical.split_all(side) for side in (queries, titles))
+    return lexical.bm25(lexical.match(*texts), statistics)
+
+
+def checkpoint(
+    encoder: SentenceEncoder, queries: Sequence[str], titles: Sequence[str]
+) -> Float64[np.ndarray, "N"]:
+    """The cosine of query and title under a pretrained encoder; it ranks, and names no class.
+
+    What the checkpoint is worth without any training. `encoder.notes` says what its folder leaves
+    open.
+    """
+    return sentences.cosine(encoder, queries, titles).astype(np.float64)
+
+
+def current(scores: Float[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
+    """The user's own score as it is, the higher the better; it ranks, and names no class.
+
+    A missing score (NaN) is 1 below the lowest there is, so that the pair comes last, as an item
+    does that today's system does not return. Infinite scores count as missing too.
+    """
+    scores = np.asarray(scores, np.float64)
+    known = np.isfinite(scores)
+    return np.where(known, scores, (scores[known].min() if known.any() else 0.0) - 1.0)
 
 
 def _overlap(queries: Sequence[str], titles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from sie_jax.data import lexical
 from sie_jax.evaluation import baselines
 
 
@@ -78,3 +79,17 @@ def test_baselines_need_training_pairs():
     empty = {"training_queries": [], "training_titles": [], "training_labels": np.zeros(0, int)}
     with pytest.raises(ValueError, match="token_overlap needs one training pair"):
         baselines.token_overlap(["a"], ["b"], **empty, num_classes=2)
+
+
+def test_bm25_ranks_by_the_statistics_of_the_catalogue():
+    catalogue = ["red shoe", "red hat", "red bag", "blue shoe"]
+    statistics = lexical.count(catalogue)
+    scores = baselines.bm25(["red shoes"] * 3, ["a shoe", "a red", "hats"], statistics)
+    # "shoe" is in two titles and "red" in three, so it weighs more
+    assert scores[0] > scores[1] > scores[2] == 0
+
+
+def test_the_current_score_ranks_as_it_is_and_missing_ones_last():
+    assert baselines.current(np.array([3.0, np.nan, -2.0, np.inf])).tolist() == [3, -3, -2, -3]
+    assert baselines.current(np.array([3, 5])).tolist() == [3, 5]
+    assert baselines.current(np.array([np.nan, np.nan])).tolist() == [-1, -1]

@@ -1,14 +1,15 @@
 """What a ranker must beat: baselines and rankers on features alone, by nested cross-validation.
 
     pip install -e '.[benchmark]'
-    SIE_JAX_DATA=FOLDER python benchmarks/nested.py --pretrained=BERT
+    python benchmarks/nested.py --pretrained=BERT
 
-nDCG@10 over all queries of the ESCI sample and of the Icecat pairs. A ranker that learns is fitted
-five times on four fifths of the queries and tested on the fifth, so that every query is tested
-once; its settings are chosen by a further cross-validation inside the four fifths, and features are
-standardised within the query. Each seed draws the folds again. An interval is the percentile
-bootstrap over queries of the mean over seeds; the spread of the seeds stands beside it. The same
-command resumes what was stopped. Leaves benchmarks/results/nested.json.
+nDCG@10 over all queries of the ESCI sample and of the Icecat pairs, which are in the folder that
+$SIE_JAX_DATA names. A ranker that learns is fitted five times on four fifths of the queries and
+tested on the fifth, so that every query is tested once; its settings are chosen by a further cross-
+validation inside the four fifths, and features are standardised within the query. Each seed draws
+the folds again. An interval is the percentile bootstrap over queries of the mean over seeds; the
+spread of the seeds stands beside it. The same command resumes what was stopped. Leaves
+benchmarks/results/nested.json.
 """
 
 import argparse

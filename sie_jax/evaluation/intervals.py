@@ -227,7 +227,9 @@ def summarize(
     if reference not in runs:
         raise ValueError(f"the reference {reference!r} is not among the runs {list(runs)}")
     for run, predictions in runs.items():
-        if not predictions or any(len(f) != len(labels) for one in predictions for f in one):
+        if not predictions or any(
+            field is not None and len(field) != len(labels) for one in predictions for field in one
+        ):
             raise ValueError(f"run {run!r} needs one seed or more, {len(labels)} predictions each")
 
     distinct, query_index = np.unique(np.asarray(query_ids, dtype=str), return_inverse=True)
@@ -294,7 +296,11 @@ def summarize(
             for run, metrics in seed_values.items()
         },
         "difference": {
-            run: {metric: difference(run, metric) for metric in metrics}
+            run: {
+                metric: difference(run, metric)
+                for metric in metrics
+                if metric in seed_values[reference]
+            }
             for run, metrics in seed_values.items()
             if run != reference
         },
@@ -311,10 +317,13 @@ def summarize(
 
 
 class _Measured(NamedTuple):
-    """What one seed of a run gave on every query: ranking metrics [Q], confusions [Q, K, K]."""
+    """What one seed of a run gave on every query: ranking metrics [Q], confusions [Q, K, K].
+
+    There are no confusions where the run names no classes.
+    """
 
     ranking: dict[str, np.ndarray]
-    confusion: np.ndarray
+    confusion: np.ndarray | None
 
 
 def _measure(
@@ -336,7 +345,9 @@ def _measure(
             num_queries=num_queries,
             example_ids=ties,
         ),
-        classification.confusion_per_query(
+        None
+        if predictions.classes is None
+        else classification.confusion_per_query(
             labels,
             predictions.classes,
             query_index,
@@ -354,9 +365,12 @@ def _estimates(
         metric: np.stack([weighted_mean(one.ranking[metric], counts) for one in seeds])
         for metric in ranking.METRICS
     }
+    confusions = [one.confusion for one in seeds if one.confusion is not None]
+    if len(confusions) < len(seeds):
+        return result
     num_classes = len(label_names)
     # A product in float64 is exact for counts, and BLAS does it.
-    flat = np.stack([one.confusion.reshape(counts.shape[1], num_classes**2) for one in seeds])
+    flat = np.stack([one.reshape(counts.shape[1], num_classes**2) for one in confusions])
     confusion = counts @ flat.astype(np.float64)
     confusion = confusion.reshape(len(seeds), len(counts), num_classes, num_classes)
     return result | classification.metrics(confusion, label_names)

@@ -1,4 +1,4 @@
-"""What a run says of every pair: a class and a rank score."""
+"""What a run says of every pair: a rank score, and a class where it has an opinion of that."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,9 +10,12 @@ from sie_jax.tasks.graded import expected_gains
 
 
 class Predictions(NamedTuple):
-    """Predicted classes `[N]` (integers) and rank scores `[N]` (floats) of N pairs."""
+    """Predicted classes `[N]` (integers) and rank scores `[N]` (floats) of N pairs.
 
-    classes: Int[np.ndarray, "N"]
+    A ranker that names no classes has None for them, and no metric of classification.
+    """
+
+    classes: Int[np.ndarray, "N"] | None
     scores: Float[np.ndarray, "N"]
 
 

@@ -22,6 +22,8 @@ from sie_jax.stages.choose import choose
 from sie_jax.stages.cross_fit import cross_fit
 from sie_jax.stages.evaluate import REPORT, Results, evaluate
 from sie_jax.stages.explain import explain
+from sie_jax.stages.features import features
+from sie_jax.stages.linear import linear
 from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.prepare import Ahead, prepare
 from sie_jax.stages.pretrain import pretrain
@@ -37,6 +39,8 @@ STAGES = tuple(
     one.__name__
     for one in (
         prepare,
+        features,
+        linear,
         pretrain,
         tune,
         cross_fit,
@@ -73,6 +77,7 @@ def run(
         processes.alone(opening.write_config)
         processes.alone(opening.draw_log)
         opening.console.print(terminal.table(metrics))
+        opening.console.print(terminal.verdict(metrics))
         opening.say(f"Report: {os.path.join(workdir, REPORT)}")
     return metrics
 
@@ -186,6 +191,8 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
     data, importance, evaluation = config.data, config.importance, config.evaluation
     start = started(config, workdir)
     pairs = start.prepared
+    described = features(workdir, pairs, checkpoint=config.model.pretrained)
+    ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
     intervals = replace(evaluation, explained_queries=0)  # those of stages that compare models
     tuned = held_out = chosen = explained = None
     if rates := config.train.learning_rates:
@@ -240,6 +247,8 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         explained = explain(workdir, start, exported, queries=evaluation.explained_queries)
     results = Results(
         pairs,
+        described,
+        ranked,
         scores,
         weighed,
         audited,
@@ -251,7 +260,13 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         explained=explained,
     )
     return evaluate(
-        workdir, results, evaluation=evaluation, importance=importance, seed=start.seed
+        workdir,
+        results,
+        evaluation=evaluation,
+        importance=importance,
+        train=start.train,
+        pretrained=bool(config.model.pretrained or config.pretrain.steps),
+        seed=start.seed,
     ).value
 
 

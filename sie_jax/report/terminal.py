@@ -23,7 +23,8 @@ def table(metrics: dict[str, Any]) -> Table:
         cost = metrics["cost"].get(run)
         made.add_row(
             run,
-            *(_interval(values[name]) for name in SHOWN),
+            # a ranker that names no classes has no accuracy
+            *(_interval(values[name]) if name in values else "" for name in SHOWN),
             _interval(difference["ndcg@10"], "+") if difference else "",
             f"{cost['seconds']:.0f}" if cost else "",
         )

@@ -23,19 +23,23 @@ from sie_jax.evaluation import (
 )
 from sie_jax.evaluation import audit as auditing
 from sie_jax.evaluation.section import EvaluationConfig
+from sie_jax.evaluation.verdict import Training, by_query, verdict
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import SCORES, groups, hardness, needing, sampling
 from sie_jax.importance.section import ImportanceConfig
+from sie_jax.models.linear import LinearRanker
 from sie_jax.passes import estimating
 from sie_jax.report import page, sections
 from sie_jax.stages import choose, explain, pretrain, tune
 from sie_jax.stages.cross_fit import OutOfFold
-from sie_jax.stages.pair_runs import summarized
+from sie_jax.stages.features import COSINE, Features
+from sie_jax.stages.pair_runs import judged, summarized
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training import logs
 from sie_jax.training.cost import Cost
+from sie_jax.training.section import Schedule
 from sie_jax.workdir import Job, Made, stage
 from sie_jax.workdir.ledger import total
 
@@ -47,6 +51,8 @@ class Results:
     """What the other stages left; None for those that this config does not have."""
 
     prepared: Made[Prepared]
+    features: Made[Features]
+    linear: Made[LinearRanker]
     scores: Made[Scores]
     weighed: Made[pa.Table]
     audited: Made[Path]
@@ -78,10 +84,13 @@ def evaluate(
     *,
     evaluation: EvaluationConfig,
     importance: ImportanceConfig,
+    train: Schedule,
+    pretrained: bool,
     seed: int,
 ) -> None:
     """Leaves metrics.json, report.html, trec/ and groups/.
 
+    train: how the runs were optimised. pretrained: whether they started from a pretrained model.
     seed: of the random baseline.
     """
     prepared, scale = results.prepared.value, results.prepared.value.scale
@@ -91,6 +100,7 @@ def evaluate(
         for run, several in results.runs().items()
     }
     table, counts = results.weighed.value, prepared.counts
+    everyone = {**_baselines(prepared, seed), **_rankers(results), **predictions}
     hard = {
         name: hardness(name, table[name].to_numpy())
         for name in (*SCORES, *importance.further_scores)
@@ -104,8 +114,13 @@ def evaluate(
         **summarized(
             prepared,
             "test",
-            {**_baselines(prepared, seed), **predictions},
+            everyone,
             evaluation=evaluation,
+        ),
+        "verdict": verdict(
+            by_query(judged(prepared, "test"), everyone),
+            _basis(prepared, train, pretrained),
+            ranker="weighted",
         ),
         "train": {run: _mean_of(several) for run, several in results.runs().items()},
         "cost": _costs(results, importance),
@@ -143,6 +158,32 @@ def _baselines(prepared: Prepared, seed: int) -> dict[str, list[Predictions]]:
         num_classes=classes,
     )
     return {"random": [random], "token_overlap": [token_overlap]}
+
+
+def _rankers(results: Results) -> dict[str, list[Predictions]]:
+    """What ranks without a trained encoder: BM25, the checkpoint's cosine, features alone.
+
+    Features are standardised within the query, which keeps the order of its items.
+    """
+    known, test = results.features.value, "test"
+    scores = {"bm25": known.column("bm25_title", test)}
+    if COSINE in known.names:
+        scores["checkpoint"] = known.column(COSINE, test)
+    scores["linear"] = results.linear.value.scores(known.names, known.values[test])
+    return {name: [Predictions(None, values)] for name, values in scores.items()}
+
+
+def _basis(prepared: Prepared, train: Schedule, pretrained: bool) -> Training:
+    """What the verdict on the trained models rests on."""
+    training = prepared.split("train")
+    per_epoch = -(-training.num_rows // train.batch_size)
+    return Training(
+        queries=len(training["query_id"].unique()),
+        pairs=training.num_rows,
+        steps=train.epochs * per_epoch,
+        steps_per_epoch=per_epoch,
+        pretrained=pretrained,
+    )
 
 
 def _mean_of(several: list[Made[Trained]]) -> dict[str, float]:

@@ -99,6 +99,7 @@ def shown(
     """The explained predictions with their texts, as the report takes them."""
     test, training = prepared.split("test"), prepared.split("train")
     names, predictions = prepared.scale.names, predictions_of(prepared, trained)
+    assert predictions.classes is not None  # a trained run names them
     by_example: dict[str, list[dict[str, Any]]] = {}
     for push in pushes.to_pylist():
         by_example.setdefault(push["example_id"], []).append(push)

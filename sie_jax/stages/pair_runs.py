@@ -280,6 +280,18 @@ class PairRuns:
         return {f"validation_{name}": value for name, value in measured.items()}
 
 
+def judged(prepared: Prepared, split: str) -> Judgments:
+    """A split's pairs as they are evaluated."""
+    pairs, scale = prepared.split(split), prepared.scale
+    return Judgments(
+        pairs["label"].to_numpy(),
+        pairs["query_id"].to_pylist(),
+        pairs["example_id"].to_pylist(),
+        scale.names,
+        scale.gains,
+    )
+
+
 def summarized(
     prepared: Prepared,
     split: str,
@@ -289,16 +301,8 @@ def summarized(
     reference: str = "uniform",
 ) -> dict[str, Any]:
     """`evaluation.summarize` of runs' predictions of a split's pairs."""
-    pairs, scale = prepared.split(split), prepared.scale
-    judgments = Judgments(
-        pairs["label"].to_numpy(),
-        pairs["query_id"].to_pylist(),
-        pairs["example_id"].to_pylist(),
-        scale.names,
-        scale.gains,
-    )
     return summarize(
-        judgments,
+        judged(prepared, split),
         runs,
         resamples=evaluation.resamples,
         seed=evaluation.seed,

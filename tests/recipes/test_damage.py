@@ -142,7 +142,8 @@ def assert_repaired(workdir: Path, wanted: Path) -> None:
 
 def test_there_are_all_stages_and_some_two_hundred_pairs(whole: Path) -> None:
     assert set(files_of(whole)) == {
-        *("prepare", "pretrain", "tune", "cross_fit", "choose", "score", "weigh", "audit"),
+        *("prepare", "features", "linear", "pretrain", "tune", "cross_fit", "choose"),
+        *("score", "weigh", "audit"),
         *("train/uniform-0", "train/weighted-0", "explain", "evaluate"),
     }
     assert 150 < read_json(whole / "cleaning.json")["kept"] < 220
@@ -190,10 +191,11 @@ def copy(finished: Path, tmp_path: Path) -> Path:
 def test_stages_with_damaged_markers_are_made_again(copy: Path, finished: Path, turn: int) -> None:
     """Each marker has every kind of damage once."""
     kinds = (*OF_FILES, garbled)
-    for place, stage in enumerate(workdirs.markers(copy)):
+    stages = workdirs.markers(copy)
+    for place, stage in enumerate(stages):
         kinds[(place + turn) % 4](copy / "stages" / f"{stage}.json")
     said = repaired(tiny(), copy, finished)
-    assert said.count("is damaged (") == sum((place + turn) % 4 > 0 for place in range(8))
+    assert said.count("is damaged (") == sum((place + turn) % 4 > 0 for place in range(len(stages)))
 
 
 def test_without_its_marker_nothing_of_a_stage_is_used(copy: Path, finished: Path) -> None:

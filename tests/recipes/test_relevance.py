@@ -10,6 +10,7 @@ import jax
 import pyarrow.parquet as pq
 import pytest
 import workdirs
+from markupsafe import escape
 from tiny_runs import COLUMNS, METRICS, opened, run, tiny, unexplained
 from workdirs import made_since, markers
 
@@ -20,6 +21,7 @@ from sie_jax.recipes import relevance
 
 pytestmark = pytest.mark.slow
 
+RANKING = METRICS - {"accuracy", "macro_f1", "micro_f1"}
 CONTRACT = {
     "config.json",
     "cleaning.json",
@@ -34,6 +36,8 @@ CONTRACT = {
 }
 STAGES = {
     "prepare",
+    "features",
+    "linear",
     "score",
     "weigh",
     "audit",
@@ -64,7 +68,8 @@ def test_metrics_json(finished: Path) -> None:
     rows = metrics["rows"]
     assert rows["read"] == rows["kept"] + rows["rejected"]
     assert rows["rejected"] == pq.read_table(finished / "rejected.parquet").num_rows > 0
-    runs = ["random", "token_overlap", "uniform", "weighted"]
+    runs = ["random", "token_overlap", "bm25", "linear", "uniform", "weighted"]
+    rankers = {"bm25", "linear"}  # which name no classes
     assert list(metrics["test"]) == runs
     assert set(metrics["difference"]) == set(runs) - {"uniform"}
     assert list(metrics["cost"]) == ["uniform", "weighted"]
@@ -72,19 +77,38 @@ def test_metrics_json(finished: Path) -> None:
     for trained in metrics["train"].values():
         assert list(trained) == ["loss", "accuracy", "ndcg@10"]  # whatever Python's hashes are
     for part in ("test", "difference"):
-        for values in metrics[part].values():
-            assert set(values) == METRICS | COLUMNS
+        for name, values in metrics[part].items():
+            assert set(values) == (RANKING if name in rankers else METRICS | COLUMNS)
             for estimate in values.values():
                 assert set(estimate) == {"value", "low", "high"}
     for name in METRICS:
         for one in runs:
+            if name not in metrics["test"][one]:
+                continue
             estimate = metrics["test"][one][name]
             assert 0 <= estimate["low"] <= estimate["value"] <= estimate["high"] <= 1
             assert metrics["seeds"][one][name] == [pytest.approx(estimate["value"])]
         for one in metrics["difference"]:
+            if name not in metrics["difference"][one]:
+                continue
             assert metrics["difference"][one][name]["value"] == pytest.approx(
                 metrics["test"][one][name]["value"] - metrics["test"]["uniform"][name]["value"]
             )
+
+
+def test_the_verdict_is_about_the_exported_ranker(finished: Path) -> None:
+    metrics = read_json(finished / "metrics.json")
+    verdict, test = metrics["verdict"], metrics["test"]
+    baselines = ["random", "token_overlap", "bm25"]
+    best = max(baselines, key=lambda run: test[run]["ndcg@10"]["value"])
+    assert (verdict["ranker"], verdict["best_baseline"]) == ("weighted", best)
+    assert verdict["ndcg@10"]["value"] == pytest.approx(
+        test["weighted"]["ndcg@10"]["value"] - test[best]["ndcg@10"]["value"]
+    )
+    weighting = metrics["difference"]["weighted"]["ndcg@10"]["value"]
+    assert verdict["weighting"] == {"value": pytest.approx(weighting), "low": None, "high": None}
+    report = (finished / "report.html").read_text(encoding="utf-8")
+    assert all(str(escape(note)) in report for note in verdict["notes"])
 
 
 def test_metrics_jsonl_has_the_curves_of_every_run(finished: Path) -> None:
@@ -202,7 +226,7 @@ def test_a_stage_made_again_with_the_same_outcome_leaves_the_others(workdir: Pat
 
 def test_an_unknown_stage_is_refused(workdir: Path) -> None:
     before = workdirs.times(workdir)
-    with pytest.raises(UserError, match="--redo=scores: choose of the stages prepare, pretrain"):
+    with pytest.raises(UserError, match="--redo=scores: choose of the stages prepare, features"):
         run(tiny(), workdir, "weigh", "scores")
     assert workdirs.times(workdir) == before
 
@@ -329,7 +353,7 @@ def test_a_beam_that_is_not_there_or_has_no_tokenizer_is_refused(tmp_path: Path)
 def test_online_weights_and_further_policies(finished: Path, tmp_path: Path) -> None:
     config = tiny(mode="online", score="el2n", compare=("proportional",), mix_uniform=0.1)
     metrics = run(config, tmp_path)
-    assert list(metrics["test"])[2:] == ["uniform", "weighted", "proportional"]
+    assert list(metrics["test"])[4:] == ["uniform", "weighted", "proportional"]
     cost = metrics["cost"]
     for one in ("weighted", "proportional"):  # no scoring pass is charged to them
         assert cost[one]["forward_equivalents"] == cost["uniform"]["forward_equivalents"]
@@ -374,7 +398,7 @@ def test_a_further_policy_adds_its_run(workdir: Path) -> None:
     before = markers(workdir)
     metrics = run(tiny(compare=("keep",)), workdir)
     assert made_since(workdir, before) == {"train/keep-0", "evaluate"}
-    assert list(metrics["test"])[2:] == ["uniform", "weighted", "keep"]
+    assert list(metrics["test"])[4:] == ["uniform", "weighted", "keep"]
     assert (
         metrics["cost"]["keep"]["forward_equivalents"]
         == (metrics["cost"]["weighted"]["forward_equivalents"])

@@ -43,7 +43,9 @@ excludes zero.</p>
 {% for name, by_metric in seeds.items() %}
 {% for n in range(by_metric.values() | map("length") | max) %}
 <tr><th scope="row">{{ name }}</th><td class="number">{{ n + 1 }}</td>
-{% for metric in main %}<td class="number">{{ by_metric[metric][n] | value }}</td>{% endfor %}</tr>
+{% for metric in main %}
+<td class="number">{{ (by_metric[metric][n] if metric in by_metric else none) | value }}</td>
+{% endfor %}</tr>
 {% endfor %}
 {% endfor %}
 </tbody>

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 
 from page_tables import CONFIGS, ROOT, number, result, rows_as_table, with_interval
 
-LABELS = {"random": "random order", "token_overlap": "counting shared words"}
+LABELS = {
+    "random": "random order",
+    "token_overlap": "counting shared words",
+    "bm25": "BM25",
+    "checkpoint": "the checkpoint's cosine",
+    "linear": "linear, on features of the words",
+}
 
 
 def compared(name: str, metrics: Sequence[str] = ("ndcg@10", "macro_f1", "accuracy")) -> str:
@@ -16,7 +22,8 @@ def compared(name: str, metrics: Sequence[str] = ("ndcg@10", "macro_f1", "accura
     labels = {**LABELS, "weighted": f"weighted ({config.importance.policy})"}
     rows = []
     for run, of in found["test"].items():
-        cells = [with_interval(of[metric]) for metric in metrics]
+        # a ranker that names no classes has no accuracy
+        cells = [with_interval(of[metric]) if metric in of else "" for metric in metrics]
         paired = found["difference"].get(run)
         cells.append(with_interval(paired["ndcg@10"], sign=True) if paired else "")
         rows.append([labels.get(run, run), *cells])

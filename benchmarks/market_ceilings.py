@@ -1,4 +1,4 @@
-"""What can be learnt on the generated market: nDCG@10 of rankers from chance to the perfect matcher.
+"""What can be learnt on the generated market: nDCG@10 from chance to the perfect matcher.
 
     python benchmarks/market_ceilings.py
 
@@ -51,7 +51,11 @@ def lambdamart(pairs: Pairs, features: np.ndarray) -> np.ndarray:
 
     def part(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rows = np.flatnonzero(pairs.split == name)
-        return features[rows], pairs.grade[rows], np.unique(pairs.query[rows], return_counts=True)[1]
+        return (
+            features[rows],
+            pairs.grade[rows],
+            np.unique(pairs.query[rows], return_counts=True)[1],
+        )
 
     x, y, groups = part("train")
     vx, vy, validation_groups = part("validation")
@@ -90,12 +94,14 @@ def ceilings(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
     words = lexical(pairs)
     translated = np.concatenate([words, translation(pairs)], axis=1)
     rankers: dict[str, Callable[[], np.ndarray]] = {
-        "random": lambda: baselines.random(
-            [str(row) for row in range(len(words))],
-            training_labels=pairs.grade[pairs.split == "train"],
-            num_classes=4,
-            seed=seed,
-        ).scores,
+        "random": lambda: (
+            baselines.random(
+                [str(row) for row in range(len(words))],
+                training_labels=pairs.grade[pairs.split == "train"],
+                num_classes=4,
+                seed=seed,
+            ).scores
+        ),
         "token_overlap": lambda: words[:, LEXICAL.index("overlap")],
         "bm25": lambda: words[:, LEXICAL.index("bm25_title")],
         "linear": lambda: linear(pairs, words),

@@ -1,5 +1,6 @@
 """Rankers of words for the generated market: features, a linear model, translation, embeddings."""
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from typing import NamedTuple
@@ -83,12 +84,12 @@ def lexical(pairs: Pairs) -> np.ndarray:
             trigrams.setdefault(one, {one[at : at + 3] for at in range(len(one) - 2)})
             for one in (text, title)
         ]
-        bigrams = set(zip(words, words[1:], strict=False))
+        bigrams = set(itertools.pairwise(words))
         raw[row, 2:] = (
             np.mean(found),
             weights @ found / weights.sum(),
             all(found),
-            sum(pair in bigrams for pair in zip(query, query[1:], strict=False)),
+            sum(pair in bigrams for pair in itertools.pairwise(query)),
             np.mean(numbers) if numbers else 0,
             found[0],
             found[-1],
@@ -254,33 +255,38 @@ def embedding(
 ) -> np.ndarray:
     """Scores [N] of a model that learns words: late interaction of word embeddings, and features.
 
-    s = w·x + Σ_q a_q · max_t ⟨e_q, f_t⟩ + ⟨Σ_q g_q, Σ_t h_t⟩ over the words and the pairs of
-    neighbouring words of query and title; equal ones count as alike until learnt otherwise. Trained
-    by listwise softmax against the gains; the epoch is chosen on the validation queries.
+    s = w·x + Σ_q a_q · max_t ⟨e_q, f_t⟩ + ⟨Σ_q g_q, Σ_t h_t⟩ + Σ_t b_t
+
+    q and t run over the words and the pairs of neighbouring words of query and title, in the
+    maximum over words alone. Equal words count as alike until learnt otherwise. Trained by listwise softmax
+    against the gains; the epoch is chosen on the validation queries.
     """
     tokens = _tokens(pairs)
     size = int(max(tokens[0].max(), tokens[1].max())) + 1
+    is_word = jnp.arange(size) < tokens[2]
     keys = jax.random.split(jax.random.key(seed), 3)
-    base = jax.random.normal(keys[0], (size, width)) * 0.3 / np.sqrt(width) * 3
+    base = jax.random.normal(keys[0], (size, width)) / np.sqrt(width)
     params = {
         "query": base,
         "title": base,
         "bag_query": 0.1 * jax.random.normal(keys[1], (size, width)),
         "bag_title": 0.1 * jax.random.normal(keys[2], (size, width)),
-        "importance": jnp.ones(size),
+        "importance": 1.0 * is_word,
+        "prior": jnp.zeros(size),
         "features": jnp.zeros(features.shape[1]),
     }
 
-    def score(params: dict[str, jax.Array], query, title, x) -> jax.Array:  # noqa: ANN001
+    def score(params: dict[str, jax.Array], query, title, x) -> jax.Array:
         is_query, is_title = query > 0, title > 0
         alike = jnp.einsum("lqd,lctd->lcqt", params["query"][query], params["title"][title])
-        best = jnp.where(is_title[:, :, None], alike, -1e9).max(-1)
+        best = jnp.where((is_title & is_word[title])[:, :, None], alike, -1e9).max(-1)
         importance = (params["importance"][query] * is_query)[:, None]
         bag_query = (params["bag_query"][query] * is_query[..., None]).sum(1)
         bag_title = (params["bag_title"][title] * is_title[..., None]).sum(2)
         return (
             x @ params["features"]
             + (importance * best).sum(-1)
+            + (params["prior"][title] * is_title).sum(-1)
             + jnp.einsum("ld,lcd->lc", bag_query, bag_title)
         )
 
@@ -305,7 +311,7 @@ def embedding(
     state = optimiser.init(params)
 
     @jax.jit
-    def step(params, state, batch):  # noqa: ANN001, ANN202
+    def step(params, state, batch):
         gradient = jax.grad(loss)(params, batch)
         updates, state = optimiser.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
@@ -327,20 +333,26 @@ def embedding(
     return chosen
 
 
-def _tokens(pairs: Pairs) -> tuple[np.ndarray, np.ndarray]:
-    """Ids of words and of neighbouring words of query and title [N, T]; 0 is padding, 1 unknown."""
+def _tokens(pairs: Pairs) -> tuple[np.ndarray, np.ndarray, int]:
+    """Ids of words and of neighbouring words of query and title [N, T]; 0 is padding.
+
+    The ids of words are below the third value.
+    """
 
     def pieces(text: str) -> list[str]:
         words = words_of(text)
-        return words + [f"{one} {two}" for one, two in zip(words, words[1:], strict=False)]
+        return words + [f"{one} {two}" for one, two in itertools.pairwise(words)]
 
     split = [[pieces(text) for text in texts] for texts in (pairs.queries, pairs.titles)]
     train = np.flatnonzero(pairs.split == "train")
-    counts = Counter(piece for side in split for row in train for piece in side[row])
-    known = {piece: 2 + at for at, piece in enumerate(p for p, n in counts.items() if n >= 5)}
+    counts = Counter(piece for side in split for row in train for piece in set(side[row]))
+    # Every word has an id, so that a word never seen in training still equals itself.
+    words = dict.fromkeys(p for side in split for row in side for p in row if " " not in p)
+    pairs_of_words = [piece for piece, count in counts.items() if " " in piece and count >= 5]
+    known = {piece: 1 + at for at, piece in enumerate([*words, *pairs_of_words])}
     padded = []
     for side in split:
-        width = max(map(len, side))
-        ids = [[known.get(piece, 1 if " " not in piece else 0) for piece in row] for row in side]
+        ids = [[known[piece] for piece in row if piece in known] for row in side]
+        width = max(map(len, ids))
         padded.append(np.array([row + [0] * (width - len(row)) for row in ids], np.int32))
-    return padded[0], padded[1]
+    return padded[0], padded[1], 1 + len(words)

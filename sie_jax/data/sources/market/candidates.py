@@ -11,7 +11,7 @@ from sie_jax.data.sources.market.needs import COMPLEMENT, EXACT, SUBSTITUTE, Nee
 
 # Shares of a query's candidates: exact ones, others of the class or its substitute (a semantic
 # engine), those that share most words (a lexical engine), accessories; the rest is popular items.
-_SHARES = {"exact": 0.2, "near": 0.3, "lexical": 0.25, "complement": 0.1}
+_SHARES = {"exact": 0.25, "near": 0.25, "lexical": 0.1, "complement": 0.25}
 _LEXICAL_DEPTH = 3  # the lexical ones are drawn among this many times as many best
 _BLOCK = 1 << 24  # scores of the lexical engine that are held at a time
 
@@ -65,20 +65,16 @@ def choose(
     return np.concatenate(query_of_row), np.concatenate(item_of_row)
 
 
-def _draw(
-    rng: np.random.Generator, catalogue: Catalogue, pool: np.ndarray, size: int
-) -> list[int]:
+def _draw(rng: np.random.Generator, catalogue: Catalogue, pool: np.ndarray, size: int) -> list[int]:
     """`size` different items of the pool, or all of it; popular ones are likelier."""
     size = min(size, len(pool))
     weights = np.sqrt(catalogue.popularity[pool])
-    # The first `size` of independent exponential waits are a draw in proportion without replacement.
+    # The first of independent exponential waits are a draw in proportion without replacement.
     waits = rng.exponential(size=len(pool)) / weights
     return pool[np.argsort(waits, kind="stable")[:size]].tolist()
 
 
-def lexical(
-    queries: Sequence[str], titles: Sequence[str], count: int
-) -> Iterator[np.ndarray]:
+def lexical(queries: Sequence[str], titles: Sequence[str], count: int) -> Iterator[np.ndarray]:
     """For each query the items that share most of its words, rare words counting more.
 
     Scores are integers, so that the order is the same on every machine; ties go by item.

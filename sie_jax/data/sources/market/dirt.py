@@ -16,9 +16,7 @@ KINDS = (
 _LONG_TITLE_CHARACTERS = 5000
 
 
-def soil(
-    rng: np.random.Generator, columns: dict[str, list[str | None]], rate: float
-) -> np.ndarray:
+def soil(rng: np.random.Generator, columns: dict[str, list[str | None]], rate: float) -> np.ndarray:
     """Gives about a share `rate` of the rows one defect of KINDS each, in place.
 
     A duplicate or a conflict is a further row at the end. Returns for every row the place of the

@@ -18,7 +18,7 @@ _NEAR_DUPLICATES = 0.08
 _FEATURE = 0.3  # chance that a product has a feature
 _HIDDEN = 0.06  # chance that an attribute is not in the title; the text names it if there is a text
 _TEXT_MISSING = 0.15
-_SAYS_WHAT_IT_LACKS = 0.12  # share of titles: "without leather"
+_SAYS_WHAT_IT_LACKS = 0.1  # share of titles: "without leather"
 _SAYS_WHAT_IT_IS_LIKE = 0.1  # share of titles: "like <another brand>"
 _ZIPF = 0.8
 

@@ -34,9 +34,9 @@ class MarketConfig(SourceSection):
     queries: int = 1500  # the number of queries, all splits together
     items: int = 6000  # the size of the catalogue
     candidates: int = 20  # pairs of each query, at most; four fifths of this at least
-    gap: float = 0.5  # how far customers' words are from sellers': 0 alike, 1 opposite habits
-    typos: float = 0.03  # chance that a word of a query is misspelt
-    second_language: float = 0.1  # share of queries, and of titles, in the second language
+    gap: float = 0.1  # how far customers' words are from sellers': 0 alike, 1 opposite habits
+    typos: float = 0.02  # chance that a word of a query is misspelt
+    second_language: float = 0.06  # share of queries, and of titles, in the second language
     noise: float = 0.0  # share of the training and validation labels that are wrong
     noise_kind: str = "uniform"  # which labels those are
     dirt: float = 0.0  # share of rows that break a rule of cleaning
@@ -170,7 +170,13 @@ def generate(config: MarketConfig, *, validation: float = 0.1, test: float = 0.2
     )
     truth = Truth(grade[origin], score[origin], tuple(wanted), query[origin], item[origin])
     return Market(
-        source, truth, dataclasses.replace(config), language, catalogue, tuple(spoken), tuple(titles)
+        source,
+        truth,
+        dataclasses.replace(config),
+        language,
+        catalogue,
+        tuple(spoken),
+        tuple(titles),
     )
 
 
@@ -230,9 +236,7 @@ def _splits(rng: np.random.Generator, count: int, validation: float, test: float
     return names
 
 
-def _found(
-    query: np.ndarray, item: np.ndarray, spoken: list[str], titles: list[str]
-) -> np.ndarray:
+def _found(query: np.ndarray, item: np.ndarray, spoken: list[str], titles: list[str]) -> np.ndarray:
     """The share [N] of the query's words that the title has."""
     query_words = [set(re.findall(r"\w+", text)) for text in spoken]
     title_words = [set(re.findall(r"\w+", title)) for title in titles]

@@ -22,9 +22,9 @@ from sie_jax.data.sources.market.ontology import Ontology
 IRRELEVANT, COMPLEMENT, SUBSTITUTE, EXACT = range(4)
 ATTRIBUTES = ("brand", "colour", "feature", "size")
 IS, NOT, UNDER, OVER = "is", "not", "under", "over"
-_HYPERNYM, _ACCESSORY = 0.14, 0.14  # shares of needs
+_HYPERNYM = 0.12  # share of the needs for a product that name a whole department
 _CONSTRAINTS = (0.05, 0.4, 0.4, 0.15)  # chance of 0, 1, 2, 3 constraints
-_NEGATED = 0.22  # share of constraints on colour and feature
+_NEGATED = 0.18  # share of constraints on colour and feature
 _BOUNDED = 0.5  # share of constraints on size
 _ANY = -1
 
@@ -52,13 +52,11 @@ class Need:
     constraints: tuple[Constraint, ...]
 
 
-def draw(
-    rng: np.random.Generator, ontology: Ontology, catalogue: Catalogue, item: int
-) -> Need:
+def draw(rng: np.random.Generator, ontology: Ontology, catalogue: Catalogue, item: int) -> Need:
     """A need that the item meets."""
     department, kind = int(catalogue.department[item]), int(catalogue.kind[item])
     accessory = int(catalogue.accessory[item])
-    hypernym = accessory == _ANY and rng.random() < _HYPERNYM / (1 - _ACCESSORY)
+    hypernym = accessory == _ANY and rng.random() < _HYPERNYM
     count = int(rng.choice(len(_CONSTRAINTS), p=_CONSTRAINTS))
     if hypernym:
         count = max(count, 1)
@@ -107,9 +105,7 @@ def met(catalogue: Catalogue, constraint: Constraint, items: np.ndarray) -> np.n
     return (values == constraint.value) == (constraint.mode == IS)
 
 
-def judge(
-    catalogue: Catalogue, need: Need, items: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def judge(catalogue: Catalogue, need: Need, items: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The grade [N] of each item for the need, and the perfect score [N].
 
     The perfect score is the grade plus half the share of the constraints that the item meets.

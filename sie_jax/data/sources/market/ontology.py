@@ -15,17 +15,20 @@ BRANDS_EACH = 7  # of a department
 FEATURES_EACH = 8
 ACCESSORIES_EACH = 4
 SELLER, CUSTOMER = 0, 1
-_HABIT = np.array([0.62, 0.24, 0.1, 0.04])  # how often the first, second, ... word is used
-_INVENTED = 0.6  # share of concepts that have an invented word too
+_HABIT = np.array([0.85, 0.1, 0.04, 0.01])  # how often the first, second, ... word is used
+_INVENTED = 0.3  # share of concepts that have an invented word too
 _NICKNAMED = 0.8  # share of a brand's mentions by customers at a gap of 1 that are its nickname
-_ONSETS = "b br c cl d dr f fl g gr h k kl l m n p pr r s st t tr v w z".split()
-_VOWELS = "a e i o u ai ea io ou".split()
+_ONSETS = (
+    *("b", "br", "c", "cl", "d", "dr", "f", "fl", "g", "gr", "h", "k", "kl", "l", "m"),
+    *("n", "p", "pr", "r", "s", "st", "t", "tr", "v", "w", "z"),
+)
+_VOWELS = ["a", "e", "i", "o", "u", "ai", "ea", "io", "ou"]
 _CODAS = ["", "", "", "n", "r", "l", "x", "s", "m", "nd", "rk"]
 
 
 @dataclass(frozen=True)
 class Concept:
-    """The ways to say one thing, how often each speaker uses each [2, W], and the second language's.
+    """The ways to say one thing, how often each speaker uses each [2, W], and a foreign one.
 
     A row of `habits` sums to 1.
     """

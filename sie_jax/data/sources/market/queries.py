@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from sie_jax.data.sources.market import words
 from sie_jax.data.sources.market.needs import IS, NOT, OVER, UNDER, Constraint, Need
 from sie_jax.data.sources.market.ontology import CUSTOMER, Ontology
-from sie_jax.data.sources.market import words
 
 _CHATTER = 0.08  # share of queries with a word that says nothing
 _JOINED = 0.5  # share of accessory queries without "for": "phone case"

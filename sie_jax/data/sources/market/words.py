@@ -148,8 +148,10 @@ DEPARTMENTS = (
         },
         "oak/oakwood/eiche, velvet/plush/samt, foldable/folding/collapsible/klappbar,"
         "rustic/farmhouse/ländlich, adjustable/height changing/verstellbar,"
-        "upholstered/fabric covered/bezogen, lockable/with lock/abschliessbar, assembled/ready built/montiert",
-        "slipcover/throw/überwurf, castors/wheels/rollen, handles/knobs/griffe, felt pads/gliders/filzgleiter",
+        "upholstered/fabric covered/bezogen, lockable/with lock/abschliessbar,"
+        "assembled/ready built/montiert",
+        "slipcover/throw/überwurf, castors/wheels/rollen, handles/knobs/griffe,"
+        "felt pads/gliders/filzgleiter",
     ),
     _department(
         "kitchenware/cookware/küchenbedarf",
@@ -164,7 +166,8 @@ DEPARTMENTS = (
         "stainless/inox/rostfrei, nonstick/easy release/antihaft, induction/hob ready/induktion,"
         "ceramic/earthen/keramik, programmable/with timer/programmierbar, silent/quiet/leise,"
         "glass/see through/gläsern, compact/mini/kompakt",
-        "lid/top/deckel, filter/strainer/sieb, descaler/limescale remover/entkalker, brush/scrubber/bürste",
+        "lid/top/deckel, filter/strainer/sieb, descaler/limescale remover/entkalker,"
+        "brush/scrubber/bürste",
     ),
     _department(
         "garden tools/yard gear/gartengerät",
@@ -176,10 +179,12 @@ DEPARTMENTS = (
             "planter/flowerpot/jardiniere/blumentopf": ("length", "6 8 10 14"),
             "raised bed/grow box/veg trough/hochbeet": ("length", "24 32 40 48"),
         },
-        "electric/mains powered/elektrisch, petrol/gasoline/gas/benzin, frostproof/winter hard/frostfest,"
+        "electric/mains powered/elektrisch, petrol/gasoline/gas/benzin,"
+        "frostproof/winter hard/frostfest,"
         "self watering/with reservoir/selbstbewässernd, galvanised/zinc coated/verzinkt,"
         "expandable/stretchy/dehnbar, terracotta/clay/ton, ergonomic/easy grip/ergonomisch",
-        "blade/cutter/klinge, nozzle/spray head/düse, saucer/drip tray/untersetzer, connector/coupling/kupplung",
+        "blade/cutter/klinge, nozzle/spray head/düse, saucer/drip tray/untersetzer,"
+        "connector/coupling/kupplung",
     ),
     _department(
         "outdoor gear/camping/expedition/campingbedarf",
@@ -191,10 +196,12 @@ DEPARTMENTS = (
             "sleeping bag/mummy bag/quilt/schlafsack": ("weight", "0.8 1 1.4 2"),
             "bottle/flask/canteen/trinkflasche": ("volume", "0.4 0.5 0.75 1"),
         },
-        "ultralight/featherweight/ultraleicht, rainproof/weatherproof/regenfest, nylon/polyamide/perlon,"
+        "ultralight/featherweight/ultraleicht, rainproof/weatherproof/regenfest,"
+        "nylon/polyamide/perlon,"
         "insulated/thermal/isoliert, reflective/hi vis/reflektierend, ventilated/meshed/belüftet,"
         "inflatable/blow up/aufblasbar, organic/eco/biologisch",
-        "rain cover/rain hood/regenhülle, straps/webbing/gurte, pegs/stakes/heringe, patch kit/repair set/flickzeug",
+        "rain cover/rain hood/regenhülle, straps/webbing/gurte, pegs/stakes/heringe,"
+        "patch kit/repair set/flickzeug",
     ),
     _department(
         "pet supplies/animal care/tierbedarf",
@@ -224,7 +231,8 @@ DEPARTMENTS = (
         "recycled/reclaimed/wiederverwertet, erasable/rub out/radierbar, lined/ruled/liniert,"
         "dotted/bullet grid/gepunktet, hardcover/rigid/festeinband, glossy/shiny/glänzend,"
         "acid free/archival/säurefrei, magnetic/with magnet/magnetisch",
-        "refill/cartridge/ersatzmine, sharpener/pointer/spitzer, dividers/separators/trennblätter, labels/stickers/aufkleber",
+        "refill/cartridge/ersatzmine, sharpener/pointer/spitzer,"
+        "dividers/separators/trennblätter, labels/stickers/aufkleber",
     ),
 )
 
@@ -236,7 +244,7 @@ FOR = ("for", "für")
 LIKE = ("like", "wie")
 WITH = ("with", "mit")
 FILLERS = (
-    "new classic premium original popular everyday quality modern deluxe value pro basic plus "
-    "exclusive authentic essential"
-).split()
+    *("new", "classic", "premium", "original", "popular", "everyday", "quality", "modern"),
+    *("deluxe", "value", "pro", "basic", "plus", "exclusive", "authentic", "essential"),
+)
 CHATTER = ("best", "cheap", "good", "top", "sale", "buy")

@@ -257,9 +257,9 @@ def embedding(
 
     s = w·x + Σ_q a_q · max_t ⟨e_q, f_t⟩ + ⟨Σ_q g_q, Σ_t h_t⟩ + Σ_t b_t
 
-    q and t run over the words and the pairs of neighbouring words of query and title, in the
-    maximum over words alone. Equal words count as alike until learnt otherwise. Trained by listwise softmax
-    against the gains; the epoch is chosen on the validation queries.
+    q and t run over the words and the pairs of neighbouring words of query and title; the maximum
+    is over words alone. Equal words count as alike until learnt otherwise. Trained by listwise
+    softmax against the gains; the epoch is chosen on the validation queries.
     """
     tokens = _tokens(pairs)
     size = int(max(tokens[0].max(), tokens[1].max())) + 1

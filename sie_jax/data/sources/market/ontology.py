@@ -82,7 +82,7 @@ def build(rng: np.random.Generator, gap: float) -> Ontology:
       gap: in [0, 1]. A customer uses a seller's habits with weight 1 - gap, and the same habits in
         the opposite order of words with weight gap.
     """
-    taken = {word for word in _real_words() if " " not in word}
+    taken = _real_words()
     kinds = [kind for department in DEPARTMENTS for kind in department.kinds]
     return Ontology(
         kinds=tuple(_concept(rng, kind.names, gap, taken) for kind in kinds),
@@ -106,11 +106,15 @@ def build(rng: np.random.Generator, gap: float) -> Ontology:
     )
 
 
-def _real_words() -> list[str]:
-    ways = [*COLOURS, *(kind.names for one in DEPARTMENTS for kind in one.kinds)]
+def _real_words() -> set[str]:
+    """All words that mean something already."""
+    concepts = [*COLOURS, *(kind.names for one in DEPARTMENTS for kind in one.kinds)]
     for one in DEPARTMENTS:
-        ways += [one.hypernyms, *one.features, *one.accessories]
-    return [way for concept in ways for way in concept] + [*words.FILLERS, *words.CHATTER]
+        concepts += [one.hypernyms, *one.features, *one.accessories]
+    concepts += [words.FILLERS, words.CHATTER, words.FOR, words.LIKE]
+    concepts += [*words.WITHOUT, *words.UNDER, *words.OVER]
+    units = {notation.unit for notations in NOTATIONS.values() for notation in notations}
+    return units | {word for ways in concepts for way in ways for word in way.split()}
 
 
 def _concept(rng: np.random.Generator, names: Ways, gap: float, taken: set[str]) -> Concept:

@@ -242,7 +242,6 @@ UNDER = (("under", "below", "less than"), ("unter", "weniger als"))
 OVER = (("over", "above", "more than"), ("über", "mehr als"))
 FOR = ("for", "für")
 LIKE = ("like", "wie")
-WITH = ("with", "mit")
 FILLERS = (
     *("new", "classic", "premium", "original", "popular", "everyday", "quality", "modern"),
     *("deluxe", "value", "pro", "basic", "plus", "exclusive", "authentic", "essential"),

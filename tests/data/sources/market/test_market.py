@@ -12,6 +12,7 @@ import pytest
 from sie_jax.data.cleaning import RULES, Cleaned, clean
 from sie_jax.data.schema import ATTRIBUTE, ESCI_SCALE, RAW_COLUMNS, normalise_query
 from sie_jax.data.sources.market import Market, MarketConfig, generate, noise
+from sie_jax.data.sources.market import market as market_file
 from sie_jax.data.sources.market.needs import EXACT, NOT, judge
 from sie_jax.data.sources.section import Request
 from sie_jax.errors import UserError
@@ -113,9 +114,9 @@ def test_words_of_queries_are_often_not_in_the_right_title() -> None:
             ]
         )
 
-    assert 0.4 < found(exact).mean() < 0.75
-    # Accessories share all words of many queries.
-    assert (found(np.flatnonzero(fits)) == 1).mean() > 0.1
+    assert 0.5 < found(exact).mean() < 0.9
+    # There are accessories that share all words of the query.
+    assert (found(np.flatnonzero(fits)) == 1).mean() > 0.02
 
 
 def test_every_phenomenon_occurs_at_about_its_share() -> None:
@@ -159,11 +160,11 @@ def test_settings_without_gap_typos_and_languages_speak_alike() -> None:
 @pytest.mark.parametrize("kind", noise.KINDS)
 def test_noise_spares_the_test_split_and_the_texts(kind: str) -> None:
     clean_table = market().source.table
-    table = market(noise=0.15, noise_kind=kind).source.table
+    table = market(noise=0.1, noise_kind=kind).source.table
     assert table.drop_columns("label").equals(clean_table.drop_columns("label"))
     label, truth, split = (np.array(table[name]) for name in ("label", "truth", "split"))
     assert np.array_equal(label[split == "test"], truth[split == "test"])
-    assert 0.05 < (label != truth)[split != "test"].mean() < 0.25
+    assert 0.03 < (label != truth)[split != "test"].mean() < 0.2
 
 
 def test_dirt_is_found_by_cleaning_and_the_truth_stays_in_line() -> None:
@@ -203,12 +204,17 @@ def test_a_section_reads_the_shop_with_the_splits_asked_for() -> None:
         ({"noise": -0.1}, "market.noise"),
         ({"noise_kind": "rude"}, "noise_kind is 'rude'; give one of uniform"),
         ({"seed": -1}, "market.seed"),
-        ({"queries": 20000, "items": 200}, "give more items or fewer queries"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         generate(MarketConfig(**{**SMALL, **settings}))
+
+
+def test_a_shop_that_is_too_small_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(market_file, "_TRIES", 1)  # two of 2,000 needs in the same words are likely
+    with pytest.raises(UserError, match="give more items or fewer queries"):
+        generate(MarketConfig(queries=2000, items=200))
 
 
 def test_shares_of_splits_that_leave_nothing_are_refused() -> None:

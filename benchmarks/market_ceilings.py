@@ -74,7 +74,8 @@ def lambdamart(pairs: Pairs, features: np.ndarray) -> np.ndarray:
         x,
         y,
         group=groups,
-        eval_set=[(vx, vy)],
+        eval_X=(vx,),
+        eval_y=(vy,),
         eval_group=[validation_groups],
         eval_at=[10],
         callbacks=[lightgbm.early_stopping(40, verbose=False)],
@@ -109,6 +110,7 @@ def ceilings(seed: int, settings: dict[str, Any]) -> dict[str, Any]:
         "linear_translation": lambda: linear(pairs, translated),
         "lambdamart_translation": lambda: lambdamart(pairs, translated),
         "embedding": lambda: embedding(pairs, words),
+        "embedding_translation": lambda: embedding(pairs, translated),
         "perfect": lambda: market.truth.score,
     }
     tested = pairs.split == "test"

@@ -249,7 +249,7 @@ def embedding(
     features: np.ndarray,
     *,
     width: int = 32,
-    epochs: int = 14,
+    epochs: int = 12,
     lists: int = 32,
     seed: int = 0,
 ) -> np.ndarray:

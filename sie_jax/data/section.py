@@ -10,6 +10,7 @@ from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.schema import LabelScale, Source
 from sie_jax.data.sources.clicks import ClicksConfig
 from sie_jax.data.sources.esci import EsciConfig
+from sie_jax.data.sources.market import MarketConfig
 from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.data.sources.synthetic import SyntheticConfig
 from sie_jax.data.sources.table import TableConfig
@@ -41,11 +42,12 @@ class ColumnsConfig:
 class DataConfig:
     """Where pairs come from and how they become token ids; `source` names one of the sections."""
 
-    source: str = "synthetic"  # the kind of source: synthetic, esci, wands, table or clicks
+    source: str = "synthetic"  # synthetic, market, esci, wands, table or clicks
     path: str = ""  # its file or folder; gs:// and s3:// too
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
     esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
     wands: WandsConfig = dataclasses.field(default_factory=WandsConfig)
+    market: MarketConfig = dataclasses.field(default_factory=MarketConfig)
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)

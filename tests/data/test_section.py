@@ -38,7 +38,7 @@ def test_every_source_has_a_section_of_its_name_and_defaults_that_work(source: s
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_source_that_is_read_from_a_path_needs_one(source: str) -> None:
     data = DataConfig(source=source)
-    if source == "synthetic":
+    if source in ("synthetic", "market"):  # these are generated
         data.check()
         return
     with pytest.raises(UserError, match=r"^data\.path is empty: give (the|a) .*--config.data.path"):

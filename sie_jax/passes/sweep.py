@@ -82,7 +82,8 @@ def in_parts(
     If a pass gives `[B, D]` for a name, that column is `[N, D]`.
 
     Every PART_BATCHES batches each process writes its own rows of them to a Parquet file. A part
-    that is there is not computed again, so a pass that was stopped resumes at the part it was in.
+    that is there is not computed again, so a pass that was stopped resumes at the part it was in. A
+    part that cannot be read is computed again.
     """
     parts: list[Path] = []
     process, processes_in_all = jax.process_index(), jax.process_count()
@@ -97,7 +98,7 @@ def in_parts(
             ]
             parts += files
             stop = min(start + PART_BATCHES, len(batches))
-            if processes.agreed(all(file.exists() for file in files)):
+            if processes.agreed(all(_readable(file) for file in files)):
                 progress.skip(stop - start)
                 continue
             taken = _watched(iterate(batches, start=start, stop=stop), progress, clock)
@@ -201,6 +202,15 @@ def _watched(batches: Iterable[Arrays], progress: Bar, clock: CostMeter) -> Iter
         yield batch
         progress.advance(batch)
         clock.tick()
+
+
+def _readable(file: Path) -> bool:
+    """Whether a part is there and not cut off."""
+    try:
+        pq.read_metadata(file)
+    except (OSError, pa.ArrowException):
+        return False
+    return True
 
 
 def _column(values: np.ndarray) -> pa.Array:

@@ -47,8 +47,9 @@ def test_parts_that_are_there_are_not_computed_again(
     assert len(computed) == len(made)
     computed.clear()
     parts[1].unlink()
+    parts[0].write_bytes(parts[0].read_bytes()[:100])  # cut off
     again = run()
-    assert computed == [made[i]["row"].tolist() for i in (2, 3)]
+    assert computed == [made[i]["row"].tolist() for i in range(4)]
     for name, values in whole.items():
         np.testing.assert_array_equal(first[name], values)
         np.testing.assert_array_equal(again[name], values)

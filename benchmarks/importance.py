@@ -30,6 +30,7 @@ from rich.console import Console
 from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.data.sources import synthetic
+from sie_jax.data.sources.market import noise as mislabelling
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import detection
 from sie_jax.files import read_json, write_json
@@ -39,7 +40,7 @@ from sie_jax.stages.score import score
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "importance.json"
-KINDS, RATES, SEEDS = synthetic.NOISE_KINDS, (0.05, 0.2, 0.4), (0, 1, 2)
+KINDS, RATES, SEEDS = mislabelling.KINDS, (0.05, 0.2, 0.4), (0, 1, 2)
 INFLUENCE = importance.needing(importance.ESTIMATORS, "checkpoints", "targets", "curvature")
 INFLUENCE = [name for name in INFLUENCE if name not in ("grand", "gradient_variance")]
 QUERIES, EPOCHS, FOLDS = 300, 4, 3

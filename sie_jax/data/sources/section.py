@@ -1,5 +1,6 @@
 """What the section of every source has in common, and what each is told to read."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -22,7 +23,7 @@ class Request:
     test: float = 0.2
 
 
-class SourceSection:
+class SourceSection(ABC):
     """A source's section of the config: its options, their check, and how the source is read.
 
     expects: what `data.path` has to hold, for the message where it is empty; "" where the source
@@ -32,9 +33,9 @@ class SourceSection:
     __slots__ = ()
     expects: ClassVar[str] = ""
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027  # a source may have nothing to check
         """Raises UserError for the first value that cannot work."""
 
+    @abstractmethod
     def read(self, request: Request) -> Source:
         """Reads the source; raises UserError where that cannot be done."""
-        raise NotImplementedError

@@ -7,23 +7,13 @@ import numpy as np
 import pyarrow as pa
 
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source, normalise_query
+from sie_jax.data.sources.market import dirt as soiling
+from sie_jax.data.sources.market import noise as mislabelling
 from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Category, Value
 from sie_jax.errors import UserError
 
 IRRELEVANT, COMPLEMENT, SUBSTITUTE, EXACT = range(4)
-NOISE_KINDS = ("uniform", "adjacent", "confusion", "annotator", "missing_positive")
-CARELESS = 0.8  # how often a careless annotator errs
-DIRT_KINDS = (
-    "missing_title",
-    "label_outside_scale",
-    "exact_duplicate",
-    "conflicting_labels",
-    "html_markup",
-    "control_characters",
-    "title_too_long",
-)
-LONG_TITLE_CHARACTERS = 5000
 MAX_QUERIES = 20_000  # the shop's words make some times more different ones
 
 _NOUN_WORDS = {word for category in CATEGORIES for noun in category.nouns for word in noun.split()}
@@ -82,23 +72,11 @@ def read(
       items_per_query: a query has between four fifths of this and this many items, 1..200.
       noise: expected share of the rows of train and validation whose label is changed, in [0, 1].
         The draws of different rates are nested: what 0.1 flips, 0.2 flips too, to the same label.
-      noise_kind: which rows are relabelled, and how; one of NOISE_KINDS.
-        "uniform": each row with probability `noise`, to one of the other three labels, each as
-        likely.
-        "adjacent": each row with probability `noise`, to a neighbour in the order I, C, S, E; the
-        ends have one neighbour, C and S two, each as likely.
-        "confusion": as a weak model would err that sees words alone. p is its distribution of a
-        row's label, and a row flips with probability min(1, c · (1 − p[truth])), where one c for
-        all rows gives the rate; the new label is drawn from p without the truth. The model counts
-        the true labels of train and validation by the quarter of the query's words that the title
-        has and by whether a noun is among them, each count plus one.
-        "annotator": a query is judged by a careless annotator with probability noise / CARELESS;
-        each of its rows flips with probability CARELESS, uniformly as above, and no row of any
-        other query does. Up to a rate of CARELESS.
-        "missing_positive": E becomes I, with probability noise / (share of E); no other label
-        changes. Up to a rate of the share of E, some 0.45.
-      dirt: expected share of rows that get one defect of DIRT_KINDS, in [0, 1], each as likely. A
-        duplicate or a conflict is a further row at the end of the table.
+      noise_kind: which rows are relabelled, and how: a kind of `market.noise.relabel`. The weak
+        model of "confusion" sees the quarter of the query's words that the title has and whether a
+        noun is among them.
+      dirt: expected share of rows that get one defect of `market.dirt.KINDS`, in [0, 1], each as
+        likely. A duplicate or a conflict is a further row at the end of the table.
       typos: probability that a query word of four or more letters has two letters swapped, one
         dropped or one doubled, in [0, 1]. Titles have none.
       validation, test: share of the queries in these splits, > 0 and with a sum < 1; every split
@@ -129,15 +107,13 @@ def read(
     item_titles = [titles[item] for item in item_of_row.tolist()]
     split_of_row = split[query_of_row]
 
-    label = _with_noise(
+    label = mislabelling.relabel(
         noise_rng,
-        truth,
-        noise,
+        mislabelling.Judged(
+            truth, query_of_row, _seen(query_texts, item_titles), split_of_row != "test"
+        ),
         noise_kind,
-        query_of_row=query_of_row,
-        queries=query_texts,
-        titles=item_titles,
-        where=split_of_row != "test",
+        noise,
     )
 
     names = np.array(ESCI_SCALE.names)
@@ -151,7 +127,7 @@ def read(
         "split": split_of_row.tolist(),
         "truth": names[truth].tolist(),
     }
-    _soil(dirt_rng, columns, dirt)
+    soiling.soil(dirt_rng, columns, dirt)
     columns["example_id"] = [str(row) for row in range(len(columns["query"]))]
     table = pa.table({name: columns[name] for name in RAW_SCHEMA.names}, schema=RAW_SCHEMA)
     return Source(table=table, scale=ESCI_SCALE, location=f"synthetic shop, seed {seed}")
@@ -175,14 +151,9 @@ def _check(
     for name, rate in (("noise", noise), ("dirt", dirt), ("typos", typos)):
         if not 0 <= rate <= 1:
             raise UserError(f"synthetic: {name} is {rate}; give a rate between 0 and 1")
-    if noise_kind not in NOISE_KINDS:
+    if noise_kind not in mislabelling.KINDS:
         raise UserError(
-            f"synthetic: noise_kind is {noise_kind!r}; give one of {', '.join(NOISE_KINDS)}"
-        )
-    if noise_kind == "annotator" and noise > CARELESS:
-        raise UserError(
-            f"synthetic: noise is {noise}; noise_kind 'annotator' reaches {CARELESS}, "
-            "give that or less"
+            f"synthetic: noise_kind is {noise_kind!r}; give one of {', '.join(mislabelling.KINDS)}"
         )
     if not (validation > 0 and test > 0 and validation + test < 1):
         raise UserError(
@@ -404,98 +375,11 @@ def _judge(
     return np.concatenate(query_of_row), np.concatenate(item_of_row), np.concatenate(truth)
 
 
-def _with_noise(
-    rng: np.random.Generator,
-    truth: np.ndarray,
-    noise: float,
-    kind: str,
-    *,
-    query_of_row: np.ndarray,
-    queries: Sequence[str],
-    titles: Sequence[str],
-    where: np.ndarray,
-) -> np.ndarray:
-    """`truth` [N] with a share `noise` of the labels, `where` allowed, changed as `kind` says.
-
-    No draw depends on `noise`, and the chance of a flip grows with it: that nests the rates.
-    """
-    rows, classes = len(truth), len(ESCI_SCALE.names)
-    other = (truth + rng.integers(1, classes, size=rows)) % classes
-    chance = np.full(rows, noise)
-    if kind == "adjacent":
-        step = np.where(rng.random(rows) < 0.5, 1, -1)
-        step = np.where(truth == 0, 1, np.where(truth == classes - 1, -1, step))
-        other = truth + step
-    elif kind == "confusion":
-        weak = _weak_model(truth, queries, titles, where)
-        each = np.arange(rows)
-        chance = _chance(1 - weak[each, truth], noise, where)
-        # the first of independent exponential waits with rates p is drawn in proportion to p
-        waits = rng.exponential(size=(rows, classes)) / weak
-        waits[each, truth] = np.inf
-        other = waits.argmin(axis=1)
-    elif kind == "annotator":
-        careless = rng.random(query_of_row.max() + 1) < noise / CARELESS
-        chance = CARELESS * careless[query_of_row]
-    elif kind == "missing_positive":
-        share = float((truth[where] == EXACT).mean())
-        if noise > share:
-            raise UserError(
-                f"synthetic: noise is {noise}; noise_kind 'missing_positive' reaches {share:.3f} "
-                "here, the share of exact rows: give less"
-            )
-        other = np.full(rows, IRRELEVANT)
-        chance = (truth == EXACT) * (noise / max(share, 1 / rows))
-    flip = (rng.random(rows) < chance) & where
-    return np.where(flip, other, truth)
-
-
-def _weak_model(
-    truth: np.ndarray, queries: Sequence[str], titles: Sequence[str], where: np.ndarray
-) -> np.ndarray:
-    """Probabilities of the labels [N, 4] by two features of the words, all > 0, from counts."""
+def _seen(queries: Sequence[str], titles: Sequence[str]) -> np.ndarray:
+    """The cell [N] of a row: quarters of the query's words found, and whether a noun is one."""
     cells = []
     for query, title in zip(queries, titles, strict=True):
         words = set(query.split())
         found = words & set(title.split())
         cells.append(2 * (4 * len(found) // len(words)) + (not found.isdisjoint(_NOUN_WORDS)))
-    cell = np.array(cells)
-    counts = np.ones((10, len(ESCI_SCALE.names)))
-    np.add.at(counts, (cell[where], truth[where]), 1)
-    return (counts / counts.sum(axis=1, keepdims=True))[cell]
-
-
-def _chance(doubt: np.ndarray, rate: float, where: np.ndarray) -> np.ndarray:
-    """min(1, c · doubt) [N], c the factor that makes its mean over `where` the rate; doubt > 0."""
-    inside = np.sort(doubt[where])[::-1]
-    # Σ min(1, c d) is linear between the values of c at which one more row reaches 1.
-    corners = 1 / inside
-    rest = np.append(np.cumsum(inside[::-1])[::-1][1:], 0.0)
-    sums = np.arange(1, len(inside) + 1) + corners * rest
-    factor = np.interp(rate * len(inside), [0.0, *sums], [0.0, *corners])
-    return np.minimum(1.0, factor * doubt)
-
-
-def _soil(rng: np.random.Generator, columns: dict[str, list[str | None]], dirt: float) -> None:
-    """Gives about a share `dirt` of the rows one defect each, in place."""
-    rows = len(columns["query"])
-    kinds = rng.integers(len(DIRT_KINDS), size=rows)
-    for row in np.flatnonzero(rng.random(rows) < dirt).tolist():
-        kind = DIRT_KINDS[kinds[row]]
-        title = columns["title"][row] or ""
-        if kind == "missing_title":
-            columns["title"][row] = None if rng.random() < 0.5 else "  "
-        elif kind == "label_outside_scale":
-            columns["label"][row] = None if rng.random() < 0.5 else "unsure"
-        elif kind == "html_markup":
-            columns["title"][row] = "<b>" + title.replace(" ", "</b>&nbsp;", 1) + "<br/>"
-        elif kind == "control_characters":
-            columns["title"][row] = "\u200b" + title.replace(" ", "\x07 \t", 1)
-        elif kind == "title_too_long":
-            columns["title"][row] = (title + " ") * (LONG_TITLE_CHARACTERS // len(title) + 1)
-        else:
-            for values in columns.values():
-                values.append(values[row])
-            if kind == "conflicting_labels":
-                others = [name for name in ESCI_SCALE.names if name != columns["label"][row]]
-                columns["label"][-1] = _any(rng, others)
+    return np.array(cells)

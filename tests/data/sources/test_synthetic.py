@@ -13,6 +13,8 @@ from sie_jax.data.cleaning import RULES, clean
 from sie_jax.data.repairs import REPAIRS
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, SPLITS, normalise_query
 from sie_jax.data.sources import synthetic
+from sie_jax.data.sources.market import dirt as soiling
+from sie_jax.data.sources.market import noise as mislabelling
 from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Category
 from sie_jax.data.splitting import split
 from sie_jax.errors import UserError
@@ -183,7 +185,7 @@ def all_but_test(table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.3])
-@pytest.mark.parametrize("kind", synthetic.NOISE_KINDS)
+@pytest.mark.parametrize("kind", mislabelling.KINDS)
 def test_noise_has_the_stated_rate_and_spares_the_test_split(kind: str, noise: float) -> None:
     table = relabelled(kind, noise)
     for name, truth in relabelled(kind, 0.0).items():
@@ -197,14 +199,14 @@ def test_noise_has_the_stated_rate_and_spares_the_test_split(kind: str, noise: f
     # Var Σ = Σ_q (n_q a (1 − a) s + n_q² a² s (1 − s)), s the share of careless queries.
     variance = len(flipped) * noise * (1 - noise)
     if kind == "annotator":
-        careless, errs = noise / synthetic.CARELESS, synthetic.CARELESS
+        careless, errs = noise / mislabelling.CARELESS, mislabelling.CARELESS
         sizes = np.unique(table["query_id"][~tested], return_counts=True)[1]
         variance = (sizes * errs * (1 - errs) * careless).sum()
         variance += (sizes**2 * errs**2 * careless * (1 - careless)).sum()
     assert abs(flipped.sum() - noise * len(flipped)) <= 4 * np.sqrt(variance)
 
 
-@pytest.mark.parametrize("kind", synthetic.NOISE_KINDS)
+@pytest.mark.parametrize("kind", mislabelling.KINDS)
 def test_what_little_noise_flips_more_noise_flips_alike(kind: str) -> None:
     truth, little = all_but_test(relabelled(kind, 0.1))
     flipped = little != truth
@@ -264,11 +266,11 @@ def test_a_careless_annotator_judges_whole_queries() -> None:
             wrong[query] += truth != label
     rates = np.array([wrong[query] / judged[query] for query in judged])
     careless = rates > 0  # all of 16 rows or more right has a chance of 0.2^16
-    share = 0.2 / synthetic.CARELESS
+    share = 0.2 / mislabelling.CARELESS
     assert abs(careless.mean() - share) <= 4 * np.sqrt(share * (1 - share) / len(rates))
     rows = np.array([judged[query] for query in judged])[careless].sum()
-    error = np.sqrt(synthetic.CARELESS * (1 - synthetic.CARELESS) / rows)
-    assert abs(sum(wrong.values()) / rows - synthetic.CARELESS) <= 4 * error
+    error = np.sqrt(mislabelling.CARELESS * (1 - mislabelling.CARELESS) / rows)
+    assert abs(sum(wrong.values()) / rows - mislabelling.CARELESS) <= 4 * error
 
 
 def test_confusions_are_those_of_a_weak_model() -> None:
@@ -322,7 +324,7 @@ def test_confusion_reaches_every_rate() -> None:
     assert (truth != label).all()
 
 
-@pytest.mark.parametrize("kind", synthetic.NOISE_KINDS)
+@pytest.mark.parametrize("kind", mislabelling.KINDS)
 def test_the_smallest_shop_takes_every_kind_of_noise(kind: str) -> None:
     for seed in range(5):
         smallest = {"queries": 3, "items_per_query": 1, "dirt": 0.0, "seed": seed}
@@ -348,7 +350,7 @@ def test_noise_and_dirt_leave_the_texts_as_they_are() -> None:
 
 def test_cleaning_undoes_the_dirt() -> None:
     source = synthetic.read(queries=200, noise=0.2, dirt=0.15)
-    limit = synthetic.LONG_TITLE_CHARACTERS - 1
+    limit = soiling.LONG_TITLE_CHARACTERS - 1
     result = clean(source.table, source.scale, max_query_characters=500, max_title_characters=limit)
     for rule in RULES:
         assert (result.counts[rule] > 0) == (rule not in ("missing_query", "query_too_long"))

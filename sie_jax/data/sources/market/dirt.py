@@ -13,7 +13,7 @@ KINDS = (
     "control_characters",
     "title_too_long",
 )
-_LONG_TITLE_CHARACTERS = 5000
+LONG_TITLE_CHARACTERS = 5000
 
 
 def soil(rng: np.random.Generator, columns: dict[str, list[str | None]], rate: float) -> np.ndarray:
@@ -37,7 +37,7 @@ def soil(rng: np.random.Generator, columns: dict[str, list[str | None]], rate: f
         elif kind == "control_characters":
             columns["title"][row] = "\u200b" + title.replace(" ", "\x07 \t", 1)
         elif kind == "title_too_long":
-            columns["title"][row] = (title + " ") * (_LONG_TITLE_CHARACTERS // len(title) + 1)
+            columns["title"][row] = (title + " ") * (LONG_TITLE_CHARACTERS // len(title) + 1)
         else:
             origin.append(row)
             for values in columns.values():

@@ -131,10 +131,10 @@ def generate(config: MarketConfig, *, validation: float = 0.1, test: float = 0.2
     query, item = candidates.choose(pair_rng, catalogue, wanted, best, config.candidates)
     grade, score = _judge(catalogue, wanted, query, item)
     split = _splits(split_rng, config.queries, validation, test)[query]
-    found = _found(query, item, spoken, titles)
+    seen = _tenths_found(query, item, spoken, titles)
     label = noise.relabel(
         noise_rng,
-        noise.Judged(grade, query, found, split != "test"),
+        noise.Judged(grade, query, seen, split != "test"),
         config.noise_kind,
         config.noise,
     )
@@ -236,13 +236,15 @@ def _splits(rng: np.random.Generator, count: int, validation: float, test: float
     return names
 
 
-def _found(query: np.ndarray, item: np.ndarray, spoken: list[str], titles: list[str]) -> np.ndarray:
-    """The share [N] of the query's words that the title has."""
+def _tenths_found(
+    query: np.ndarray, item: np.ndarray, spoken: list[str], titles: list[str]
+) -> np.ndarray:
+    """How many tenths [N] of the query's words the title has, 0..10."""
     query_words = [set(re.findall(r"\w+", text)) for text in spoken]
     title_words = [set(re.findall(r"\w+", title)) for title in titles]
     return np.array(
         [
-            len(query_words[one] & title_words[other]) / max(len(query_words[one]), 1)
+            10 * len(query_words[one] & title_words[other]) // max(len(query_words[one]), 1)
             for one, other in zip(query.tolist(), item.tolist(), strict=True)
         ]
     )

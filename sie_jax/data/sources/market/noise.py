@@ -11,19 +11,18 @@ from sie_jax.errors import UserError
 KINDS = ("uniform", "adjacent", "confusion", "annotator", "missing_positive")
 CARELESS = 0.8  # how often a careless annotator errs
 _CLASSES = len(ESCI_SCALE.names)
-_TENTHS = 10
 
 
 class Judged(NamedTuple):
     """The rows that may be relabelled.
 
-    truth [N]: the rule's grade. query [N]: the row's query. found [N]: the share of the query's
-    words that the title has. where [N] bool: rows that may change.
+    truth [N]: the rule's grade. query [N]: the row's query. seen [N] int >= 0: all that a weak
+    model sees of the row, as the number of a cell. where [N] bool: rows that may change.
     """
 
     truth: np.ndarray
     query: np.ndarray
-    found: np.ndarray
+    seen: np.ndarray
     where: np.ndarray
 
 
@@ -32,11 +31,11 @@ def relabel(rng: np.random.Generator, judged: Judged, kind: str, rate: float) ->
 
         uniform           each row with probability `rate`, to each other grade alike
         adjacent          each row with probability `rate`, to a neighbour on the scale
-        confusion         as a weak model would err that sees shared words alone: p is its
+        confusion         as a weak model would err that sees a row's cell alone: p is its
                           distribution of a row's grade; the row flips with probability
                           min(1, c · (1 − p[truth])), with one c for all rows, to a grade drawn
-                          from p without the truth. The model counts true grades by the tenth of
-                          the query's words that the title has, each count plus one.
+                          from p without the truth. The model counts true grades by the cell,
+                          each count plus one.
         annotator         a query is judged by a careless annotator with probability
                           rate / CARELESS; each of its rows flips with probability CARELESS, to
                           each other grade alike, and no other row does
@@ -67,8 +66,7 @@ def relabel(rng: np.random.Generator, judged: Judged, kind: str, rate: float) ->
     elif kind == "annotator":
         if rate > CARELESS:
             raise UserError(
-                f"market: noise is {rate}; noise_kind 'annotator' reaches {CARELESS}: give that or "
-                "less"
+                f"noise is {rate}; noise_kind 'annotator' reaches {CARELESS}: give that or less"
             )
         careless = rng.random(judged.query.max() + 1) < rate / CARELESS
         chance = CARELESS * careless[judged.query]
@@ -76,7 +74,7 @@ def relabel(rng: np.random.Generator, judged: Judged, kind: str, rate: float) ->
         share = float((truth[where] == EXACT).mean())
         if rate > share:
             raise UserError(
-                f"market: noise is {rate}; noise_kind 'missing_positive' reaches {share:.3f} here, "
+                f"noise is {rate}; noise_kind 'missing_positive' reaches {share:.3f} here, "
                 "the share of exact rows: give less"
             )
         other = np.full(rows, IRRELEVANT)
@@ -86,11 +84,10 @@ def relabel(rng: np.random.Generator, judged: Judged, kind: str, rate: float) ->
 
 
 def _weak_model(judged: Judged) -> np.ndarray:
-    """Probabilities of the grades [N, 4] by the share of words found, all > 0, from counts."""
-    cell = np.minimum((judged.found * _TENTHS + 1e-9).astype(np.int64), _TENTHS)
-    counts = np.ones((_TENTHS + 1, _CLASSES))
-    np.add.at(counts, (cell[judged.where], judged.truth[judged.where]), 1)
-    return (counts / counts.sum(axis=1, keepdims=True))[cell]
+    """Probabilities of the grades [N, 4] by the cell, all > 0, from counts."""
+    counts = np.ones((judged.seen.max() + 1, _CLASSES))
+    np.add.at(counts, (judged.seen[judged.where], judged.truth[judged.where]), 1)
+    return (counts / counts.sum(axis=1, keepdims=True))[judged.seen]
 
 
 def _chance(doubt: np.ndarray, rate: float, where: np.ndarray) -> np.ndarray:

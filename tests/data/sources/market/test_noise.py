@@ -15,7 +15,7 @@ def judged() -> noise.Judged:
     truth = rng.choice(4, size=ROWS, p=[0.27, 0.26, 0.27, 0.2])
     found = np.clip(0.2 * truth + 0.4 * rng.random(ROWS), 0, 1)
     query = np.repeat(np.arange(QUERIES), EACH)
-    return noise.Judged(truth, query, found, query % 3 > 0)
+    return noise.Judged(truth, query, (10 * found).astype(int), query % 3 > 0)
 
 
 def flipped(kind: str, rate: float) -> tuple[np.ndarray, np.ndarray]:
@@ -63,13 +63,19 @@ def test_each_kind_changes_labels_in_its_own_way() -> None:
     assert abs(share - 1 / 3).max() <= 4 * np.sqrt(2 / 9 / wrong.sum())
 
 
-def test_confusion_strikes_where_shared_words_mislead() -> None:
+def test_confusion_strikes_in_proportion_to_the_doubt_of_the_weak_model() -> None:
     rows = judged()
     truth, label = flipped("confusion", 0.2)
-    found = rows.found[rows.where]
     wrong = truth != label
-    usual = abs(found - np.array([0.2, 0.4, 0.6, 0.8])[truth])
-    assert usual[wrong].mean() > usual[~wrong].mean()
+    seen = rows.seen[rows.where]
+    counts = np.ones((seen.max() + 1, 4))
+    np.add.at(counts, (seen, truth), 1)
+    doubt = 1 - counts[seen, truth] / counts[seen].sum(axis=1)
+    # Rows flip with probability c · doubt, so that the mean doubt of the flipped ones is this.
+    expected = (doubt**2).mean() / doubt.mean()
+    error = doubt[wrong].std() / np.sqrt(wrong.sum())
+    assert abs(doubt[wrong].mean() - expected) <= 4 * error
+    assert expected > doubt.mean() + 8 * error
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("annotator", 0.9), ("missing_positive", 0.5)])

@@ -124,6 +124,20 @@ def check_shares(validation: float, test: float) -> None:
         )
 
 
+def drawn(rng: np.random.Generator, queries: int, *, validation: float, test: float) -> np.ndarray:
+    """A split for each query [queries] of a made-up source, drawn; every split has at least one.
+
+    queries: 3 or more. validation, test: shares that `check_shares` lets through.
+    """
+    tested = min(max(1, round(test * queries)), queries - 2)
+    validated = min(max(1, round(validation * queries)), queries - tested - 1)
+    names = np.full(queries, "train", dtype="<U10")
+    order = rng.permutation(queries)
+    names[order[:tested]] = "test"
+    names[order[tested : tested + validated]] = "validation"
+    return names
+
+
 def check_given(splits: Iterable[str]) -> None:
     """Raises UserError for a given split that is not one of SPLITS."""
     strange = sorted({*splits} - {"", *SPLITS})

@@ -1,13 +1,14 @@
 """Queries stay whole, official splits stay, and what is carved follows the hash of the query."""
 
 import hashlib
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from sie_jax.data.schema import CLEAN_SCHEMA, SPLITS, normalise_query
-from sie_jax.data.splitting import assert_disjoint, split
+from sie_jax.data.splitting import assert_disjoint, drawn, split
 from sie_jax.errors import UserError
 
 
@@ -229,3 +230,14 @@ def test_assert_disjoint_finds_a_leak_and_a_row_without_a_split() -> None:
         assert_disjoint(table(["a b", " A  B"], ["train", "test"]))
     with pytest.raises(AssertionError, match="split is ''"):
         assert_disjoint(table(["a"]))
+
+
+@pytest.mark.parametrize("queries", [3, 10, 400])
+def test_drawn_splits_have_their_shares_and_at_least_one_query_each(queries: int) -> None:
+    names = drawn(np.random.default_rng(0), queries, validation=0.1, test=0.2)
+    counts = Counter(names.tolist())
+    assert counts["test"] == max(1, queries // 5)
+    assert counts["validation"] == max(1, queries // 10)
+    assert counts["train"] == queries - counts["test"] - counts["validation"] > 0
+    again = drawn(np.random.default_rng(1), queries, validation=0.1, test=0.2)
+    assert queries == 3 or names.tolist() != again.tolist()

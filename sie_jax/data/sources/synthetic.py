@@ -6,9 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from sie_jax.data import splitting
 from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source, normalise_query
 from sie_jax.data.sources.market import dirt as soiling
 from sie_jax.data.sources.market import noise as mislabelling
+from sie_jax.data.sources.market.queries import misspelt
 from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.data.sources.shop import ACCESSORY_MAKERS, CATEGORIES, FILLERS, Category, Value
 from sie_jax.errors import UserError
@@ -99,7 +101,7 @@ def read(
     )
     shop = _Shop(shop_rng, products=max(700, 40 * items_per_query))
     wanted, texts = _queries(query_rng, queries, typos)
-    split = _splits(split_rng, queries, validation, test)
+    split = splitting.drawn(split_rng, queries, validation=validation, test=test)
 
     query_of_row, item_of_row, truth = _judge(judge_rng, shop, wanted, items_per_query)
     titles, descriptions = shop.describe(text_rng, item_of_row)
@@ -155,11 +157,7 @@ def _check(
         raise UserError(
             f"synthetic: noise_kind is {noise_kind!r}; give one of {', '.join(mislabelling.KINDS)}"
         )
-    if not (validation > 0 and test > 0 and validation + test < 1):
-        raise UserError(
-            f"synthetic: validation is {validation} and test is {test}; "
-            "give shares above 0 with a sum below 1"
-        )
+    splitting.check_shares(validation, test)
     if seed < 0:
         raise UserError(f"synthetic: seed is {seed}; give 0 or more")
 
@@ -315,30 +313,9 @@ def _query_text(
     words = " ".join(filter(None, parts)).split()
     wrong = rng.random(len(words)) < typos
     return " ".join(
-        _misspelt(rng, word) if mistake and len(word) >= 4 and word.isalpha() else word
+        misspelt(rng, word) if mistake and len(word) >= 4 and word.isalpha() else word
         for word, mistake in zip(words, wrong, strict=True)
     )
-
-
-def _misspelt(rng: np.random.Generator, word: str) -> str:
-    """The word with two neighbours swapped, a letter dropped, or a letter doubled."""
-    kind, place = rng.integers(3), int(rng.integers(len(word) - 1))
-    if kind == 0:
-        return word[:place] + word[place + 1] + word[place] + word[place + 2 :]
-    if kind == 1:
-        return word[:place] + word[place + 1 :]
-    return word[: place + 1] + word[place:]
-
-
-def _splits(rng: np.random.Generator, queries: int, validation: float, test: float) -> np.ndarray:
-    """The split of each query [Q], each split with at least one."""
-    tested = min(max(1, round(test * queries)), queries - 2)
-    validated = min(max(1, round(validation * queries)), queries - tested - 1)
-    names = np.full(queries, "train", dtype="<U10")
-    order = rng.permutation(queries)
-    names[order[:tested]] = "test"
-    names[order[tested : tested + validated]] = "validation"
-    return names
 
 
 def _judge(

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from sie_jax import sections
+from sie_jax.data import splitting
 from sie_jax.data.schema import (
     ATTRIBUTE,
     CATALOGUE_SCHEMA,
@@ -114,11 +115,7 @@ def generate(config: MarketConfig, *, validation: float = 0.1, test: float = 0.2
       UserError: a setting is out of its range, or the shop is too small for so many queries.
     """
     config.check()
-    if not (validation > 0 and test > 0 and validation + test < 1):
-        raise UserError(
-            f"market: validation is {validation} and test is {test}; give shares above 0 with a "
-            "sum below 1"
-        )
+    splitting.check_shares(validation, test)
     # One stream per concern: changing the noise or the dirt leaves the texts as they are.
     word_rng, item_rng, text_rng, query_rng, pair_rng, split_rng, noise_rng, dirt_rng = (
         np.random.default_rng([config.seed, stream]) for stream in range(8)
@@ -130,7 +127,7 @@ def generate(config: MarketConfig, *, validation: float = 0.1, test: float = 0.2
     best = candidates.lexical(spoken, titles, config.candidates)
     query, item = candidates.choose(pair_rng, catalogue, wanted, best, config.candidates)
     grade, score = _judge(catalogue, wanted, query, item)
-    split = _splits(split_rng, config.queries, validation, test)[query]
+    split = splitting.drawn(split_rng, config.queries, validation=validation, test=test)[query]
     seen = _tenths_found(query, item, spoken, titles)
     label = noise.relabel(
         noise_rng,
@@ -223,17 +220,6 @@ def _judge(
     ]
     grades, scores = zip(*judged, strict=True)
     return np.concatenate(grades), np.concatenate(scores)
-
-
-def _splits(rng: np.random.Generator, count: int, validation: float, test: float) -> np.ndarray:
-    """The split of each query [Q], each split with at least one."""
-    tested = min(max(1, round(test * count)), count - 2)
-    validated = min(max(1, round(validation * count)), count - tested - 1)
-    names = np.full(count, "train", dtype="<U10")
-    order = rng.permutation(count)
-    names[order[:tested]] = "test"
-    names[order[tested : tested + validated]] = "validation"
-    return names
 
 
 def _tenths_found(

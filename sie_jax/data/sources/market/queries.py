@@ -34,7 +34,7 @@ def say(
     spoken = " ".join([*front, noun, *behind]).split()
     wrong = rng.random(len(spoken)) < typos
     return " ".join(
-        _misspelt(rng, word) if mistake and len(word) >= 4 and word.isalpha() else word
+        misspelt(rng, word) if mistake and len(word) >= 4 and word.isalpha() else word
         for word, mistake in zip(spoken, wrong, strict=True)
     )
 
@@ -78,7 +78,7 @@ def phrase_of(
     return f"{before} {phrase}".strip()
 
 
-def _misspelt(rng: np.random.Generator, word: str) -> str:
+def misspelt(rng: np.random.Generator, word: str) -> str:
     """The word with two neighbours swapped, a letter dropped, or a letter doubled."""
     kind, place = rng.integers(3), int(rng.integers(len(word) - 1))
     if kind == 0:

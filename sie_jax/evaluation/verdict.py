@@ -88,7 +88,8 @@ def verdict(
     (`claims.fixed`). The best baseline is the one with the highest mean on these very test queries:
     the best of several is partly lucky on them, which favours the baseline. So "above" is claimed
     less often than the level allows, never more; "below" leans the same way, to the side that costs
-    less, since what is then deployed is free. No other choice is made on the test queries.
+    less, since what is then deployed is free. The advice to deploy `linear` compares its mean on
+    them too, without an interval. No other choice is made on the test queries.
 
     *Weighting* is a claim about two procedures, over queries and seeds (`claims.procedure`). With
     one seed it has a value without bounds, and the sentence says why.

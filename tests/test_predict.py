@@ -139,7 +139,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(
     write_pairs(pairs, rows=14)
     serving.score_table(model, str(pairs), tmp_path / "whole.parquet", columns=COLUMNS)
 
-    real, calls = parts.score, []
+    real, calls = parts.described, []
 
     def stopping(*arguments: Any, **options: Any) -> pa.Table:
         calls.append(len(arguments[1]))
@@ -147,7 +147,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(
             raise KeyboardInterrupt
         return real(*arguments, **options)
 
-    monkeypatch.setattr(parts, "score", stopping)
+    monkeypatch.setattr(parts, "described", stopping)
     output = tmp_path / "stopped.parquet"
     with pytest.raises(KeyboardInterrupt):
         serving.score_table(model, str(pairs), output, columns=COLUMNS)
@@ -167,7 +167,7 @@ def test_parts_of_another_job_are_refused(
     write_pairs(tmp_path / "pairs.csv")
     arguments = (str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet")
     with monkeypatch.context() as patch:
-        patch.setattr(parts, "score", stop)
+        patch.setattr(parts, "described", stop)
         with pytest.raises(KeyboardInterrupt):
             serving.score_table(model, *arguments, columns=COLUMNS)
     with pytest.raises(UserError, match="begun with another batch_size: remove it"):

@@ -21,6 +21,7 @@ def entry(argv: list[str]) -> None:
         options.output,
         columns={field: getattr(options, field) for field in serving.FIELDS},
         settings=_settings(options.gains, options.max_length),
+        encoder_alone=options.encoder_alone,
         batch_size=options.batch_size,
         console=Console(stderr=True),
     )
@@ -38,6 +39,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--input", required=True, help="the table: .csv, .tsv, .jsonl or .parquet")
     parser.add_argument("--output", required=True, type=Path, help="the .parquet file to write")
     parser.add_argument("--batch_size", type=int, default=64, help="pairs at a time")
+    parser.add_argument(
+        "--encoder_alone",
+        action="store_true",
+        help="rank by the folder's encoder, whatever ranker.json says",
+    )
     parser.add_argument(
         "--gains", default="", help="of the labels, lowest grade first, if the folder has none"
     )

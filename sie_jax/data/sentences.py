@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import tokenization
 from sie_jax.errors import UserError
+from sie_jax.files import write_json
 from sie_jax.models import FlaxBert
 
 POOLING = Path("1_Pooling") / "config.json"
@@ -24,6 +25,7 @@ LONGEST = 128  # the most tokens of a text where the folder does not say
 _ROWS = 65_536  # pairs whose vectors are gathered at a time
 
 _MEAN, _CLS = "mean", "cls"
+_POOLINGS = ("mean_tokens", "cls_token")
 
 
 class SentenceEncoder(NamedTuple):
@@ -72,6 +74,28 @@ def load(folder: str | Path) -> SentenceEncoder:
         pooling=pooling,
         max_length=min(stated or LONGEST, longest),
         notes=tuple(notes),
+    )
+
+
+def save(encoder: SentenceEncoder, folder: Path) -> None:
+    """Writes a folder that `load` and sentence-transformers read, with the same vectors."""
+    model: FlaxBert = nnx.merge(encoder.graphdef, encoder.params)
+    model.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
+    modes = {f"pooling_mode_{name}": encoder.pooling == name.split("_")[0] for name in _POOLINGS}
+    write_json(folder / POOLING, {"word_embedding_dimension": model.config.hidden_size, **modes})
+    write_json(folder / LENGTHS, {"max_seq_length": encoder.max_length, "do_lower_case": False})
+    write_json(
+        folder / "modules.json",
+        [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {
+                "idx": 1,
+                "name": "1",
+                "path": str(POOLING.parent),
+                "type": "sentence_transformers.models.Pooling",
+            },
+        ],
     )
 
 
@@ -168,12 +192,12 @@ def _pooling(path: Path) -> str:
         for name, value in _json(path).items()
         if name.startswith("pooling_mode_") and value
     )
-    if asked not in (["mean_tokens"], ["cls_token"]):
+    if asked not in [[name] for name in _POOLINGS]:
         raise UserError(
             f"{path} asks for pooling by {', '.join(asked) or 'nothing'}: give a checkpoint that "
             "pools by mean_tokens or by cls_token"
         )
-    return _MEAN if asked == ["mean_tokens"] else _CLS
+    return asked[0].split("_")[0]
 
 
 def _json(path: Path) -> dict[str, Any]:

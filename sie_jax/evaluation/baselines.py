@@ -94,6 +94,11 @@ def token_overlap(
     return Predictions(counts.argmax(-1)[nearest][bins], scores)
 
 
+def overlap(queries: Sequence[str], titles: Sequence[str]) -> Float64[np.ndarray, "N"]:
+    """The scores of `token_overlap`, which no training pair changes."""
+    return _overlap(queries, titles)[0]
+
+
 def bm25(
     queries: Sequence[str], titles: Sequence[str], statistics: FieldStatistics
 ) -> Float64[np.ndarray, "N"]:

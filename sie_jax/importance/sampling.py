@@ -45,8 +45,13 @@ def probabilities(weights: np.ndarray) -> np.ndarray:
 
 
 def correction(probabilities: np.ndarray) -> np.ndarray:
-    """c_i = 1/(N p_i), float64 `[N]`: what a drawn example's loss is multiplied by; E[c] = 1."""
-    return 1 / (len(probabilities) * probabilities)
+    """c_i = 1/(N p_i), float64 `[N]`: what a drawn example's loss is multiplied by; E[c] = 1.
+
+    Examples with p_i = 0 are not among those that are drawn from: they have c_i = 0, and N counts
+    the others.
+    """
+    drawn = probabilities > 0
+    return np.divide(1, drawn.sum() * probabilities, out=np.zeros(len(drawn)), where=drawn)
 
 
 def effective_sample_size(weights: np.ndarray) -> float:

@@ -1,6 +1,6 @@
 """The simplest ranker of our own: a weighted sum of features, fitted listwise with ridge."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,21 +50,25 @@ class LinearRanker:
     def load(cls, path: Path) -> "LinearRanker":
         """Reads what `save` wrote; UserError where it cannot be read."""
         try:
-            fields = read_json(path)
-            ranker = cls(
-                names=tuple(fields["names"]),
-                weights=tuple(map(float, fields["weights"])),
-                ridge=float(fields["ridge"]),
-                standardised=fields["standardised"],
-            )
+            return cls.from_json(read_json(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{path}: the linear ranker cannot be read ({reason}): copy the model's folder "
                 "again"
             ) from None
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "LinearRanker":
+        """The ranker whose fields these are; KeyError, TypeError or ValueError if they are not."""
+        ranker = cls(
+            names=tuple(fields["names"]),
+            weights=tuple(map(float, fields["weights"])),
+            ridge=float(fields["ridge"]),
+            standardised=fields["standardised"],
+        )
         if len(ranker.names) != len(ranker.weights):
-            raise UserError(f"{path}: names and weights differ in number: copy the folder again")
+            raise ValueError("names and weights differ in number")
         return ranker
 
 
@@ -147,7 +151,8 @@ def choose(
     """The ridge strength with the least loss on queries that were left out.
 
     For each strength, `fit` learns from all folds but one and `loss` measures on that one; the
-    losses are averaged over all queries with a positive gain. The first strength given wins ties.
+    losses are averaged over all queries with a positive gain. The first strength given wins ties,
+    and where no fold can be measured.
 
     Args:
       lists: the training queries alone.
@@ -157,18 +162,41 @@ def choose(
     Returns:
       The strength, and the loss of each.
     """
+    parts = [
+        (lists.rows(folds != fold), _problem(lists.rows(folds == fold)))
+        for fold in np.unique(folds)
+    ]
+    usable = [part for part in parts if _problem(part[0]).queries and part[1].queries]
+    queries = sum(left_out.queries for _, left_out in usable)
     losses = {}
     for strength in strengths:
-        total = queries = 0.0
-        for fold in np.unique(folds):
-            held_out = _problem(lists.rows(folds == fold))
-            if held_out.queries:
-                weights = fit(lists.rows(folds != fold), ridge=strength)
-                value = _terms(weights, held_out, curvature=False)[0]
-                total += value * held_out.queries
-                queries += held_out.queries
+        total = 0.0
+        for training, left_out in usable:
+            weights = fit(training, ridge=strength)
+            total += _terms(weights, left_out, curvature=False)[0] * left_out.queries
         losses[strength] = total / queries if queries else np.nan
     return min(losses, key=lambda strength: losses[strength]), losses
+
+
+def held_out(
+    lists: Lists, folds: Int[np.ndarray, "N"], *, strengths: Sequence[float] = STRENGTHS
+) -> Float64[np.ndarray, "N"]:
+    """The score of each pair by weights that are fitted, and whose ridge is chosen, without it.
+
+    Each fold is scored by `fit` on the others, with the strength that `choose` gives for those.
+    Where the others have no query of positive gain, the scores are 0.
+
+    Args and Raises: as `choose`.
+    """
+    scores = np.zeros(len(folds))
+    for fold in np.unique(folds):
+        others = folds != fold
+        training, inner = lists.rows(others), folds[others]
+        if not _problem(training).queries:
+            continue
+        ridge, _ = choose(training, inner, strengths=strengths)
+        scores[~others] = lists.features[~others] @ fit(training, ridge=ridge)
+    return scores
 
 
 class _Problem(NamedTuple):

@@ -19,16 +19,19 @@ from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
-from sie_jax.stages.cross_fit import cross_fit
+from sie_jax.stages.contest import contest
+from sie_jax.stages.cross_fit import OutOfFold, cross_fit
 from sie_jax.stages.evaluate import REPORT, Results, evaluate
 from sie_jax.stages.explain import explain
+from sie_jax.stages.export import export
 from sie_jax.stages.features import features
 from sie_jax.stages.linear import linear
 from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.prepare import Ahead, prepare
 from sie_jax.stages.pretrain import pretrain
-from sie_jax.stages.score import score
-from sie_jax.stages.train import EXPORTED, train
+from sie_jax.stages.rehearse import Rehearsed, rehearse
+from sie_jax.stages.score import Scores, score
+from sie_jax.stages.train import train
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
 from sie_jax.training.run import Run, Weighting
@@ -49,6 +52,9 @@ STAGES = tuple(
         weigh,
         audit,
         train,
+        rehearse,
+        contest,
+        export,
         explain,
         evaluate,
     )
@@ -227,24 +233,40 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         after=choosing,
     )
     audited = audit(workdir, pairs, scores if held_out is None else None, held_out)
+    runs = _runs(importance)
     trained = []
     for repeat in range(config.train.seeds):
-        for name, policy in _policies(importance).items():
-            weighting = _weighting(importance, name, policy)
+        for name, weighting in runs.items():
             run = Run(f"{name}-{repeat}", start.seed + repeat, start.train, weighting)
             after = (*start.after, weighed) if name == "weighted" else start.after
             made = train(
                 workdir,
                 run,
                 replace(start, after=after),
-                scores if weighting.kind in ("weights", "sampling") else None,
+                _fixed(weighting, scores),
                 data=data,
-                importance=None if name == "uniform" else importance.only(policy),
+                importance=_only(importance, weighting),
             )
             trained.append(made)
+    first = dict(zip(runs, trained, strict=False))
+    rehearsed = {}
+    if held_out is not None:
+        rehearsed = _rehearsed(workdir, start, held_out, scores, importance, config.train.folds)
+    judged = contest(
+        workdir, pairs, described, ranked, first, held_out, rehearsed, split_seed=data.split_seed
+    )
+    exported = export(
+        workdir,
+        described,
+        ranked,
+        judged,
+        first,
+        checkpoint=config.model.pretrained,
+    )
     if evaluation.explained_queries:
-        (exported,) = (made for made in trained if made.stage == f"train/{EXPORTED}")
-        explained = explain(workdir, start, exported, queries=evaluation.explained_queries)
+        explained = explain(
+            workdir, start, first[exported.value.run], queries=evaluation.explained_queries
+        )
     results = Results(
         pairs,
         described,
@@ -253,6 +275,8 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         weighed,
         audited,
         tuple(trained),
+        judged,
+        exported,
         held_out=held_out,
         pretrained=start.pretrained,
         tuned=tuned,
@@ -270,17 +294,56 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
     ).value
 
 
-def _policies(importance: ImportanceConfig) -> dict[str, str]:
-    """The policy of each run, by the run's name without its seed."""
+def _runs(importance: ImportanceConfig) -> dict[str, Weighting]:
+    """How each run treats its examples, by the run's name without its seed."""
     further = {name: name for name in importance.compare}
-    return {"uniform": "uniform", "weighted": importance.policy, **further}
+    policies = {"weighted": importance.policy, **further}
+    weighted = {name: _weighting(importance, policy) for name, policy in policies.items()}
+    return {"uniform": Weighting(), **weighted}
 
 
-def _weighting(importance: ImportanceConfig, run: str, policy: str) -> Weighting:
-    """How a run treats its examples."""
-    if run == "uniform":
-        return Weighting()
+def _weighting(importance: ImportanceConfig, policy: str) -> Weighting:
     if importance.mode == "learned":
         return Weighting("learned", importance.score)
     kind = importance.mode if importance.mode == "online" else importance.use
     return Weighting(kind, importance.score, policy)
+
+
+def _fixed(weighting: Weighting, scores: Made[Scores]) -> Made[Scores] | None:
+    """The scores that a run's fixed weights are made of."""
+    return scores if weighting.kind in ("weights", "sampling") else None
+
+
+def _only(importance: ImportanceConfig, weighting: Weighting) -> ImportanceConfig | None:
+    """What of the section a run depends on."""
+    if weighting.kind == "uniform":
+        return None
+    return importance.only(weighting.policy or importance.policy)
+
+
+def _rehearsed(
+    workdir: Workdir,
+    start: Start,
+    held_out: Made[OutOfFold],
+    scores: Made[Scores],
+    importance: ImportanceConfig,
+    folds: int,
+) -> dict[str, tuple[Made[Rehearsed], ...]]:
+    """Every weighted run on the folds; the uniform one's models are those of cross_fit."""
+    found = {}
+    for name, weighting in _runs(importance).items():
+        if weighting.kind == "uniform":
+            continue
+        found[name] = tuple(
+            rehearse(
+                workdir,
+                Run(f"{name}-fold-{fold}", start.seed, start.train, weighting),
+                start,
+                held_out,
+                _fixed(weighting, scores),
+                fold=fold,
+                importance=importance.only(weighting.policy or importance.policy),
+            )
+            for fold in range(folds)
+        )
+    return found

@@ -1,8 +1,10 @@
 """A model and everything else that turns the texts of pairs into its scores."""
 
+import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,23 +17,31 @@ from sie_jax.data import batches as plans
 from sie_jax.data import tokenization
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.repairs import repair
-from sie_jax.data.schema import LabelScale
+from sie_jax.data.schema import LabelScale, normalise_query
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation import from_probabilities
 from sie_jax.models import PairClassifier
+from sie_jax.models.ranker import ENCODER, Ranker
 from sie_jax.passes import sweep
 from sie_jax.passes.predict import predict_pass
+from sie_jax.serving import ranking
+from sie_jax.serving.ranking import Ranking
 from sie_jax.serving.settings import Settings
 from sie_jax.tasks.graded import Graded
 
 SHORTEST = 16  # the fewest tokens that a batch is padded to
 GIVEN = ("example_id", "query_id", "item_id", "query", "title")  # passed on as they are
 FIELDS = ("query", "title", "text", "example_id", "query_id", "item_id")
+MADE, QUERY, GAIN = "made:", "query", "gain"  # what a score is made of, in the columns of a part
 
 
 class Scorer(NamedTuple):
-    """A model with its tokenizer, settings and labels, placed on the devices."""
+    """A model with its tokenizer, settings and labels, placed on the devices.
+
+    ranking: what ranks, None where the model itself does. encoders: those that it takes scores of,
+    by the names of their columns.
+    """
 
     graphdef: nnx.GraphDef
     params: Any
@@ -39,15 +49,44 @@ class Scorer(NamedTuple):
     settings: Settings
     scale: LabelScale
     mesh: Mesh
+    ranking: Ranking | None = None
+    encoders: Mapping[str, "Scorer"] = MappingProxyType({})
+
+    @property
+    def predicts(self) -> bool:
+        """Whether rows get class probabilities: not where what ranks needs no encoder."""
+        return self.ranking is None or bool(self.encoders)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The cells that a row may have."""
+        return (*FIELDS, *(() if self.ranking is None else self.ranking.further))
 
 
-def load(folder: str | Path, settings: Settings | None = None) -> Scorer:
-    """Reads a model's folder; `settings` are those of the folder if none are given.
+def load(
+    folder: str | Path, settings: Settings | None = None, *, encoder_alone: bool = False
+) -> Scorer:
+    """Reads a model's folder with what its ranker.json names; without one the encoder ranks.
+
+    settings: those of the folder if none are given. encoder_alone: rank by the folder's encoder,
+    whatever ranker.json says.
 
     Raises:
       UserError: the folder holds no BERT with a classifier, or its parts do not fit together.
     """
     folder = Path(folder)
+    scorer = _encoder(folder, settings)
+    ranker = Ranker.load(folder)
+    if encoder_alone or ranker.kind == ENCODER:
+        return scorer
+    encoders = {
+        column: scorer if name == "." else _encoder(folder / name, settings)
+        for column, name in ranker.encoders.items()
+    }
+    return scorer._replace(ranking=ranking.load(folder, ranker), encoders=encoders)
+
+
+def _encoder(folder: Path, settings: Settings | None) -> Scorer:
     model, report = PairClassifier.from_pretrained(folder)
     if report.initialised:
         raise UserError(
@@ -78,47 +117,105 @@ def load(folder: str | Path, settings: Settings | None = None) -> Scorer:
 
 
 def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> pa.Table:
-    """Scores rows, which map FIELDS to texts (`text` may be missing), and returns a row for each.
+    """Scores rows, which map `scorer.fields` to cells, and returns a row for each.
 
-    Texts are repaired and tokenised as those that the model was trained on; dropout is off. A row
-    with the key `reason` is not scored.
+    Only `query` and `title` are needed. Texts are repaired and tokenised as those that the model
+    was trained on; dropout is off. A row with the key `reason` is not scored. What ranks by
+    features compares a pair with the others of its query, so give all items of a query at once.
+    Rows are of one query if they have the same `query_id`, or, without one, the same query text.
 
     Returns:
       A table with the columns
         example_id, query_id, item_id, query, title: as given.
-        probability_<label>: float32, for each label.
-        prediction: the most probable label; the lowest grade among equals.
-        score: float64, Σ_c p_c · gain_c, which ranks the items of a query.
+        probability_<label>: float32, for each label; not where what ranks needs no encoder.
+        prediction: the most probable label; the lowest grade among equals; likewise.
+        score: float64, which ranks the items of a query: of an encoder Σ_c p_c · gain_c, otherwise
+          what `serving.ranking` makes of the columns that ranker.json names.
         reason: null if the row has a score; otherwise why it has none: `missing_query`,
           `missing_title`, `query_too_long`, `title_too_long`, `query_fills_max_length`, or the
           reason that came with the row.
     """
-    encoded, reasons = _encode(scorer, rows)
+    found = described(scorer, rows, batch_size=batch_size)
+    usable = found["reason"].is_null().to_numpy(zero_copy_only=False)
+    scores = np.full(len(rows), np.nan)
+    if usable.any():
+        scores[usable] = final(scorer, lambda name: found[MADE + name].to_numpy()[usable])
+    return finished(found, scores)
+
+
+def described(
+    scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int = 64
+) -> pa.Table:
+    """What is known of each row by itself: the columns of `score` but for the score itself.
+
+    In its place stand the columns that `final` makes it of, with MADE before their names.
+    """
+    encoded, repaired, reasons = _encode(scorer, rows)
     usable = np.flatnonzero([reason is None for reason in reasons])
-    probabilities = np.full((len(rows), len(scorer.scale.names)), np.nan, np.float32)
-    if len(usable):
-        probabilities[usable] = _probabilities(scorer, encoded, usable, batch_size)
-    missing = np.isnan(probabilities[:, 0])
-    predicted = from_probabilities(probabilities, scorer.scale.gains)
     names = scorer.scale.names
-    return pa.table(
-        {
-            **{name: pa.array([row.get(name) for row in rows], pa.string()) for name in GIVEN},
-            **{
-                f"probability_{name}": pa.array(column, pa.float32(), mask=missing)
-                for name, column in zip(names, probabilities.T, strict=True)
-            },
-            "prediction": pa.array(np.array(names, object)[predicted.classes], mask=missing),
-            "score": pa.array(predicted.scores, pa.float64(), mask=missing),
-            "reason": pa.array(reasons, pa.string()),
-        }
-    )
+
+    def spread(values: np.ndarray) -> np.ndarray:
+        everywhere = np.full((len(rows), *values.shape[1:]), np.nan, values.dtype)
+        everywhere[usable] = values
+        return everywhere
+
+    texts = [{**rows[at], **repaired[at]} for at in usable.tolist()]
+    columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in GIVEN}
+    made = {QUERY: np.zeros(len(rows), np.int64)}
+    made[QUERY][usable] = [_query_number(row) for row in texts]
+    encoders = {GAIN: scorer} if scorer.ranking is None else scorer.encoders
+    for column, encoder in encoders.items():
+        part = np.zeros((0, len(names)), np.float32)
+        if len(usable):
+            part = _probabilities(encoder, encoded, usable, batch_size)
+        predicted = from_probabilities(part, scorer.scale.gains)
+        made[column] = spread(predicted.scores)
+        if encoder.params is scorer.params:
+            missing = np.array([reason is not None for reason in reasons], bool)
+            columns |= {
+                f"probability_{name}": pa.array(values, pa.float32(), mask=missing)
+                for name, values in zip(names, spread(part).T, strict=True)
+            }
+            labels = np.full(len(rows), None, object)
+            labels[usable] = np.array(names, object)[predicted.classes]
+            columns["prediction"] = pa.array(labels, pa.string())
+    if scorer.ranking is not None:
+        found = ranking.columns(scorer.ranking, texts)
+        made |= {name: spread(values) for name, values in found.items()}
+    columns |= {MADE + name: pa.array(values) for name, values in made.items()}
+    return pa.table({**columns, "reason": pa.array(reasons, pa.string())})
+
+
+def final(scorer: Scorer, column: Callable[[str], np.ndarray]) -> np.ndarray:
+    """The scores of rows without a reason, float64 `[N]`; all rows of a query are among them.
+
+    column: gives one of the columns of `described`, of these rows. They are asked for in turn.
+    """
+    if scorer.ranking is None:
+        return column(GAIN)
+    query_index = np.unique(column(QUERY), return_inverse=True)[1]
+    return ranking.scores(scorer.ranking, column, query_index)
+
+
+def finished(described: pa.Table, scores: np.ndarray) -> pa.Table:
+    """What `score` returns, of what `described` gave and the scores of its rows, NaN without."""
+    kept = [name for name in described.column_names if not name.startswith(MADE)]
+    at = kept.index("reason")
+    values = pa.array(scores, pa.float64(), mask=np.isnan(scores))
+    return described.select(kept).add_column(at, "score", values)
+
+
+def _query_number(row: Mapping[str, Any]) -> int:
+    """64 bits that are equal for rows of one query."""
+    query = row.get("query_id") or normalise_query(row["query"])
+    digest = hashlib.blake2b(query.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
 
 
 def _encode(
     scorer: Scorer, rows: Sequence[Mapping[str, Any]]
-) -> tuple[tokenization.EncodedPairs, list[str | None]]:
-    """The tokens of each row, and the reason why it cannot be scored, or None."""
+) -> tuple[tokenization.EncodedPairs, list[dict[str, str]], list[str | None]]:
+    """Of each row the tokens, the repaired texts, and why it cannot be scored, or None."""
     settings = scorer.settings
     queries, items, texts = (
         [repair(row.get(name) or "")[0] if "reason" not in row else "" for row in rows]
@@ -141,7 +238,11 @@ def _encode(
             "query_fills_max_length": not fits,
         }
         reasons.append(next((reason for reason, found in broken.items() if found), None))
-    return encoded, reasons
+    repaired = [
+        {"query": query, "title": title, "text": text}
+        for query, title, text in zip(queries, titles, texts, strict=True)
+    ]
+    return encoded, repaired, reasons
 
 
 def _probabilities(

@@ -7,20 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 from rich.console import Console
 
+from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.data.sources import table as own_table
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.files import digest, read_json, whole, write_json
-from sie_jax.serving.scoring import GIVEN, load, score
+from sie_jax.serving.scoring import GIVEN, MADE, Scorer, described, final, finished, load
 from sie_jax.serving.settings import Settings
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training.progress import counter
 
+_QUIET = Console(quiet=True)
 PART_ROWS = 4096  # what a stop can cost
 JOB = "job.json"  # in the folder of parts: what they are parts of
 
@@ -39,6 +42,7 @@ def score_table(
     *,
     columns: Mapping[str, str],
     settings: Settings | None = None,
+    encoder_alone: bool = False,
     batch_size: int = 64,
     console: Console | None = None,
 ) -> Counts:
@@ -46,15 +50,18 @@ def score_table(
 
     Rows without a score are not in `output`; they are in <output>.rejected.parquet with the
     `reason` (there is no file if there are no such rows): rows read = scored + rejected. Memory
-    does not grow with the table. Finished parts are kept in <output>.parts until all are finished;
-    after a stop, the same call resumes at the part that it was in and writes the same bytes.
+    holds a few numbers of each row. Finished parts are kept in <output>.parts until all are
+    finished; after a stop, the same call resumes at the part that it was in and writes the same
+    bytes.
 
     Args:
       model: the folder model/ of a run, or the folder of another BERT classifier, with `settings`.
       pairs: a table as `data.sources.table.read` takes it; it needs no labels.
       output: a path that ends in .parquet.
-      columns: a column of the table for each field of FIELDS; `query` and `title` are needed.
+      columns: a column of the table for each field of FIELDS; `query` and `title` are needed. What
+        else the model ranks by (attributes, numbers) is read from the columns of these names.
       settings: those of the model's folder if none are given.
+      encoder_alone: as in `scoring.load`.
       batch_size: pairs at a time.
       console: shows the progress.
 
@@ -68,31 +75,45 @@ def score_table(
     for field in ("query", "title"):
         if not columns.get(field):
             raise UserError(f"--{field} is empty: name the column that holds it")
-    scorer = load(model, settings)
+    scorer, console = load(model, settings, encoder_alone=encoder_alone), console or _QUIET
+    ranking = scorer.ranking
+    if ranking is not None and ranking.reads_text and not columns.get("text"):
+        console.print(
+            f"{model} ranks by the items' further text too: name its column with --text, or they "
+            "are ranked as items without any"
+        )
     meshes.check_batch(scorer.mesh, batch_size)
     folder = output.with_name(f"{output.name}.parts")
     job = {
-        "model": {path.name: digest(path) for path in Path(model).iterdir() if path.is_file()},
+        "model": {
+            str(path.relative_to(model)): digest(path)
+            for path in sorted(Path(model).rglob("*"))
+            if path.is_file()
+        },
+        "encoder_alone": encoder_alone,
         "pairs": _stamp(pairs),
         "columns": {field: name for field, name in columns.items() if name},
         "settings": {**scorer.settings._asdict(), "gains": list(scorer.settings.gains)},
         "batch_size": batch_size,
     }
     _check_parts(folder, job)
-    rows = own_table.rows(pairs, columns=columns)
+    further = (
+        {} if ranking is None else {name: name.removeprefix(ATTRIBUTE) for name in ranking.further}
+    )
+    rows = own_table.rows(pairs, columns=columns, further=further)
     parts: list[Path] = []
-    with counter("predict", console or Console(quiet=True)) as progress:
+    with counter("predict", console) as progress:
         for piece in _pieces(rows):
             part = folder / f"part-{len(parts):06d}.parquet"
             parts.append(part)
             if len(parts) == 1:  # only now is the table known to be readable
                 write_json(folder / JOB, job)
             if not part.exists():
-                write_parquet(part, score(scorer, piece, batch_size=batch_size))
+                write_parquet(part, described(scorer, piece, batch_size=batch_size))
             progress(len(piece))
     if not parts:
         raise UserError(f"{pairs} has no rows: give a table with a header and rows")
-    counts = _join(parts, output)
+    counts = _join(scorer, parts, output)
     shutil.rmtree(folder)
     return counts
 
@@ -129,14 +150,22 @@ def _stamp(pairs: str) -> list[list[Any]]:
     return [[name, stat.length, stat.mtime] for name, stat in stats]
 
 
-def _join(parts: Sequence[Path], output: Path) -> Counts:
+def _join(scorer: Scorer, parts: Sequence[Path], output: Path) -> Counts:
     """Writes scored rows and rejected rows each to their file, a part at a time."""
     reasons: Counter[str] = Counter()
-    scored = 0
+    valid = np.concatenate([_column(part, "reason").is_null().to_numpy() for part in parts])
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([_column(part, MADE + name).to_numpy() for part in parts])[valid]
+
+    scores = np.full(len(valid), np.nan)
+    if valid.any():
+        scores[valid] = final(scorer, column)
     rejected = rejected_file(output)
     rejected.unlink(missing_ok=True)  # of an earlier prediction
+    start = 0
     with whole(rejected) as other, whole(output) as temporary:
-        schema = pq.read_schema(parts[0])
+        schema = finished(pq.read_schema(parts[0]).empty_table(), scores[:0]).schema
         plain = schema.remove(schema.get_field_index("reason"))
         left_out = pa.schema([schema.field(name) for name in (*GIVEN, "reason")])
         with (
@@ -145,12 +174,16 @@ def _join(parts: Sequence[Path], output: Path) -> Counts:
         ):
             for part in parts:
                 table = pq.read_table(part)
-                valid = table["reason"].is_null()
-                writer.write_table(table.filter(valid).select(plain.names))
+                table = finished(table, scores[start : start + table.num_rows])
+                start += table.num_rows
+                writer.write_table(table.filter(table["reason"].is_null()).select(plain.names))
                 lost = table.filter(table["reason"].is_valid()).select(left_out.names)
                 second.write_table(lost)
-                scored += table.num_rows - lost.num_rows
                 reasons.update(lost["reason"].to_pylist())
     if not reasons:
         rejected.unlink()
-    return Counts(scored, dict(reasons))
+    return Counts(int(valid.sum()), dict(reasons))
+
+
+def _column(part: Path, name: str) -> pa.ChunkedArray:
+    return pq.read_table(part, columns=[name])[name]

@@ -13,14 +13,7 @@ import pyarrow.compute as pc
 from sie_jax import processes
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, RATER
-from sie_jax.evaluation import (
-    Predictions,
-    agreement,
-    baselines,
-    detection,
-    from_probabilities,
-    trec,
-)
+from sie_jax.evaluation import Predictions, agreement, detection, from_probabilities, trec
 from sie_jax.evaluation import audit as auditing
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.evaluation.verdict import Training, by_query, verdict
@@ -28,14 +21,18 @@ from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import SCORES, groups, hardness, needing, sampling
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.linear import LinearRanker
+from sie_jax.models.ranker import LINEAR, STACK, Ranker
 from sie_jax.passes import estimating
 from sie_jax.report import page, sections
 from sie_jax.stages import choose, explain, pretrain, tune
+from sie_jax.stages.contest import STACKED, Contest, stacked, stacked_names
 from sie_jax.stages.cross_fit import OutOfFold
-from sie_jax.stages.features import COSINE, Features
+from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import judged, summarized
+from sie_jax.stages.rivals import rivals
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
+from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training import logs
 from sie_jax.training.cost import Cost
@@ -44,6 +41,7 @@ from sie_jax.workdir import Job, Made, stage
 from sie_jax.workdir.ledger import total
 
 METRICS, REPORT = "metrics.json", "report.html"
+RANKINGS = "rankings.parquet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,6 +55,8 @@ class Results:
     weighed: Made[pa.Table]
     audited: Made[Path]
     trained: tuple[Made[Trained], ...]
+    contest: Made[Contest]
+    exported: Made[Ranker]
     held_out: Made[OutOfFold] | None = None
     pretrained: Made[str] | None = None
     tuned: Made[float] | None = None
@@ -77,7 +77,7 @@ def read(made: Made[dict[str, Any]]) -> dict[str, Any]:
     return values
 
 
-@stage(leaves=(METRICS, REPORT, "trec", "groups"), read=read, trains=False)
+@stage(leaves=(METRICS, REPORT, RANKINGS, "trec", "groups"), read=read, trains=False)
 def evaluate(
     job: Job,
     results: Results,
@@ -88,7 +88,9 @@ def evaluate(
     pretrained: bool,
     seed: int,
 ) -> None:
-    """Leaves metrics.json, report.html, trec/ and groups/.
+    """Leaves metrics.json, report.html, rankings.parquet, trec/ and groups/.
+
+    rankings.parquet has the score of every test pair by each ranker, a column per run and seed.
 
     train: how the runs were optimised. pretrained: whether they started from a pretrained model.
     seed: of the random baseline.
@@ -100,7 +102,11 @@ def evaluate(
         for run, several in results.runs().items()
     }
     table, counts = results.weighed.value, prepared.counts
-    everyone = {**_baselines(prepared, seed), **_rankers(results), **predictions}
+    everyone = {
+        **{name: [one] for name, one in _rivals(results, seed).items()},
+        **predictions,
+        **_stack(results, predictions),
+    }
     hard = {
         name: hardness(name, table[name].to_numpy())
         for name in (*SCORES, *importance.further_scores)
@@ -120,7 +126,7 @@ def evaluate(
         "verdict": verdict(
             by_query(judged(prepared, "test"), everyone),
             _basis(prepared, train, pretrained),
-            ranker="weighted",
+            ranker=results.contest.value.outcome.ranker,
         ),
         "train": {run: _mean_of(several) for run, several in results.runs().items()},
         "cost": _costs(results, importance),
@@ -136,6 +142,7 @@ def evaluate(
     def leave() -> None:
         job.workdir.draw_log()
         _write_trec(job, prepared, predictions)
+        _write_rankings(job, prepared, everyone)
         by_group = _groups(job, prepared, table, importance.score)
         _write_report(job, results, metrics, by_group, evaluation)
         write_json(job.folder / METRICS, metrics)
@@ -143,34 +150,29 @@ def evaluate(
     processes.alone(leave)
 
 
-def _baselines(prepared: Prepared, seed: int) -> dict[str, list[Predictions]]:
-    training, test = prepared.split("train"), prepared.split("test")
-    labels, classes = training["label"].to_numpy(), len(prepared.scale.names)
-    random = baselines.random(
-        test["example_id"].to_pylist(), training_labels=labels, num_classes=classes, seed=seed
-    )
-    token_overlap = baselines.token_overlap(
-        test["query"].to_pylist(),
-        test["title"].to_pylist(),
-        training_queries=training["query"].to_pylist(),
-        training_titles=training["title"].to_pylist(),
-        training_labels=labels,
-        num_classes=classes,
-    )
-    return {"random": [random], "token_overlap": [token_overlap]}
+def _rivals(results: Results, seed: int) -> dict[str, Predictions]:
+    """What ranks the test pairs without a trained encoder: baselines, and features alone."""
+    known = results.features.value
+    scores = results.linear.value.scores(known.names, known.values["test"])
+    baselines = rivals(results.prepared.value, known, "test", seed=seed)
+    return {**baselines, LINEAR: Predictions(None, scores)}
 
 
-def _rankers(results: Results) -> dict[str, list[Predictions]]:
-    """What ranks without a trained encoder: BM25, the checkpoint's cosine, features alone.
+def _stack(
+    results: Results, predictions: dict[str, list[Predictions]]
+) -> dict[str, list[Predictions]]:
+    """The ranking of the test pairs by the stack of the first seed's encoders, where there is one.
 
-    Features are standardised within the query, which keeps the order of its items.
+    It ranks as the exported folder would.
     """
-    known, test = results.features.value, "test"
-    scores = {"bm25": known.column("bm25_title", test)}
-    if COSINE in known.names:
-        scores["checkpoint"] = known.column(COSINE, test)
-    scores["linear"] = results.linear.value.scores(known.names, known.values[test])
-    return {name: [Predictions(None, values)] for name, values in scores.items()}
+    stack, known = results.contest.value.stack, results.features.value
+    if stack is None:
+        return {}
+    linear = results.linear.value.scores(known.names, known.values["test"])
+    encoders = {run: predictions[run][0].scores for run in STACKED if run in predictions}
+    columns = stacked(results.prepared.value, "test", known, linear, encoders)
+    scores = stack.scores(stacked_names(known.names, encoders), columns)
+    return {STACK: [Predictions(None, scores)]}
 
 
 def _basis(prepared: Prepared, train: Schedule, pretrained: bool) -> Training:
@@ -308,6 +310,14 @@ def _write_trec(job: Job, prepared: Prepared, runs: dict[str, list[Predictions]]
             trec.write_run(folder / f"{name}.run", *ids, one.scores, tag=name)
 
 
+def _write_rankings(job: Job, prepared: Prepared, runs: dict[str, list[Predictions]]) -> None:
+    table = prepared.split("test").select(IDENTITY)
+    for run, predictions in runs.items():
+        for repeat, one in enumerate(predictions):
+            table = table.append_column(f"{run}-{repeat}", pa.array(one.scores.astype(np.float64)))
+    write_parquet(job.folder / RANKINGS, table)
+
+
 def _groups(job: Job, prepared: Prepared, table: pa.Table, score: str) -> dict[str, pa.Table]:
     """Importance by query, item and attribute, each left as a file in groups/."""
     training = prepared.split("train")
@@ -336,7 +346,8 @@ def _write_report(
     prepared, log = results.prepared.value, logs.read(job.folder / "metrics.jsonl")
     explained: list[dict[str, Any]] = []
     if results.explained is not None:
-        (exported, *_), pushes = results.runs()["weighted"], results.explained.value
+        run, pushes = results.exported.value.run, results.explained.value
+        exported = results.runs()[run][0]
         explained = explain.shown(prepared, exported.value, pushes, evaluation.explained_queries)
     parts = [
         sections.verdict.part(metrics),

@@ -13,7 +13,7 @@ from sie_jax.evaluation import Predictions, from_probabilities, ranking
 from sie_jax.passes import explain as explaining
 from sie_jax.passes.influence import Options
 from sie_jax.stages.pair_runs import PairRuns, Start
-from sie_jax.stages.train import MODEL, Trained
+from sie_jax.stages.train import Trained
 from sie_jax.tables.spool import write_parquet
 from sie_jax.workdir import Job, Made, stage
 
@@ -35,7 +35,7 @@ def explain(
 ) -> None:
     """Leaves explanations.parquet: of the worst `queries` test queries, what pushed one prediction.
 
-    exported: the run whose model is exported, and explained.
+    exported: the run whose encoder is exported, and explained.
     """
     runs = PairRuns(job, start)
     pairs = runs.prepared
@@ -43,7 +43,7 @@ def explain(
     if not len(rows):  # no test query has an item of positive gain
         processes.alone(write_parquet, job.folder / FILE, explaining.SCHEMA.empty_table())
         return
-    params = runs.params(str(job.folder / MODEL), seed=start.seed)
+    params = runs.params(exported.value.model, seed=start.seed)
     found = explaining.explain(
         runs.task,
         meshes.place(job.mesh, params),

@@ -6,6 +6,7 @@ from sie_jax import processes
 from sie_jax.data import folds as dealing
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import normalise_query
+from sie_jax.errors import UserError
 from sie_jax.models import linear as fitting
 from sie_jax.models.linear import LinearRanker, Lists
 from sie_jax.stages.features import Features
@@ -13,7 +14,7 @@ from sie_jax.workdir import Job, Made, stage
 
 FILE = "linear.json"
 FOLDS = 5
-"""Of the training queries, by which the ridge strength is chosen."""
+"""Of the queries by which a ridge strength is chosen."""
 
 
 def read(made: Made[LinearRanker]) -> LinearRanker:
@@ -25,14 +26,44 @@ def read(made: Made[LinearRanker]) -> LinearRanker:
 def linear(
     job: Job, prepared: Made[Prepared], features: Made[Features], *, split_seed: int
 ) -> None:
-    """Leaves linear.json: weights of the features, with the ridge strength chosen on folds."""
-    training, gains = prepared.value.split("train"), np.array(prepared.value.scale.gains)
-    queries = [normalise_query(query) for query in training["query"].to_pylist()]
-    distinct, query_index = np.unique(queries, return_inverse=True)
+    """Leaves linear.json: weights of the features, with the ridge strength chosen on folds.
+
+    Raises UserError where no training query has an item of positive gain.
+    """
     known = features.value
-    lists = Lists(known.values["train"], gains[training["label"].to_numpy()], query_index)
-    folds = dealing.assign(queries, folds=min(FOLDS, len(distinct)), seed=split_seed)
+    lists = lists_of(prepared.value, "train", known.values["train"])
+    if not (lists.gains > 0).any():
+        raise UserError(
+            "no training query has an item with a positive gain, so there is no order to learn: "
+            "check the labels and --config.data.gains"
+        )
+    folds = folds_of(prepared.value, "train", seed=split_seed)
+    ranker = fitted(known.names, lists, folds)
+    processes.alone(ranker.save, job.folder / FILE)
+
+
+def lists_of(prepared: Prepared, split: str, columns: np.ndarray) -> Lists:
+    """A split's pairs with columns `[N, F]` as a listwise ranker learns from them."""
+    pairs, gains = prepared.split(split), np.array(prepared.scale.gains)
+    query_index = np.unique(_queries(prepared, split), return_inverse=True)[1]
+    return Lists(columns, gains[pairs["label"].to_numpy()], query_index)
+
+
+def folds_of(prepared: Prepared, split: str, *, seed: int) -> np.ndarray:
+    """The fold of each of a split's pairs, of FOLDS or as many as there are queries, at least 2.
+
+    Raises ValueError where there is one query alone.
+    """
+    queries = _queries(prepared, split)
+    return dealing.assign(queries, folds=max(2, min(FOLDS, len(set(queries)))), seed=seed)
+
+
+def fitted(names: tuple[str, ...], lists: Lists, folds: np.ndarray) -> LinearRanker:
+    """The ranker on all lists, with the ridge strength chosen on the folds."""
     ridge, _ = fitting.choose(lists, folds)
     weights = fitting.fit(lists, ridge=ridge)
-    ranker = LinearRanker(known.names, tuple(map(float, weights)), ridge)
-    processes.alone(ranker.save, job.folder / FILE)
+    return LinearRanker(names, tuple(map(float, weights)), ridge)
+
+
+def _queries(prepared: Prepared, split: str) -> list[str]:
+    return [normalise_query(query) for query in prepared.split(split)["query"].to_pylist()]

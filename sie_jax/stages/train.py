@@ -14,6 +14,7 @@ from sie_jax.data.section import DataConfig
 from sie_jax.devices import mesh as meshes
 from sie_jax.files import read_json, whole_folder, write_json
 from sie_jax.importance import sampling
+from sie_jax.importance.policies import Policy
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models import PairClassifier
 from sie_jax.serving.settings import Settings
@@ -23,33 +24,55 @@ from sie_jax.tables.spool import write_parquet
 from sie_jax.training.run import Run
 from sie_jax.workdir import Job, Made, stage
 
-EXPORTED = "weighted-0"
-"""The run whose model is exported."""
-MODEL = "model"
+MODELS = "models"
+"""The folder of the models of the first seed, one of which is exported."""
 
 
 class Trained(NamedTuple):
-    """What a run predicts for the test pairs: class probabilities `[N, K]`; and how well it does on
-    the training pairs."""
+    """What a run leaves: class probabilities `[N, K]` of the test and of the validation pairs.
+
+    training: how well it does on the training pairs. model: its folder, "" but for the first seed.
+    """
 
     probabilities: np.ndarray
+    validation: np.ndarray
     training: dict[str, float]
+    model: str
 
 
 def read(made: Made[Trained]) -> Trained:
-    """The predictions of a run."""
-    table, measured = (made.folder / name for name in _predictions(made.stage.partition("/")[2]))
-    columns = pq.read_table(table).columns
-    return Trained(np.stack([column.to_numpy() for column in columns], 1), read_json(measured))
+    """What a run left."""
+    name = made.stage.partition("/")[2]
+    test, validation, measured = (made.folder / file for file in _predictions(name))
+    folder = made.folder / MODELS / name
+    return Trained(
+        read_probabilities(test),
+        read_probabilities(validation),
+        read_json(measured),
+        str(folder) if folder.is_dir() else "",
+    )
 
 
-def _predictions(run: str) -> tuple[str, str]:
-    return f"predictions/{run}.parquet", f"predictions/{run}.json"
+def read_probabilities(path: Path) -> np.ndarray:
+    """The class probabilities `[N, K]` that `write_probabilities` left."""
+    return np.stack([column.to_numpy() for column in pq.read_table(path).columns], 1)
+
+
+def write_probabilities(path: Path, probabilities: np.ndarray) -> None:
+    """Leaves a column `probability_i` per class."""
+    columns = {f"probability_{i}": column for i, column in enumerate(probabilities.T)}
+    write_parquet(path, pa.table(columns))
+
+
+def _predictions(run: str) -> tuple[str, str, str]:
+    names = (f"{run}.parquet", f"{run}.validation.parquet", f"{run}.json")
+    return tuple(f"predictions/{name}" for name in names)  # type: ignore[return-value]
 
 
 def _leaves(given: Any) -> tuple[str, ...]:
-    name = given["run"].name
-    return (*_predictions(name), *((MODEL,) if name == EXPORTED else ()))
+    run: Run = given["run"]
+    kept = (f"{MODELS}/{run.name}",) if run.seed == given["start"].seed else ()
+    return (*_predictions(run.name), *kept)
 
 
 @stage(leaves=_leaves, read=read, run="run")
@@ -62,46 +85,72 @@ def train(
     data: DataConfig,
     importance: ImportanceConfig | None,
 ) -> None:
-    """Leaves the run's predictions for the test pairs, and model/ where the run is EXPORTED.
+    """Leaves the run's predictions for test and validation, and the first seed's models/RUN.
 
     All runs of one seed start from the same parameters and take the same number of steps, schedule
     and batches; those that draw their batches draw their own, as many.
 
-    data: how pairs become token ids, which the exported model says too.
-    importance: how the run weighs its examples, None where they all count alike. scores: what fixed
-    weights are made of, None where weights are made while the run trains.
+    data: how pairs become token ids, which the model's folder says too. scores, importance: as
+    `weighing` takes them.
     """
-    runs, policy, examples = PairRuns(job, start), None, Examples()
+    runs = PairRuns(job, start)
     pairs = runs.prepared
-    if run.weighting.kind == "online":
-        assert importance is not None
-        policy = importance.policy_named(run.weighting.policy)
-    elif scores is not None:
-        assert importance is not None
-        weights = importance.weights(
-            scores.value.column(importance.score), pairs.split("train"), run.weighting.policy
-        )
-        if run.weighting.kind == "sampling":
-            examples = Examples(probabilities=sampling.probabilities(weights))
-        else:
-            examples = Examples(weights=(weights * len(weights)).astype(np.float32))
+    policy, examples = weighing(run, pairs, scores, importance)
     state = runs.fit(run, examples, policy=policy)
-    probabilities = runs.predicted(state.params, "test")["probabilities"]
-    table = pa.table({f"probability_{i}": column for i, column in enumerate(probabilities.T)})
+    predicted = {
+        split: runs.predicted(state.params, split)["probabilities"]
+        for split in ("test", "validation")
+    }
     measured = runs.measured(state, "train")
-    params = meshes.fetch(job.mesh, state.params) if run.name == EXPORTED else None
+    keeps = run.seed == start.seed
+    params = meshes.fetch(job.mesh, state.params) if keeps else None
 
     def leave() -> None:
-        file, figures = _predictions(run.name)
-        write_parquet(job.folder / file, table)
+        test, validation, figures = _predictions(run.name)
+        write_probabilities(job.folder / test, predicted["test"])
+        write_probabilities(job.folder / validation, predicted["validation"])
         write_json(job.folder / figures, measured)
         if params is not None:
-            _export(job.folder / MODEL, nnx.merge(runs.task.graphdef, params), pairs, data)
+            model = nnx.merge(runs.task.graphdef, params)
+            _save(job.folder / MODELS / run.name, model, pairs, data)
 
     processes.alone(leave)
 
 
-def _export(folder: Path, model: PairClassifier, pairs: Prepared, data: DataConfig) -> None:
+def weighing(
+    run: Run,
+    pairs: Prepared,
+    scores: Made[Scores] | None,
+    importance: ImportanceConfig | None,
+    rows: np.ndarray | None = None,
+) -> tuple[Policy | None, Examples]:
+    """The policy of a run that weighs while it trains, and the training rows with their weights.
+
+    importance: how the run weighs its examples, None where they all count alike. scores: what fixed
+    weights are made of, None where weights are made while the run trains. rows: the only ones that
+    are trained on, ascending; all where None. Fixed weights have a mean of 1 over them.
+    """
+    if run.weighting.kind == "online":
+        assert importance is not None
+        return importance.policy_named(run.weighting.policy), Examples(rows)
+    if scores is None:
+        return None, Examples(rows)
+    assert importance is not None
+    training = pairs.split("train")
+    weights = importance.weights(
+        scores.value.column(importance.score), training, run.weighting.policy
+    )
+    chosen = np.arange(len(weights)) if rows is None else rows
+    if run.weighting.kind == "sampling":
+        probabilities = np.zeros(len(weights))
+        probabilities[chosen] = sampling.probabilities(weights[chosen])
+        return None, Examples(probabilities=probabilities)
+    share = 1.0 if rows is None else float(weights[chosen].sum())
+    factor = len(chosen) / share if share else 0.0
+    return None, Examples(rows, (weights * factor).astype(np.float32))
+
+
+def _save(folder: Path, model: PairClassifier, pairs: Prepared, data: DataConfig) -> None:
     """Leaves the model as a Hugging Face folder, with how its pairs were made."""
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)

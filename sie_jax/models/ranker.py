@@ -1,0 +1,75 @@
+"""What ranks: the content of ranker.json, which stands beside the encoder in a model's folder."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from sie_jax.errors import UserError
+from sie_jax.files import read_json, write_json
+from sie_jax.models.linear import LinearRanker
+
+FILE = "ranker.json"
+ENCODER, LINEAR, STACK = "encoder", "linear", "stack"
+
+
+@dataclass(frozen=True)
+class Ranker:
+    """How the score of a pair is made.
+
+    Attributes:
+      kind: `encoder`: the expected gain under the encoder of the folder. `linear`: a sum of
+        features. `stack`: a sum of features, of the linear ranker's score and of encoders' scores.
+        Or the name of a baseline.
+      run: the training run whose encoder the folder holds, and `seed`, which of its seeds.
+      linear: the ranker on features alone, of `linear` and `stack`; None otherwise.
+      stack: of `stack`: the sum over the features, `linear` and one column per encoder, each
+        standardised within the query but for `linear`, which is made of such; None otherwise.
+      encoders: of `stack`: the column of each encoder, and its folder below this one ("." for this
+        one).
+      checkpoint: the subfolder of the sentence encoder whose cosine is a feature; "" without.
+      corpus: the file with the catalogue's statistics of words; "" where nothing needs them.
+      column: of the baseline `current`: the column that holds the score.
+    """
+
+    kind: str
+    run: str
+    seed: int = 0
+    linear: LinearRanker | None = None
+    stack: LinearRanker | None = None
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    checkpoint: str = ""
+    corpus: str = ""
+    column: str = ""
+
+    def save(self, folder: Path) -> None:
+        """Writes ranker.json into a model's folder."""
+        write_json(folder / FILE, asdict(self))
+
+    @classmethod
+    def load(cls, folder: Path) -> "Ranker":
+        """Reads ranker.json; the folder's own encoder where there is none.
+
+        Raises:
+          UserError: the file cannot be read.
+        """
+        path = folder / FILE
+        if not path.exists():
+            return cls(ENCODER, run="")
+        try:
+            values = read_json(path)
+            return cls(
+                **{
+                    **values,
+                    "linear": _linear(values["linear"]),
+                    "stack": _linear(values["stack"]),
+                }
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = " ".join(str(error).split())
+            raise UserError(
+                f"{path} cannot be read ({reason}): copy the model's folder again"
+            ) from None
+
+
+def _linear(values: Mapping[str, object] | None) -> LinearRanker | None:
+    return None if values is None else LinearRanker.from_json(values)

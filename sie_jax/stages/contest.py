@@ -1,0 +1,189 @@
+"""Contest: which ranker is exported, decided without the test pairs; and the stack among them."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import NamedTuple
+
+import numpy as np
+
+from sie_jax import processes
+from sie_jax.data.features import standardise
+from sie_jax.data.preparing import Prepared
+from sie_jax.evaluation import Predictions, from_probabilities, ranking
+from sie_jax.evaluation import contest as judging
+from sie_jax.evaluation.contest import FEWEST, INCUMBENT, Outcome, Standing
+from sie_jax.evaluation.verdict import BASELINES, METRIC, by_query
+from sie_jax.files import read_json, write_json
+from sie_jax.models import linear as fitting
+from sie_jax.models.linear import LinearRanker
+from sie_jax.stages.cross_fit import OutOfFold
+from sie_jax.stages.features import Features
+from sie_jax.stages.linear import fitted, folds_of, lists_of
+from sie_jax.stages.pair_runs import judged
+from sie_jax.stages.rehearse import Rehearsed
+from sie_jax.stages.rivals import rivals
+from sie_jax.stages.train import Trained
+from sie_jax.workdir import Job, Made, stage
+
+FILE, STACK = "contest.json", "stack"
+STACKED = ("uniform", "weighted")
+"""The runs whose encoders the stack is made of."""
+
+
+class Contest(NamedTuple):
+    """What the contest gave.
+
+    outcome: see `evaluation.contest`. split: the pairs it was held on, `train` where each was
+    scored by a model that had not seen its query. agreement: the share of these queries to which
+    the winner and the best encoder give the same first item. stack: None where there were too few
+    queries to fit one.
+    """
+
+    outcome: Outcome
+    split: str
+    agreement: float
+    stack: LinearRanker | None
+
+
+def read(made: Made[Contest]) -> Contest:
+    """What the contest gave."""
+    values = read_json(made.folder / FILE)
+    outcome, stack = values["outcome"], values["stack"]
+    standings = {name: Standing(**one) for name, one in outcome["standings"].items()}
+    return Contest(
+        Outcome(**{**outcome, "standings": standings}),
+        values["split"],
+        values["agreement"],
+        None if stack is None else LinearRanker.from_json(stack),
+    )
+
+
+@stage(leaves=(FILE,), read=read)
+def contest(
+    job: Job,
+    prepared: Made[Prepared],
+    features: Made[Features],
+    linear: Made[LinearRanker],
+    trained: Mapping[str, Made[Trained]],
+    held_out: Made[OutOfFold] | None,
+    rehearsed: Mapping[str, tuple[Made[Rehearsed], ...]],
+    *,
+    split_seed: int,
+) -> None:
+    """Leaves contest.json.
+
+    The contestants are the baselines, `linear`, the encoders of the first seed, and their stack.
+    With folds they are judged on the training queries, each scored by models that had not seen it;
+    without, on the validation queries.
+
+    The stack is the linear listwise ranker over the features, the score of `linear` and the
+    expected gains of the encoders of STACKED. Where it is judged it is fitted on the other folds;
+    what is left is fitted on all. With folds the models that scored those others had seen the
+    query: that gain is small and not taken off.
+
+    trained: the first seed's runs by name. held_out: the stage cross_fit, with the models of
+    `uniform`. rehearsed: those of the other runs, one for each fold.
+    """
+    pairs, known = prepared.value, features.value
+    if held_out is None:
+        split = "validation"
+        probabilities = {run: made.value.validation for run, made in trained.items()}
+        ours = linear.value.scores(known.names, known.values[split])
+        folds = folds_of(pairs, split, seed=split_seed) if _queries(pairs, split) > 1 else None
+    else:
+        split = "train"
+        probabilities = _out_of_fold(held_out.value, rehearsed)
+        folds = held_out.value.pairs["fold"].to_numpy()
+        folds = folds[folds >= 0]
+        ours = fitting.held_out(lists_of(pairs, split, known.values[split]), folds)
+    found = dict(rivals(pairs, known, split, seed=split_seed))
+    del found["random"]
+    found[INCUMBENT] = Predictions(None, ours)
+    found |= {
+        run: from_probabilities(values, pairs.scale.gains) for run, values in probabilities.items()
+    }
+    stack = None
+    encoders = {run: found[run].scores for run in STACKED if run in probabilities}
+    columns = stacked(pairs, split, known, ours, encoders)
+    lists = lists_of(pairs, split, columns)
+    if folds is not None and (lists.gains > 0).any():
+        found[STACK] = Predictions(None, fitting.held_out(lists, folds))
+        stack = fitted(stacked_names(known.names, encoders), lists, folds)
+    ndcg = {
+        name: values[0]
+        for name, values in by_query(
+            judged(pairs, split), {name: [one] for name, one in found.items()}
+        ).items()
+    }
+    outcome = judging.decide(ndcg, baselines=BASELINES, encoders=tuple(probabilities))
+    if outcome.queries:
+        job.say(_told(outcome, split))
+    judgments = judged(pairs, split)
+    content = {
+        "split": split,
+        "agreement": judging.same_first(
+            found[outcome.ranker].scores,
+            found[outcome.encoder].scores,
+            np.unique(judgments.query_ids, return_inverse=True)[1],
+            ranking.tie_order(judgments.example_ids),
+        ),
+        "outcome": {
+            **outcome._asdict(),
+            "standings": {name: one._asdict() for name, one in outcome.standings.items()},
+        },
+        "stack": None if stack is None else asdict(stack),
+    }
+    processes.alone(write_json, job.folder / FILE, content)
+
+
+def stacked_names(features: tuple[str, ...], encoders: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The names of the columns that `stacked` gives."""
+    return (*features, INCUMBENT, *(f"encoder:{run}" for run in encoders))
+
+
+def stacked(
+    prepared: Prepared,
+    split: str,
+    features: Features,
+    linear: np.ndarray,
+    encoders: Mapping[str, np.ndarray],
+) -> np.ndarray:
+    """What the stack ranks by: features, the score of `linear`, expected gains of encoders.
+
+    All are centred within the query; all but the score of `linear`, which is a sum of features, are
+    of variance 1 there.
+    """
+    query_ids = prepared.split(split)["query_id"].to_pylist()
+    query_index = np.unique(np.asarray(query_ids, str), return_inverse=True)[1]
+    gains = [standardise(scores[:, None], query_index) for scores in encoders.values()]
+    return np.concatenate([features.values[split], linear[:, None], *gains], axis=1)
+
+
+def _out_of_fold(
+    held_out: OutOfFold, rehearsed: Mapping[str, tuple[Made[Rehearsed], ...]]
+) -> dict[str, np.ndarray]:
+    """Of each run, the class probabilities of the training pairs by models that left them out."""
+    columns = held_out.training()
+    names = [name for name in columns if name.startswith("probability_")]
+    found = {"uniform": np.stack([columns[name] for name in names], 1)}
+    for run, parts in rehearsed.items():
+        found[run] = np.full_like(found["uniform"], np.nan)
+        for part in parts:
+            found[run][part.value.rows] = part.value.probabilities
+    return found
+
+
+def _queries(prepared: Prepared, split: str) -> int:
+    return len(prepared.split(split)["query_id"].unique())
+
+
+def _told(outcome: Outcome, split: str) -> str:
+    """One line for the console."""
+    order = sorted(outcome.standings.items(), key=lambda item: -item[1].value)
+    values = ", ".join(f"{name} {one.value:.4f}" for name, one in order)
+    which = "training queries, out of fold" if split == "train" else "validation queries"
+    few = "; they are too few to choose by" if outcome.queries < FEWEST else ""
+    return (
+        f"contest by {METRIC} on {outcome.queries:,} {which}: {values}: {outcome.ranker} is "
+        f"exported{few}"
+    )

@@ -1,0 +1,97 @@
+"""Export: the folder of the ranker that won the contest, with all that it needs."""
+
+import shutil
+from collections.abc import Mapping
+
+from sie_jax import processes, remote
+from sie_jax.data import sentences
+from sie_jax.files import whole_folder
+from sie_jax.models.linear import LinearRanker
+from sie_jax.models.ranker import ENCODER, LINEAR, STACK, Ranker
+from sie_jax.stages.contest import STACKED, Contest
+from sie_jax.stages.features import COSINE, Features
+from sie_jax.stages.train import Trained
+from sie_jax.workdir import Job, Made, stage
+
+MODEL, CARD = "model", "README.md"
+CORPUS, CHECKPOINT, ENCODERS = "corpus.parquet", "checkpoint", "encoders"
+
+
+def read(made: Made[Ranker]) -> Ranker:
+    """What ranks."""
+    return Ranker.load(made.folder / MODEL)
+
+
+@stage(leaves=(MODEL,), read=read)
+def export(
+    job: Job,
+    features: Made[Features],
+    linear: Made[LinearRanker],
+    contest: Made[Contest],
+    trained: Mapping[str, Made[Trained]],
+    *,
+    checkpoint: str,
+) -> None:
+    """Leaves model/: the best encoder as a Hugging Face folder, ranker.json, and what that names.
+
+    trained: the first seed's runs by name. checkpoint: the folder of the pretrained encoder.
+    """
+    winner, standings = contest.value.outcome.ranker, contest.value.outcome.standings
+    kind = ENCODER if winner in trained else winner
+    run = winner if kind == ENCODER else contest.value.outcome.encoder
+    encoders: dict[str, str] = {}
+    if kind == STACK:
+        members = [name for name in STACKED if name in trained]
+        run = max(members, key=lambda name: standings[name].value)
+        encoders = {
+            f"encoder:{name}": "." if name == run else f"{ENCODERS}/{name}" for name in members
+        }
+    by_features = kind in (LINEAR, STACK)
+    with_cosine = kind == "checkpoint" or (by_features and COSINE in features.value.names)
+    ranker = Ranker(
+        kind,
+        run,
+        linear=linear.value if by_features else None,
+        stack=contest.value.stack if kind == STACK else None,
+        encoders=encoders,
+        checkpoint=CHECKPOINT if with_cosine else "",
+        corpus=CORPUS if by_features or kind == "bm25" else "",
+        column=kind if kind == "current" else "",
+    )
+
+    def leave() -> None:
+        with whole_folder(job.folder / MODEL) as temporary:
+            shutil.copytree(trained[run].value.model, temporary, dirs_exist_ok=True)
+            for column, folder in encoders.items():
+                if folder != ".":
+                    name = column.partition(":")[2]
+                    shutil.copytree(trained[name].value.model, temporary / folder)
+            if ranker.corpus:
+                features.value.statistics.save(temporary / ranker.corpus)
+            if ranker.checkpoint:
+                sentences.save(
+                    sentences.load(remote.local(checkpoint)), temporary / ranker.checkpoint
+                )
+            ranker.save(temporary)
+            card = _card(ranker, contest.value)
+            (temporary / CARD).write_text(card, encoding="utf-8")
+
+    processes.alone(leave)
+
+
+def _card(ranker: Ranker, contest: Contest) -> str:
+    """What a reader of the folder has to know of it."""
+    orders = "The encoder in this folder is what ranks: transformers alone gives the same order."
+    if ranker.kind != ENCODER:
+        orders = (
+            f"What ranks is {ranker.kind}, not the encoder alone: `python -m sie_jax.predict` "
+            "reads that from ranker.json. transformers alone gives the encoder's own score, which "
+            f"is another order: on {contest.outcome.queries:,} queries that neither was trained "
+            f"on, {contest.agreement:.0%} had the same first item."
+        )
+    return (
+        "# A ranker of query–item pairs\n\n"
+        f"The encoder was trained by the run {ranker.run}-{ranker.seed} (Hugging Face layout: "
+        "config.json, model.safetensors, the tokenizer). sie_jax.json says how pairs become "
+        f"tokens and what the labels gain.\n\n{orders}\n"
+    )

@@ -1,0 +1,39 @@
+"""Rivals: what ranks a split's pairs without any training, beside every run's models."""
+
+import numpy as np
+
+from sie_jax.data.preparing import Prepared
+from sie_jax.evaluation import Predictions, baselines
+from sie_jax.stages.features import COSINE, Features
+
+
+def rivals(
+    prepared: Prepared, features: Features, split: str, *, seed: int
+) -> dict[str, Predictions]:
+    """The baselines by name: chance, words, BM25 and, where there is one, the checkpoint's cosine.
+
+    Features are standardised within the query, which keeps the order of its items. seed: of chance.
+    """
+    pairs, training = prepared.split(split), prepared.split("train")
+    labels, classes = training["label"].to_numpy(), len(prepared.scale.names)
+    found = {
+        "random": baselines.random(
+            pairs["example_id"].to_pylist(), training_labels=labels, num_classes=classes, seed=seed
+        ),
+        "token_overlap": baselines.token_overlap(
+            pairs["query"].to_pylist(),
+            pairs["title"].to_pylist(),
+            training_queries=training["query"].to_pylist(),
+            training_titles=training["title"].to_pylist(),
+            training_labels=labels,
+            num_classes=classes,
+        ),
+        "bm25": _ranked(features.column("bm25_title", split)),
+    }
+    if COSINE in features.names:
+        found["checkpoint"] = _ranked(features.column(COSINE, split))
+    return found
+
+
+def _ranked(scores: np.ndarray) -> Predictions:
+    return Predictions(None, scores)

@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sie_jax import processes
+from sie_jax.data.features import COSINE
 from sie_jax.data.preparing import Prepared
-from sie_jax.data.schema import ATTRIBUTE, RATER
+from sie_jax.data.schema import ATTRIBUTE, CURRENT, RATER
 from sie_jax.evaluation import (
     Predictions,
     agreement,
@@ -32,7 +33,7 @@ from sie_jax.passes import estimating
 from sie_jax.report import page, sections
 from sie_jax.stages import choose, explain, pretrain, tune
 from sie_jax.stages.cross_fit import OutOfFold
-from sie_jax.stages.features import COSINE, Features
+from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import judged, summarized
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
@@ -161,7 +162,7 @@ def _baselines(prepared: Prepared, seed: int) -> dict[str, list[Predictions]]:
 
 
 def _rankers(results: Results) -> dict[str, list[Predictions]]:
-    """What ranks without a trained encoder: BM25, the checkpoint's cosine, features alone.
+    """What ranks without a trained encoder: BM25, cosine, today's score, features alone.
 
     Features are standardised within the query, which keeps the order of its items.
     """
@@ -169,6 +170,9 @@ def _rankers(results: Results) -> dict[str, list[Predictions]]:
     scores = {"bm25": known.column("bm25_title", test)}
     if COSINE in known.names:
         scores["checkpoint"] = known.column(COSINE, test)
+    if CURRENT in results.prepared.value.pairs.column_names:
+        today = results.prepared.value.split(test)[CURRENT].to_numpy()
+        scores["current"] = baselines.current(today)
     scores["linear"] = results.linear.value.scores(known.names, known.values[test])
     return {name: [Predictions(None, values)] for name, values in scores.items()}
 

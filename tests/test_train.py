@@ -289,6 +289,10 @@ def change_json(file: Path, **fields: Any) -> None:
             ["rater column note has x, none of which is on the scale 0, 1: leave it out of"],
         ),
         (["gains=0,1,2"], ["data.gains, for the labels 0, 1", "one gain for each"]),
+        (["features=price"], ["no column 'price'; it has query, title, label, note"]),
+        (["features=note"], ["pairs.csv, line 2: the column 'note' holds 'x', which is not a"]),
+        (["columns.current=note"], ["pairs.csv, line 2: the column 'note' holds 'x'"]),
+        (["features=note,phrase"], ["data.features names phrase", "rename the column"]),
     ],
     ids=lambda value: " ".join(value),
 )

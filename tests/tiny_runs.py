@@ -2,15 +2,19 @@
 
 import dataclasses
 import io
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+import workdirs
 from compiling import quickly
 from rich.console import Console
 
 from sie_jax.config import Config
+from sie_jax.evaluation import contest
 from sie_jax.recipes import relevance
 from sie_jax.stages.pair_runs import PairRuns, Start
 from sie_jax.workdir import Job, Workdir
@@ -63,6 +67,23 @@ def run(
     with quickly():
         console = Console(file=said or io.StringIO(), width=10_000)
         return relevance.run(config, workdir, redo=redo, console=console)
+
+
+def won_by(winner: str, finished: Path, config: Config, workdir: Path) -> dict[str, Any]:
+    """A finished run with another winner of the contest, in another workdir; nothing is trained."""
+    shutil.copytree(finished, workdir)
+    before, real = workdirs.markers(workdir), contest.decide
+
+    def decide(*given: Any, **options: Any) -> contest.Outcome:
+        outcome = real(*given, **options)
+        encoder = winner if winner in ("uniform", "weighted") else outcome.encoder
+        return outcome._replace(ranker=winner, encoder=encoder)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contest, "decide", decide)
+        metrics = run(config, workdir, "contest")
+    assert workdirs.made_since(workdir, before) <= {"contest", "export", "evaluate"}
+    return metrics
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from sie_jax.data.beam_workers import Cleaner, Finisher, Part
 from sie_jax.data.preparing import Encoding, Rules
 from sie_jax.data.schema import REJECTED_SCHEMA, SPLITS, LabelScale, Source
 from sie_jax.data.section import DataConfig
-from sie_jax.data.sources.table import columns_of
+from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder
 from sie_jax.tables.spool import CHUNK_ROWS, spool, write_parquet
@@ -53,8 +53,9 @@ def read(data: DataConfig) -> tuple[Source, list[Part] | None]:
     if found is None:
         return data.read(), None
     source, groups = found
-    columns, attributes = columns_of(data.request(data.path)), data.table.attributes
-    return source, beam_workers.table_parts(groups, columns=columns, attributes=attributes)
+    columns = table.columns_of(data.request(data.path))
+    further = table.further_of(data.table.attributes, features=data.features)
+    return source, beam_workers.table_parts(groups, columns=columns, further=further)
 
 
 def store(
@@ -122,7 +123,7 @@ def _store(
     """Fills the folder that becomes data/, and describes it."""
     tokenizer, scale = tokenization.load(encoding.tokenizer_folder), source.scale
     folder = data / "parts"
-    for name in ("pairs", "tokens", *STAGES):
+    for name in ("pairs", "tokens", beam_workers.REFUSED, *STAGES):
         (folder / name).mkdir(parents=True)
     write_parquet(folder / "unreadable" / beam_workers.file_name(0), source.unreadable)
     with _pipeline(options) as pipeline:
@@ -134,6 +135,8 @@ def _store(
             finisher=Finisher(folder, scale, tokenizer, rules, encoding),
             groups=max(1, sum(part.rows for part in parts) // CHUNK_ROWS),
         )
+    if refused := sorted((folder / beam_workers.REFUSED).iterdir()):
+        raise UserError(read_json(refused[0]))
     reports = sorted(read_json(folder / "reports.json"), key=lambda report: report["start"])
     total = _total(reports)
     _check(total, read_json(folder / "repeated.json"), scale)

@@ -23,7 +23,6 @@ from sie_jax.data import builders, cleaning, preparing, repairs, splitting
 from sie_jax.data.preparing import Encoding, Rules
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.schema import (
-    RAW_SCHEMA,
     REJECTED_SCHEMA,
     SPLITS,
     LabelScale,
@@ -31,8 +30,13 @@ from sie_jax.data.schema import (
     normalise_query,
 )
 from sie_jax.data.sources import table
+from sie_jax.errors import UserError
 from sie_jax.files import write_json
 from sie_jax.tables.spool import CHUNK_ROWS, write_parquet
+
+REFUSED = "refused"
+"""The folder of what workers found that the user has to mend; it tells this to the first process,
+since of an exception a runner may keep only a part of the text."""
 
 
 class Part(NamedTuple):
@@ -60,10 +64,9 @@ def parts(files: Sequence[str | Path]) -> list[Part]:
 
 
 def table_parts(
-    groups: Sequence[RowGroup], *, columns: Mapping[str, str], attributes: Sequence[str]
+    groups: Sequence[RowGroup], *, columns: Mapping[str, str], further: Mapping[str, str]
 ) -> list[Part]:
     """The row groups of a team's own table, read as `table.read` reads them, without raters."""
-    further = table.further_of(attributes)
     return [
         Part(group.first, group.rows, functools.partial(_table_rows, group, columns, further))
         for group in groups
@@ -170,14 +173,20 @@ class Cleaner(NamedTuple):
     rules: Rules
 
     def chunks(self, part: Part, folder: Path) -> Iterator[tuple[int, _Chunk]]:
-        """The rows of a part by the place of each chunk's first row."""
+        """The rows of a part by the place of each chunk's first row.
+
+        Where the part cannot be read, the reason is left in REFUSED, and rows may be lacking.
+        """
         start = part.first
-        for raw, unreadable in part.read():
-            if unreadable.num_rows:
-                write_parquet(folder / "unreadable" / file_name(start), unreadable)
-            if raw.num_rows:
-                yield start, self._chunk(start, cleaning.in_schema(raw))
-            start += raw.num_rows + unreadable.num_rows
+        try:
+            for raw, unreadable in part.read():
+                if unreadable.num_rows:
+                    write_parquet(folder / "unreadable" / file_name(start), unreadable)
+                if raw.num_rows:
+                    yield start, self._chunk(start, cleaning.in_schema(raw))
+                start += raw.num_rows + unreadable.num_rows
+        except UserError as error:
+            write_json(folder / REFUSED / f"{part.first:015d}.json", str(error))
 
     def _chunk(self, start: int, raw: pa.Table) -> _Chunk:
         found = cleaning.inspect(
@@ -348,7 +357,7 @@ def _row_group(file: str, group: int) -> Iterator[tuple[pa.Table, pa.Table]]:
 def _table_rows(
     group: table.RowGroup, columns: Mapping[str, str], further: Mapping[str, str]
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
-    schema = pa.schema([*RAW_SCHEMA, *(pa.field(name, pa.string()) for name in further)])
+    schema = table.schema_of(columns, further)
     rows = table.rows_of(group, columns=columns, further=further)
     while piece := list(itertools.islice(rows, CHUNK_ROWS)):
         readable = [row for row in piece if "reason" not in row]

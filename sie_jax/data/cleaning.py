@@ -17,6 +17,7 @@ from sie_jax.data.schema import (
     RATER,
     RAW_SCHEMA,
     LabelScale,
+    is_number,
     normalise_query,
 )
 from sie_jax.errors import UserError
@@ -56,7 +57,8 @@ class Cleaned:
 class Inspected(NamedTuple):
     """What can be known of each row alone; the arrays have one entry a row.
 
-    repaired: the rows, texts repaired; nulls are "" except in `truth` and raters' columns.
+    repaired: the rows, texts repaired; nulls are "" except in `truth`, and in the columns of raters
+      and of numbers.
     reasons: int8, 0 where no rule is broken, else 1 + the place among RULES.
     changes: bool `[rows, len(REPAIRS)]`, what the repairs changed.
     pairs, judgments: digests of query and item_id, and of these with title and label.
@@ -88,8 +90,8 @@ def clean(
        (null, or not one of `scale.names`) depend on the row alone. They come first, so that a row
        that cannot be used does not count against another.
     2. `exact_duplicate`: an earlier row has the same query (under `normalise_query`), item_id,
-       title and label. The first stays. This rule comes before conflicts, so that a copy counts as
-       a copy.
+       title and label. The first stays, with its further columns. This rule comes before
+       conflicts, so that a copy counts as a copy.
     3. `conflicting_labels`: the remaining rows give this query and item_id different labels. All
        rows of the pair are rejected, because nothing says which is right.
 
@@ -100,9 +102,9 @@ def clean(
 
     Returns:
       Cleaned, with kept + rejected rows = rows read. `label` becomes its place on the scale;
-      so do `truth` and raters' columns, with -1 where they are null or not on the scale. Other
-      nulls become "". Cleaning repaired texts again changes nothing. Both tables lie on disk;
-      memory holds about 10 bytes a row.
+      so do `truth` and raters' columns, with -1 where they are null or not on the scale. Numbers
+      stay as they are. Other nulls become "". Cleaning repaired texts again changes nothing. Both
+      tables lie on disk; memory holds about 10 bytes a row.
 
     Raises:
       UserError: the table is empty, no row's label is on the scale, every row is rejected, an
@@ -266,10 +268,15 @@ def check_kept(counts: Mapping[str, int], rows: int) -> None:
 
 def _schema(base: pa.Schema, table: pa.Table) -> pa.Schema:
     """`base`, then the further columns of `table`: attributes as texts, raters as labels."""
-    like_label = base.field("label").type
-    further = [name for name in table.column_names if name.startswith((ATTRIBUTE, RATER))]
-    types = (like_label if name.startswith(RATER) else pa.string() for name in further)
-    return pa.schema([*base, *map(pa.field, further, types)])
+    further: list[pa.Field] = []
+    for name in table.column_names:
+        if is_number(name):
+            further.append(pa.field(name, pa.float64()))
+        elif name.startswith(RATER):
+            further.append(pa.field(name, base.field("label").type))
+        elif name.startswith(ATTRIBUTE):
+            further.append(pa.field(name, pa.string()))
+    return pa.schema([*base, *further])
 
 
 def digest_of(*texts: str) -> tuple[int, int]:
@@ -287,7 +294,7 @@ def _repaired(chunk: pa.Table, changes: np.ndarray) -> pa.Table:
     """The chunk as `Inspected.repaired`; marks in `changes` what the repairs changed."""
     columns = {
         name: chunk[name]
-        if name == "truth" or name.startswith(RATER)
+        if name == "truth" or name.startswith(RATER) or is_number(name)
         else chunk[name].fill_null("")
         for name in chunk.column_names
     }

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Float64, Int
 
 from sie_jax.data import lexical
 from sie_jax.data.lexical import CorpusStatistics
+from sie_jax.data.schema import ATTRIBUTE
 
 # In this order, before one `attribute:NAME` per attribute and the numeric columns by their names.
 LEXICAL = (
@@ -25,12 +26,24 @@ LEXICAL = (
     "text_length",
 )
 
+COSINE = "cosine"
+"""The column with the cosine of query and title under the checkpoint, where there is one."""
+
 # Pairs whose texts are split into words at a time; it bounds memory.
 CHUNK = 65_536
 
 # What counts as constant within a query: a range of at most this share of the largest value. The
 # cosine of equal texts differs by rounding, and standardised it would be noise of variance 1.
 _CONSTANT = 1e-6
+
+
+def is_own(name: str) -> bool:
+    """Whether no column of a user may have this name as a feature.
+
+    It is that of a feature made here, or of what stands beside features where they are stored.
+    """
+    own = (*LEXICAL, COSINE, "example_id", "split")
+    return name in own or name.startswith(ATTRIBUTE)
 
 
 @dataclass(frozen=True)

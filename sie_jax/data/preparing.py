@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, repairs, splitting, tokenization
-from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected
+from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected, is_number
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, pieces, spool, write_parquet
@@ -223,7 +223,9 @@ def describe(
     """Writes what describes tokens and pairs beside them, and the rejected rows one folder above.
 
     folder: it becomes data/, and holds all other files of it already.
-    counts: of cleaning.json without `rejected`. That rows read = kept + rejected is checked.
+    counts: of cleaning.json without `rejected` and `missing`, which counts the kept pairs without a
+    number in each column of numbers, where there are such. That rows read = kept + rejected is
+    checked.
     """
     if counts["read"] != counts["kept"] + rejected.num_rows:
         raise AssertionError(
@@ -246,7 +248,21 @@ def describe(
     by_reason = {rule: found.get(rule, 0) for rule in dict.fromkeys((*cleaning.RULES, *found))}
     names = ("source", "summary", "read", "kept", "rejected", "repaired", "splits", "queries")
     everything = {**counts, "rejected": by_reason}
-    write_json(folder.parent / "cleaning.json", {name: everything[name] for name in names})
+    missing = _missing(folder / "pairs.parquet")
+    write_json(
+        folder.parent / "cleaning.json",
+        {name: everything[name] for name in names} | ({"missing": missing} if missing else {}),
+    )
+
+
+def _missing(pairs: Path) -> dict[str, int]:
+    """How many rows of a Parquet file have no number, by the columns of numbers."""
+    parquet = pq.ParquetFile(pairs)
+    counts = dict.fromkeys(filter(is_number, parquet.schema_arrow.names), 0)
+    for batch in parquet.iter_batches(columns=list(counts)) if counts else ():
+        for name in counts:
+            counts[name] += pc.is_null(batch[name], nan_is_null=True).true_count
+    return counts
 
 
 def load(folder: Path) -> Prepared:

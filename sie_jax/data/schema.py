@@ -43,6 +43,9 @@ REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
 # A table may have further columns of strings, whose names begin with one of these: what else is
 # known of the item (attribute:brand), and the labels that single people gave (rater:rating_1).
 ATTRIBUTE, RATER = "attribute:", "rater:"
+# And further columns of numbers (float64, finite, null where missing): a feature of the pair
+# (numeric:price) for each name that begins with NUMERIC, and the score that ranks the pair today.
+NUMERIC, CURRENT = "numeric:", "current"
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,7 @@ class Source:
     """What reading a source gives.
 
     table: columns of RAW_SCHEMA, then any number of string columns whose names begin with ATTRIBUTE
-      or RATER.
+      or RATER, and of number columns (`is_number`).
     scale: of the labels. location: where the source lies.
     unreadable: what could not be read as a row, in REJECTED_SCHEMA, with the reason. Where a line
       cannot be taken apart into fields, `example_id` is "<file>:<line>" and `text` is the line.
@@ -100,6 +103,11 @@ class Source:
     unreadable: pa.Table = field(default_factory=REJECTED_SCHEMA.empty_table)
     catalogue: pa.Table = field(default_factory=CATALOGUE_SCHEMA.empty_table)
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_number(name: str) -> bool:
+    """Whether a table's further column of this name holds numbers."""
+    return name == CURRENT or name.startswith(NUMERIC)
 
 
 def normalise_query(query: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from sie_jax import remote, sections
+from sie_jax.data import features as describing
 from sie_jax.data import preparing
 from sie_jax.data.preparing import Encoding, Rules, Selection
 from sie_jax.data.readers.parquet import RowGroup
@@ -31,6 +32,7 @@ class ColumnsConfig:
     text: str = ""  # further text of the item, which `data.item_text` reads
     split: str = ""  # train, validation or test; empty: queries are split by hash
     truth: str = ""  # the true label, where errors were planted
+    current: str = ""  # the score that ranks today, the higher the better: the baseline `current`
     position: str = ""  # click logs: the place at which the item was shown, from 1
     click: str = ""  # click logs: whether it was clicked
     session: str = ""  # click logs: visitor or session
@@ -51,6 +53,7 @@ class DataConfig:
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)
+    features: tuple[str, ...] = ()  # columns of numbers that are further features (price,rating)
     gains: tuple[float, ...] = ()  # for nDCG, lowest grade first (0,0.1,1); empty: the source's own
     validation: float = 0.1  # share of the queries, where the source has no such split
     test: float = 0.2  # likewise for the test
@@ -70,6 +73,7 @@ class DataConfig:
                 f"data.path is empty: give {self._chosen.expects}, --config.data.path=PATH"
             )
         self._chosen.check()
+        self._check_numbers()
         sections.at_least("data.buckets", self.buckets, 1)
         sections.at_least("data.max_length", self.max_length, 8)
         sections.at_least("data.vocabulary_size", self.vocabulary_size, 100)
@@ -82,6 +86,34 @@ class DataConfig:
                 f"data.validation + data.test is {self.validation + self.test:g}: "
                 "make the sum less than 1, so that queries are left to train on"
             )
+
+    def _check_numbers(self) -> None:
+        """Raises UserError where a column of numbers is none, is ours, or gives labels away."""
+        given = [("data.features", name) for name in self.features]
+        given += [("data.columns.current", self.columns.current)] if self.columns.current else []
+        labels = (self.columns.label, self.columns.truth, *self.table.raters)
+        for field, name in given:
+            if not self._chosen.numbers:
+                raise UserError(
+                    f"{field} names {name}, but the source {self.source} has no columns of your "
+                    "own: give --config.data.source=table, or leave it out"
+                )
+            if name in labels:
+                raise UserError(
+                    f"{field} names {name}, which holds labels, and these are not known when items "
+                    "are to be ranked: leave it out"
+                )
+        for name in self.features:
+            if not name or self.features.count(name) > 1:
+                raise UserError(
+                    f"data.features has {name!r} {self.features.count(name)} times: give the name "
+                    "of each column once"
+                )
+            if describing.is_own(name):
+                raise UserError(
+                    f"data.features names {name}, which is the name of a feature or a column that "
+                    "is made here: rename the column"
+                )
 
     def read(self) -> Source:
         """The source, with the gains that `gains` gives; a path in an object store is copied first.
@@ -152,6 +184,7 @@ class DataConfig:
         return Request(
             path=path,
             columns=dataclasses.asdict(self.columns),
+            features=self.features,
             validation=self.validation,
             test=self.test,
         )

@@ -126,12 +126,13 @@ def checkpoint(
 def current(scores: Float[np.ndarray, "N"]) -> Float64[np.ndarray, "N"]:
     """The user's own score as it is, the higher the better; it ranks, and names no class.
 
-    A missing score (NaN) is 1 below the lowest there is, so that the pair comes last, as an item
+    A missing score (NaN) is just below the lowest there is, so that the pair comes last, as an item
     does that today's system does not return. Infinite scores count as missing too.
     """
     scores = np.asarray(scores, np.float64)
     known = np.isfinite(scores)
-    return np.where(known, scores, (scores[known].min() if known.any() else 0.0) - 1.0)
+    lowest = scores[known].min() if known.any() else 0.0
+    return np.where(known, scores, np.nextafter(lowest, -np.inf))
 
 
 def _overlap(queries: Sequence[str], titles: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sie_jax.data.schema import ATTRIBUTE, RATER, REJECTED_SCHEMA
+from sie_jax.data.schema import ATTRIBUTE, NUMERIC, RATER, REJECTED_SCHEMA
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
 from sie_jax.evaluation.audit import check_arguments, rejected_file
@@ -122,8 +122,15 @@ def _of_table(pairs: str, columns: Mapping[str, str]) -> _Data:
 def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
     """A run's pairs, labels by name and attributes by their own names."""
     schema = pq.read_schema(pairs)
-    plain = {name: name.removeprefix(ATTRIBUTE).removeprefix(RATER) for name in schema.names}
+    plain = {
+        name: name.removeprefix(ATTRIBUTE).removeprefix(RATER).removeprefix(NUMERIC)
+        for name in schema.names
+    }
     del plain["length"]  # in tokens, of this run
+    # a column of the table may be an attribute and a feature: its texts are as they were
+    texts = {one for name, one in plain.items() if not name.startswith(NUMERIC)}
+    for name in [name for name in plain if name.startswith(NUMERIC) and plain[name] in texts]:
+        del plain[name]
 
     def named(name: str, value: Any) -> str | None:
         if name in ("label", "truth") or name.startswith(RATER):

@@ -262,6 +262,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         judged,
         first,
         checkpoint=config.model.pretrained,
+        current=data.columns.current,
     )
     if evaluation.explained_queries:
         explained = explain(

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sie_jax.data import sentences
-from sie_jax.data.features import LEXICAL, Pairs, raw, standardise
+from sie_jax.data.features import COSINE, LEXICAL, Pairs, is_own, raw, standardise
 from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
-from sie_jax.data.schema import ATTRIBUTE
+from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
 from sie_jax.data.sentences import SentenceEncoder
 from sie_jax.errors import UserError
 from sie_jax.evaluation import baselines
@@ -17,7 +17,7 @@ from sie_jax.models.ranker import FILE, LINEAR, STACK, Ranker
 
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
-_BASELINES = {"bm25": "bm25_title", "checkpoint": "cosine"}
+_BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE}
 
 
 class Ranking(NamedTuple):
@@ -32,14 +32,20 @@ class Ranking(NamedTuple):
         """The names of the features, in their order."""
         if self.ranker.linear is not None:
             return self.ranker.linear.names
-        return (*LEXICAL, *(("cosine",) if self.sentences else ()))
+        return (*LEXICAL, *((COSINE,) if self.sentences else ()))
 
     @property
-    def further(self) -> tuple[str, ...]:
-        """The cells of a row that features are made of beside its texts: attributes, numbers."""
+    def further(self) -> dict[str, str]:
+        """The table's column of each cell that the score is made of beside texts.
+
+        Attributes (`attribute:brand`) are texts; features (`numeric:price`) and today's score
+        (`current`) are numbers, None where they are missing.
+        """
         if self.ranker.column:
-            return (self.ranker.column,)
-        return tuple(name for name in self.features if name not in (*LEXICAL, "cosine"))
+            return {CURRENT: self.ranker.column}
+        attributes = [name for name in self.features if name.startswith(ATTRIBUTE)]
+        found = {name: name.removeprefix(ATTRIBUTE) for name in attributes}
+        return found | {NUMERIC + name: name for name in self.features if not is_own(name)}
 
     @property
     def reads_text(self) -> bool:
@@ -71,25 +77,29 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
 
     rows: repaired texts `query`, `title` and `text`, and the cells `further`.
 
-    Raises UserError where a cell with a number holds something else.
+    Raises UserError where a row lacks one of these cells.
     """
+    for name, column in ranking.further.items():
+        if any(name not in row for row in rows):
+            raise UserError(f"a row has no {name}, by which the model ranks: give it ({column})")
+
     ranker = ranking.ranker
     queries, titles, texts = (
         [row.get(name) or "" for row in rows] for name in ("query", "title", "text")
     )
-    if ranker.kind == "current":
-        return {ranker.column: _numbers(rows, ranker.column)}
+    if ranker.kind == CURRENT:
+        return {CURRENT: _numbers(rows, CURRENT)}
     if ranker.kind == "token_overlap":
         return {ranker.kind: baselines.overlap(queries, titles)}
     numeric = {}
     if ranking.sentences is not None:
-        numeric["cosine"] = sentences.cosine(ranking.sentences, queries, titles)
-    for name in ranking.further:
-        if not name.startswith(ATTRIBUTE):
-            numeric[name] = _numbers(rows, name)
+        numeric[COSINE] = sentences.cosine(ranking.sentences, queries, titles)
+    for name, column in ranking.further.items():
+        if name.startswith(NUMERIC):
+            numeric[column] = _numbers(rows, name)
     attributes = {
-        name.removeprefix(ATTRIBUTE): [row.get(name) or "" for row in rows]
-        for name in ranking.further
+        column: [row[name] or "" for row in rows]
+        for name, column in ranking.further.items()
         if name.startswith(ATTRIBUTE)
     }
     pairs = Pairs(queries, titles, texts, [""] * len(rows), attributes, numeric)
@@ -105,8 +115,8 @@ def scores(
     memory at a time.
     """
     ranker = ranking.ranker
-    if ranker.kind == "current":
-        return baselines.current(column(ranker.column))
+    if ranker.kind == CURRENT:
+        return baselines.current(column(CURRENT))
     if ranker.kind == "token_overlap":
         return column(ranker.kind)
     if ranker.kind in _BASELINES:
@@ -137,17 +147,5 @@ def _standardised(values: np.ndarray, query_index: np.ndarray) -> np.ndarray:
 
 
 def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:
-    """The numbers of a cell; NaN where it is empty."""
-    found = np.full(len(rows), np.nan)
-    for at, row in enumerate(rows):
-        cell = row.get(name)
-        if cell in (None, ""):
-            continue
-        try:
-            found[at] = float(cell)
-        except (TypeError, ValueError):
-            raise UserError(
-                f"column {name}, example {row.get('example_id')}: {cell!r} is not a number, and "
-                "the model ranks by it: give numbers, or leave the cell empty"
-            ) from None
-    return found
+    """The numbers of a cell; NaN where it is missing."""
+    return np.array([np.nan if row[name] is None else row[name] for row in rows], np.float64)

@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 from etils import epath
 from rich.console import Console
 
-from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.data.sources import table as own_table
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
@@ -97,9 +96,7 @@ def score_table(
         "batch_size": batch_size,
     }
     _check_parts(folder, job)
-    further = (
-        {} if ranking is None else {name: name.removeprefix(ATTRIBUTE) for name in ranking.further}
-    )
+    further = {} if ranking is None else ranking.further
     rows = own_table.rows(pairs, columns=columns, further=further)
     parts: list[Path] = []
     with counter("predict", console) as progress:

@@ -5,11 +5,13 @@ from collections.abc import Mapping
 
 from sie_jax import processes, remote
 from sie_jax.data import sentences
+from sie_jax.data.features import COSINE
+from sie_jax.data.schema import CURRENT
 from sie_jax.files import whole_folder
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import ENCODER, LINEAR, STACK, Ranker
 from sie_jax.stages.contest import STACKED, Contest
-from sie_jax.stages.features import COSINE, Features
+from sie_jax.stages.features import Features
 from sie_jax.stages.train import Trained
 from sie_jax.workdir import Job, Made, stage
 
@@ -31,10 +33,12 @@ def export(
     trained: Mapping[str, Made[Trained]],
     *,
     checkpoint: str,
+    current: str,
 ) -> None:
     """Leaves model/: the best encoder as a Hugging Face folder, ranker.json, and what that names.
 
     trained: the first seed's runs by name. checkpoint: the folder of the pretrained encoder.
+    current: the user's column with today's score.
     """
     winner, standings = contest.value.outcome.ranker, contest.value.outcome.standings
     kind = ENCODER if winner in trained else winner
@@ -56,7 +60,7 @@ def export(
         encoders=encoders,
         checkpoint=CHECKPOINT if with_cosine else "",
         corpus=CORPUS if by_features or kind == "bm25" else "",
-        column=kind if kind == "current" else "",
+        column=current if kind == CURRENT else "",
     )
 
     def leave() -> None:

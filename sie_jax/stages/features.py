@@ -9,16 +9,14 @@ import pyarrow.parquet as pq
 from sie_jax import processes, remote
 from sie_jax.data import features as describing
 from sie_jax.data import lexical, sentences
-from sie_jax.data.features import Pairs
+from sie_jax.data.features import COSINE, Pairs
 from sie_jax.data.lexical import CorpusStatistics
 from sie_jax.data.preparing import Prepared
-from sie_jax.data.schema import ATTRIBUTE, SPLITS
+from sie_jax.data.schema import ATTRIBUTE, NUMERIC, SPLITS
 from sie_jax.tables.spool import write_parquet
 from sie_jax.workdir import Job, Made, stage
 
 FILE, CORPUS = "features.parquet", "corpus.json"
-COSINE = "cosine"
-"""The column with the cosine of query and title under the checkpoint, where there is one."""
 
 
 class Features(NamedTuple):
@@ -53,6 +51,8 @@ def read(made: Made[Features]) -> Features:
 def features(job: Job, prepared: Made[Prepared], *, checkpoint: str) -> None:
     """Leaves features.parquet and corpus.json.
 
+    The user's own columns of numbers are the last features, by the names that the user gave.
+
     checkpoint: the folder of a pretrained encoder, whose cosine is a feature; "" where there is
     none.
     """
@@ -67,6 +67,9 @@ def features(job: Job, prepared: Made[Prepared], *, checkpoint: str) -> None:
         job.meter("cosine").charge(
             examples=pairs.num_rows, forward_equivalents=sum(len(set(one)) for one in texts)
         )
+    for name in pairs.column_names:
+        if name.startswith(NUMERIC):
+            numeric[name.removeprefix(NUMERIC)] = pairs[name].to_numpy()  # a null becomes NaN
     statistics = _statistics(prepared.value)
     found = describing.standardised(_described(pairs, numeric), statistics)
     table = pairs.select(["example_id", "split"])

@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 from sie_jax import processes, remote
 from sie_jax.data import preparing, tokenization
 from sie_jax.data.preparing import Encoding, Prepared
-from sie_jax.data.schema import LabelScale
+from sie_jax.data.schema import CURRENT, NUMERIC, LabelScale
 from sie_jax.data.section import DataConfig
+from sie_jax.files import read_json
 from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.models.section import ModelConfig
 from sie_jax.sections import TELLS
@@ -76,13 +77,25 @@ def prepare(
     def store() -> None:
         if ahead.beam is not None:
             _on_beam(job, data, encoding, keep_catalogue, ahead)
-            return
-        selection = data.select(data.read())
-        ahead.check(job, data, selection.source.scale)
-        ahead.check_queries(selection.kept, data)
-        preparing.store(selection, job.folder, encoding, keep_catalogue=keep_catalogue)
+        else:
+            selection = data.select(data.read())
+            ahead.check(job, data, selection.source.scale)
+            ahead.check_queries(selection.kept, data)
+            preparing.store(selection, job.folder, encoding, keep_catalogue=keep_catalogue)
+        _say_missing(job, data)
 
     processes.alone(store)
+
+
+def _say_missing(job: Job, data: DataConfig) -> None:
+    """One line for each column of numbers that some kept pairs lack."""
+    counts = read_json(job.folder / "cleaning.json")
+    for name, pairs in counts.get("missing", {}).items():
+        column, effect = name.removeprefix(NUMERIC), "it counts as its mean over the query"
+        if name == CURRENT:
+            column, effect = data.columns.current, "in `current` such a pair is last in its query"
+        if pairs:
+            job.say(f"{pairs:,} of {counts['kept']:,} pairs have no {column}: {effect}")
 
 
 def _on_beam(

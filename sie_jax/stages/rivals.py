@@ -2,15 +2,19 @@
 
 import numpy as np
 
+from sie_jax.data.features import COSINE
 from sie_jax.data.preparing import Prepared
+from sie_jax.data.schema import CURRENT
 from sie_jax.evaluation import Predictions, baselines
-from sie_jax.stages.features import COSINE, Features
+from sie_jax.stages.features import Features
 
 
 def rivals(
     prepared: Prepared, features: Features, split: str, *, seed: int
 ) -> dict[str, Predictions]:
-    """The baselines by name: chance, words, BM25 and, where there is one, the checkpoint's cosine.
+    """The baselines by name: chance, words, BM25; the checkpoint's cosine and today's score.
+
+    The last two are among them where there are such.
 
     Features are standardised within the query, which keeps the order of its items. seed: of chance.
     """
@@ -32,6 +36,8 @@ def rivals(
     }
     if COSINE in features.names:
         found["checkpoint"] = _ranked(features.column(COSINE, split))
+    if CURRENT in pairs.column_names:
+        found["current"] = _ranked(baselines.current(pairs[CURRENT].to_numpy()))
     return found
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.data import preparing, tokenization
-from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, RATER, SPLITS, Source
+from sie_jax.data.schema import (
+    ATTRIBUTE,
+    CATALOGUE_SCHEMA,
+    CURRENT,
+    NUMERIC,
+    RATER,
+    SPLITS,
+    Source,
+)
 from sie_jax.data.section import DataConfig
 from sie_jax.data.sources import esci, synthetic
 from sie_jax.errors import UserError
@@ -90,6 +99,9 @@ def shop(**changed: Any) -> Source:
     )
     judged = judged.append_column(ATTRIBUTE + "even", pa.array([str(n % 2) for n in range(rows)]))
     judged = judged.append_column(RATER + "one", source.table["label"])
+    prices = [None if n % 5 == 0 else n / 3 for n in range(rows)]
+    for name in (NUMERIC + "price", CURRENT):
+        judged = judged.append_column(name, pa.array(prices, pa.float64()))
     return dataclasses.replace(
         source,
         table=judged,
@@ -130,6 +142,8 @@ def table_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: s
             "t": pa.array(titles, pa.binary()),
             "l": rows["label"],
             "even": rows[ATTRIBUTE + "even"],
+            "price": rows[NUMERIC + "price"],
+            "written": rows[CURRENT].cast(pa.string()),
         }
     )
     path = folder / "own"
@@ -138,6 +152,7 @@ def table_workdirs(tmp_path_factory: pytest.TempPathFactory, tokenizer_folder: s
         pq.write_table(part, path / f"{number}.parquet", row_group_size=150)
     data = DataConfig(source="table", path=str(path))
     data.columns.query, data.columns.title, data.columns.label = "q", "t", "l"
+    data.columns.current, data.features = "written", ("price",)
     data.table.labels, data.table.attributes = tuple("ICSE"), ("even",)
     without_rows, found = beam.read(data)
     assert without_rows.table.num_rows == 0
@@ -160,6 +175,36 @@ def test_the_same_pairs_in_the_same_order(workdirs: Workdirs) -> None:
     assert other.scale == local.scale
     assert other.boundaries == local.boundaries
     assert other.tokenizer.get_vocab() == local.tokenizer.get_vocab()
+
+
+def test_numbers_are_carried(synthetic_workdirs: Workdirs, table_workdirs: Workdirs) -> None:
+    for workdir in (synthetic_workdirs.beam, table_workdirs.beam):
+        pairs = preparing.load(workdir).pairs
+        missing = read_json(workdir / "cleaning.json")["missing"]
+        for name in (NUMERIC + "price", CURRENT):
+            assert pairs[name].type == pa.float64()
+            assert 0 < missing[name] == pairs[name].null_count < pairs.num_rows
+
+
+@pytest.mark.parametrize("every", [1, 10])
+def test_a_cell_that_is_no_number_is_named_by_the_worker_that_reads_it(
+    tmp_path: Path, tokenizer_folder: str, every: int
+) -> None:
+    rows = [
+        {"query": f"q{n // 5}", "title": f"t{n}", "label": "IE"[n % 2], "price": str(n)}
+        for n in range(60)
+    ]
+    for n in range(3, 60, every):
+        rows[n]["price"] = "n/a"
+    path = tmp_path / "own.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=7)
+    data = DataConfig(source="table", path=str(path), features=("price",))
+    data.table.labels = ("I", "E")
+    source, found = beam.read(data)
+    said = f"{path}, row 4: the column 'price' holds 'n/a', which is not a finite number"
+    with pytest.raises(UserError, match=re.escape(said)):
+        store(source, found, tmp_path / "beam", tokenizer_folder)
+    assert list((tmp_path / "beam").iterdir()) == []
 
 
 def test_the_same_rows_rejected_for_the_same_reasons(workdirs: Workdirs) -> None:

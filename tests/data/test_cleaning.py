@@ -238,3 +238,17 @@ def test_further_columns_stay_and_ratings_become_grades() -> None:
     assert result.kept["rater:first"].to_pylist() == [ESCI_SCALE.names.index("E")]
     assert result.rejected["attribute:brand"].to_pylist() == ["Acme"]
     assert result.rejected["rater:first"].to_pylist() == [None]
+
+
+def test_numbers_stay_as_they_are_and_decide_nothing() -> None:
+    table = raw({"item_id": "i"}, {"item_id": "i"}, {}, {"label": "nonsense"})
+    numbers = [2.5, 3.5, None, 0.0]
+    for name in ("numeric:price", "current"):
+        table = table.append_column(name, pa.array(numbers, pa.float64()))
+    result = clean(table, ESCI_SCALE, max_query_characters=20, max_title_characters=30)
+    # of the duplicates the first stays, and its numbers with it
+    assert reasons(result) == {"1": "exact_duplicate", "3": "label_outside_scale"}
+    for name in ("numeric:price", "current"):
+        assert result.kept.schema.field(name).type == pa.float64()
+        assert result.kept[name].to_pylist() == [2.5, None]
+        assert result.rejected[name].to_pylist() == [3.5, 0.0]

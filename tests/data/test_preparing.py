@@ -21,10 +21,13 @@ MAX_LENGTH = 16  # so short that some queries fill it
 
 def select(seed: int = 0) -> preparing.Selection:
     source = synthetic.read(queries=60, items_per_query=5, noise=0.3, dirt=0.2, seed=seed)
-    rules = preparing.Rules(
+    return preparing.select(source, select_rules())
+
+
+def select_rules() -> preparing.Rules:
+    return preparing.Rules(
         max_query_characters=512, max_title_characters=2000, validation=0.1, test=0.2, seed=0
     )
-    return preparing.select(source, rules)
 
 
 def store(workdir: Path, **changed: Any) -> None:
@@ -199,3 +202,26 @@ def test_a_catalogue_is_kept_where_it_is_asked_for(workdir: Path, tmp_path: Path
     kept = pq.read_table(tmp_path / "data" / "catalogue.parquet").to_pylist()
     assert kept == [{"item_id": "x", "title": "a lamp", "text": ""}]
     assert not (workdir / "data" / "catalogue.parquet").exists()
+
+
+def test_numbers_are_kept_and_missing_ones_counted(workdir: Path, tmp_path: Path) -> None:
+    source = synthetic.read(queries=60, items_per_query=5, noise=0.3, dirt=0.2)
+    rows = source.table.num_rows
+    price = [None if row % 3 == 0 else row / 4 for row in range(rows)]
+    today = [float("nan") if row % 7 == 0 else float(-row) for row in range(rows)]
+    table = source.table.append_column("numeric:price", pa.array(price, pa.float64()))
+    table = table.append_column("current", pa.array(today, pa.float64()))
+    source = dataclasses.replace(source, table=table)
+    store(tmp_path, selection=preparing.select(source, select_rules()))
+    plain, mine = preparing.load(workdir), preparing.load(tmp_path)
+    names = plain.pairs.column_names
+    assert mine.pairs.select(names).equals(plain.pairs)  # numbers change nothing else
+    place = {one: at for at, one in enumerate(source.table["example_id"].to_pylist())}
+    kept = [place[one] for one in mine.pairs["example_id"].to_pylist()]
+    assert mine.pairs["numeric:price"].to_pylist() == [price[at] for at in kept]
+    missing = {
+        "numeric:price": sum(at % 3 == 0 for at in kept),
+        "current": sum(at % 7 == 0 for at in kept),
+    }
+    assert mine.counts == {**plain.counts, "missing": missing}
+    assert "missing" not in plain.counts

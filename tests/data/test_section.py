@@ -45,6 +45,53 @@ def test_a_source_that_is_read_from_a_path_needs_one(source: str) -> None:
         data.check()
 
 
+@pytest.mark.parametrize("source", SOURCES)
+def test_only_a_table_has_columns_of_numbers(source: str) -> None:
+    for field in ("features", "columns.current"):
+        data = DataConfig(source=source, path="somewhere")
+        data.features = ("price",) if field == "features" else ()
+        data.columns.current = "" if field == "features" else "price"
+        if source == "table":
+            data.check()
+            continue
+        with pytest.raises(
+            UserError, match=rf"^data\.{field} names price, but the source {source}"
+        ):
+            data.check()
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (("price", "bm25_title"), "data.features names bm25_title, which is the name of a feature"),
+        (("cosine",), "names cosine, which is"),
+        (("attribute:brand",), "names attribute:brand, which is"),
+        (("split",), "names split, which is"),
+        (("price", "rank", "price"), "data.features has 'price' 2 times: give"),
+        (("",), "data.features has '' 1 times: give the name"),
+        (("grade",), "data.features names grade, which holds labels"),
+        (("really",), "names really, which holds labels"),
+        (("ann",), "names ann, which holds labels"),
+    ],
+    ids=str,
+)
+def test_features_that_cannot_be(features: tuple[str, ...], words: str) -> None:
+    data = DataConfig(source="table", path="somewhere", features=features)
+    data.columns.label, data.columns.truth, data.table.raters = "grade", "really", ("ann",)
+    with pytest.raises(UserError) as caught:
+        data.check()
+    assert words in str(caught.value)
+
+
+def test_the_current_score_may_be_a_feature_but_no_label() -> None:
+    data = DataConfig(source="table", path="somewhere", features=("today",))
+    data.columns.current = "today"
+    data.check()
+    data.columns.current = "label"
+    with pytest.raises(UserError, match=r"^data\.columns\.current names label, which holds labels"):
+        data.check()
+
+
 @pytest.mark.parametrize(
     ("source", "field", "value"),
     [

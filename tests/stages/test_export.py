@@ -1,22 +1,18 @@
 """Export: whatever wins the contest, the folder alone gives the scores that the run measured."""
 
-import shutil
 from pathlib import Path
-from typing import Any
 
 import checkpoints
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import tiny_runs
-import workdirs
 
 from sie_jax import serving
 from sie_jax.commands import predict
 from sie_jax.config import Config
 from sie_jax.data import preparing
 from sie_jax.data.schema import ATTRIBUTE
-from sie_jax.evaluation import contest
 from sie_jax.files import read_json
 from sie_jax.models.ranker import Ranker
 
@@ -45,29 +41,12 @@ def run(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return workdir
 
 
-def won_by(winner: str, run: Path, config: Config, workdir: Path) -> dict[str, Any]:
-    """The run with another winner, in another workdir; nothing is trained for it."""
-    shutil.copytree(run, workdir)
-    before, real = workdirs.markers(workdir), contest.decide
-
-    def decide(*given: Any, **options: Any) -> contest.Outcome:
-        outcome = real(*given, **options)
-        encoder = winner if winner in ("uniform", "weighted") else outcome.encoder
-        return outcome._replace(ranker=winner, encoder=encoder)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contest, "decide", decide)
-        metrics = tiny_runs.run(config, workdir, "contest")
-    assert workdirs.made_since(workdir, before) <= {"contest", "export", "evaluate"}
-    return metrics
-
-
 @pytest.mark.parametrize("winner", KINDS)
 def test_the_folder_alone_gives_the_scores_of_the_run(
     winner: str, run: Path, config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "run"
-    metrics = won_by(winner, run, config, workdir)
+    metrics = tiny_runs.won_by(winner, run, config, workdir)
     assert metrics["verdict"]["ranker"] == winner
     test = preparing.load(workdir).split("test")
     table = test.rename_columns([name.removeprefix(ATTRIBUTE) for name in test.column_names])
@@ -99,7 +78,7 @@ def test_the_folder_alone_gives_the_scores_of_the_run(
 
 def test_the_encoder_alone_can_be_asked(run: Path, config: Config, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
-    won_by("linear", run, config, workdir)
+    tiny_runs.won_by("linear", run, config, workdir)
     encoder = Ranker.load(workdir / "model").run
     test = preparing.load(workdir).split("test")
     scorer = serving.load(workdir / "model", encoder_alone=True)
@@ -110,14 +89,14 @@ def test_the_encoder_alone_can_be_asked(run: Path, config: Config, tmp_path: Pat
 
 def test_the_card_says_whether_the_orders_agree(run: Path, config: Config, tmp_path: Path) -> None:
     for winner, told in (("linear", "another order: on "), ("uniform", "the same order.")):
-        won_by(winner, run, config, tmp_path / winner)
+        tiny_runs.won_by(winner, run, config, tmp_path / winner)
         assert told in (tmp_path / winner / "model" / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_model_without_its_parts_gets_one_line(
     run: Path, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    won_by("stack", run, config, tmp_path / "run")
+    tiny_runs.won_by("stack", run, config, tmp_path / "run")
     model = tmp_path / "run" / "model"
     (tmp_path / "pairs.csv").write_text("query,title\nred lamp,lamp\n")
     wanted = read_json(model / "ranker.json")

@@ -1,7 +1,10 @@
 """What a reader gives: the records of a file, each with its place, as cells of text by column."""
 
 import json
+import math
+import re
 from collections.abc import Iterable
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -9,6 +12,8 @@ from etils import epath
 from sie_jax.errors import UserError
 
 Cells = dict[str, str | None]
+
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
 class Record(NamedTuple):
@@ -66,6 +71,28 @@ def cell(value: Any) -> str | None:
         return value
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
+    if isinstance(value, Decimal):
+        return str(int(value)) if value == value.to_integral_value() else str(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def number(text: str | None) -> float | None:
+    """The number that a cell holds; None where it holds none: it is null, blank or NaN.
+
+    `true` and `false` are 1 and 0, in capitals too. White space around a number is cut. Raises
+    ValueError for anything else, for infinity, and for what is beyond a 64-bit float.
+
+    >>> number("1.50"), number(" 2e3"), number("True"), number(""), number("NaN")
+    (1.5, 2000.0, 1.0, None, None)
+    """
+    word = (text or "").strip().casefold()
+    if word in ("", "nan"):
+        return None
+    if word in ("true", "false"):
+        return float(word == "true")
+    value = float(word) if _NUMBER.fullmatch(word) else math.inf
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a finite number")
+    return value

@@ -14,11 +14,13 @@ class Request:
 
     path: where the source lies, on this machine; "" where it is made and not read.
     columns: field → name of its column; an empty name where there is none.
+    features: columns with numbers that are further features of the pairs.
     validation, test: shares of the queries, for a source that makes its own splits.
     """
 
     path: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
     validation: float = 0.1
     test: float = 0.2
 
@@ -28,10 +30,12 @@ class SourceSection(ABC):
 
     expects: what `data.path` has to hold, for the message where it is empty; "" where the source
       has no path.
+    numbers: whether it takes `features`, and a column `current`, from the user's own columns.
     """
 
     __slots__ = ()
     expects: ClassVar[str] = ""
+    numbers: ClassVar[bool] = False
 
     def check(self) -> None:  # noqa: B027  # a source may have nothing to check
         """Raises UserError for the first value that cannot work."""

@@ -5,7 +5,7 @@ import hashlib
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -15,15 +15,18 @@ from etils import epath
 from sie_jax.data import readers
 from sie_jax.data.readers import files, parquet
 from sie_jax.data.readers.parquet import RowGroup
-from sie_jax.data.readers.records import Cells, Record, Wanted, rejected
+from sie_jax.data.readers.records import Cells, Record, Wanted, number, rejected
 from sie_jax.data.schema import (
     ATTRIBUTE,
+    CURRENT,
+    NUMERIC,
     RATER,
     RAW_COLUMNS,
     RAW_SCHEMA,
     REJECTED_SCHEMA,
     LabelScale,
     Source,
+    is_number,
     normalise_query,
 )
 from sie_jax.data.sources.section import Request, SourceSection
@@ -46,6 +49,7 @@ class TableConfig(SourceSection):
     """What else a table's columns mean."""
 
     expects: ClassVar[str] = "a file or a folder of its parts"
+    numbers: ClassVar[bool] = True
 
     labels: tuple[str, ...] = ()  # the scale, lowest grade first; empty: the labels are 0, 1, …
     attributes: tuple[str, ...] = ()  # columns to see importance by, such as brand and category
@@ -58,6 +62,7 @@ class TableConfig(SourceSection):
             columns=columns_of(request),
             attributes=self.attributes,
             raters=self.raters,
+            features=request.features,
             labels=self.labels,
         )
 
@@ -69,7 +74,8 @@ class TableConfig(SourceSection):
         """
         if not self.labels or self.raters:
             return None
-        groups = row_groups(request.path, columns=columns_of(request), attributes=self.attributes)
+        further = further_of(self.attributes, features=request.features)
+        groups = row_groups(request.path, columns=columns_of(request), further=further)
         if groups is None:
             return None
         scale = scale_of(self.labels, None, Counter(), request.path)
@@ -77,8 +83,9 @@ class TableConfig(SourceSection):
 
 
 def columns_of(request: Request) -> dict[str, str]:
-    """The table's columns by the fields of RAW_SCHEMA."""
-    return {field: name for field, name in request.columns.items() if field in RAW_COLUMNS}
+    """The table's columns by the fields of RAW_SCHEMA, and by CURRENT."""
+    fields = (*RAW_COLUMNS, CURRENT)
+    return {field: name for field, name in request.columns.items() if field in fields}
 
 
 def read(
@@ -87,6 +94,7 @@ def read(
     columns: Mapping[str, str],
     attributes: Sequence[str] = (),  # columns to see importance by, such as brand and category
     raters: Sequence[str] = (),  # columns with the labels of single people
+    features: Sequence[str] = (),  # columns with numbers that are features of the pair
     labels: Sequence[str] = (),  # the scale, lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
 ) -> Source:
@@ -101,28 +109,29 @@ def read(
       path: a file that ends in one of SUFFIXES, or a folder of such files of one kind, as
         `readers.files.find` takes them. CSV and TSV files have a header and quotes as in RFC 4180.
         All text files are UTF-8. Blank lines are left out.
-      columns: field of RAW_SCHEMA → the table's column; NEEDED must be there. An empty name means
-        that the table has no such column.
-      attributes, raters: further columns, kept as ATTRIBUTE and RATER columns.
+      columns: field of RAW_SCHEMA, or CURRENT → the table's column; NEEDED must be there. An empty
+        name means that the table has no such column.
+      attributes, raters, features: further columns, kept as ATTRIBUTE, RATER and NUMERIC columns.
       labels: the scale, lowest grade first. Where it is empty, the labels found must be the
         integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES.
       gains: one for each label; where it is None, grade k gains k/(K − 1).
 
     Returns:
       Source. Cells are texts. A number of JSON or Parquet is written out, a whole one without a
-      point. White space around a label, a rating and a split is cut. An empty cell is null.
+      point. White space around a label, a rating and a split is cut. An empty cell is null. CURRENT
+      and NUMERIC columns are float64, by `records.number`, whatever the kind of file.
       `unreadable` has the records that are not rows, with the reason `unparsable_line`,
       `wrong_field_count` or `not_utf8`; and the rows with a rating outside the scale, with the
       reason `rater_outside_scale`.
 
     Raises:
-      UserError: the path, a column or the scale is wrong, or a file cannot be read as a whole.
+      UserError: the path, a column or the scale is wrong, a cell of a CURRENT or NUMERIC column is
+        not a number, or a file cannot be read as a whole.
     """
-    further = further_of(attributes, raters)
+    further = further_of(attributes, raters, features)
     for field in NEEDED:
         if not columns.get(field):
             raise UserError(f"data.columns.{field} is empty: name the column that holds it")
-    schema = pa.schema([*RAW_SCHEMA, *(pa.field(name, pa.string()) for name in further)])
     unreadable: list[Cells] = []
     counts: Counter[str] = Counter()
 
@@ -134,7 +143,7 @@ def read(
                 counts[row["label"] or ""] += 1
                 yield row
 
-    table = spool_rows(readable(), schema)
+    table = spool_rows(readable(), schema_of(columns, further))
     if not table.num_rows:
         raise _no_rows(path, unreadable)
     scale = scale_of(labels, gains, counts, path)
@@ -154,16 +163,18 @@ def read(
 
 def rows(
     path: str, *, columns: Mapping[str, str], further: Mapping[str, str] | None = None
-) -> Iterator[Cells]:
+) -> Iterator[dict[str, Any]]:
     """Every record of a table in order, as cells by field, with ids derived as in `read`.
+
+    A cell is a text or None; of a CURRENT or NUMERIC column, a float or None.
 
     A record that is not a row has `example_id` "<file>:<line>", its `text` and a `reason`, as in
     `read`; a row has no `reason`.
 
     Args:
       path: as for `read`.
-      columns: field of RAW_SCHEMA → the table's column, `query` and `title` among them. An empty
-        name means that the table has no such column.
+      columns: field of RAW_SCHEMA, or CURRENT → the table's column, `query` and `title` among them.
+        An empty name means that the table has no such column.
       further: names of further cells → their columns.
 
     Raises:
@@ -177,7 +188,7 @@ def rows(
 
 
 def row_groups(
-    path: str, *, columns: Mapping[str, str], attributes: Sequence[str]
+    path: str, *, columns: Mapping[str, str], further: Mapping[str, str]
 ) -> list[RowGroup] | None:
     """The row groups of all parts of a table, in order; None where it is not in Parquet files.
 
@@ -187,23 +198,32 @@ def row_groups(
     parts = files.find(path, SUFFIXES)
     if files.kind(parts[0]) != files.PARQUET:
         return None
-    return parquet.row_groups(parts, _wanted(_fields(columns, further_of(attributes))))
+    return parquet.row_groups(parts, _wanted(_fields(columns, further)))
 
 
 def rows_of(
     place: RowGroup, *, columns: Mapping[str, str], further: Mapping[str, str]
-) -> Iterator[Cells]:
+) -> Iterator[dict[str, Any]]:
     """What `rows` gives of one row group."""
     fields = _fields(columns, further)
     records = parquet.read(place.file, _wanted(fields), place)
-    for number, record in enumerate(records, place.first):
-        yield _row(place.file, record, fields, number)
+    for place_of_row, record in enumerate(records, place.first):
+        yield _row(place.file, record, fields, place_of_row)
 
 
-def further_of(attributes: Sequence[str] = (), raters: Sequence[str] = ()) -> dict[str, str]:
-    """A source's column → the table's, of attributes and raters."""
-    further = {ATTRIBUTE + name: name for name in attributes}
-    return further | {RATER + name: name for name in raters}
+def further_of(
+    attributes: Sequence[str] = (), raters: Sequence[str] = (), features: Sequence[str] = ()
+) -> dict[str, str]:
+    """A source's column → the table's, of attributes, raters and features."""
+    named = ((ATTRIBUTE, attributes), (RATER, raters), (NUMERIC, features))
+    return {prefix + name: name for prefix, names in named for name in names}
+
+
+def schema_of(columns: Mapping[str, str], further: Mapping[str, str]) -> pa.Schema:
+    """The columns that `read` gives: RAW_SCHEMA, the further ones, and CURRENT if it is named."""
+    names = [*further, *([CURRENT] if columns.get(CURRENT) else [])]
+    types = (pa.float64() if is_number(name) else pa.string() for name in names)
+    return pa.schema([*RAW_SCHEMA, *map(pa.field, names, types)])
 
 
 def column_names(path: str) -> list[str]:
@@ -236,21 +256,36 @@ def _wanted(fields: Mapping[str, str]) -> Wanted:
     return Wanted(tuple(fields.values()), fix)
 
 
-def _row(file: epath.Path, record: Record, fields: Mapping[str, str], number: int) -> Cells:
-    """The cells that `rows` gives of one record."""
+def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int) -> dict[str, Any]:
+    """The cells that `rows` gives of one record, which is at this place of the table."""
     if record.reason:
-        return rejected(file, record)
-    row: Cells = {field: record.cells[name] or None for field, name in fields.items()}
+        return dict(rejected(file, record))
+    row: dict[str, Any] = {field: record.cells[name] or None for field, name in fields.items()}
     for name, text in row.items():
         if text and (name in ("label", "split", "truth") or name.startswith(RATER)):
             row[name] = text.strip() or None
+        elif is_number(name):
+            row[name] = _number(file, record, fields[name])
     if not row.get("example_id"):
-        row["example_id"] = str(number)
+        row["example_id"] = str(place)
     if not row.get("query_id") and row["query"]:
         row["query_id"] = "q" + _hash(normalise_query(row["query"]))
     if not row.get("item_id") and row["title"]:
         row["item_id"] = "i" + _hash(row["title"])
     return row
+
+
+def _number(file: epath.Path, record: Record, column: str) -> float | None:
+    text = record.cells[column]
+    try:
+        return number(text)
+    except ValueError:
+        kind = "row" if files.kind(file) == files.PARQUET else "line"
+        raise UserError(
+            f"{file}, {kind} {record.line}: the column {column!r} holds {(text or '')[:80]!r}, "
+            "which is not a finite number: correct it, leave the cell empty if the number is "
+            "missing, or do not give the column as data.features or data.columns.current"
+        ) from None
 
 
 def _hash(text: str) -> str:

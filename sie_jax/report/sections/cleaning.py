@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sie_jax.data.schema import NUMERIC
 from sie_jax.report.parts import Part, render
 
 TEMPLATE = """
@@ -23,6 +24,13 @@ TEMPLATE = """
 {% endfor %}
 </p>
 {% endif %}
+{% if missing %}
+<p class="note">These numbers of kept pairs have no value in a column of numbers:
+{% for name, count in missing.items() %}
+{{ name }} {{ count | whole }}{{ "," if not loop.last else "." }}
+{% endfor %}
+</p>
+{% endif %}
 """
 
 
@@ -30,9 +38,10 @@ def part(counts: Mapping[str, Any]) -> Part:
     """Shows the content of `cleaning.json`.
 
     `counts` is `{"read": int, "rejected": {rule: rows}, "kept": int, "splits": {split: rows},
-    "repaired": {repair: rows}}`.
+    "repaired": {repair: rows}}`, and perhaps `"missing": {column: rows}`.
     """
-    html = render(TEMPLATE, rows=_rows(counts), repaired=counts["repaired"])
+    missing = {name.removeprefix(NUMERIC): rows for name, rows in counts.get("missing", {}).items()}
+    html = render(TEMPLATE, rows=_rows(counts), repaired=counts["repaired"], missing=missing)
     return Part("cleaning", "Cleaning", html)
 
 

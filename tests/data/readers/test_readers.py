@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from etils import epath
 
 from sie_jax.data import readers
 from sie_jax.data.readers import files, json_lines, parquet
-from sie_jax.data.readers.records import Record, Wanted
+from sie_jax.data.readers.records import Record, Wanted, cell
+from sie_jax.data.readers.records import number as number_of
 from sie_jax.errors import UserError
 
 ROWS: list[dict[str, Any]] = [
@@ -164,3 +166,31 @@ def test_bytes_that_are_not_utf8_have_no_column(tmp_path: Path) -> None:
     assert f"{path} cannot be read as Parquet" in told(
         lambda: list(readers.columns(path, wanted, 9))
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([7, 7.0, Decimal("7.00"), "7", " +7 ", "7.", "0.7e1", "700E-2"], 7.0),
+        ([-0.125, Decimal("-0.1250"), "-.125", "-125e-3"], -0.125),
+        ([0.1, "0.1", Decimal("0.1")], 0.1),
+        ([Decimal("1E+3"), 1000], 1000.0),
+        ([True, "true", "TRUE", 1], 1.0),
+        ([False, "False", 0, -0.0], 0.0),
+        ([None, "", " \t", float("nan"), "NaN", "nan"], None),
+    ],
+    ids=str,
+)
+def test_cells_of_one_number_are_that_number(values: list[Any], expected: float | None) -> None:
+    assert [number_of(cell(value)) for value in values] == [expected] * len(values)
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["n/a", "abc", "1,5", "1 000", "1_000", "$3", "3 kg", "0x10", "٣", "--1", "e3", ".", "yes",
+     "inf", "-Infinity", float("inf"), "1e999", 10**400, [1], {"a": 1}],
+    ids=lambda value: str(value)[:10],
+)  # fmt: skip
+def test_other_cells_are_no_numbers(value: Any) -> None:
+    with pytest.raises(ValueError, match="is not a finite number"):
+        number_of(cell(value))

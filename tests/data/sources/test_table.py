@@ -1,6 +1,8 @@
 """Tables: the same rows through every format, derived ids, and every kind of bad input."""
 
+import datetime
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sie_jax.data.schema import ATTRIBUTE, RATER, RAW_SCHEMA, Source
+from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC, RATER, RAW_SCHEMA, Source
 from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 
@@ -62,6 +64,71 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, kind: str) -> None:
     assert [row[ATTRIBUTE + "brand"] for row in rows] == ["Acme", None, "B"]
     assert [row[RATER + "a"] for row in rows] == ["2", "1", None]
     assert source.unreadable.num_rows == 0
+
+
+NUMBERS: dict[str, tuple[list[Any], list[float | None]]] = {
+    "price": ([Decimal("12.50"), Decimal("3.00"), None], [12.5, 3.0, None]),
+    "stock": ([7, None, 0], [7.0, None, 0.0]),
+    "new": ([True, False, None], [1.0, 0.0, None]),
+    "rate": ([0.1, 1e-3, float("nan")], [0.1, 1e-3, None]),
+    "none": ([None, None, None], [None, None, None]),
+}
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_columns_of_numbers_are_the_same_from_every_format(tmp_path: Path, kind: str) -> None:
+    rows = [
+        row | {name: values[place] for name, (values, _) in NUMBERS.items()}
+        for place, row in enumerate(ROWS)
+    ]
+    if kind == "jsonl":
+        rows = [row | {"price": row["price"] and float(row["price"])} for row in rows]
+    path = write(tmp_path, kind, rows)
+    columns = COLUMNS | {"current": "price"}
+    source = read(path, columns=columns, attributes=["brand"], features=list(NUMBERS))
+    names = [ATTRIBUTE + "brand", *(NUMERIC + name for name in NUMBERS), CURRENT]
+    assert source.table.column_names == [*RAW_SCHEMA.names, *names]
+    for name, (_, expected) in NUMBERS.items():
+        assert source.table[NUMERIC + name].type == pa.float64()
+        assert source.table[NUMERIC + name].to_pylist() == expected, name
+    assert source.table[CURRENT].to_pylist() == NUMBERS["price"][1]
+    plain = read(path, attributes=["brand"]).table
+    assert source.table.select(plain.column_names).equals(plain)
+    assert table.read(str(path), columns=COLUMNS | {"current": ""}).table.schema == RAW_SCHEMA
+
+
+@pytest.mark.parametrize("option", ["features", "current"])
+@pytest.mark.parametrize(
+    ("kind", "value", "shown"),
+    [
+        ("csv", "n/a", "line 5: the column 'a' holds 'n/a', which is not a finite number"),
+        ("tsv", "inf", "line 5: the column 'a' holds 'inf'"),
+        ("jsonl", float("inf"), "line 3: the column 'a' holds 'Infinity'"),
+        ("jsonl", [1], "line 3: the column 'a' holds '[1]'"),
+        ("parquet", float("-inf"), "row 3: the column 'a' holds '-Infinity'"),
+        ("parquet", datetime.date(2026, 1, 2), "row 3: the column 'a' holds '\"2026-01-02\"'"),
+    ],
+    ids=str,
+)
+def test_a_cell_that_is_no_number_is_named(
+    tmp_path: Path, kind: str, value: Any, shown: str, option: str
+) -> None:
+    rows = [row | {"a": None} for row in ROWS[:2]] + [ROWS[2] | {"a": value}]
+    path = write(tmp_path, kind, rows)  # the title of the first row has two lines
+    options: dict[str, Any] = {"features": ["a"]}
+    if option == "current":
+        options = {"columns": COLUMNS | {"current": "a"}}
+    said = message(path, **options)
+    assert said.startswith(f"{path}, {shown}")
+    assert "leave the cell empty if the number is missing" in said
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_a_column_of_numbers_that_is_not_there(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind)
+    there = "no column 'price'; it has search, name, grade, brand, a"
+    assert there in message(path, features=["price"])
+    assert there in message(path, columns=COLUMNS | {"current": "price"})
 
 
 def test_ids_are_derived_from_texts_and_taken_where_they_are(tmp_path: Path) -> None:

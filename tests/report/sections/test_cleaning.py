@@ -29,6 +29,12 @@ def test_rows_from_read_to_split():
     assert "rows were repaired: html_markup 17, whitespace 0." in words(part.html)
 
 
+def test_missing_numbers_are_told_by_the_names_that_the_user_gave():
+    part = cleaning.part({**COUNTS, "missing": {"numeric:price": 1200, "current": 0}})
+    assert "no value in a column of numbers: price 1,200, current 0." in words(part.html)
+    assert "no value" not in cleaning.part(COUNTS).html
+
+
 def test_nothing_read_and_nothing_repaired():
     nothing = {"read": 0, "rejected": {}, "kept": 0, "splits": {}, "repaired": {}}
     part = cleaning.part(nothing)

@@ -31,7 +31,7 @@ class Translation:
         query word times the number of item words, plus that of the item word.
       probabilities: `[C]`, p(query word | item word); over the cells of an item word they sum to 1.
       frequencies: `[Q]`, the share of each query word among all; an unseen word gets `unseen`.
-      unseen: the share of half an occurrence.
+      unseen: the share of half an occurrence of the least gain, of at most 1.
     """
 
     query_words: tuple[str, ...]
@@ -63,8 +63,9 @@ class Translation:
         item_word = _numbers(self.item_words, links.item_vocabulary)
         asked, given = query_word[links.query_word[links.entry]], item_word[links.item_word]
         wanted = np.where((asked < 0) | (given < 0), -1, asked * len(self.item_words) + given)
-        at = np.minimum(np.searchsorted(self.cells, wanted), len(self.cells) - 1)
-        found = np.where(self.cells[at] == wanted, self.probabilities[at], 0.0)
+        at = np.searchsorted(self.cells, wanted)  # C where none is as large
+        known = np.append(self.cells, -1)[at] == wanted
+        found = np.where(known, np.append(self.probabilities, 0.0)[at], 0.0)
         entries = len(links.query_word)
         translated = np.bincount(links.entry, found, entries)
         alike = _numbers(links.query_vocabulary, links.item_vocabulary)[links.item_word]
@@ -111,6 +112,11 @@ class Translation:
             ) from None
 
 
+def item_texts(titles: Sequence[str], texts: Sequence[str | None]) -> list[str]:
+    """The text of each item by which it is translated: its title, and its further text."""
+    return [f"{title} {text or ''}" for title, text in zip(titles, texts, strict=True)]
+
+
 def learn(
     queries: Sequence[str], items: Sequence[str], gains: Float[np.ndarray, "N"]
 ) -> Translation:
@@ -121,15 +127,12 @@ def learn(
     gives. It starts from equal probabilities, and its likelihood has one maximum, so the order of
     the pairs matters to rounding alone.
 
-    Source: Brown et al., "The mathematics of statistical machine translation", 1993, section 4.1.
+    Where no pair teaches anything, every word is unseen, with p(w) = 1.
 
-    Raises:
-      ValueError: no pair with a positive gain has words on both sides.
+    Source: Brown et al., "The mathematics of statistical machine translation", 1993, section 4.1.
     """
     taught = [row for row, gain in enumerate(gains) if gain > 0]
     links = _links([queries[row] for row in taught], [items[row] for row in taught])
-    if not len(links.entry):
-        raise ValueError("no pair with a positive gain has words on both sides")
     gain = np.asarray(gains, np.float64)[taught][links.pair]
     width = len(links.item_vocabulary)
     cells, cell = np.unique(
@@ -142,7 +145,7 @@ def learn(
         expected = np.bincount(cell, share)
         probabilities = expected / np.bincount(cells % width, expected, width)[cells % width]
     counts = np.bincount(links.query_word, gain)
-    least = gain.min() / 2
+    least = gain.min(initial=1.0) / 2
     return Translation(
         tuple(links.query_vocabulary),
         tuple(links.item_vocabulary),

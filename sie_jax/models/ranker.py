@@ -22,11 +22,13 @@ class Ranker:
         Or the name of a baseline.
       run: the training run whose encoder the folder holds, and `seed`, which of its seeds.
       linear: the ranker on features alone, of `linear` and `stack`; None otherwise.
-      stack: of `stack`: the sum over the features, `linear` and one column per encoder, each
-        standardised within the query but for `linear`, which is made of such; None otherwise.
+      stack: of `stack`: the sum over the features and a column `run:NAME` for `linear`,
+        `translation` and each encoder, standardised within the query but for `linear`, which is
+        made of such; None otherwise.
       encoders: of `stack`: the column of each encoder, and its folder below this one ("." for this
         one).
       checkpoint: the subfolder of the sentence encoder whose cosine is a feature; "" without.
+      translation: the file with the word translation; "" where nothing needs it.
       corpus: the file with the catalogue's statistics of words; "" where nothing needs them.
       column: of the baseline `current`: the column that holds the score.
     """
@@ -38,6 +40,7 @@ class Ranker:
     stack: LinearRanker | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
     checkpoint: str = ""
+    translation: str = ""
     corpus: str = ""
     column: str = ""
 

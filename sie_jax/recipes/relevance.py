@@ -32,6 +32,7 @@ from sie_jax.stages.pretrain import pretrain
 from sie_jax.stages.rehearse import Rehearsed, rehearse
 from sie_jax.stages.score import Scores, score
 from sie_jax.stages.train import train
+from sie_jax.stages.translation import translation
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
 from sie_jax.training.run import Run, Weighting
@@ -44,6 +45,7 @@ STAGES = tuple(
         prepare,
         features,
         linear,
+        translation,
         pretrain,
         tune,
         cross_fit,
@@ -199,6 +201,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
     pairs = start.prepared
     described = features(workdir, pairs, checkpoint=config.model.pretrained)
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
+    words = translation(workdir, pairs)
     intervals = replace(evaluation, explained_queries=0)  # those of stages that compare models
     tuned = held_out = chosen = explained = None
     if rates := config.train.learning_rates:
@@ -253,12 +256,21 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
     if held_out is not None:
         rehearsed = _rehearsed(workdir, start, held_out, scores, importance, config.train.folds)
     judged = contest(
-        workdir, pairs, described, ranked, first, held_out, rehearsed, split_seed=data.split_seed
+        workdir,
+        pairs,
+        described,
+        ranked,
+        words,
+        first,
+        held_out,
+        rehearsed,
+        split_seed=data.split_seed,
     )
     exported = export(
         workdir,
         described,
         ranked,
+        words,
         judged,
         first,
         checkpoint=config.model.pretrained,
@@ -272,6 +284,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         pairs,
         described,
         ranked,
+        words,
         scores,
         weighed,
         audited,

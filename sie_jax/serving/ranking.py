@@ -11,10 +11,12 @@ from sie_jax.data.features import COSINE, LEXICAL, Pairs, is_own, raw, standardi
 from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
 from sie_jax.data.sentences import SentenceEncoder
+from sie_jax.data.translation import Translation, item_texts
 from sie_jax.errors import UserError
 from sie_jax.evaluation import baselines
 from sie_jax.models.ranker import FILE, LINEAR, STACK, Ranker
 
+TRANSLATED = "run:translation"
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
 _BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE}
@@ -25,6 +27,7 @@ class Ranking(NamedTuple):
 
     ranker: Ranker
     statistics: CorpusStatistics
+    translation: Translation | None
     sentences: SentenceEncoder | None
 
     @property
@@ -52,7 +55,7 @@ class Ranking(NamedTuple):
         """Whether an item's further text changes the score."""
         ranker = self.ranker.stack or self.ranker.linear
         if ranker is None:
-            return False
+            return self.translation is not None
         weights = dict(zip(ranker.names, ranker.weights, strict=True))
         return any(weights[name] for name in ("bm25_text", "overlap_text", "text_length"))
 
@@ -69,7 +72,8 @@ def load(folder: Path, ranker: Ranker) -> Ranking:
         raise UserError(
             f"{folder / FILE} says {ranker.kind} without its weights: copy the model's folder again"
         )
-    return Ranking(ranker, statistics, encoder)
+    words = Translation.load(folder / ranker.translation) if ranker.translation else None
+    return Ranking(ranker, statistics, words, encoder)
 
 
 def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -91,6 +95,11 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
         return {CURRENT: _numbers(rows, CURRENT)}
     if ranker.kind == "token_overlap":
         return {ranker.kind: baselines.overlap(queries, titles)}
+    made = {}
+    if ranking.translation is not None:
+        made[TRANSLATED] = ranking.translation.scores(queries, item_texts(titles, texts))
+    if ranker.kind == "translation":
+        return made
     numeric = {}
     if ranking.sentences is not None:
         numeric[COSINE] = sentences.cosine(ranking.sentences, queries, titles)
@@ -103,7 +112,7 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
         if name.startswith(ATTRIBUTE)
     }
     pairs = Pairs(queries, titles, texts, [""] * len(rows), attributes, numeric)
-    return dict(zip(pairs.names, raw(pairs, ranking.statistics).T, strict=True))
+    return made | dict(zip(pairs.names, raw(pairs, ranking.statistics).T, strict=True))
 
 
 def scores(
@@ -119,6 +128,8 @@ def scores(
         return baselines.current(column(CURRENT))
     if ranker.kind == "token_overlap":
         return column(ranker.kind)
+    if ranker.kind == "translation":
+        return column(TRANSLATED)
     if ranker.kind in _BASELINES:
         return _standardised(column(_BASELINES[ranker.kind]), query_index)
     assert ranker.linear is not None
@@ -136,8 +147,8 @@ def scores(
             total += weights[name] * values
     if not weights:
         return linear
-    total += weights[LINEAR] * linear
-    for name in ranker.encoders:
+    total += weights[f"run:{LINEAR}"] * linear
+    for name in (TRANSLATED, *ranker.encoders):
         total += weights[name] * _standardised(column(name), query_index)
     return total
 

@@ -1,6 +1,6 @@
 """Contest: which ranker is exported, decided without the test pairs; and the stack among them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ import numpy as np
 from sie_jax import processes
 from sie_jax.data.features import standardise
 from sie_jax.data.preparing import Prepared
+from sie_jax.data.translation import Translation
 from sie_jax.evaluation import Predictions, from_probabilities, ranking
 from sie_jax.evaluation import contest as judging
 from sie_jax.evaluation.contest import FEWEST, INCUMBENT, Outcome, Standing
@@ -23,11 +24,13 @@ from sie_jax.stages.pair_runs import judged
 from sie_jax.stages.rehearse import Rehearsed
 from sie_jax.stages.rivals import rivals
 from sie_jax.stages.train import Trained
+from sie_jax.stages.translation import out_of_fold, translated
 from sie_jax.workdir import Job, Made, stage
 
 FILE, STACK = "contest.json", "stack"
-STACKED = ("uniform", "weighted")
-"""The runs whose encoders the stack is made of."""
+TRANSLATION = "translation"
+STACKED = (TRANSLATION, "uniform", "weighted")
+"""The runs whose scores the stack is made of, beside `linear`."""
 
 
 class Contest(NamedTuple):
@@ -64,6 +67,7 @@ def contest(
     prepared: Made[Prepared],
     features: Made[Features],
     linear: Made[LinearRanker],
+    translation: Made[Translation],
     trained: Mapping[str, Made[Trained]],
     held_out: Made[OutOfFold] | None,
     rehearsed: Mapping[str, tuple[Made[Rehearsed], ...]],
@@ -72,14 +76,15 @@ def contest(
 ) -> None:
     """Leaves contest.json.
 
-    The contestants are the baselines, `linear`, the encoders of the first seed, and their stack.
+    The contestants are the baselines, `linear`, `translation`, the encoders of the first seed, and
+    the stack.
     With folds they are judged on the training queries, each scored by models that had not seen it;
     without, on the validation queries.
 
-    The stack is the linear listwise ranker over the features, the score of `linear` and the
-    expected gains of the encoders of STACKED. Where it is judged it is fitted on the other folds;
-    what is left is fitted on all. With folds the models that scored those others had seen the
-    query: that gain is small and not taken off.
+    The stack is the linear listwise ranker over the features, the scores of `linear` and of
+    `translation`, and the expected gains of the encoders of STACKED. Where it is judged it is
+    fitted on the other folds; what is left is fitted on all. With folds the models that scored
+    those others had seen the query: that gain is small and not taken off.
 
     trained: the first seed's runs by name. held_out: the stage cross_fit, with the models of
     `uniform`. rehearsed: those of the other runs, one for each fold.
@@ -89,6 +94,7 @@ def contest(
         split = "validation"
         probabilities = {run: made.value.validation for run, made in trained.items()}
         ours = linear.value.scores(known.names, known.values[split])
+        words = translated(translation.value, pairs, split)
         folds = folds_of(pairs, split, seed=split_seed) if _queries(pairs, split) > 1 else None
     else:
         split = "train"
@@ -96,19 +102,21 @@ def contest(
         folds = held_out.value.pairs["fold"].to_numpy()
         folds = folds[folds >= 0]
         ours = fitting.held_out(lists_of(pairs, split, known.values[split]), folds)
+        words = out_of_fold(pairs, folds)
     found = dict(rivals(pairs, known, split, seed=split_seed))
     del found["random"]
     found[INCUMBENT] = Predictions(None, ours)
+    found[TRANSLATION] = Predictions(None, words)
     found |= {
         run: from_probabilities(values, pairs.scale.gains) for run, values in probabilities.items()
     }
     stack = None
-    encoders = {run: found[run].scores for run in STACKED if run in probabilities}
-    columns = stacked(pairs, split, known, ours, encoders)
+    members = {run: found[run].scores for run in STACKED if run in found}
+    columns = stacked(pairs, split, known, ours, members)
     lists = lists_of(pairs, split, columns)
     if folds is not None and (lists.gains > 0).any():
         found[STACK] = Predictions(None, fitting.held_out(lists, folds))
-        stack = fitted(stacked_names(known.names, encoders), lists, folds)
+        stack = fitted(stacked_names(known.names, members), lists, folds)
     ndcg = {
         name: values[0]
         for name, values in by_query(
@@ -136,9 +144,14 @@ def contest(
     processes.alone(write_json, job.folder / FILE, content)
 
 
-def stacked_names(features: tuple[str, ...], encoders: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+def stacked_names(features: tuple[str, ...], members: Iterable[str]) -> tuple[str, ...]:
     """The names of the columns that `stacked` gives."""
-    return (*features, INCUMBENT, *(f"encoder:{run}" for run in encoders))
+    return (*features, *(column_of(run) for run in (INCUMBENT, *members)))
+
+
+def column_of(run: str) -> str:
+    """The name of the column with a run's score; no feature is called so."""
+    return f"run:{run}"
 
 
 def stacked(
@@ -146,17 +159,17 @@ def stacked(
     split: str,
     features: Features,
     linear: np.ndarray,
-    encoders: Mapping[str, np.ndarray],
+    members: Mapping[str, np.ndarray],
 ) -> np.ndarray:
-    """What the stack ranks by: features, the score of `linear`, expected gains of encoders.
+    """What the stack ranks by: features, the score of `linear`, those of its other members.
 
     All are centred within the query; all but the score of `linear`, which is a sum of features, are
     of variance 1 there.
     """
     query_ids = prepared.split(split)["query_id"].to_pylist()
     query_index = np.unique(np.asarray(query_ids, str), return_inverse=True)[1]
-    gains = [standardise(scores[:, None], query_index) for scores in encoders.values()]
-    return np.concatenate([features.values[split], linear[:, None], *gains], axis=1)
+    others = [standardise(scores[:, None], query_index) for scores in members.values()]
+    return np.concatenate([features.values[split], linear[:, None], *others], axis=1)
 
 
 def _out_of_fold(

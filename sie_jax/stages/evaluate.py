@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from sie_jax import processes
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, RATER
+from sie_jax.data.translation import Translation
 from sie_jax.evaluation import Predictions, agreement, detection, from_probabilities, trec
 from sie_jax.evaluation import audit as auditing
 from sie_jax.evaluation.section import EvaluationConfig
@@ -25,13 +26,14 @@ from sie_jax.models.ranker import LINEAR, STACK, Ranker
 from sie_jax.passes import estimating
 from sie_jax.report import page, sections
 from sie_jax.stages import choose, explain, pretrain, tune
-from sie_jax.stages.contest import STACKED, Contest, stacked, stacked_names
+from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, stacked, stacked_names
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import judged, summarized
 from sie_jax.stages.rivals import rivals
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
+from sie_jax.stages.translation import translated
 from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training import logs
@@ -51,6 +53,7 @@ class Results:
     prepared: Made[Prepared]
     features: Made[Features]
     linear: Made[LinearRanker]
+    translation: Made[Translation]
     scores: Made[Scores]
     weighed: Made[pa.Table]
     audited: Made[Path]
@@ -102,11 +105,8 @@ def evaluate(
         for run, several in results.runs().items()
     }
     table, counts = results.weighed.value, prepared.counts
-    everyone = {
-        **{name: [one] for name, one in _rivals(results, seed).items()},
-        **predictions,
-        **_stack(results, predictions),
-    }
+    everyone = {**_rivals(results, seed), **predictions}
+    everyone |= _stack(results, everyone)
     hard = {
         name: hardness(name, table[name].to_numpy())
         for name in (*SCORES, *importance.further_scores)
@@ -150,28 +150,30 @@ def evaluate(
     processes.alone(leave)
 
 
-def _rivals(results: Results, seed: int) -> dict[str, Predictions]:
-    """What ranks the test pairs without a trained encoder: baselines, and features alone."""
-    known = results.features.value
-    scores = results.linear.value.scores(known.names, known.values["test"])
-    baselines = rivals(results.prepared.value, known, "test", seed=seed)
-    return {**baselines, LINEAR: Predictions(None, scores)}
+def _rivals(results: Results, seed: int) -> dict[str, list[Predictions]]:
+    """What ranks the test pairs without a trained encoder: baselines, features alone, words."""
+    known, prepared = results.features.value, results.prepared.value
+    found = rivals(prepared, known, "test", seed=seed)
+    linear = results.linear.value.scores(known.names, known.values["test"])
+    words = translated(results.translation.value, prepared, "test")
+    found |= {LINEAR: Predictions(None, linear), TRANSLATION: Predictions(None, words)}
+    return {name: [one] for name, one in found.items()}
 
 
 def _stack(
-    results: Results, predictions: dict[str, list[Predictions]]
+    results: Results, everyone: dict[str, list[Predictions]]
 ) -> dict[str, list[Predictions]]:
-    """The ranking of the test pairs by the stack of the first seed's encoders, where there is one.
+    """The ranking of the test pairs by the stack of the first seed's runs, where there is one.
 
     It ranks as the exported folder would.
     """
     stack, known = results.contest.value.stack, results.features.value
     if stack is None:
         return {}
-    linear = results.linear.value.scores(known.names, known.values["test"])
-    encoders = {run: predictions[run][0].scores for run in STACKED if run in predictions}
-    columns = stacked(results.prepared.value, "test", known, linear, encoders)
-    scores = stack.scores(stacked_names(known.names, encoders), columns)
+    members = {run: everyone[run][0].scores for run in STACKED if run in everyone}
+    linear = everyone[LINEAR][0].scores
+    columns = stacked(results.prepared.value, "test", known, linear, members)
+    scores = stack.scores(stacked_names(known.names, members), columns)
     return {STACK: [Predictions(None, scores)]}
 
 

@@ -7,16 +7,18 @@ from sie_jax import processes, remote
 from sie_jax.data import sentences
 from sie_jax.data.features import COSINE
 from sie_jax.data.schema import CURRENT
+from sie_jax.data.translation import Translation
 from sie_jax.files import whole_folder
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import ENCODER, LINEAR, STACK, Ranker
-from sie_jax.stages.contest import STACKED, Contest
+from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, column_of
 from sie_jax.stages.features import Features
 from sie_jax.stages.train import Trained
 from sie_jax.workdir import Job, Made, stage
 
 MODEL, CARD = "model", "README.md"
-CORPUS, CHECKPOINT, ENCODERS = "corpus.parquet", "checkpoint", "encoders"
+CORPUS, WORDS = "corpus.parquet", "translation.parquet"
+CHECKPOINT, ENCODERS = "checkpoint", "encoders"
 
 
 def read(made: Made[Ranker]) -> Ranker:
@@ -29,6 +31,7 @@ def export(
     job: Job,
     features: Made[Features],
     linear: Made[LinearRanker],
+    translation: Made[Translation],
     contest: Made[Contest],
     trained: Mapping[str, Made[Trained]],
     *,
@@ -48,7 +51,7 @@ def export(
         members = [name for name in STACKED if name in trained]
         run = max(members, key=lambda name: standings[name].value)
         encoders = {
-            f"encoder:{name}": "." if name == run else f"{ENCODERS}/{name}" for name in members
+            column_of(name): "." if name == run else f"{ENCODERS}/{name}" for name in members
         }
     by_features = kind in (LINEAR, STACK)
     with_cosine = kind == "checkpoint" or (by_features and COSINE in features.value.names)
@@ -59,6 +62,7 @@ def export(
         stack=contest.value.stack if kind == STACK else None,
         encoders=encoders,
         checkpoint=CHECKPOINT if with_cosine else "",
+        translation=WORDS if kind in (STACK, TRANSLATION) else "",
         corpus=CORPUS if by_features or kind == "bm25" else "",
         column=current if kind == CURRENT else "",
     )
@@ -72,6 +76,8 @@ def export(
                     shutil.copytree(trained[name].value.model, temporary / folder)
             if ranker.corpus:
                 features.value.statistics.save(temporary / ranker.corpus)
+            if ranker.translation:
+                translation.value.save(temporary / ranker.translation)
             if ranker.checkpoint:
                 sentences.save(
                     sentences.load(remote.local(checkpoint)), temporary / ranker.checkpoint

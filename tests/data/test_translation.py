@@ -99,8 +99,14 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_without_a_taught_pair_there_is_nothing_to_learn():
-    with pytest.raises(ValueError, match="positive gain"):
-        translation.learn(QUERIES, ITEMS, np.zeros(6))
-    with pytest.raises(ValueError, match="positive gain"):
-        translation.learn(["red"], [""], np.ones(1))
+def test_without_a_pair_that_teaches_only_equal_words_count():
+    for model in (
+        translation.learn(QUERIES, ITEMS, np.zeros(6)),
+        translation.learn(["red", ""], ["", "red"], np.ones(2)),
+        translation.learn([], [], np.empty(0)),
+    ):
+        found = model.scores(["lamp oak", "lamp"], ["lamp", "light"])
+        if model.query_words:  # "red" was seen, alone
+            assert found[0] == pytest.approx((np.log(0.05 + 0.2 / 3) + np.log(0.2 / 3)) / 2)
+        else:
+            assert found == pytest.approx([(np.log(0.25) + np.log(0.2)) / 2, np.log(0.2)])

@@ -89,7 +89,7 @@ def test_a_table_without_these_columns_is_refused(done: Run, tmp_path: Path) -> 
 def test_a_perfect_score_of_today_is_the_best_baseline(done: Run) -> None:
     test, verdict = done.metrics["test"], done.metrics["verdict"]
     baselines = ["random", "token_overlap", "bm25", "current"]
-    assert list(test) == [*baselines, "linear", "uniform", "weighted", "stack"]
+    assert list(test) == [*baselines, "linear", "translation", "uniform", "weighted", "stack"]
     # an item without a score is last in its query; as 0 it would be first
     assert test["current"]["ndcg@10"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert test["bm25"]["ndcg@10"]["value"] < 0.95

@@ -18,7 +18,16 @@ from sie_jax.models.ranker import Ranker
 
 pytestmark = pytest.mark.slow
 
-KINDS = ("linear", "stack", "uniform", "weighted", "token_overlap", "bm25", "checkpoint")
+KINDS = (
+    "linear",
+    "translation",
+    "stack",
+    "uniform",
+    "weighted",
+    "token_overlap",
+    "bm25",
+    "checkpoint",
+)
 
 
 @pytest.fixture(scope="module")

@@ -50,12 +50,11 @@ def lists_of(prepared: Prepared, split: str, columns: np.ndarray) -> Lists:
 
 
 def folds_of(prepared: Prepared, split: str, *, seed: int) -> np.ndarray:
-    """The fold of each of a split's pairs, of FOLDS or as many as there are queries, at least 2.
-
-    Raises ValueError where there is one query alone.
-    """
+    """The fold of each of a split's pairs, of FOLDS or as many as there are queries."""
     queries = _queries(prepared, split)
-    return dealing.assign(queries, folds=max(2, min(FOLDS, len(set(queries)))), seed=seed)
+    if len(set(queries)) == 1:
+        return np.zeros(len(queries), np.int32)
+    return dealing.assign(queries, folds=min(FOLDS, len(set(queries))), seed=seed)
 
 
 def fitted(names: tuple[str, ...], lists: Lists, folds: np.ndarray) -> LinearRanker:

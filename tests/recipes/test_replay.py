@@ -41,10 +41,10 @@ def batches(workdir: Path, *, learned: bool) -> Any:
 
 
 def losses(workdir: Path, rows: np.ndarray) -> np.ndarray:
-    """The losses of training pairs by the exported model, without anything of the stages."""
+    """The losses of training pairs by the model of weighted-0, without anything of the stages."""
     pairs = preparing.load(workdir).split("train").take(rows)
-    model, _ = PairClassifier.from_pretrained(workdir / "model")
-    inputs = tokenization.load(workdir / "model")(
+    model, _ = PairClassifier.from_pretrained(workdir / "models" / "weighted-0")
+    inputs = tokenization.load(workdir / "models" / "weighted-0")(
         pairs["query"].to_pylist(),
         pairs["title"].to_pylist(),
         truncation="only_second",

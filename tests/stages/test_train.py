@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_model_loads_again_and_predicts_the_same(finished: Path) -> None:
-    folder, prepared = finished / "model", preparing.load(finished)
+    folder, prepared = finished / "models" / "weighted-0", preparing.load(finished)
     model, report = PairClassifier.from_pretrained(folder)
     assert not report.initialised
     assert [model.config.id2label[i] for i in range(4)] == list("ICSE")
@@ -31,7 +31,7 @@ def test_the_model_loads_again_and_predicts_the_same(finished: Path) -> None:
 
 
 def test_the_validation_metrics_are_those_of_the_model(finished: Path) -> None:
-    folder, prepared = finished / "model", preparing.load(finished)
+    folder, prepared = finished / "models" / "weighted-0", preparing.load(finished)
     model, _ = PairClassifier.from_pretrained(folder)
     validation, gains = prepared.split("validation"), np.asarray(prepared.scale.gains)
     labels = validation["label"].to_numpy()
@@ -56,7 +56,7 @@ def test_the_validation_metrics_are_those_of_the_model(finished: Path) -> None:
 
 
 def test_training_metrics_are_those_of_the_model(finished: Path) -> None:
-    folder, training = finished / "model", preparing.load(finished).split("train")
+    folder, training = finished / "models" / "weighted-0", preparing.load(finished).split("train")
     model, _ = PairClassifier.from_pretrained(folder)
     accuracy, loss = measured(probabilities(model, folder, training), training["label"].to_numpy())
     left = read_json(finished / "predictions" / "weighted-0.json")

@@ -20,13 +20,15 @@ from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
 from sie_jax.stages.cross_fit import cross_fit
-from sie_jax.stages.evaluate import REPORT, Results, evaluate
+from sie_jax.stages.evaluate import Results, evaluate
 from sie_jax.stages.explain import explain
 from sie_jax.stages.features import features
 from sie_jax.stages.linear import linear
 from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.prepare import Ahead, prepare
 from sie_jax.stages.pretrain import pretrain
+from sie_jax.stages.reporting import REPORT
+from sie_jax.stages.robustness import robustness
 from sie_jax.stages.score import score
 from sie_jax.stages.train import EXPORTED, train
 from sie_jax.stages.tune import tune
@@ -50,6 +52,7 @@ STAGES = tuple(
         audit,
         train,
         explain,
+        robustness,
         evaluate,
     )
 )
@@ -117,6 +120,7 @@ def opened(
             config.train,
             config.tracking,
             frozenset(redo),
+            defaults=as_json(Config()),
         )
 
 
@@ -193,8 +197,9 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
     pairs = start.prepared
     described = features(workdir, pairs, checkpoint=config.model.pretrained)
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
-    intervals = replace(evaluation, explained_queries=0)  # those of stages that compare models
-    tuned = held_out = chosen = explained = None
+    # what the stages that compare models take of it
+    intervals = replace(evaluation, explained_queries=0, changed_queries=0)
+    tuned = held_out = chosen = explained = robust = None
     if rates := config.train.learning_rates:
         tuned = tune(workdir, start, learning_rates=rates, evaluation=intervals)
         schedule = replace(start.train, learning_rate=tuned.value)
@@ -242,8 +247,10 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
                 importance=None if name == "uniform" else importance.only(policy),
             )
             trained.append(made)
+    (exported,) = (made for made in trained if made.stage == f"train/{EXPORTED}")
+    if asked := evaluation.changed_queries:
+        robust = robustness(workdir, pairs, exported, queries=asked, seed=evaluation.seed)
     if evaluation.explained_queries:
-        (exported,) = (made for made in trained if made.stage == f"train/{EXPORTED}")
         explained = explain(workdir, start, exported, queries=evaluation.explained_queries)
     results = Results(
         pairs,
@@ -258,6 +265,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         tuned=tuned,
         chosen=chosen,
         explained=explained,
+        robust=robust,
     )
     return evaluate(
         workdir,

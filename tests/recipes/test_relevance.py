@@ -44,6 +44,7 @@ STAGES = {
     "train/uniform-0",
     "train/weighted-0",
     "explain",
+    "robustness",
     "evaluate",
 }
 

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
 
 import matplotlib
@@ -144,7 +144,7 @@ def intervals(
     *,
     x_label: str,
     line: float | None = 0.0,
-    groups: Mapping[str, str] | None = None,
+    groups: Mapping[str, Collection[str]] | None = None,
 ) -> Markup:
     """Draws `{"value", "low", "high"}` by name as points with bars.
 
@@ -155,24 +155,24 @@ def intervals(
         entries: By name.
         x_label: Title of the axis.
         line: Where a dashed line is drawn from top to bottom; None for no line.
-        groups: The group of each name; each has a colour and a mark of its own. Without it all are
-            one group.
+        groups: The names in each group, which has a colour and a mark of its own by its place.
+            Without it all are one group.
     """
     figure, axes = _figure(height=0.75 + 0.27 * max(len(entries), 1))
     if line is not None:
         axes.axvline(line, color=_INK, linewidth=0.8, linestyle="dashed", alpha=0.6)
-    kinds = list(dict.fromkeys(groups[name] for name in entries)) if groups else [""]
+    kind_of = {name: kind for kind, own in enumerate((groups or {}).values()) for name in own}
     for row, (name, entry) in enumerate(entries.items()):
         value, low, high = entry["value"], entry["low"], entry["high"]
-        kind = kinds.index(groups[name]) if groups else 0
+        kind = kind_of.get(name, 0)
         colour, marker = SERIES[kind % len(SERIES)], _MARKS[kind % len(_MARKS)]
         if low is not None and high is not None:
             axes.plot([low, high], [row, row], color=colour, linewidth=2, alpha=0.6)
         if value is not None:
             axes.plot([value], [row], color=colour, marker=marker, markersize=5)
     if groups:
-        marks = [_mark(kind) for kind in range(len(kinds))]
-        _legend(figure, marks, [_short(kind) for kind in kinds])
+        used = {_short(group): _mark(n) for n, (group, own) in enumerate(groups.items()) if own}
+        _legend(figure, list(used.values()), list(used))
     _rows(axes, list(entries), x_label)
     return _svg(figure)
 

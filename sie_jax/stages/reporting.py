@@ -61,7 +61,7 @@ def write(
         explained = explain.shown(prepared, exported.value, pushes, evaluation.explained_queries)
     config = job.workdir.config
     noise = _noise(prepared)
-    trained = {run: runs[run] for run in metrics["cost"]}
+    trained = {run: several for run, several in runs.items() if run in metrics["cost"]}
     parts = [
         sections.verdict.part(metrics),
         sections.rankers.part(metrics),

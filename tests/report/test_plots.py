@@ -41,7 +41,7 @@ def draw_groups():
         {"stack": entry, "bm25": entry, "random": entry},
         x_label="nDCG@10",
         line=0.5,
-        groups={"stack": "ours", "bm25": "baseline", "random": "baseline"},
+        groups={"ours": ["stack"], "baseline": ["bm25", "random"], "none of them": []},
     )
 
 
@@ -99,6 +99,7 @@ def test_names_are_text_that_can_be_searched():
 def test_groups_and_their_names_have_marks_of_their_own():
     drawn = draw_groups()
     assert {"ours", "baseline", "stack", "bm25"} <= texts(drawn)
+    assert "none of them" not in texts(drawn)
     assert "var(--series-1, #d55e00)" in drawn
     # rows may have one name
     svg = draw_dumbbells()

@@ -20,24 +20,27 @@ def test_the_order_before_and_after_is_that_of_the_exported_model(finished: Path
     found = read_json(finished / "robustness.json")
     assert list(found) == list(changes.CHANGES)
     prepared = preparing.load(finished)
-    test = prepared.split("test").to_pandas()
+    pairs = prepared.split("test").to_pandas()
     gains = np.array(prepared.scale.gains)
+    pairs["turned"] = [" ".join(query.split()[::-1]) for query in pairs["query"]]
+    pairs["gain"] = gains[pairs["label"]]
+    pairs = pairs[pairs.groupby("query_id")["gain"].transform("max") > 0]
+    pairs = pairs[pairs["turned"] != pairs["query"]].reset_index(drop=True)
     scorer = serving.load(finished / "model")
+    for name in ("query", "turned"):
+        asked = pairs.assign(query=pairs[name])[["query", "title", "text"]]
+        pairs[f"by {name}"] = serving.score(scorer, asked.to_dict("records"))["score"]
     moved, taus = [], []
-    for _, rows in test.groupby("query_id"):
-        query = rows["query"].iloc[0]
-        turned = " ".join(query.split()[::-1])
-        if not gains[rows["label"]].any() or turned == query:
-            continue
-        before, after = (
-            serving.score(
-                scorer,
-                rows.assign(query=text)[["query", "title", "text"]].to_dict("records"),
-            )["score"].to_numpy()
-            for text in (query, turned)
-        )
-        moved.append(before.argmax() != after.argmax())
-        taus.append(stats.kendalltau(before, after).statistic)
+    for _, rows in pairs.groupby("query_id"):
+        orders = [
+            sorted(
+                rows.index, key=lambda row, by=by: (-rows[by][row], int(rows["example_id"][row]))
+            )
+            for by in ("by query", "by turned")
+        ]
+        moved.append(orders[0][0] != orders[1][0])
+        ranks = [[order.index(row) for row in rows.index] for order in orders]
+        taus.append(stats.kendalltau(*ranks).statistic)
     assert len(moved) > 1
     wanted = found["word order"]
     assert (wanted["queries"], wanted["unscored"]) == (len(moved), 0)

@@ -35,7 +35,10 @@ def part(metrics: Mapping[str, Any]) -> Part | None:
         {run: measured[run] for run in order},
         x_label=METRIC,
         line=line,
-        groups={run: "baseline" if run in BASELINES else "trained here" for run in order},
+        groups={
+            "trained here": [run for run in order if run not in BASELINES],
+            "baseline": [run for run in order if run in BASELINES],
+        },
     )
     html = render(
         TEMPLATE,

@@ -50,7 +50,7 @@ for.</p>
 {% endif %}
 {% if by_label %}
 <details><summary>Precision and recall of each label</summary>
-{{ metric_table("Metrics by label", test, by_label) }}
+{{ metric_table("Metrics by label", classifying, by_label) }}
 </details>
 {% endif %}
 <details><summary>Every seed</summary>
@@ -87,6 +87,7 @@ def part(
         for name in ("test", "difference", "seeds")
     )
     main, of_run = order.main_metrics(test), difference.get(run)
+    by_label = order.label_metrics(test)
     html = render(
         TEMPLATE,
         test=test,
@@ -96,7 +97,9 @@ def part(
         reference=reference,
         labels=_labels(scale) if scale else [],
         main=main,
-        by_label=order.label_metrics(test),
+        by_label=by_label,
+        # a ranker that names no classes has no metric of a label
+        classifying={name: of for name, of in test.items() if not of.keys().isdisjoint(by_label)},
         plot=of_run
         and plots.intervals(
             {name: of_run[name] for name in main if name in of_run},

@@ -51,6 +51,15 @@ def test_what_is_not_there_is_not_shown():
         assert absent not in html
 
 
+def test_a_run_without_a_metric_of_a_label_is_not_in_their_table():
+    of_run = metrics()
+    del of_run["test"]["random"]["recall_exact"]
+    rows = rows_of(results.part(of_run))
+    place = rows.index(["run", "recall_exact"])
+    assert [row[0] for row in rows[place + 1 : place + 3]] == ["uniform", "weighted"]
+    assert rows[place + 3][0] == "run"  # of the next table
+
+
 def test_the_label_scale_says_what_each_label_is_worth_and_means():
     rows = rows_of(results.part(metrics(), ESCI_SCALE))
     place = rows.index(["label", "grade", "gain", "meaning"])

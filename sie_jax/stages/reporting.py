@@ -171,10 +171,10 @@ def _of_rivals(prepared: Prepared, found: Rivals | None) -> list[Part | None]:
     test = prepared.split("test")
     _, first = np.unique(found.query_index, return_index=True)
     queries = test["query"].take(first).to_pylist()
-    titles, labels = test["title"].to_pylist(), test["label"].to_pylist()
+    titles, labels = test["title"], test["label"]
 
-    def item(row: int) -> Item:
-        return Item(titles[row], prepared.scale.names[labels[row]])
+    def item(row: np.intp) -> Item:
+        return Item(titles[int(row)].as_py(), prepared.scale.names[labels[int(row)].as_py()])
 
     def duel(query: int) -> Duel:
         pairs = zip(*found.ranked(query), strict=True)

@@ -18,7 +18,7 @@ there are not so many.
 {% if plot %}
 <figure>{{ plot }}</figure>
 {% for name, few in (("wins", won), ("losses", lost)) if few %}
-<details><summary>The {{ few | length }} widest {{ name }}, item by item</summary>
+<details><summary>The widest {{ name }}, item by item</summary>
 {% for duel in few %}
 <details><summary><bdi>{{ duel.query }}</bdi> · {{ (duel.ours - duel.theirs) | signed }}
 ({{ duel.ours | value }} against {{ duel.theirs | value }})</summary>

@@ -18,7 +18,7 @@ def test_both_lists_of_a_query_stand_side_by_side():
     )
     assert "red hub · +0.5000 (1.0000 against 0.5000)" in text
     assert "more items follow" not in text
-    assert "The 1 widest wins" in text
+    assert "The widest wins" in text
     assert "widest losses" not in text
 
 

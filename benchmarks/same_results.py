@@ -69,6 +69,7 @@ TINY_MODEL = (
     "--config.pretrain.steps=0",
     "--config.evaluation.resamples=100",
     "--config.evaluation.explained_queries=0",
+    "--config.evaluation.changed_queries=0",
 )
 ONCE = ("--config.train.seeds=1", "--config.train.epochs=1")
 

@@ -43,7 +43,7 @@ def main() -> None:
     console = Console()
     with relevance.opened(config, arguments.workdir, console=console) as opened:
         start = relevance.started(config, opened)
-        evaluation = dataclasses.replace(config.evaluation, explained_queries=0)
+        evaluation = dataclasses.replace(config.evaluation, explained_queries=0, changed_queries=0)
         tune(opened, start, learning_rates=rates, evaluation=evaluation)
         devices, log = opened.mesh.size, logs.read(opened.folder / "metrics.jsonl")
     prepared = start.prepared.value

@@ -12,7 +12,7 @@ def get_config() -> Config:
     config = Config(name="table")
     config.data.source = "table"
     config.data.max_length = 64
-    # The exported ranker is chosen, and the stack fitted, on all training queries out of fold. Above
-    # some 20,000 pairs 0 is enough: it takes the validation queries, and a fifth of the time.
+    # The exported ranker is chosen, and the stack fitted, on all training queries out of fold.
+    # Above some 20,000 pairs 0 is enough: it takes the validation queries, and less time.
     config.train.folds = 5
     return config

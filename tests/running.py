@@ -20,7 +20,7 @@ ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "PYTHONPATH": str(ROOT),
 }
-# explanations take one more compiled pass; tests/stages/test_explain.py covers them
+# explanations and changed queries take compiled passes; tests/stages covers them
 SMALLEST = {
     "data.vocabulary_size": 500,
     "data.buckets": 1,
@@ -32,6 +32,7 @@ SMALLEST = {
     "train.epochs": 1,
     "evaluation.resamples": 100,
     "evaluation.explained_queries": 0,
+    "evaluation.changed_queries": 0,
 }
 # a forked process executes this: `python COMMAND` without its imports, which are done already
 PROGRAM = """

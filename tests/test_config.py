@@ -116,6 +116,7 @@ def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
         ("evaluation.resamples", 99),
         ("evaluation.seed", -1),
         ("evaluation.explained_queries", -1),
+        ("evaluation.changed_queries", -1),
     ],
 )
 def test_a_value_out_of_range_names_its_field(field: str, value: Any) -> None:

@@ -47,9 +47,9 @@ def tiny(**importance: Any) -> Config:
 
 
 def unexplained(**importance: Any) -> Config:
-    """As `tiny`, without the passes that explain test queries."""
+    """As `tiny`, without the passes that explain test queries or change them."""
     config = tiny(**importance)
-    config.evaluation.explained_queries = 0
+    config.evaluation.explained_queries = config.evaluation.changed_queries = 0
     return config
 
 

@@ -81,6 +81,7 @@ class LabelScale:
 # Irrelevant, Complement, Substitute, Exact, with the gains of Reddy et al., "Shopping Queries
 # Dataset" (arXiv:2206.06588).
 ESCI_SCALE = LabelScale(names=("I", "C", "S", "E"), gains=(0.0, 0.01, 0.1, 1.0))
+ESCI_MEANINGS = {"I": "irrelevant", "C": "complement", "S": "substitute", "E": "exact"}
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,22 @@ def planted_errors(
     }
 
 
+def wrong_labels(labels: np.ndarray, truth: np.ndarray, *, classes: int) -> dict[str, Any] | None:
+    """How many labels are wrong among those whose truth is known; None where none is known.
+
+    labels, truth: int `[N]`, truth −1 where unknown. Gives `{"known", "wrong", "by_label"}`, the
+    last one a `{"known", "wrong"}` for each grade that rows are labelled with.
+    """
+    known, wrong = truth >= 0, (truth >= 0) & (truth != labels)
+    if not known.any():
+        return None
+    by_label = [
+        {"known": int(known[of_grade].sum()), "wrong": int(wrong[of_grade].sum())}
+        for of_grade in (labels == grade for grade in range(classes))
+    ]
+    return {"known": int(known.sum()), "wrong": int(wrong.sum()), "by_label": by_label}
+
+
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
     """Area under the precision-recall curve, Σ_t (R_t − R_{t−1}) P_t over the different scores t.
 

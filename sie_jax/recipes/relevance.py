@@ -21,7 +21,7 @@ from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
 from sie_jax.stages.contest import contest
 from sie_jax.stages.cross_fit import OutOfFold, cross_fit
-from sie_jax.stages.evaluate import REPORT, Results, evaluate
+from sie_jax.stages.evaluate import Results, evaluate
 from sie_jax.stages.explain import explain
 from sie_jax.stages.export import export
 from sie_jax.stages.features import features
@@ -30,6 +30,8 @@ from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.prepare import Ahead, prepare
 from sie_jax.stages.pretrain import pretrain
 from sie_jax.stages.rehearse import Rehearsed, rehearse
+from sie_jax.stages.reporting import REPORT
+from sie_jax.stages.robustness import robustness
 from sie_jax.stages.score import Scores, score
 from sie_jax.stages.train import train
 from sie_jax.stages.translation import translation
@@ -58,6 +60,7 @@ STAGES = tuple(
         contest,
         export,
         explain,
+        robustness,
         evaluate,
     )
 )
@@ -125,6 +128,7 @@ def opened(
             config.train,
             config.tracking,
             frozenset(redo),
+            defaults=as_json(Config()),
         )
 
 
@@ -202,8 +206,9 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
     described = features(workdir, pairs, checkpoint=config.model.pretrained)
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
     words = translation(workdir, pairs)
-    intervals = replace(evaluation, explained_queries=0)  # those of stages that compare models
-    tuned = held_out = chosen = explained = None
+    # what the stages that compare models take of it
+    intervals = replace(evaluation, explained_queries=0, changed_queries=0)
+    tuned = held_out = chosen = explained = robust = None
     if rates := config.train.learning_rates:
         tuned = tune(workdir, start, learning_rates=rates, evaluation=intervals)
         schedule = replace(start.train, learning_rate=tuned.value)
@@ -276,6 +281,8 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         checkpoint=config.model.pretrained,
         current=data.columns.current,
     )
+    if asked := evaluation.changed_queries:
+        robust = robustness(workdir, pairs, exported, queries=asked, seed=evaluation.seed)
     if evaluation.explained_queries:
         explained = explain(
             workdir, start, first[exported.value.run], queries=evaluation.explained_queries
@@ -296,6 +303,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         tuned=tuned,
         chosen=chosen,
         explained=explained,
+        robust=robust,
     )
     return evaluate(
         workdir,

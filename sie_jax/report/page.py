@@ -1,14 +1,20 @@
 """The frame of the report: one HTML file that holds everything it shows and makes no request."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from etils import epath
 
 from sie_jax.report.parts import ENVIRONMENT, Part
 
 
-def write(path: str | os.PathLike[str], *, title: str, parts: Iterable[Part | None]) -> None:
+def write(
+    path: str | os.PathLike[str],
+    *,
+    title: str,
+    parts: Iterable[Part | None],
+    facts: Mapping[str, str] | None = None,
+) -> None:
     """Writes the page.
 
     Every text is data: markup in a title or a query is shown and does not run, and a content
@@ -19,7 +25,10 @@ def write(path: str | os.PathLike[str], *, title: str, parts: Iterable[Part | No
         title: The heading of the page.
         parts: What the page shows, from top to bottom. A part that is None is left out, so that
             the `part` function of a section decides whether there is something to show.
+        facts: What stands below the heading, by name: when the page was made, and of what.
     """
     shown = [part for part in parts if part is not None]
-    html = ENVIRONMENT.get_template("frame.html").render(title=title, parts=shown)
+    html = ENVIRONMENT.get_template("frame.html").render(
+        title=title, parts=shown, facts=facts or {}
+    )
     epath.Path(path).write_text(html, encoding="utf-8")

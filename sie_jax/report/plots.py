@@ -2,19 +2,22 @@
 
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from io import StringIO
 
 import matplotlib
 import numpy as np
 from markupsafe import Markup
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart. They become CSS variables
 # (`--series-0`, …), so that the page can lighten them on a dark background.
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _LINES = ("solid", "dashed", "dashdot", "dotted")
+_MARKS = ("o", "s", "D", "^")
 _INK = "#010203"  # is replaced by the colour of the text around the plot
 _WIDTH = 4.6  # inches; this is narrow, so that the text is readable at the width of a phone
 _MOST_POINTS = 200
@@ -41,7 +44,9 @@ Curve = tuple[Sequence[float] | np.ndarray, Sequence[float] | np.ndarray]
 
 
 @matplotlib.rc_context(_STYLE)
-def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) -> Markup:
+def lines(
+    curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str, diagonal: bool = False
+) -> Markup:
     """Draws one line per curve (a seed), in one colour per name.
 
     A curve of more than 200 points is drawn as the means of 200 groups of neighbours. Points that
@@ -50,6 +55,8 @@ def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) 
     Args:
         curves: (x, y) of every seed, by name.
         x_label, y_label: Axis titles.
+        diagonal: Whether to draw the line on which y equals x, across all points, and a mark at
+            every point of a curve.
 
     Returns:
         An `<svg>` element, in which matplotlib has escaped the names.
@@ -64,15 +71,19 @@ def lines(curves: Mapping[str, Sequence[Curve]], *, x_label: str, y_label: str) 
                 linestyle=_LINES[n % len(_LINES)],
                 linewidth=1.4,
                 alpha=1 if len(seeds) == 1 else 0.7,
-                marker="." if len(x) == 1 else None,
+                marker="." if diagonal or len(x) == 1 else None,
             )
             if not seed:
                 handles.append(line)
                 names.append(_short(name))
-    if handles:
-        columns = min(max(48 // max(len(name) + 6 for name in names), 1), 3)
-        # The names are passed here because a line's label that begins with "_" gets no entry.
-        figure.legend(handles, names, loc="outside upper left", ncols=columns)
+    _legend(figure, handles, names)
+    if diagonal:
+        ends = [
+            np.asarray(one, float) for each in curves.values() for curve in each for one in curve
+        ]
+        everything = np.concatenate([np.empty(0), *ends])
+        span = [everything.min(), everything.max()] if everything.size else [0.0, 1.0]
+        axes.plot(span, span, color=_INK, linewidth=0.8, linestyle="dashed", alpha=0.6)
     axes.set(xlabel=_short(x_label), ylabel=_short(y_label))
     axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
     return _svg(figure)
@@ -128,25 +139,92 @@ def histograms(values: Mapping[str, np.ndarray], *, x_label: str) -> Markup:
 
 
 @matplotlib.rc_context(_STYLE)
-def intervals(entries: Mapping[str, Mapping[str, float | None]], *, x_label: str) -> Markup:
-    """Draws `{"value", "low", "high"}` by name as points with bars, and a line at zero.
+def intervals(
+    entries: Mapping[str, Mapping[str, float | None]],
+    *,
+    x_label: str,
+    line: float | None = 0.0,
+    groups: Mapping[str, Collection[str]] | None = None,
+) -> Markup:
+    """Draws `{"value", "low", "high"}` by name as points with bars.
 
     The first name is at the top. If a bound is None, there is no bar; if the value is None, the row
     is empty.
+
+    Args:
+        entries: By name.
+        x_label: Title of the axis.
+        line: Where a dashed line is drawn from top to bottom; None for no line.
+        groups: The names in each group, which has a colour and a mark of its own by its place.
+            Without it all are one group.
     """
     figure, axes = _figure(height=0.75 + 0.27 * max(len(entries), 1))
-    axes.axvline(0, color=_INK, linewidth=0.8, linestyle="dashed", alpha=0.6)
-    for row, entry in enumerate(entries.values()):
+    if line is not None:
+        axes.axvline(line, color=_INK, linewidth=0.8, linestyle="dashed", alpha=0.6)
+    kind_of = {name: kind for kind, own in enumerate((groups or {}).values()) for name in own}
+    for row, (name, entry) in enumerate(entries.items()):
         value, low, high = entry["value"], entry["low"], entry["high"]
+        kind = kind_of.get(name, 0)
+        colour, marker = SERIES[kind % len(SERIES)], _MARKS[kind % len(_MARKS)]
         if low is not None and high is not None:
-            axes.plot([low, high], [row, row], color=SERIES[0], linewidth=2, alpha=0.6)
+            axes.plot([low, high], [row, row], color=colour, linewidth=2, alpha=0.6)
         if value is not None:
-            axes.plot([value], [row], color=SERIES[0], marker="o", markersize=5)
-    axes.set_yticks(range(len(entries)), [_short(name) for name in entries])
+            axes.plot([value], [row], color=colour, marker=marker, markersize=5)
+    if groups:
+        used = {_short(group): _mark(n) for n, (group, own) in enumerate(groups.items()) if own}
+        _legend(figure, list(used.values()), list(used))
+    _rows(axes, list(entries), x_label)
+    return _svg(figure)
+
+
+@matplotlib.rc_context(_STYLE)
+def dumbbells(
+    rows: Sequence[tuple[str, float, float]], *, names: tuple[str, str], x_label: str
+) -> Markup:
+    """Draws two values in each row, joined by a line; the first row is at the top.
+
+    Args:
+        rows: The row's name, which others may have too, and the two values.
+        names: What the first values are of, and the second ones.
+        x_label: Title of the axis.
+    """
+    figure, axes = _figure(height=1.0 + 0.27 * max(len(rows), 1))
+    for row, (_, *values) in enumerate(rows):
+        axes.plot(values, [row, row], color=_INK, linewidth=1.2, alpha=0.35)
+    for kind in range(2):
+        axes.plot(
+            [row[1 + kind] for row in rows],
+            range(len(rows)),
+            color=SERIES[kind],
+            marker=_MARKS[kind],
+            markersize=5,
+            linestyle="none",
+        )
+    _legend(figure, [_mark(0), _mark(1)], [_short(name) for name in names])
+    _rows(axes, [name for name, *_ in rows], x_label)
+    return _svg(figure)
+
+
+def _mark(kind: int) -> Line2D:
+    """The mark of a group, for a legend."""
+    colour, marker = SERIES[kind % len(SERIES)], _MARKS[kind % len(_MARKS)]
+    return Line2D([], [], color=colour, marker=marker, markersize=5, linestyle="none")
+
+
+def _legend(figure: Figure, handles: Sequence[Line2D], names: Sequence[str]) -> None:
+    """The names above the plot, in as many columns as there is room for."""
+    if handles:
+        columns = min(max(48 // max(len(name) + 6 for name in names), 1), 3)
+        # The names are passed here because a line's label that begins with "_" gets no entry.
+        figure.legend(handles, names, loc="outside upper left", ncols=columns)
+
+
+def _rows(axes: Axes, names: Sequence[str], x_label: str) -> None:
+    """Makes the y axis one of named rows, the first at the top."""
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set(xlabel=_short(x_label), ylim=(max(len(entries), 1) - 0.5, -0.5))
-    return _svg(figure)
+    axes.set(xlabel=_short(x_label), ylim=(max(len(names), 1) - 0.5, -0.5))
 
 
 def _figure(*, height: float):

@@ -22,9 +22,9 @@ from sie_jax.stages.features import Features
 from sie_jax.stages.linear import fitted, folds_of, lists_of
 from sie_jax.stages.pair_runs import judged
 from sie_jax.stages.rehearse import Rehearsed
-from sie_jax.stages.rivals import rivals
 from sie_jax.stages.train import Trained
 from sie_jax.stages.translation import out_of_fold, translated
+from sie_jax.stages.untrained import untrained
 from sie_jax.workdir import Job, Made, stage
 
 FILE, STACK = "contest.json", "stack"
@@ -103,7 +103,7 @@ def contest(
         folds = folds[folds >= 0]
         ours = fitting.held_out(lists_of(pairs, split, known.values[split]), folds)
         words = out_of_fold(pairs, folds)
-    found = dict(rivals(pairs, known, split, seed=split_seed))
+    found = dict(untrained(pairs, known, split, seed=split_seed))
     del found["random"]
     found[INCUMBENT] = Predictions(None, ours)
     found[TRANSLATION] = Predictions(None, words)

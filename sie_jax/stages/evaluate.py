@@ -15,35 +15,32 @@ from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, RATER
 from sie_jax.data.translation import Translation
 from sie_jax.evaluation import Predictions, agreement, detection, from_probabilities, trec
-from sie_jax.evaluation import audit as auditing
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.evaluation.verdict import Training, by_query, verdict
-from sie_jax.files import read_json, whole, write_json
+from sie_jax.files import read_json, write_json
 from sie_jax.importance import SCORES, groups, hardness, needing, sampling
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import LINEAR, STACK, Ranker
 from sie_jax.passes import estimating
-from sie_jax.report import page, sections
-from sie_jax.stages import choose, explain, pretrain, tune
+from sie_jax.stages import choose, pretrain, reporting, tune
 from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, stacked, stacked_names
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import judged, summarized
-from sie_jax.stages.rivals import rivals
+from sie_jax.stages.reporting import REPORT
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
 from sie_jax.stages.translation import translated
+from sie_jax.stages.untrained import untrained
 from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
-from sie_jax.training import logs
 from sie_jax.training.cost import Cost
 from sie_jax.training.section import Schedule
 from sie_jax.workdir import Job, Made, stage
 from sie_jax.workdir.ledger import total
 
-METRICS, REPORT = "metrics.json", "report.html"
-RANKINGS = "rankings.parquet"
+METRICS, RANKINGS = "metrics.json", "rankings.parquet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +62,7 @@ class Results:
     tuned: Made[float] | None = None
     chosen: Made[Any] | None = None
     explained: Made[pa.Table] | None = None
+    robust: Made[dict[str, Any]] | None = None
 
     def runs(self) -> dict[str, list[Made[Trained]]]:
         """The training runs by name, those of all seeds in their order."""
@@ -105,7 +103,7 @@ def evaluate(
         for run, several in results.runs().items()
     }
     table, counts = results.weighed.value, prepared.counts
-    everyone = {**_rivals(results, seed), **predictions}
+    everyone = {**_without_encoder(results, seed), **predictions}
     everyone |= _stack(results, everyone)
     hard = {
         name: hardness(name, table[name].to_numpy())
@@ -144,16 +142,16 @@ def evaluate(
         _write_trec(job, prepared, predictions)
         _write_rankings(job, prepared, everyone)
         by_group = _groups(job, prepared, table, importance.score)
-        _write_report(job, results, metrics, by_group, evaluation)
+        reporting.write(job, results, metrics, everyone, by_group, evaluation)
         write_json(job.folder / METRICS, metrics)
 
     processes.alone(leave)
 
 
-def _rivals(results: Results, seed: int) -> dict[str, list[Predictions]]:
+def _without_encoder(results: Results, seed: int) -> dict[str, list[Predictions]]:
     """What ranks the test pairs without a trained encoder: baselines, features alone, words."""
     known, prepared = results.features.value, results.prepared.value
-    found = rivals(prepared, known, "test", seed=seed)
+    found = untrained(prepared, known, "test", seed=seed)
     linear = results.linear.value.scores(known.names, known.values["test"])
     words = translated(results.translation.value, prepared, "test")
     found |= {LINEAR: Predictions(None, linear), TRANSLATION: Predictions(None, words)}
@@ -336,42 +334,3 @@ def _groups(job: Job, prepared: Prepared, table: pa.Table, score: str) -> dict[s
         file = f"{quote(name, safe=' ')}.parquet"  # a column may be called anything
         write_parquet(job.folder / "groups" / file, one)
     return tables
-
-
-def _write_report(
-    job: Job,
-    results: Results,
-    metrics: dict[str, Any],
-    by_group: dict[str, pa.Table],
-    evaluation: EvaluationConfig,
-) -> None:
-    prepared, log = results.prepared.value, logs.read(job.folder / "metrics.jsonl")
-    explained: list[dict[str, Any]] = []
-    if results.explained is not None:
-        run, pushes = results.exported.value.run, results.explained.value
-        exported = results.runs()[run][0]
-        explained = explain.shown(prepared, exported.value, pushes, evaluation.explained_queries)
-    parts = [
-        sections.verdict.part(metrics),
-        sections.results.part(metrics),
-        sections.overfitting.part(metrics),
-        sections.cross_validation.part(metrics),
-        sections.cost.part(metrics),
-        sections.weights.part(metrics),
-        sections.choosing.part(metrics),
-        sections.tuning.part(metrics),
-        sections.pretraining.part(metrics, log),
-        sections.training.part(metrics, log),
-        sections.scores.part(
-            metrics, results.weighed.value, scores=SCORES, label_names=prepared.scale.names
-        ),
-        sections.groups.part(by_group),
-        sections.suspicious.part(
-            auditing.read(results.audited.value, most=sections.suspicious.MOST)
-        ),
-        sections.explanations.part(explained),
-        sections.cleaning.part(prepared.counts),
-        sections.settings.part(job.workdir.config),
-    ]
-    with whole(job.folder / REPORT) as temporary:
-        page.write(temporary, title=f"sie_jax: {job.workdir.config['name']}", parts=parts)

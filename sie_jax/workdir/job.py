@@ -33,6 +33,7 @@ class Workdir:
     config: all settings as JSON, left in config.json.
     train: how often a run is logged and saved, and which of its steps are profiled.
     redo: the stages to make again: names without a run (`train`) or with one (`train/weighted-0`).
+    defaults: the settings of a config in which nothing was changed, as JSON.
     """
 
     folder: Path
@@ -42,6 +43,7 @@ class Workdir:
     train: TrainConfig
     tracking: TrackingConfig
     redo: frozenset[str] = frozenset()
+    defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises UserError where the folder holds what is not of a workdir of this version."""

@@ -53,3 +53,18 @@ def test_precision_is_the_mean_over_orders_of_ties(count):
     assert detection.precision_at(scores, positive, count) == pytest.approx(
         np.mean(found), abs=4 * error + 1e-9
     )
+
+
+def test_wrong_labels_are_counted_where_the_truth_is_known():
+    labels, truth = np.array([0, 1, 1, 2, 2]), np.array([0, 0, -1, 2, 1])
+    assert detection.wrong_labels(labels, truth, classes=4) == {
+        "known": 4,
+        "wrong": 2,
+        "by_label": [
+            {"known": 1, "wrong": 0},
+            {"known": 1, "wrong": 1},
+            {"known": 2, "wrong": 1},
+            {"known": 0, "wrong": 0},
+        ],
+    }
+    assert detection.wrong_labels(labels, np.full(5, -1), classes=4) is None

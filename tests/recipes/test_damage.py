@@ -27,7 +27,7 @@ def every_stage() -> Config:
     config.pretrain.batch_size = 16
     config.train.folds = 2
     config.train.learning_rates = (1e-3,)
-    config.evaluation.explained_queries = 2
+    config.evaluation.explained_queries = config.evaluation.changed_queries = 2
     return config
 
 
@@ -144,7 +144,7 @@ def test_there_are_all_stages_and_some_two_hundred_pairs(whole: Path) -> None:
     assert set(files_of(whole)) == {
         *("prepare", "features", "linear", "pretrain", "tune", "cross_fit", "choose"),
         *("score", "weigh", "audit"),
-        *("train/uniform-0", "train/weighted-0", "explain", "evaluate"),
+        *("train/uniform-0", "train/weighted-0", "explain", "robustness", "evaluate"),
     }
     assert 150 < read_json(whole / "cleaning.json")["kept"] < 220
 
@@ -216,7 +216,7 @@ def test_without_its_marker_nothing_of_a_stage_is_used(copy: Path, finished: Pat
 
 
 # what a stage reads beside other stages' results: damaged, and the stage made again
-FORCED = ("scores.json", "predictions/uniform-0.json", "explanations.parquet")
+FORCED = ("scores.json", "predictions/uniform-0.json", "explanations.parquet", "robustness.json")
 
 
 def forced(workdir: Path) -> None:

@@ -47,6 +47,7 @@ STAGES = {
     "contest",
     "export",
     "explain",
+    "robustness",
     "evaluate",
 }
 
@@ -215,7 +216,8 @@ def test_another_policy_is_refused_and_with_redo_made_from_there_on(workdir: Pat
     assert "\n" not in str(caught.value)
     assert made_since(workdir, before) == set()
     run(config, workdir, "weigh")
-    assert made_since(workdir, before) == {"weigh", "train/weighted-0", "explain", "evaluate"}
+    of_model = {"explain", "robustness"}
+    assert made_since(workdir, before) == {"weigh", "train/weighted-0", *of_model, "evaluate"}
     before = markers(workdir)
     run(config, workdir)
     assert made_since(workdir, before) == set()

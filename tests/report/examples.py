@@ -4,10 +4,13 @@ import re
 from html.parser import HTMLParser
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
+from sie_jax.data.schema import LabelScale
 from sie_jax.report import sections
 from sie_jax.report.parts import Part
+from sie_jax.report.sections.queries import Duel, Item
 
 
 def estimate(value: float, margin: float = 0.01) -> dict[str, float]:
@@ -106,6 +109,53 @@ def explanation(query: str, pairs: int = 3, text: str = "usb hub") -> dict[str, 
     return shown | {"query": query, "value": 0.125, "for": made(1), "against": made(-1)}
 
 
+def duel(query: str, ours: float, theirs: float, items: int = 2, text: str = "") -> Duel:
+    """A query with `items` items, whose titles are `text` or say whose they are."""
+    pairs = [
+        (
+            Item(text or f"our {n}", text or "exact"),
+            Item(text or f"their {n}", text or "irrelevant"),
+        )
+        for n in range(items)
+    ]
+    return Duel(query, ours, theirs, pairs)
+
+
+def slice_row(
+    grouping: str, name: str, queries: int, difference: Any, marked: bool = False
+) -> dict[str, Any]:
+    """A row of `evaluation.slices.compare`."""
+    own = {"queries": queries, "difference": difference, "marked": marked}
+    return {"grouping": grouping, "slice": name, "ours": 0.75, "theirs": 0.625, **own}
+
+
+def change(text: str = "hubs") -> dict[str, Any]:
+    """What `evaluation.changes.measure` says of one change."""
+    return {
+        "queries": 41,
+        "unscored": 0,
+        "ndcg@10": estimate(-0.125),
+        "first_changed": 0.25,
+        "kendall_tau": 0.75,
+        "example": [text, "hbus"],
+    }
+
+
+NOISE: dict[str, Any] = {
+    "train": {
+        "known": 10,
+        "wrong": 2,
+        "by_label": [{"known": 5, "wrong": 0}, {"known": 5, "wrong": 2}],
+    },
+    "validation": None,
+    "test": {
+        "known": 4,
+        "wrong": 0,
+        "by_label": [{"known": 0, "wrong": 0}, {"known": 4, "wrong": 0}],
+    },
+}
+
+
 def every_part(text: str = "usb hub") -> dict[str, Part | None]:
     """Each section's part by the section's name, with `text` wherever data can hold a text."""
     of_run = metrics(label=text)
@@ -140,7 +190,22 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
     }
     return {
         "verdict": sections.verdict.part(of_run, run=text),
-        "results": sections.results.part(of_run, run=text),
+        "rankers": sections.rankers.part(of_run | {"verdict": {"best_baseline": text}}),
+        "queries": sections.queries.part(
+            text,
+            text,
+            {"won": 1, "lost": 0, "equal": 0},
+            [duel(text, 1.0, 0.5, text=text)],
+            [],
+        ),
+        "slices": sections.slices.part(text, text, [slice_row(text, text, 12, estimate(0.1))]),
+        "robustness": sections.robustness.part(text, {text: change(text)}),
+        "confusion": sections.confusion.part({text: np.eye(2, dtype=int)}, [text, "exact"]),
+        "calibration": sections.calibration.part(
+            {text: [[{"predicted": 0.1, "observed": 0.2, "pairs": 2}]]}
+        ),
+        "noise": sections.noise.part(NOISE, [text, "exact"]),
+        "results": sections.results.part(of_run, LabelScale((text, "exact"), (0.0, 1.0)), run=text),
         "overfitting": sections.overfitting.part(of_run),
         "cross_validation": sections.cross_validation.part(of_run),
         "cost": sections.cost.part(of_run),
@@ -154,7 +219,7 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         "suspicious": sections.suspicious.part([row | {"score": "1.5"}]),
         "explanations": sections.explanations.part([explanation(text, text=text)]),
         "cleaning": sections.cleaning.part(cleaning),
-        "settings": sections.settings.part({text: text}),
+        "settings": sections.settings.part({text: text}, {}),
     }
 
 

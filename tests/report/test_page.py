@@ -55,6 +55,13 @@ def test_text_is_data_in_the_frame(tmp_path):
     assert ("section", {"id": ATTACK}) in elements.found
 
 
+def test_the_facts_stand_below_the_heading(tmp_path):
+    html = write(tmp_path / "report.html", parts=[], facts={"made": "today", "data": ATTACK})
+    shown = " ".join(Elements(html).text.split())
+    assert f"sie_jax: quickstart made: today data: {ATTACK}" in shown
+    assert '<ul class="facts">' not in write(tmp_path / "report.html", parts=[])
+
+
 def test_page_asks_for_nothing(tmp_path):
     html = write(tmp_path / "report.html")
     policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"

@@ -35,7 +35,30 @@ def draw_intervals():
     )
 
 
-DRAWINGS = pytest.mark.parametrize("draw", [draw_lines, draw_histograms, draw_intervals])
+def draw_groups():
+    entry = {"value": 0.5, "low": 0.25, "high": 0.75}
+    return plots.intervals(
+        {"stack": entry, "bm25": entry, "random": entry},
+        x_label="nDCG@10",
+        line=0.5,
+        groups={"ours": ["stack"], "baseline": ["bm25", "random"], "none of them": []},
+    )
+
+
+def draw_dumbbells():
+    rows = [("usb hub", 0.25, 0.75), ("usb hub", 1.0, 0.5)]
+    return plots.dumbbells(rows, names=("stack", "bm25"), x_label="nDCG@10")
+
+
+def draw_diagonal():
+    curve = ([0.125, 0.5], [0.25, 0.75])
+    return plots.lines({"uniform": [curve]}, x_label="a", y_label="b", diagonal=True)
+
+
+DRAWINGS = pytest.mark.parametrize(
+    "draw",
+    [draw_lines, draw_histograms, draw_intervals, draw_groups, draw_dumbbells, draw_diagonal],
+)
 
 
 @DRAWINGS
@@ -73,6 +96,31 @@ def test_names_are_text_that_can_be_searched():
     assert {"ndcg@10", "mrr", "recall@10", "weighted minus uniform"} <= texts(draw_intervals())
 
 
+def test_groups_and_their_names_have_marks_of_their_own():
+    drawn = draw_groups()
+    assert {"ours", "baseline", "stack", "bm25"} <= texts(drawn)
+    assert "none of them" not in texts(drawn)
+    assert "var(--series-1, #d55e00)" in drawn
+    # rows may have one name
+    svg = draw_dumbbells()
+    assert re.findall(r"<text[^>]*>([^<]*)</text>", svg).count("usb hub") == 2
+    assert {"stack", "bm25"} <= texts(svg)
+
+
+def test_the_dashed_line_stands_where_it_is_asked_for():
+    entry = {"a": {"value": 0.5, "low": 0.0, "high": 1.0}}
+
+    def dashed(**options):
+        svg = plots.intervals(entry, x_label="x", **options)
+        lines = re.findall(r'<path d="([^"]*)"[^>]*stroke-dasharray', svg)
+        return [float(line.split()[1]) for line in lines]
+
+    (zero,), (middle,), (one,) = dashed(), dashed(line=0.5), dashed(line=1.0)
+    assert middle == pytest.approx((zero + one) / 2)
+    assert zero < one
+    assert dashed(line=None) == []
+
+
 def texts(svg):
     return set(re.findall(r"<text[^>]*>([^<]*)</text>", svg))
 
@@ -105,6 +153,9 @@ def test_empty_and_undefined_values_are_drawn_without_complaint():
     plots.histograms({"a": np.zeros(0), "b": np.array([np.nan, np.inf])}, x_label="loss")
     plots.histograms({"a": np.ones(3)}, x_label="all equal")
     plots.intervals({}, x_label="difference")
+    plots.intervals({}, x_label="difference", groups={}, line=None)
+    plots.lines({}, x_label="a", y_label="b", diagonal=True)
+    plots.dumbbells([], names=("a", "b"), x_label="nDCG@10")
 
 
 def test_long_curves_are_drawn_as_means_of_neighbours():

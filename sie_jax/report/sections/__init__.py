@@ -4,17 +4,24 @@ A file's `part(...)` takes plain values, the content of `metrics.json` or Arrow 
 the part, or None where there is nothing to show. The caller of `page.write` lists the parts.
 """
 
+from sie_jax.report.sections import calibration as calibration
 from sie_jax.report.sections import choosing as choosing
 from sie_jax.report.sections import cleaning as cleaning
+from sie_jax.report.sections import confusion as confusion
 from sie_jax.report.sections import cost as cost
 from sie_jax.report.sections import cross_validation as cross_validation
 from sie_jax.report.sections import explanations as explanations
 from sie_jax.report.sections import groups as groups
+from sie_jax.report.sections import noise as noise
 from sie_jax.report.sections import overfitting as overfitting
 from sie_jax.report.sections import pretraining as pretraining
+from sie_jax.report.sections import queries as queries
+from sie_jax.report.sections import rankers as rankers
 from sie_jax.report.sections import results as results
+from sie_jax.report.sections import robustness as robustness
 from sie_jax.report.sections import scores as scores
 from sie_jax.report.sections import settings as settings
+from sie_jax.report.sections import slices as slices
 from sie_jax.report.sections import suspicious as suspicious
 from sie_jax.report.sections import training as training
 from sie_jax.report.sections import tuning as tuning

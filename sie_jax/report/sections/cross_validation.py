@@ -9,7 +9,7 @@ from sie_jax.report.parts import Part, render
 TEMPLATE = """
 <p class="note">Each training pair is predicted by a model that was not trained on any pair of its
 query.</p>
-{{ metric_table("Cross-validation", by_run, main) }}
+{{ metric_table("Cross-validation", by_run, main, of="predictions") }}
 {% if disagreement %}
 <p class="note">The next table shows whether a score is high where raters disagree. It has
 Spearman's correlation of each out-of-fold score with the standard deviation of the raters' grades,

@@ -15,7 +15,7 @@ A group with a lift above 1 has more weight than its number of rows would give i
 groups of at least {{ least_rows }} rows, and at most {{ most_groups }} from either end. All groups
 are in the folder <code>groups</code>.</p>
 {% for view, ends in ends_by_view.items() %}
-<details{% if loop.first %} open{% endif %}><summary>By {{ view }}</summary>
+<details><summary>By {{ view }}</summary>
 {% call table("Importance by " ~ view, [view],
               numbers=["rows", "share of weight", "lift", "mean score"]) %}
 {% for end in ends if end %}

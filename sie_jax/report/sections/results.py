@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from sie_jax.data.schema import ESCI_MEANINGS, LabelScale
 from sie_jax.report import order, plots
 from sie_jax.report.parts import Part, render
 
@@ -32,12 +33,27 @@ excludes zero.</p>
 <p class="note">There is no other run to compare with {{ reference }}.</p>
 {% endif %}
 
+{% if labels %}
+<h3>What the labels mean</h3>
+{% call table("The label scale", ["label"], numbers=["grade", "gain"],
+              last=["meaning"] if labels[0].meaning else []) %}
+<tbody>
+{% for label in labels %}
+<tr><th scope="row">{{ label.name }}</th><td class="number">{{ label.grade }}</td>
+<td class="number">{{ "%g" | format(label.gain) }}</td>
+{% if label.meaning %}<td>{{ label.meaning }}</td>{% endif %}</tr>
+{% endfor %}
+</tbody>
+{% endcall %}
+<p class="note">nDCG counts the gain of an item. The highest grade is what MRR and recall look
+for.</p>
+{% endif %}
 {% if by_label %}
 <details><summary>Precision and recall of each label</summary>
-{{ metric_table("Metrics by label", test, by_label) }}
+{{ metric_table("Metrics by label", classifying, by_label) }}
 </details>
 {% endif %}
-<details open><summary>Every seed</summary>
+<details><summary>Every seed</summary>
 {% call table("Metrics of every seed", ["run"], numbers=["seed"] + main) %}
 <tbody>
 {% for name, by_metric in seeds.items() %}
@@ -54,16 +70,24 @@ excludes zero.</p>
 """
 
 
-def part(metrics: Mapping[str, Any], *, run: str = "weighted", reference: str = "uniform") -> Part:
+def part(
+    metrics: Mapping[str, Any],
+    scale: LabelScale | None = None,
+    *,
+    run: str = "weighted",
+    reference: str = "uniform",
+) -> Part:
     """Shows `test`, `difference` and `seeds` of `metrics.json`, and `queries` if there is one.
 
     The plot shows the differences of `run`. Runs that are not in `cost` (the baselines) come last.
+    scale: of the labels, which is shown from the highest grade down.
     """
     test, difference, seeds = (
         order.trained_first(metrics[name], metrics["cost"])
         for name in ("test", "difference", "seeds")
     )
     main, of_run = order.main_metrics(test), difference.get(run)
+    by_label = order.label_metrics(test)
     html = render(
         TEMPLATE,
         test=test,
@@ -71,8 +95,11 @@ def part(metrics: Mapping[str, Any], *, run: str = "weighted", reference: str = 
         seeds=seeds,
         queries=metrics.get("queries"),
         reference=reference,
+        labels=_labels(scale) if scale else [],
         main=main,
-        by_label=order.label_metrics(test),
+        by_label=by_label,
+        # a ranker that names no classes has no metric of a label
+        classifying={name: of for name, of in test.items() if not of.keys().isdisjoint(by_label)},
         plot=of_run
         and plots.intervals(
             {name: of_run[name] for name in main if name in of_run},
@@ -80,3 +107,12 @@ def part(metrics: Mapping[str, Any], *, run: str = "weighted", reference: str = 
         ),
     )
     return Part("results", "Results on the test queries", html)
+
+
+def _labels(scale: LabelScale) -> list[dict[str, Any]]:
+    """The rows of the label scale."""
+    meanings = ESCI_MEANINGS if set(scale.names) == set(ESCI_MEANINGS) else {}
+    return [
+        {"name": name, "grade": grade, "gain": gain, "meaning": meanings.get(name)}
+        for grade, (name, gain) in enumerate(zip(scale.names, scale.gains, strict=True))
+    ][::-1]

@@ -13,7 +13,7 @@ is over these queries. All other runs use {{ chosen }}.
 {% if diverged %}
 These rates are left out, because the loss was no longer finite: {{ diverged | join(", ") }}.
 {% endif %}</p>
-{{ metric_table("Learning rates tried", validation, main) }}
+{{ metric_table("Learning rates tried", validation, main, of="learning rate") }}
 """
 
 

@@ -7,7 +7,7 @@ def test_metrics_out_of_fold():
     assert cross_validation.part(metrics()) is None
     found = {"ndcg@10": estimate(0.75), "recall_exact": estimate(0.5)}
     part = cross_validation.part(metrics(cross_validation=found))
-    assert rows_of(part) == [["metric", "out of fold"], ["ndcg@10", "0.75000.7400 to 0.7600"]]
+    assert rows_of(part) == [["predictions", "ndcg@10"], ["out of fold", "0.75000.7400 to 0.7600"]]
     assert "raters" not in part.html
 
 

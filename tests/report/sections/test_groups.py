@@ -26,9 +26,9 @@ def test_groups_from_either_end():
     assert [row[0] for row in rows_of(part(query=few))[1:]] == ["q0", "q1", "q2"]
 
 
-def test_the_first_view_is_open():
+def test_every_view_is_folded():
     rows = [group("Acme", 12, 1.5)]
     html = part(brand=rows, query=[group("rare", 4, 2.0)], item=rows).html
-    assert html.count("<details open><summary>By brand</summary>") == 1
+    assert html.count("<details><summary>By brand</summary>") == 1
     assert html.count("<details><summary>By item</summary>") == 1
     assert "By query" not in html

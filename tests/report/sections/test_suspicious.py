@@ -21,7 +21,15 @@ def test_rows_of_the_audit_are_shown_in_their_order():
 
 
 def test_at_most_fifty_rows():
-    assert len(rows_of(suspicious.part([ROW] * 60))) == 1 + 50
+    rows = rows_of(suspicious.part([ROW] * 60))
+    assert [row[0] for row in rows] == ["#", *map(str, range(1, 11)), "#", *map(str, range(11, 51))]
+
+
+def test_what_follows_the_first_ten_is_folded():
+    html = suspicious.part([ROW] * 12).html
+    assert "<summary>The next 2</summary>" in html
+    assert html.index(">10<") < html.index("<details>") < html.index(">11<")
+    assert "<details" not in suspicious.part([ROW] * 10).html
 
 
 def test_no_rows():

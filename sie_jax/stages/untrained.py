@@ -1,4 +1,4 @@
-"""Rivals: what ranks a split's pairs without any training, beside every run's models."""
+"""Untrained: what ranks a split's pairs without any training, beside every run's models."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from sie_jax.evaluation import Predictions, baselines
 from sie_jax.stages.features import Features
 
 
-def rivals(
+def untrained(
     prepared: Prepared, features: Features, split: str, *, seed: int
 ) -> dict[str, Predictions]:
     """The baselines by name: chance, words, BM25; the checkpoint's cosine and today's score.

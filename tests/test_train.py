@@ -24,6 +24,7 @@ from sie_jax import serving
 from sie_jax.data import tokenization
 from sie_jax.data.sources import esci, table
 from sie_jax.evaluation import corrections
+from sie_jax.files import read_json
 
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 FIELDS = {
@@ -569,17 +570,18 @@ class _Tags(html.parser.HTMLParser):
 
 
 @pytest.mark.slow
-def test_its_model_predicts_what_the_run_measured(finished, tmp_path):
+def test_its_encoder_predicts_what_the_run_measured(finished, tmp_path):
     work = finished.workdir
     texts = {"query": "query", "title": "title", "example_id": "example_id"}
     pairs = work / "data" / "pairs.parquet"
     counts = serving.score_table(
-        work / "model", str(pairs), tmp_path / "scored.parquet", columns=texts
+        work / "model", str(pairs), tmp_path / "scored.parquet", columns=texts, encoder_alone=True
     )
     assert counts == (pq.read_metadata(pairs).num_rows, {})
     split = np.array(pq.read_table(pairs, columns=["split"])["split"].to_pylist())
     scored = pq.read_table(tmp_path / "scored.parquet").filter(split == "test")
-    measured = pq.read_table(work / "predictions" / "weighted-0.parquet")
+    run = read_json(work / "model" / "ranker.json")["run"]
+    measured = pq.read_table(work / "predictions" / f"{run}-0.parquet")
     for i, name in enumerate(("I", "C", "S", "E")):
         # float32; batches are padded to other lengths
         np.testing.assert_allclose(

@@ -61,7 +61,7 @@ def read(made: Made[Contest]) -> Contest:
     )
 
 
-@stage(leaves=(FILE,), read=read)
+@stage(leaves=(FILE,), read=read, trains=False)
 def contest(
     job: Job,
     prepared: Made[Prepared],

@@ -26,7 +26,7 @@ def read(made: Made[Ranker]) -> Ranker:
     return Ranker.load(made.folder / MODEL)
 
 
-@stage(leaves=(MODEL,), read=read)
+@stage(leaves=(MODEL,), read=read, trains=False)
 def export(
     job: Job,
     features: Made[Features],

@@ -142,9 +142,20 @@ def assert_repaired(workdir: Path, wanted: Path) -> None:
 
 def test_there_are_all_stages_and_some_two_hundred_pairs(whole: Path) -> None:
     assert set(files_of(whole)) == {
-        *("prepare", "features", "linear", "pretrain", "tune", "cross_fit", "choose"),
+        *(
+            "prepare",
+            "features",
+            "linear",
+            "translation",
+            "pretrain",
+            "tune",
+            "cross_fit",
+            "choose",
+        ),
         *("score", "weigh", "audit"),
-        *("train/uniform-0", "train/weighted-0", "explain", "robustness", "evaluate"),
+        *("train/uniform-0", "train/weighted-0"),
+        *(f"rehearse/weighted-fold-{fold}" for fold in range(2)),
+        *("contest", "export", "explain", "robustness", "evaluate"),
     }
     assert 150 < read_json(whole / "cleaning.json")["kept"] < 220
 

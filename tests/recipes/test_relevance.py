@@ -72,8 +72,9 @@ def test_metrics_json(finished: Path) -> None:
     rows = metrics["rows"]
     assert rows["read"] == rows["kept"] + rows["rejected"]
     assert rows["rejected"] == pq.read_table(finished / "rejected.parquet").num_rows > 0
-    runs = ["random", "token_overlap", "bm25", "linear", "uniform", "weighted"]
-    rankers = {"bm25", "linear"}  # which name no classes
+    cheap = ["random", "token_overlap", "bm25", "linear", "translation"]
+    runs = [*cheap, "uniform", "weighted", "stack"]
+    rankers = {"bm25", "linear", "translation", "stack"}  # which name no classes
     assert list(metrics["test"]) == runs
     assert set(metrics["difference"]) == set(runs) - {"uniform"}
     assert list(metrics["cost"]) == ["uniform", "weighted"]
@@ -105,9 +106,10 @@ def test_the_verdict_is_about_the_exported_ranker(finished: Path) -> None:
     verdict, test = metrics["verdict"], metrics["test"]
     baselines = ["random", "token_overlap", "bm25"]
     best = max(baselines, key=lambda run: test[run]["ndcg@10"]["value"])
-    assert (verdict["ranker"], verdict["best_baseline"]) == ("weighted", best)
+    # three validation queries are too few to put anything in the place of `linear`
+    assert (verdict["ranker"], verdict["best_baseline"]) == ("linear", best)
     assert verdict["ndcg@10"]["value"] == pytest.approx(
-        test["weighted"]["ndcg@10"]["value"] - test[best]["ndcg@10"]["value"]
+        test["linear"]["ndcg@10"]["value"] - test[best]["ndcg@10"]["value"]
     )
     weighting = metrics["difference"]["weighted"]["ndcg@10"]["value"]
     assert verdict["weighting"] == {"value": pytest.approx(weighting), "low": None, "high": None}
@@ -216,7 +218,7 @@ def test_another_policy_is_refused_and_with_redo_made_from_there_on(workdir: Pat
     assert "\n" not in str(caught.value)
     assert made_since(workdir, before) == set()
     run(config, workdir, "weigh")
-    of_model = {"explain", "robustness"}
+    of_model = {"contest", "export", "explain", "robustness"}
     assert made_since(workdir, before) == {"weigh", "train/weighted-0", *of_model, "evaluate"}
     before = markers(workdir)
     run(config, workdir)
@@ -358,7 +360,7 @@ def test_a_beam_that_is_not_there_or_has_no_tokenizer_is_refused(tmp_path: Path)
 def test_online_weights_and_further_policies(finished: Path, tmp_path: Path) -> None:
     config = tiny(mode="online", score="el2n", compare=("proportional",), mix_uniform=0.1)
     metrics = run(config, tmp_path)
-    assert list(metrics["test"])[4:] == ["uniform", "weighted", "proportional"]
+    assert list(metrics["test"])[5:] == ["uniform", "weighted", "proportional", "stack"]
     cost = metrics["cost"]
     for one in ("weighted", "proportional"):  # no scoring pass is charged to them
         assert cost[one]["forward_equivalents"] == cost["uniform"]["forward_equivalents"]
@@ -402,8 +404,10 @@ def test_learned_weights_are_charged_their_validation_pairs(finished: Path, tmp_
 def test_a_further_policy_adds_its_run(workdir: Path) -> None:
     before = markers(workdir)
     metrics = run(tiny(compare=("keep",)), workdir)
-    assert made_since(workdir, before) == {"train/keep-0", "evaluate"}
-    assert list(metrics["test"])[4:] == ["uniform", "weighted", "keep"]
+    # what is exported is chosen anew, and is another encoder here
+    of_model = {"contest", "export", "explain", "robustness"}
+    assert made_since(workdir, before) == {"train/keep-0", *of_model, "evaluate"}
+    assert list(metrics["test"])[5:] == ["uniform", "weighted", "keep", "stack"]
     assert (
         metrics["cost"]["keep"]["forward_equivalents"]
         == (metrics["cost"]["weighted"]["forward_equivalents"])

@@ -5,7 +5,7 @@
 Twenty tables, each of another generated market, with 80 queries to learn from (four grades, 10 % of
 the labels wrong, 5 % of the rows broken), as a user would bring them: a CSV file with the columns
 query, title, text and label, and the settings of configs/table.py. So that one table says
-something, it has 300 further queries to test on, with clean labels, in a column `split`. Each
+something, it has 100 further queries to test on, with clean labels, in a column `split`. Each
 table goes through the whole of train.py's recipe. No setting was chosen on these markets. The same
 command resumes what was stopped. Leaves benchmarks/results/tables.json.
 """
@@ -36,7 +36,7 @@ from sie_jax.stages.pair_runs import judged
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "tables.json"
-TABLES, LEARNED, TESTED, FIRST_SEED = 20, 80, 300, 1000
+TABLES, LEARNED, TESTED, FIRST_SEED = 20, 80, 100, 1000
 COLUMNS = ("query", "title", "text", "label", "split")
 BELOW = 0.01  # what counts as a table that is below
 

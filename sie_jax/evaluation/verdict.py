@@ -79,6 +79,7 @@ def verdict(
     *,
     ranker: str,
     seed: int = 0,
+    choice: str = "",
     weighted: str = "weighted",
     uniform: str = "uniform",
 ) -> dict[str, Any]:
@@ -100,6 +101,7 @@ def verdict(
         training: What the trained models rest on.
         ranker: The run that is exported, one of `ndcg`.
         seed: The row of it that is exported.
+        choice: A sentence on how it was chosen, for the notes; "" where nothing is said of it.
         weighted, uniform: The runs that the weighting is judged by, of equal numbers of seeds.
             Where one of them is not among the runs, nothing is said of weighting.
 
@@ -137,7 +139,7 @@ def verdict(
         queries,
     )
     weighting: Interval = dict.fromkeys(("value", "low", "high"))
-    notes = _of_ranker(rivalry)
+    notes = [*_of_ranker(rivalry), *([choice] if choice else [])]
     if weighted in scores and uniform in scores:
         weighting = claims.procedure(scores[weighted] - scores[uniform])
         seeds = len(scores[weighted])

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from sie_jax.workdir import Job, Made, stage
 
 FILE, STACK = "contest.json", "stack"
 TRANSLATION = "translation"
+_WHICH = {"train": "training queries, out of fold", "validation": "validation queries"}
 STACKED = (TRANSLATION, "uniform", "weighted")
 """The runs whose scores the stack is made of, beside `linear`."""
 
@@ -125,7 +126,7 @@ def contest(
     }
     outcome = judging.decide(ndcg, baselines=BASELINES, encoders=tuple(probabilities))
     if outcome.queries:
-        job.say(_told(outcome, split))
+        job.say(_line(outcome, split))
     judgments = judged(pairs, split)
     content = {
         "split": split,
@@ -190,11 +191,35 @@ def _queries(prepared: Prepared, split: str) -> int:
     return len(prepared.split(split)["query_id"].unique())
 
 
-def _told(outcome: Outcome, split: str) -> str:
+def told(found: Contest) -> dict[str, Any]:
+    """What metrics.json says of the contest."""
+    return {
+        "on": _WHICH[found.split],
+        "queries": found.outcome.queries,
+        "few": found.outcome.queries < FEWEST,
+        "standings": {name: one._asdict() for name, one in found.outcome.standings.items()},
+    }
+
+
+def choice(found: Contest) -> str:
+    """The verdict's sentence on how the exported ranker was chosen."""
+    outcome, which = found.outcome, _WHICH[found.split]
+    if outcome.queries < FEWEST:
+        return (
+            f"{outcome.ranker} is exported without a contest, because {outcome.queries} {which} "
+            "are too few to choose by."
+        )
+    return (
+        f"It was chosen on {outcome.queries:,} {which}, without the test queries; trained models "
+        "are those of the first seed."
+    )
+
+
+def _line(outcome: Outcome, split: str) -> str:
     """One line for the console."""
     order = sorted(outcome.standings.items(), key=lambda item: -item[1].value)
     values = ", ".join(f"{name} {one.value:.4f}" for name, one in order)
-    which = "training queries, out of fold" if split == "train" else "validation queries"
+    which = _WHICH[split]
     few = "; they are too few to choose by" if outcome.queries < FEWEST else ""
     return (
         f"contest by {METRIC} on {outcome.queries:,} {which}: {values}: {outcome.ranker} is "

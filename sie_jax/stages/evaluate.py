@@ -24,7 +24,15 @@ from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import LINEAR, STACK, Ranker
 from sie_jax.passes import estimating
 from sie_jax.stages import choose, pretrain, reporting, tune
-from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, stacked, stacked_names
+from sie_jax.stages.contest import (
+    STACKED,
+    TRANSLATION,
+    Contest,
+    choice,
+    stacked,
+    stacked_names,
+    told,
+)
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import judged, summarized
@@ -125,7 +133,9 @@ def evaluate(
             by_query(judged(prepared, "test"), everyone),
             _basis(prepared, train, pretrained),
             ranker=results.contest.value.outcome.ranker,
+            choice=choice(results.contest.value),
         ),
+        "contest": told(results.contest.value),
         "train": {run: _mean_of(several) for run, several in results.runs().items()},
         "cost": _costs(results, importance),
         "planted_errors": detection.planted_errors(

@@ -66,6 +66,7 @@ def write(
     parts = [
         sections.verdict.part(metrics),
         sections.rankers.part(metrics),
+        sections.contest.part(metrics),
         sections.results.part(metrics, scale),
         *_of_rivals(prepared, rivals(judged(prepared, "test"), runs, metrics["verdict"])),
         sections.robustness.part(

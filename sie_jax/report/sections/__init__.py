@@ -8,6 +8,7 @@ from sie_jax.report.sections import calibration as calibration
 from sie_jax.report.sections import choosing as choosing
 from sie_jax.report.sections import cleaning as cleaning
 from sie_jax.report.sections import confusion as confusion
+from sie_jax.report.sections import contest as contest
 from sie_jax.report.sections import cost as cost
 from sie_jax.report.sections import cross_validation as cross_validation
 from sie_jax.report.sections import explanations as explanations

@@ -257,7 +257,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
             )
             trained.append(made)
     first = dict(zip(runs, trained, strict=False))
-    rehearsed = {}
+    rehearsed: dict[str, tuple[Made[Rehearsed], ...]] = {}
     if held_out is not None:
         rehearsed = _rehearsed(workdir, start, held_out, scores, importance, config.train.folds)
     judged = contest(
@@ -298,6 +298,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         tuple(trained),
         judged,
         exported,
+        rehearsed,
         held_out=held_out,
         pretrained=start.pretrained,
         tuned=tuned,

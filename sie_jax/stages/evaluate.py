@@ -1,6 +1,7 @@
 """Evaluate: every run on the test split, what it cost, and the report."""
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,6 +37,7 @@ from sie_jax.stages.contest import (
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import judged, summarized
+from sie_jax.stages.rehearse import Rehearsed
 from sie_jax.stages.reporting import REPORT
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
@@ -65,6 +67,7 @@ class Results:
     trained: tuple[Made[Trained], ...]
     contest: Made[Contest]
     exported: Made[Ranker]
+    rehearsed: Mapping[str, tuple[Made[Rehearsed], ...]]
     held_out: Made[OutOfFold] | None = None
     pretrained: Made[str] | None = None
     tuned: Made[float] | None = None
@@ -211,7 +214,8 @@ def _mean_of(several: list[Made[Trained]]) -> dict[str, float]:
 def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str, Any]]:
     """What one model of each run costs: the mean over seeds, and what its weights needed in full.
 
-    What was estimated to be looked at alone is not charged.
+    The stack costs its features, its members, and their models on folds. What was estimated to be
+    looked at alone is not charged.
     """
     costs = {}
     for run, several in results.runs().items():
@@ -221,8 +225,14 @@ def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str
             spent += total(results.chosen.cost)
         if run != "uniform" and importance.mode == "offline":
             spent += _scoring(results, importance)
-        costs[run] = spent._asdict()
-    return costs
+        costs[run] = spent
+    if results.contest.value.stack is not None:
+        parts: list[Made[Any]] = [results.features, results.linear, results.translation]
+        parts += [made for run in STACKED for made in results.rehearsed.get(run, ())]
+        parts += [results.held_out] if results.held_out is not None else []
+        members = [costs[run] for run in STACKED if run in costs]
+        costs[STACK] = sum((total(made.cost) for made in parts), sum(members, Cost()))
+    return {run: spent._asdict() for run, spent in costs.items()}
 
 
 def _scoring(results: Results, importance: ImportanceConfig) -> Cost:

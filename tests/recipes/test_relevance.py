@@ -77,7 +77,9 @@ def test_metrics_json(finished: Path) -> None:
     rankers = {"bm25", "linear", "translation", "stack"}  # which name no classes
     assert list(metrics["test"]) == runs
     assert set(metrics["difference"]) == set(runs) - {"uniform"}
-    assert list(metrics["cost"]) == ["uniform", "weighted"]
+    assert list(metrics["cost"]) == ["uniform", "weighted", "stack"]
+    cost = {run: spent["forward_equivalents"] for run, spent in metrics["cost"].items()}
+    assert cost["stack"] == cost["uniform"] + cost["weighted"]  # words are free, and there are none
     assert metrics["device"] == f"1 × {jax.devices()[0].device_kind}"
     for trained in metrics["train"].values():
         assert list(trained) == ["loss", "accuracy", "ndcg@10"]  # whatever Python's hashes are

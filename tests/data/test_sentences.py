@@ -126,3 +126,14 @@ def test_other_pooling_is_refused(plain, tmp_path):
     (folder / "1_Pooling" / "config.json").write_text("{")
     with pytest.raises(UserError, match="cannot be read"):
         sentences.load(folder)
+
+
+@pytest.mark.parametrize("pooling", ["mean_tokens", "cls_token"])
+def test_a_saved_encoder_gives_the_same_vectors(plain, tmp_path, pooling):
+    (tmp_path / "given").mkdir()
+    (tmp_path / "saved").mkdir()
+    encoder = sentences.load(stated(plain, tmp_path / "given", pooling))
+    sentences.save(encoder, tmp_path / "saved")
+    again = sentences.load(tmp_path / "saved")
+    assert (again.pooling, again.max_length, again.notes) == (encoder.pooling, 32, ())
+    np.testing.assert_array_equal(sentences.encode(again, TEXTS), sentences.encode(encoder, TEXTS))

@@ -111,3 +111,9 @@ def test_effective_sample_size() -> None:
 def test_variance_of_other_lengths_is_refused() -> None:
     with pytest.raises(ValueError, match="squared norms for"):
         sampling.gradient_variance(np.ones(3), np.full(4, 0.25), squared_norm_of_mean=0.0)
+
+
+def test_what_is_not_drawn_from_has_no_correction_and_does_not_count() -> None:
+    p = np.array([0.5, 0.0, 0.3, 0.2])
+    expected = [1 / (3 * 0.5), 0.0, 1 / (3 * 0.3), 1 / (3 * 0.2)]
+    np.testing.assert_allclose(sampling.correction(p), expected, rtol=1e-15)

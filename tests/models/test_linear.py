@@ -120,6 +120,32 @@ def test_noise_alone_takes_the_strongest_ridge_and_much_signal_a_weak_one():
     assert linear.choose(strong, strong.query_index % 5)[0] < 0.1
 
 
+def test_held_out_scores_are_of_weights_that_saw_the_other_folds_alone():
+    lists = graded(11)
+    folds = lists.query_index % 3
+    scores = linear.held_out(lists, folds, strengths=(1.0, 0.01))
+    for fold in range(3):
+        others = lists.rows(folds != fold)
+        ridge, _ = linear.choose(others, folds[folds != fold], strengths=(1.0, 0.01))
+        weights = linear.fit(others, ridge=ridge)
+        np.testing.assert_allclose(
+            scores[folds == fold], lists.features[folds == fold] @ weights, rtol=1e-9
+        )
+    # whatever the labels of the fold itself are
+    other = lists._replace(gains=np.where(folds == 0, 1 - lists.gains, lists.gains))
+    found = linear.held_out(other, folds, strengths=(1.0, 0.01))
+    np.testing.assert_array_equal(found[folds == 0], scores[folds == 0])
+    assert not np.array_equal(found[folds == 1], scores[folds == 1])
+
+
+def test_folds_that_teach_nothing_score_nothing_and_choose_nothing():
+    lists = graded(12)
+    folds = lists.query_index % 2
+    silent = lists._replace(gains=np.where(folds == 1, 0.0, lists.gains))
+    assert not linear.held_out(silent, folds)[folds == 0].any()
+    assert linear.choose(silent, folds, strengths=(3.0, 1.0))[0] == 3.0
+
+
 def test_nothing_to_learn_and_no_ridge_are_refused():
     lists = graded(9)
     with pytest.raises(ValueError, match="no query has a positive gain"):

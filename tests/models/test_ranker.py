@@ -1,0 +1,34 @@
+import pytest
+
+from sie_jax.errors import UserError
+from sie_jax.models.linear import LinearRanker
+from sie_jax.models.ranker import Ranker
+
+
+def test_a_ranker_survives_its_file(tmp_path):
+    linear = LinearRanker(("a", "b"), (0.1, 1 / 3), 0.5)
+    stack = LinearRanker(("a", "b", "run:linear", "run:uniform"), (1.0, 0.0, 2.0, -1.0), 0.1)
+    ranker = Ranker(
+        "stack",
+        "uniform",
+        linear=linear,
+        stack=stack,
+        encoders={"run:uniform": ".", "run:weighted": "encoders/weighted"},
+        checkpoint="checkpoint",
+        translation="translation.parquet",
+        corpus="corpus.parquet",
+    )
+    for one in (ranker, Ranker("current", "weighted", column="today's")):
+        one.save(tmp_path)
+        assert Ranker.load(tmp_path) == one
+
+
+def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
+    assert Ranker.load(tmp_path) == Ranker("encoder", "")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "stack", "stack": 3, "linear": 1}'])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, text):
+    (tmp_path / "ranker.json").write_text(text)
+    with pytest.raises(UserError, match=r"ranker\.json cannot be read"):
+        Ranker.load(tmp_path)

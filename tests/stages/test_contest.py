@@ -1,0 +1,95 @@
+"""Contest and rehearse: every contestant is judged on queries that its model has not seen."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import workdirs
+
+from sie_jax.data import lexical, preparing
+from sie_jax.files import read_json
+
+pytestmark = pytest.mark.slow
+
+
+def ndcg(scores: np.ndarray, pairs: pa.Table, gains: np.ndarray) -> float:
+    """The mean nDCG@10 over queries with a positive gain, query by query."""
+    labels, ids = pairs["label"].to_numpy(), np.array(pairs["query_id"].to_pylist())
+    values = []
+    for query in np.unique(ids):
+        mine = np.flatnonzero(ids == query)
+        ties = [pairs["example_id"][int(row)].as_py() for row in mine]
+        order = sorted(range(len(mine)), key=lambda at: (-scores[mine[at]], ties[at]))
+        gained = gains[labels[mine]]
+        ideal = sum(g / np.log2(r + 2) for r, g in enumerate(sorted(gained, reverse=True)[:10]))
+        if ideal:
+            found = sum(gained[at] / np.log2(rank + 2) for rank, at in enumerate(order[:10]))
+            values.append(found / ideal)
+    return float(np.mean(values))
+
+
+def probabilities(table: pa.Table) -> np.ndarray:
+    return np.stack([table[f"probability_{i}"].to_numpy() for i in range(4)], 1)
+
+
+def test_without_folds_it_is_held_on_the_validation_queries(finished: Path) -> None:
+    found, prepared = read_json(finished / "contest.json"), preparing.load(finished)
+    pairs, gains = prepared.split("validation"), np.array(prepared.scale.gains)
+    standings = found["outcome"]["standings"]
+    assert found["split"] == "validation"
+    assert list(standings) == [
+        *("token_overlap", "bm25", "linear", "translation", "uniform", "weighted", "stack")
+    ]
+    for run in ("uniform", "weighted"):
+        table = pq.read_table(finished / "predictions" / f"{run}-0.validation.parquet")
+        expected = ndcg(probabilities(table).astype(np.float64) @ gains, pairs, gains)
+        assert standings[run]["value"] == pytest.approx(expected)
+    titles = lexical.CorpusStatistics.load(finished / "corpus.json").title
+    texts = (lexical.split_all(pairs[name].to_pylist()) for name in ("query", "title"))
+    bm25 = lexical.bm25(lexical.match(*texts), titles)
+    assert standings["bm25"]["value"] == pytest.approx(ndcg(bm25, pairs, gains))
+    assert (finished / "models" / "uniform-0" / "model.safetensors").exists()
+
+
+def test_with_folds_it_is_held_on_the_training_queries_out_of_fold(folded: Path) -> None:
+    found, prepared = read_json(folded / "contest.json"), preparing.load(folded)
+    pairs, gains = prepared.split("train"), np.array(prepared.scale.gains)
+    standings = found["outcome"]["standings"]
+    assert found["split"] == "train"
+    held = pq.read_table(folded / "out_of_fold.parquet")
+    held = held.filter(pa.array(held["fold"].to_numpy() >= 0))
+    expected = ndcg(probabilities(held).astype(np.float64) @ gains, pairs, gains)
+    assert standings["uniform"]["value"] == pytest.approx(expected)
+    parts = [pq.read_table(path) for path in sorted((folded / "rehearsals").iterdir())]
+    assert len(parts) == 3
+    weighted = np.full((pairs.num_rows, 4), np.nan)
+    for fold, part in enumerate(parts):
+        rows = part["row"].to_numpy()
+        np.testing.assert_array_equal(rows, np.flatnonzero(held["fold"].to_numpy() == fold))
+        weighted[rows] = probabilities(part)
+    expected = ndcg(weighted @ gains, pairs, gains)
+    assert standings["weighted"]["value"] == pytest.approx(expected)
+    assert standings["weighted"]["value"] != standings["uniform"]["value"]
+
+
+def test_a_rehearsal_does_not_train_on_its_fold(folded: Path) -> None:
+    fold = pq.read_table(folded / "out_of_fold.parquet")["fold"].to_numpy()
+    for number in range(3):
+        mine = [x for x in workdirs.lines(folded) if x["run"] == f"weighted-fold-{number}"]
+        others = int(((fold >= 0) & (fold != number)).sum())
+        assert max(line["step"] for line in mine) == -(-others // 16)
+        costs = workdirs.costs(folded, f"rehearse/weighted-fold-{number}")
+        assert costs[f"weighted-fold-{number}"]["examples"] == others
+
+
+def test_the_stack_is_made_of_features_and_the_scores_of_runs(folded: Path) -> None:
+    stack = read_json(folded / "contest.json")["stack"]
+    features = [
+        name
+        for name in pq.read_schema(folded / "features.parquet").names
+        if name not in ("example_id", "split")
+    ]
+    runs = [f"run:{name}" for name in ("linear", "translation", "uniform", "weighted")]
+    assert stack["names"] == [*features, *runs]

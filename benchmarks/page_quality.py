@@ -12,6 +12,8 @@ LABELS = {
     "bm25": "BM25",
     "checkpoint": "the checkpoint's cosine",
     "linear": "linear, on features of the words",
+    "translation": "translation of words",
+    "stack": "stack of all of these but the baselines",
 }
 
 
@@ -51,6 +53,35 @@ def aa_check() -> str:
     heads = ["over queries and seeds", "both variances added up", "bootstrap over queries"]
     titles = ["procedures", "seeds", "pairs", "mean difference"]
     return rows_as_table([*titles, *(f"{head}: helped / hurt" for head in heads)], rows)
+
+
+def quickstart_rivals() -> str:
+    """The quickstart's exported ranker beside LightGBM's on the same labels."""
+    found = result("quickstart_rivals")
+    names = {
+        "lambdamart": "LambdaMART on the features",
+        "lambdamart_translation": "LambdaMART on the features and word translation",
+    }
+    rows = [[f"exported: {found['ranker']}", number(found["ndcg@10"]["exported"]), ""]]
+    rows += [
+        [
+            text,
+            number(found["ndcg@10"][name]),
+            with_interval(found["exported_minus"][name], sign=True),
+        ]
+        for name, text in names.items()
+    ]
+    return rows_as_table(["", "nDCG@10", "exported less this"], rows)
+
+
+def tables() -> str:
+    """Over small tables: nDCG@10 of every ranker, and exported less linear."""
+    found = result("tables")
+    rows = [[LABELS.get(run, run), number(value, 4)] for run, value in found["ndcg@10"].items()]
+    less = with_interval(found["exported_minus_linear"], sign=True)
+    rows.append(["exported less linear", less])
+    rows.append([f"tables where it is below by {found['below']:g}", f"{found['share_below']:.0%}"])
+    return rows_as_table(["", "mean over tables"], rows)
 
 
 def planted_errors() -> str:
@@ -220,6 +251,8 @@ def _span(values: Sequence[int]) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "aa check": aa_check,
     "planted errors of the quickstart": planted_errors,
+    "rivals of the quickstart": quickstart_rivals,
+    "small tables": tables,
     "rater disagreement": rater_disagreement,
     "noise, detection": noise_detection,
     "noise, ranking": noise_ranking,

@@ -150,6 +150,7 @@ def main() -> None:
             "commit": commit.stdout.strip(),
             "learned_queries": LEARNED,
             "test_queries": TESTED,
+            "below": BELOW,
             **found,
             "tables": cells,
         },

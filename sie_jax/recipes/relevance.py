@@ -19,7 +19,7 @@ from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
-from sie_jax.stages.contest import contest
+from sie_jax.stages.contest import Contestants, contest
 from sie_jax.stages.cross_fit import OutOfFold, cross_fit
 from sie_jax.stages.evaluate import Results, evaluate
 from sie_jax.stages.explain import explain
@@ -257,27 +257,15 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
             )
             trained.append(made)
     first = dict(zip(runs, trained, strict=False))
+    contestants = Contestants(described, ranked, words, first)
     rehearsed: dict[str, tuple[Made[Rehearsed], ...]] = {}
     if held_out is not None:
         rehearsed = _rehearsed(workdir, start, held_out, scores, importance, config.train.folds)
-    judged = contest(
-        workdir,
-        pairs,
-        described,
-        ranked,
-        words,
-        first,
-        held_out,
-        rehearsed,
-        split_seed=data.split_seed,
-    )
+    judged = contest(workdir, pairs, contestants, held_out, rehearsed, split_seed=data.split_seed)
     exported = export(
         workdir,
-        described,
-        ranked,
-        words,
+        contestants,
         judged,
-        first,
         checkpoint=config.model.pretrained,
         current=data.columns.current,
     )
@@ -289,9 +277,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         )
     results = Results(
         pairs,
-        described,
-        ranked,
-        words,
+        contestants,
         scores,
         weighed,
         audited,

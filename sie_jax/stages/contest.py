@@ -1,7 +1,7 @@
 """Contest: which ranker is exported, decided without the test pairs; and the stack among them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,19 @@ TRANSLATION = "translation"
 _WHICH = {"train": "training queries, out of fold", "validation": "validation queries"}
 STACKED = (TRANSLATION, "uniform", "weighted")
 """The runs whose scores the stack is made of, beside `linear`."""
+
+
+@dataclass(frozen=True)
+class Contestants:
+    """What may be exported besides the baselines, and what it is made of.
+
+    trained: the first seed's runs by name.
+    """
+
+    features: Made[Features]
+    linear: Made[LinearRanker]
+    translation: Made[Translation]
+    trained: Mapping[str, Made[Trained]]
 
 
 class Contest(NamedTuple):
@@ -66,10 +79,7 @@ def read(made: Made[Contest]) -> Contest:
 def contest(
     job: Job,
     prepared: Made[Prepared],
-    features: Made[Features],
-    linear: Made[LinearRanker],
-    translation: Made[Translation],
-    trained: Mapping[str, Made[Trained]],
+    contestants: Contestants,
     held_out: Made[OutOfFold] | None,
     rehearsed: Mapping[str, tuple[Made[Rehearsed], ...]],
     *,
@@ -87,15 +97,15 @@ def contest(
     fitted on the other folds; what is left is fitted on all. With folds the models that scored
     those others had seen the query: that gain is small and not taken off.
 
-    trained: the first seed's runs by name. held_out: the stage cross_fit, with the models of
+    held_out: the stage cross_fit, with the models of
     `uniform`. rehearsed: those of the other runs, one for each fold.
     """
-    pairs, known = prepared.value, features.value
+    pairs, known = prepared.value, contestants.features.value
     if held_out is None:
         split = "validation"
-        probabilities = {run: made.value.validation for run, made in trained.items()}
-        ours = linear.value.scores(known.names, known.values[split])
-        words = translated(translation.value, pairs, split)
+        probabilities = {run: made.value.validation for run, made in contestants.trained.items()}
+        ours = contestants.linear.value.scores(known.names, known.values[split])
+        words = translated(contestants.translation.value, pairs, split)
         folds = folds_of(pairs, split, seed=split_seed) if _queries(pairs, split) > 1 else None
     else:
         split = "train"

@@ -14,14 +14,12 @@ import pyarrow.compute as pc
 from sie_jax import processes
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, RATER
-from sie_jax.data.translation import Translation
 from sie_jax.evaluation import Predictions, agreement, detection, from_probabilities, trec
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.evaluation.verdict import Training, by_query, verdict
 from sie_jax.files import read_json, write_json
 from sie_jax.importance import SCORES, groups, hardness, needing, sampling
 from sie_jax.importance.section import ImportanceConfig
-from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import LINEAR, STACK, Ranker
 from sie_jax.passes import estimating
 from sie_jax.stages import choose, pretrain, reporting, tune
@@ -29,13 +27,13 @@ from sie_jax.stages.contest import (
     STACKED,
     TRANSLATION,
     Contest,
+    Contestants,
     choice,
     stacked,
     stacked_names,
     told,
 )
 from sie_jax.stages.cross_fit import OutOfFold
-from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import judged, summarized
 from sie_jax.stages.rehearse import Rehearsed
 from sie_jax.stages.reporting import REPORT
@@ -58,9 +56,7 @@ class Results:
     """What the other stages left; None for those that this config does not have."""
 
     prepared: Made[Prepared]
-    features: Made[Features]
-    linear: Made[LinearRanker]
-    translation: Made[Translation]
+    contestants: Contestants
     scores: Made[Scores]
     weighed: Made[pa.Table]
     audited: Made[Path]
@@ -163,10 +159,10 @@ def evaluate(
 
 def _without_encoder(results: Results, seed: int) -> dict[str, list[Predictions]]:
     """What ranks the test pairs without a trained encoder: baselines, features alone, words."""
-    known, prepared = results.features.value, results.prepared.value
+    known, prepared = results.contestants.features.value, results.prepared.value
     found = untrained(prepared, known, "test", seed=seed)
-    linear = results.linear.value.scores(known.names, known.values["test"])
-    words = translated(results.translation.value, prepared, "test")
+    linear = results.contestants.linear.value.scores(known.names, known.values["test"])
+    words = translated(results.contestants.translation.value, prepared, "test")
     found |= {LINEAR: Predictions(None, linear), TRANSLATION: Predictions(None, words)}
     return {name: [one] for name, one in found.items()}
 
@@ -178,7 +174,7 @@ def _stack(
 
     It ranks as the exported folder would.
     """
-    stack, known = results.contest.value.stack, results.features.value
+    stack, known = results.contest.value.stack, results.contestants.features.value
     if stack is None:
         return {}
     members = {run: everyone[run][0].scores for run in STACKED if run in everyone}
@@ -227,7 +223,11 @@ def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str
             spent += _scoring(results, importance)
         costs[run] = spent
     if results.contest.value.stack is not None:
-        parts: list[Made[Any]] = [results.features, results.linear, results.translation]
+        parts: list[Made[Any]] = [
+            results.contestants.features,
+            results.contestants.linear,
+            results.contestants.translation,
+        ]
         parts += [made for run in STACKED for made in results.rehearsed.get(run, ())]
         parts += [results.held_out] if results.held_out is not None else []
         members = [costs[run] for run in STACKED if run in costs]

@@ -1,19 +1,14 @@
 """Export: the folder of the ranker that won the contest, with all that it needs."""
 
 import shutil
-from collections.abc import Mapping
 
 from sie_jax import processes, remote
 from sie_jax.data import sentences
 from sie_jax.data.features import COSINE
 from sie_jax.data.schema import CURRENT
-from sie_jax.data.translation import Translation
 from sie_jax.files import whole_folder
-from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import ENCODER, LINEAR, STACK, Ranker
-from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, column_of
-from sie_jax.stages.features import Features
-from sie_jax.stages.train import Trained
+from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, Contestants, column_of
 from sie_jax.workdir import Job, Made, stage
 
 MODEL, CARD = "model", "README.md"
@@ -29,20 +24,18 @@ def read(made: Made[Ranker]) -> Ranker:
 @stage(leaves=(MODEL,), read=read, trains=False)
 def export(
     job: Job,
-    features: Made[Features],
-    linear: Made[LinearRanker],
-    translation: Made[Translation],
+    contestants: Contestants,
     contest: Made[Contest],
-    trained: Mapping[str, Made[Trained]],
     *,
     checkpoint: str,
     current: str,
 ) -> None:
     """Leaves model/: the best encoder as a Hugging Face folder, ranker.json, and what that names.
 
-    trained: the first seed's runs by name. checkpoint: the folder of the pretrained encoder.
+    checkpoint: the folder of the pretrained encoder.
     current: the user's column with today's score.
     """
+    features, trained = contestants.features.value, contestants.trained
     winner, standings = contest.value.outcome.ranker, contest.value.outcome.standings
     kind = ENCODER if winner in trained else winner
     run = winner if kind == ENCODER else contest.value.outcome.encoder
@@ -54,11 +47,11 @@ def export(
             column_of(name): "." if name == run else f"{ENCODERS}/{name}" for name in members
         }
     by_features = kind in (LINEAR, STACK)
-    with_cosine = kind == "checkpoint" or (by_features and COSINE in features.value.names)
+    with_cosine = kind == "checkpoint" or (by_features and COSINE in features.names)
     ranker = Ranker(
         kind,
         run,
-        linear=linear.value if by_features else None,
+        linear=contestants.linear.value if by_features else None,
         stack=contest.value.stack if kind == STACK else None,
         encoders=encoders,
         checkpoint=CHECKPOINT if with_cosine else "",
@@ -75,9 +68,9 @@ def export(
                     name = column.partition(":")[2]
                     shutil.copytree(trained[name].value.model, temporary / folder)
             if ranker.corpus:
-                features.value.statistics.save(temporary / ranker.corpus)
+                features.statistics.save(temporary / ranker.corpus)
             if ranker.translation:
-                translation.value.save(temporary / ranker.translation)
+                contestants.translation.value.save(temporary / ranker.translation)
             if ranker.checkpoint:
                 sentences.save(
                     sentences.load(remote.local(checkpoint)), temporary / ranker.checkpoint

@@ -49,6 +49,12 @@ class Config:
                     f"{name} needs predictions of models that never saw the query: give "
                     "--config.train.folds=5, or another number of folds"
                 )
+        if self.evaluation.folds and self.data.test_folds:
+            raise UserError(
+                f"evaluation.folds is {self.evaluation.folds} and data.test_folds is "
+                f"{self.data.test_folds}: the first tests all folds, the second one of them; "
+                "leave one of the two out"
+            )
 
 
 def as_json(config: Config) -> dict[str, Any]:

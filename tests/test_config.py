@@ -222,6 +222,18 @@ def test_estimators_are_named_once_and_those_of_every_run_are_left_out() -> None
     assert config.importance.further_scores == ("grand", "trak_self")
 
 
+def test_all_folds_are_tested_or_one() -> None:
+    config = Config()
+    config.evaluation.folds = 1
+    with pytest.raises(UserError, match=r"^evaluation\.folds is 1: give at least 2, or 0 for none"):
+        config.check()
+    config.evaluation.folds = 5
+    config.check()
+    config.data.test_folds = 3
+    with pytest.raises(UserError, match=r"^evaluation\.folds is 5 and data\.test_folds is 3: .*"):
+        config.check()
+
+
 def test_an_unknown_field_cannot_be_set() -> None:
     with pytest.raises(AttributeError):
         changed("train.learning_rat", 0.1)

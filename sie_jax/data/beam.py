@@ -85,9 +85,15 @@ def store(
       rules, keep_catalogue: as in `preparing`.
 
     Raises:
-      UserError: as `preparing`, with the source's location; and where hashing leaves a split
-        without a query. That happens with few queries; `splitting.split` then moves one.
+      UserError: as `preparing`, with the source's location; where the rules have folds; and where
+        hashing leaves a split without a query. That happens with few queries; `splitting.split`
+        then moves one.
     """
+    if rules.folds:
+        raise UserError(
+            f"data.test_folds is {rules.folds}, and Beam makes no folds: leave it out, or prepare "
+            "with train.py, which does"
+        )
     try:
         cleaning.check_limits(rules.max_query_characters, rules.max_title_characters)
         splitting.check_shares(rules.validation, rules.test)

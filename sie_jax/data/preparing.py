@@ -24,7 +24,7 @@ class Rules:
     """Which rows are fit to use, and how they are split.
 
     max_query_characters, max_title_characters: as in `cleaning.clean`.
-    validation, test, seed: as in `splitting.split`.
+    validation, test, seed, folds, fold: as in `splitting.split`.
     """
 
     max_query_characters: int
@@ -32,6 +32,8 @@ class Rules:
     validation: float
     test: float
     seed: int
+    folds: int = 0
+    fold: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +91,12 @@ def select(source: Source, rules: Rules) -> Selection:
         max_title_characters=rules.max_title_characters,
     )
     kept, leaked = splitting.split(
-        cleaned.kept, validation=rules.validation, test=rules.test, seed=rules.seed
+        cleaned.kept,
+        validation=rules.validation,
+        test=rules.test,
+        seed=rules.seed,
+        folds=rules.folds,
+        fold=rules.fold,
     )
     leaked = as_rejected(leaked, source.scale)
     rejected = pa.concat_tables(

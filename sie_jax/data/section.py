@@ -58,6 +58,8 @@ class DataConfig:
     validation: float = 0.1  # share of the queries, where the source has no such split
     test: float = 0.2  # likewise for the test
     split_seed: int = 0  # another seed puts other queries into validation and test
+    test_folds: int = 0  # above 0: one of so many parts of all queries is the test split
+    test_fold: int = 0  # which of them, from 0; `evaluation.folds` tests each in turn
     max_query_characters: int = 512  # a row with a longer query is rejected
     max_title_characters: int = 2000  # a row with a longer title is rejected
     item_text: bool = False  # whether the item's further text is appended to its title
@@ -85,6 +87,13 @@ class DataConfig:
             raise UserError(
                 f"data.validation + data.test is {self.validation + self.test:g}: "
                 "make the sum less than 1, so that queries are left to train on"
+            )
+        if self.test_folds == 1 or self.test_folds < 0:
+            raise UserError(f"data.test_folds is {self.test_folds}: give at least 2, or 0 for none")
+        if not 0 <= self.test_fold < max(self.test_folds, 1):
+            raise UserError(
+                f"data.test_fold is {self.test_fold} and data.test_folds is {self.test_folds}: "
+                "give a fold from 0 to one less than the number of folds"
             )
 
     def _check_numbers(self) -> None:
@@ -154,6 +163,8 @@ class DataConfig:
             validation=self.validation,
             test=self.test,
             seed=self.split_seed,
+            folds=self.test_folds,
+            fold=self.test_fold,
         )
 
     def encoding(self, tokenizer_folder: str = "") -> Encoding:

@@ -7,13 +7,20 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sie_jax.data.folds import assign
 from sie_jax.data.schema import SPLITS, normalise_query
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import pieces, spool
 
 
 def split(
-    table: pa.Table, *, validation: float, test: float, seed: int
+    table: pa.Table,
+    *,
+    validation: float,
+    test: float,
+    seed: int,
+    folds: int = 0,
+    fold: int = 0,
 ) -> tuple[pa.Table, pa.Table]:
     """Gives every row a split, and rejects rows whose query would leak from one split to another.
 
@@ -30,10 +37,16 @@ def split(
     is a split that would have no query: the split with the most queries gives it the one with the
     smallest hash.
 
+    With `folds` the test split is one fold of a cross-validation, so that over all of them every
+    query is tested once. Given splits and `test` count for nothing: the queries are dealt into
+    folds (`folds.assign`, by text and seed), `fold` is the test split, and validation is carved
+    from the other queries by the rule above, with the seed `seed + fold`. No row is rejected.
+
     Args:
       table: CLEAN_SCHEMA; `split` is "train", "validation", "test" or "".
       validation, test: shares of the training queries, each > 0, with a sum < 1.
       seed: any integer.
+      folds: 0, or at least 2. fold: which of them is tested, in [0, folds).
 
     Returns:
       (table with `split` filled, rejected rows with a further column `reason`), both in the order
@@ -42,7 +55,7 @@ def split(
 
     Raises:
       UserError: a share is out of range, `split` has another value, or there are too few queries
-        for every split to get one.
+        for every split, or every fold, to get one.
     """
     check_shares(validation, test)
     check_given(table["split"].unique().to_pylist())
@@ -54,13 +67,17 @@ def split(
         )
     given = given_places(table)
     heaviest = np.zeros(len(queries), given.dtype)
-    np.maximum.at(heaviest, query, given)
+    if folds:
+        heaviest[_tested(queries, folds, fold, seed)] = SPLITS.index("test")
+    else:
+        np.maximum.at(heaviest, query, given)
     split_of = {text: SPLITS[place] for text, place in zip(queries, heaviest, strict=True)}
-    leaked = given != heaviest[query]
+    # queries of a fold do not leak: all of their rows go with them
+    leaked = np.zeros(len(query), bool) if folds else given != heaviest[query]
     wanted = to_carve(split_of.values(), validation=validation, test=test)
-    split_of.update(
-        _carved([query for query, name in split_of.items() if name == "train"], wanted, seed)
-    )
+    training = [query for query, name in split_of.items() if name == "train"]
+    # one seed for all folds would keep the same queries from training in each of them
+    split_of.update(_carved(training, wanted, seed + fold if folds else seed))
 
     names, at = pa.array([split_of[text] for text in queries]), table.schema.names.index("split")
 
@@ -175,6 +192,16 @@ def _queries(table: pa.Table) -> tuple[list[str], np.ndarray]:
         ]
         of_row[start : start + piece.num_rows] = np.array(of_text)[encoded.indices.to_numpy()]
     return list(place), of_row
+
+
+def _tested(queries: list[str], folds: int, fold: int, seed: int) -> np.ndarray:
+    """Which of the queries are in the fold that is tested, bool [Q]."""
+    if len(queries) < folds:
+        raise UserError(
+            f"splitting: {len(queries)} queries are too few for {folds} folds, each with a query "
+            "to test: give fewer folds, or rows of more queries"
+        )
+    return assign(queries, folds=folds, seed=seed) == fold
 
 
 def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str, str]:

@@ -15,12 +15,12 @@ class Standing(NamedTuple):
     """How a contestant did, beside the incumbent.
 
     value: its mean nDCG. difference: its mean less the incumbent's. standard_error: of that
-    difference over queries, sd/sqrt(Q); 0 for the incumbent itself.
+    difference over queries, sd/sqrt(Q); 0 for the incumbent itself, None with a single query.
     """
 
     value: float
     difference: float
-    standard_error: float
+    standard_error: float | None
 
 
 class Outcome(NamedTuple):
@@ -73,9 +73,12 @@ def decide(
 
     def standing(name: str) -> Standing:
         above = scores[name] - scores[INCUMBENT]
-        deviation = float(above.std(ddof=1)) if queries > 1 else np.inf
-        error = 0.0 if name == INCUMBENT else deviation / np.sqrt(queries)
-        return Standing(float(scores[name].mean()), float(above.mean()), float(error))
+        error = float(above.std(ddof=1)) / queries**0.5 if queries > 1 else None
+        return Standing(
+            float(scores[name].mean()),
+            float(above.mean()),
+            0.0 if name == INCUMBENT else error,
+        )
 
     standings = {name: standing(name) for name in ndcg}
 
@@ -85,7 +88,9 @@ def decide(
     challengers = [
         name
         for name, one in standings.items()
-        if name not in baselines and one.difference > one.standard_error
+        if name not in baselines
+        and one.standard_error is not None
+        and one.difference > one.standard_error
     ]
     ranker, free = INCUMBENT, [name for name in ndcg if name in baselines]
     if queries >= FEWEST:

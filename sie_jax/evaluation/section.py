@@ -1,18 +1,20 @@
-"""The section `evaluation`: how intervals are made, and how much of the test is explained."""
+"""The section `evaluation`: intervals, folds of the test, how much of it is explained."""
 
 import dataclasses
 
 from sie_jax import sections
+from sie_jax.errors import UserError
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class EvaluationConfig:
-    """Bootstrap resamples over queries, and their seed; how much of the test is explained."""
+    """Bootstrap resamples over queries; folds of the test; how much of it is explained."""
 
     resamples: int = 1000  # bootstrap resamples of the test queries
     seed: int = 0  # the seed of the resamples, and of the queries that are changed
     explained_queries: int = 10  # how many of the worst test queries the report explains; 0: none
     changed_queries: int = 100  # how many test queries are asked with small changes; 0: none
+    folds: int = 0  # nested cross-validation: the whole run once for each of so many folds; 0: none
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
@@ -20,3 +22,5 @@ class EvaluationConfig:
         sections.at_least("evaluation.seed", self.seed, 0)
         sections.at_least("evaluation.explained_queries", self.explained_queries, 0)
         sections.at_least("evaluation.changed_queries", self.changed_queries, 0)
+        if self.folds == 1 or self.folds < 0:
+            raise UserError(f"evaluation.folds is {self.folds}: give at least 2, or 0 for none")

@@ -1,5 +1,6 @@
 """The verdict on a run: is the exported ranker above the best baseline, and did weighting help?"""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +42,27 @@ class _Rivalry(NamedTuple):
     means: Mapping[str, float]
     difference: Interval
     queries: int
+    folds: Sequence[str]
+
+    @property
+    def exported(self) -> Counter[str]:
+        """What is exported: the ranker, or in how many folds each was."""
+        return Counter(self.folds or [self.ranker])
+
+    @property
+    def free(self) -> bool:
+        """Whether nothing but baselines is exported."""
+        return self.exported.keys() <= {*BASELINES}
+
+    @property
+    def called(self) -> str:
+        """What is exported, as a part of a sentence."""
+        if not self.folds:
+            return self.ranker
+        return " and ".join(
+            f"{name} in {n} folds" if n > 1 else f"{name} in one fold"
+            for name, n in self.exported.most_common()
+        )
 
     @property
     def resolved(self) -> bool | None:
@@ -82,6 +104,7 @@ def verdict(
     choice: str = "",
     weighted: str = "weighted",
     uniform: str = "uniform",
+    folds: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Says what a run has shown, as numbers and in sentences.
 
@@ -104,6 +127,9 @@ def verdict(
         choice: A sentence on how it was chosen, for the notes; "" where nothing is said of it.
         weighted, uniform: The runs that the weighting is judged by, of equal numbers of seeds.
             Where one of them is not among the runs, nothing is said of weighting.
+        folds: Where the queries are those of all folds of a cross-validation: what each exported.
+            `ranker` is then the run that has on each query what the query's fold exported, and
+            `training` is of the smallest fold. The claims are about these rankers as they are.
 
     Returns:
         Plain JSON values, None where undefined:
@@ -114,8 +140,8 @@ def verdict(
              "weighting": {"value", "low", "high"},    weighted minus uniform
              "notes": [one sentence or two each]}
 
-        `beats_baseline` is False where the ranker is a baseline itself, and the first note names
-        it. Queries that are NaN in any run are left out.
+        `beats_baseline` is False where the ranker is a baseline itself (in every fold), and the
+        first note names it. Queries that are NaN in any run are left out.
 
     Raises:
         ValueError: The ranker, or any baseline, is not among the runs.
@@ -137,15 +163,22 @@ def verdict(
         means,
         claims.fixed(exported - (exported if ranker == best else scores[best].mean(0))),
         queries,
+        folds,
     )
     weighting: Interval = dict.fromkeys(("value", "low", "high"))
-    notes = [*_of_ranker(rivalry), *([choice] if choice else [])]
+    notes = _of_ranker(rivalry)
+    if folds:
+        notes[0] = (
+            f"Over all {queries:,} queries, each tested once by {len(folds)}-fold "
+            f"cross-validation: {notes[0][0].lower()}{notes[0][1:]}"
+        )
+    notes += [choice] if choice else []
     if weighted in scores and uniform in scores:
         weighting = claims.procedure(scores[weighted] - scores[uniform])
         seeds = len(scores[weighted])
         notes.append(_of_weighting(weighting, means[weighted], means[uniform], seeds))
-    notes += [_of_basis(training, queries), *_warnings(rivalry, training)]
-    beats = False if ranker in BASELINES else rivalry.resolved
+    notes += [*_of_basis(rivalry, training), *_warnings(rivalry, training)]
+    beats = False if rivalry.free else rivalry.resolved
     if not beats:
         notes += _advice(rivalry, training)
     return {
@@ -160,28 +193,28 @@ def verdict(
 
 def _of_ranker(rivalry: _Rivalry) -> list[str]:
     """Whether the exported ranker is above the best baseline, by how much, and how sure this is."""
-    ranker, best, means, difference, queries = rivalry
-    value, theirs = difference["value"] or 0.0, means[best]
-    measured = _measured(f"{theirs + value:.4f}", f"{theirs:.4f}", difference)
+    called, best, queries = rivalry.called, rivalry.best, rivalry.queries
+    value, theirs = rivalry.difference["value"] or 0.0, rivalry.means[best]
+    measured = _measured(f"{theirs + value:.4f}", f"{theirs:.4f}", rivalry.difference)
     measured = f"on {queries:,} test queries, {measured}"
-    if ranker in BASELINES:
+    if rivalry.free:
         notes = [
-            f"The exported ranker is a baseline, {ranker}: without the test queries, no ranker of "
-            "our own was shown to be better."
+            f"The exported ranker is a baseline, {called}: without the test queries, no "
+            "ranker of our own was shown to be better."
         ]
-        if ranker != best:
-            notes.append(f"Another baseline, {best}, is higher than {ranker}: {measured}.")
+        if value < 0:
+            notes.append(f"Another baseline, {best}, is higher than {called}: {measured}.")
         return notes
     place = f"the best baseline, {best}: {measured}."
-    if difference["low"] is None:
+    if rivalry.difference["low"] is None:
         return [
-            f"It is unknown whether the exported ranker, {ranker}, is above the best baseline, "
-            f"{best}, because there are too few test queries ({queries})."
+            f"It is unknown whether the exported ranker, {called}, is above the best "
+            f"baseline, {best}, because there are too few test queries ({queries})."
         ]
     if rivalry.resolved is None:
-        return [f"It is not resolved whether the exported ranker, {ranker}, is above {place}"]
+        return [f"It is not resolved whether the exported ranker, {called}, is above {place}"]
     side = "above" if rivalry.resolved else "below"
-    return [f"The exported ranker, {ranker}, is {side} {place}"]
+    return [f"The exported ranker, {called}, is {side} {place}"]
 
 
 def _of_weighting(weighting: Interval, weighted: float, uniform: float, seeds: int) -> str:
@@ -201,12 +234,25 @@ def _of_weighting(weighting: Interval, weighted: float, uniform: float, seeds: i
     return f"{claim}: over {seeds} seeds, {measured}."
 
 
-def _of_basis(training: Training, queries: int) -> str:
-    """How much the verdict rests on."""
-    return (
-        f"This rests on {training.queries:,} training queries with {training.pairs:,} pairs, "
-        f"{training.steps:,} training steps and {queries:,} test queries."
+def _of_basis(rivalry: _Rivalry, training: Training) -> list[str]:
+    """How much the verdict rests on, and over folds what it is about."""
+    trained = (
+        f"{training.queries:,} training queries with {training.pairs:,} pairs, "
+        f"{training.steps:,} training steps"
     )
+    if not rivalry.folds:
+        return [f"This rests on {trained} and {rivalry.queries:,} test queries."]
+    notes = [
+        f"This rests on {trained} in the smallest fold, and {rivalry.queries:,} test queries in "
+        "all folds."
+    ]
+    if not rivalry.free:
+        notes.append(
+            f"The interval against the baseline is about these {len(rivalry.folds)} rankers as "
+            "they were trained, over the queries of this set: it does not hold the chance of "
+            "training."
+        )
+    return notes
 
 
 def _warnings(rivalry: _Rivalry, training: Training) -> list[str]:
@@ -237,18 +283,18 @@ def _warnings(rivalry: _Rivalry, training: Training) -> list[str]:
 
 def _advice(rivalry: _Rivalry, training: Training) -> list[str]:
     """What to do where the exported ranker is not shown to be above the best baseline."""
-    ranker, best, means, difference, queries = rivalry
+    best, means, queries = rivalry.best, rivalry.means, rivalry.queries
     notes = []
-    value, low, high = (difference[name] for name in ("value", "low", "high"))
-    if ranker not in BASELINES and value:
+    value, low, high = (rivalry.difference[name] for name in ("value", "low", "high"))
+    if not rivalry.free and value:
         ours, own = means.get(LINEAR, -np.inf), means[best] + value
-        if ranker != LINEAR and ours >= max(own, means[best]):
+        if {*rivalry.exported} != {LINEAR} and ours >= max(own, means[best]):
             notes.append(f"Deploy {LINEAR} for now: it ranks no worse and costs less.")
         elif value < 0:
             notes.append(f"Deploy {best} for now.")
     if not training.pretrained:
         notes.append("Start from a pretrained model (--config.model.pretrained=FOLDER).")
-    if ranker in BASELINES or rivalry.resolved is False:
+    if rivalry.free or rivalry.resolved is False:
         notes.append("Train on more queries.")
     elif value and low is not None and high is not None:
         # the half width falls with the square root of the number of queries

@@ -16,6 +16,7 @@ from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.importance import SCORES
 from sie_jax.importance.section import AUTO, ImportanceConfig
+from sie_jax.recipes import nested
 from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
@@ -27,6 +28,7 @@ from sie_jax.stages.export import export
 from sie_jax.stages.features import features
 from sie_jax.stages.linear import linear
 from sie_jax.stages.pair_runs import Start
+from sie_jax.stages.pool import pool
 from sie_jax.stages.prepare import Ahead, prepare
 from sie_jax.stages.pretrain import pretrain
 from sie_jax.stages.rehearse import Rehearsed, rehearse
@@ -61,6 +63,7 @@ STAGES = tuple(
         export,
         explain,
         robustness,
+        pool,
         evaluate,
     )
 )
@@ -83,7 +86,10 @@ def run(
     input is at fault, and NumericalError where a loss is no longer finite.
     """
     with opened(config, workdir, redo=redo, console=console) as opening:
-        metrics = _stages(config, opening)
+        pooled = None
+        if config.evaluation.folds:
+            pooled = nested.tested(config, opening, recipe=_stages)
+        metrics = _stages(config, opening, pooled).value
         # no stage leaves these, so nothing else notices that they were changed
         processes.alone(opening.write_config)
         processes.alone(opening.draw_log)
@@ -199,7 +205,10 @@ def started(config: Config, workdir: Workdir) -> Start:
     return replace(start, pretrained=pretrained)
 
 
-def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
+def _stages(
+    config: Config, workdir: Workdir, pooled: Made[dict[str, Any]] | None = None
+) -> Made[dict[str, Any]]:
+    """The stage evaluate, after all before it. pooled: what the folds gave, if there are any."""
     data, importance, evaluation = config.data, config.importance, config.evaluation
     start = started(config, workdir)
     pairs = start.prepared
@@ -207,7 +216,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
     words = translation(workdir, pairs)
     # what the stages that compare models take of it
-    intervals = replace(evaluation, explained_queries=0, changed_queries=0)
+    intervals = replace(evaluation, explained_queries=0, changed_queries=0, folds=0)
     tuned = held_out = chosen = explained = robust = None
     if rates := config.train.learning_rates:
         tuned = tune(workdir, start, learning_rates=rates, evaluation=intervals)
@@ -291,6 +300,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         chosen=chosen,
         explained=explained,
         robust=robust,
+        nested=pooled,
     )
     return evaluate(
         workdir,
@@ -300,7 +310,7 @@ def _stages(config: Config, workdir: Workdir) -> dict[str, Any]:
         train=start.train,
         pretrained=bool(config.model.pretrained or config.pretrain.steps),
         seed=start.seed,
-    ).value
+    )
 
 
 def _runs(importance: ImportanceConfig) -> dict[str, Weighting]:

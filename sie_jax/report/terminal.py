@@ -32,10 +32,18 @@ def table(metrics: dict[str, Any]) -> Table:
 
 
 def verdict(metrics: dict[str, Any]) -> Text:
-    """The notes of the verdict of metrics.json, the first one bold; no text without a verdict."""
-    notes = metrics.get("verdict", {"notes": []})["notes"]
-    lines = [Text(note, style="" if number else "bold") for number, note in enumerate(notes)]
-    return Text("\n").join(lines)
+    """The notes of the verdict of metrics.json, the first one bold; no text without a verdict.
+
+    Those of a nested cross-validation come first, an empty line before the others.
+    """
+    verdicts = [one["verdict"] for one in (metrics.get("nested", {}), metrics) if "verdict" in one]
+    paragraphs = [
+        Text("\n").join(
+            Text(note, style="" if number else "bold") for number, note in enumerate(one["notes"])
+        )
+        for one in verdicts
+    ]
+    return Text("\n\n").join(paragraphs)
 
 
 def rows(columns: dict[str, list[Any]]) -> Table:

@@ -70,6 +70,7 @@ class Results:
     chosen: Made[Any] | None = None
     explained: Made[pa.Table] | None = None
     robust: Made[dict[str, Any]] | None = None
+    nested: Made[dict[str, Any]] | None = None
 
     def runs(self) -> dict[str, list[Made[Trained]]]:
         """The training runs by name, those of all seeds in their order."""
@@ -130,7 +131,7 @@ def evaluate(
         ),
         "verdict": verdict(
             by_query(judged(prepared, "test"), everyone),
-            _basis(prepared, train, pretrained),
+            basis(prepared, train, pretrained),
             ranker=results.contest.value.outcome.ranker,
             choice=choice(results.contest.value),
         ),
@@ -184,7 +185,7 @@ def _stack(
     return {STACK: [Predictions(None, scores)]}
 
 
-def _basis(prepared: Prepared, train: Schedule, pretrained: bool) -> Training:
+def basis(prepared: Prepared, train: Schedule, pretrained: bool) -> Training:
     """What the verdict on the trained models rests on."""
     training = prepared.split("train")
     per_epoch = -(-training.num_rows // train.batch_size)
@@ -211,7 +212,7 @@ def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str
     """What one model of each run costs: the mean over seeds, and what its weights needed in full.
 
     The stack costs its features, its members, and their models on folds. What was estimated to be
-    looked at alone is not charged.
+    looked at alone is not charged. `nested` is all that the folds of a cross-validation have cost.
     """
     costs = {}
     for run, several in results.runs().items():
@@ -232,6 +233,8 @@ def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str
         parts += [results.held_out] if results.held_out is not None else []
         members = [costs[run] for run in STACKED if run in costs]
         costs[STACK] = sum((total(made.cost) for made in parts), sum(members, Cost()))
+    if results.nested is not None:
+        costs["nested"] = total(results.nested.cost)
     return {run: spent._asdict() for run, spent in costs.items()}
 
 
@@ -258,6 +261,8 @@ def _of_stages(job: Job, results: Results) -> dict[str, Any]:
         found["tuning"] = read_json(job.folder / tune.FILE)
     if results.chosen is not None:
         found["choosing"] = read_json(job.folder / choose.FILE)
+    if results.nested is not None:
+        found["nested"] = results.nested.value
     return found
 
 

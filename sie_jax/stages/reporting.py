@@ -65,6 +65,7 @@ def write(
     trained = {run: several for run, several in runs.items() if run in metrics["cost"]}
     parts = [
         sections.verdict.part(metrics),
+        sections.nested.part(metrics),
         sections.rankers.part(metrics),
         sections.contest.part(metrics),
         sections.results.part(metrics, scale),

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+from sie_jax.files import write_json
 from sie_jax.training import cost
 from sie_jax.training.cost import Cost, CostMeter
 
@@ -19,6 +20,10 @@ class Ledger:
     def meter(self, entry: str) -> CostMeter:
         """The meter of one piece of work, which continues what was spent on it before."""
         return CostMeter(self._folder / f"{entry}.json")
+
+    def enter(self, entry: str, spent: Cost) -> None:
+        """Writes down what a piece of work has cost that was done elsewhere."""
+        write_json(self._folder / f"{entry}.json", spent._asdict())
 
     def entries(self) -> dict[str, Cost]:
         """What each piece of work has cost, by the name of its entry."""

@@ -254,6 +254,19 @@ def test_nothing_else_is_left(synthetic_workdirs: Workdirs) -> None:
     assert kept == [{"item_id": "x", "title": "a lamp", "text": ""}]
 
 
+def test_folds_are_refused(tokenizer_folder: str, tmp_path: Path) -> None:
+    data = DataConfig(test_folds=3)
+    with pytest.raises(UserError, match=r"^data\.test_folds is 3, and Beam makes no folds: leave"):
+        beam.store(
+            synthetic.read(queries=20, items_per_query=2),
+            None,
+            tmp_path / "run",
+            rules=data.rules,
+            encoding=data.encoding(tokenizer_folder),
+        )
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

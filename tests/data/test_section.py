@@ -116,6 +116,28 @@ def test_an_unknown_field_of_a_source_cannot_be_set() -> None:
             getattr(DataConfig(), source).nois = 0.1
 
 
+@pytest.mark.parametrize(
+    ("folds", "fold", "words"),
+    [
+        (1, 0, r"data\.test_folds is 1: give at least 2, or 0 for none"),
+        (-3, 0, r"data\.test_folds is -3: give at least 2"),
+        (0, 1, r"data\.test_fold is 1 and data\.test_folds is 0: give a fold from 0"),
+        (4, 4, r"data\.test_fold is 4 and data\.test_folds is 4: give a fold from 0"),
+        (4, -1, r"data\.test_fold is -1"),
+    ],
+)
+def test_folds_that_cannot_be(folds: int, fold: int, words: str) -> None:
+    with pytest.raises(UserError, match=f"^{words}"):
+        DataConfig(test_folds=folds, test_fold=fold).check()
+
+
+@pytest.mark.parametrize(("folds", "fold"), [(0, 0), (2, 0), (2, 1), (10, 9)])
+def test_folds_that_can(folds: int, fold: int) -> None:
+    data = DataConfig(test_folds=folds, test_fold=fold)
+    data.check()
+    assert (data.rules.folds, data.rules.fold) == (folds, fold)
+
+
 def test_the_synthetic_shop_gets_the_shares_of_the_splits() -> None:
     data = DataConfig(validation=0.3, test=0.4)
     data.synthetic.queries, data.synthetic.seed = 20, 3

@@ -2,11 +2,13 @@
 
 import hashlib
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from sie_jax.data.folds import assign
 from sie_jax.data.schema import CLEAN_SCHEMA, SPLITS, normalise_query
 from sie_jax.data.splitting import assert_disjoint, drawn, split
 from sie_jax.errors import UserError
@@ -241,3 +243,69 @@ def test_drawn_splits_have_their_shares_and_at_least_one_query_each(queries: int
     assert counts["train"] == queries - counts["test"] - counts["validation"] > 0
     again = drawn(np.random.default_rng(1), queries, validation=0.1, test=0.2)
     assert queries == 3 or names.tolist() != again.tolist()
+
+
+def folds_of(
+    queries: list[str], *, folds: int, seed: int = 0, **given: Any
+) -> list[dict[str, str]]:
+    """Each query's split in every fold."""
+    shares = {"validation": 0.2, "test": 0.2, "seed": seed, "folds": folds}
+    found = []
+    for fold in range(folds):
+        kept, rejected = split(table(queries, **given), fold=fold, **shares)
+        assert rejected.num_rows == 0
+        assert_disjoint(kept)
+        found.append(by_query(kept))
+    return found
+
+
+@pytest.mark.parametrize("folds", [2, 3, 7])
+def test_over_the_folds_every_query_is_tested_once(folds: int) -> None:
+    found = folds_of(MANY[:200], folds=folds)
+    for query in MANY[:200]:
+        assert [one[query] for one in found].count("test") == 1
+    for one in found:
+        counts = Counter(one.values())
+        assert counts["test"] in (200 // folds, 200 // folds + 1)
+        rest = 200 - counts["test"]
+        # Binomial, five standard deviations.
+        assert abs(counts["validation"] - 0.2 * rest) < 5 * np.sqrt(0.16 * rest)
+
+
+def test_the_test_queries_of_a_fold_are_those_that_it_deals_out() -> None:
+    dealt = assign([normalise_query(query) for query in MANY[:50]], folds=5, seed=3)
+    for fold, one in enumerate(folds_of(MANY[:50], folds=5, seed=3)):
+        tested = [query for query, n in zip(MANY[:50], dealt, strict=True) if n == fold]
+        assert [query for query, name in one.items() if name == "test"] == tested
+        for query in set(MANY[:50]) - {*tested}:
+            wanted = "validation" if uniform(query, 3 + fold) < 0.2 else "train"
+            assert one[query] == wanted
+
+
+def test_folds_do_not_heed_given_splits_or_the_order_of_rows() -> None:
+    given = [SPLITS[place % 3] for place in range(60)]
+    found = folds_of(MANY[:60], folds=3)
+    assert folds_of(MANY[:60], folds=3, splits=given) == found
+    assert folds_of(MANY[:60][::-1], folds=3) == found
+    assert folds_of(MANY[:60], folds=3, seed=1) != found
+
+
+def test_rows_of_one_query_stay_together_whatever_their_splits() -> None:
+    queries = [spelling for query in MANY[:30] for spelling in (query, f" {query.upper()}\t")]
+    for one in folds_of(queries, folds=3, splits=["test", "train"] * 30):
+        names = [one[query] for query in queries]
+        assert names[::2] == names[1::2]
+
+
+def test_no_query_is_kept_from_training_in_every_fold() -> None:
+    found = folds_of(MANY[:300], folds=5)
+    assert all("train" in {one[query] for one in found} for query in MANY[:300])
+
+
+def test_three_queries_are_enough_for_three_folds_and_too_few_for_four() -> None:
+    for one in folds_of(MANY[:3], folds=3):
+        assert sorted(one.values()) == sorted(SPLITS)
+    with pytest.raises(UserError, match="3 queries are too few for 4 folds, each with a query"):
+        split(table(MANY[:3]), validation=0.1, test=0.2, seed=0, folds=4)
+    with pytest.raises(UserError, match="1 training queries are too few for train and validation"):
+        split(table(MANY[:2]), validation=0.1, test=0.2, seed=0, folds=2)

@@ -65,6 +65,10 @@ def test_too_few_queries_replace_nothing_and_none_give_no_standings():
     assert decide(bm25=few + 0.3, linear=few, uniform=few + 0.2).ranker == "linear"
     enough = np.full(contest.FEWEST, 0.5)
     assert decide(bm25=enough, linear=enough, uniform=enough + 0.2).ranker == "uniform"
+    single = decide(linear=np.array([0.5]), uniform=np.array([0.9]))
+    assert single.ranker == "linear"
+    assert single.standings["linear"] == pytest.approx((0.5, 0.0, 0.0))
+    assert single.standings["uniform"] == (0.9, pytest.approx(0.4), None)  # no error is known
     nothing = np.full(5, np.nan)
     assert decide(linear=nothing, uniform=nothing) == ("linear", "uniform", 0, {})
 

@@ -124,6 +124,70 @@ def test_a_baseline_is_exported_and_another_is_higher_on_the_test_queries():
     assert (found["best_baseline"], found["beats_baseline"]) == ("current", False)
 
 
+FOLDED = (
+    "This rests on 1,240 training queries with 12,400 pairs, 300 training steps in the smallest "
+    "fold, and 100 test queries in all folds."
+)
+FIXED = (
+    "The interval against the baseline is about these 3 rankers as they were trained, over the "
+    "queries of this set: it does not hold the chance of training."
+)
+TESTED = "Over all 100 queries, each tested once by 3-fold cross-validation: "
+
+
+def test_over_folds_it_is_about_what_each_of_them_exported():
+    runs = {**BASELINE_RUNS, "linear": above(0.02, seed=2), "exported": above(0.05, seed=3)}
+    of_folds = ("stack", "linear", "stack")
+    found = verdict(runs, TRAINING, ranker="exported", folds=of_folds)
+    assert found["notes"] == [
+        f"{TESTED}the exported ranker, stack in 2 folds and linear in one fold, is above the best "
+        "baseline, bm25: on 100 test queries, ndcg@10 is 0.7000 against 0.6500, and the difference "
+        "is +0.0500 (95% interval +0.0302 to +0.0698).",
+        FOLDED,
+        FIXED,
+    ]
+    without = verdict(runs, TRAINING, ranker="exported")
+    assert {**found, "notes": 0} == {**without, "notes": 0}
+    below = verdict(
+        {**runs, "exported": above(0.01, seed=3)}, TRAINING, ranker="exported", folds=of_folds
+    )
+    assert below["notes"][0].startswith(f"{TESTED}it is not resolved whether the exported ranker")
+    assert "Deploy linear for now: it ranks no worse and costs less." in below["notes"]
+    # where that is what every fold exported, there is nothing else to deploy
+    runs["exported"] = runs["linear"] = above(0.01, seed=3)
+    linear = verdict(runs, TRAINING, ranker="exported", folds=("linear",) * 3)
+    assert linear["beats_baseline"] is None
+    assert not any(note.startswith("Deploy") for note in linear["notes"])
+
+
+def test_over_folds_that_all_exported_baselines():
+    runs = {**BASELINE_RUNS, "current": above(0.05, seed=2), "exported": above(0.02, seed=3)}
+    found = verdict(runs, TRAINING, ranker="exported", folds=("current", "bm25", "bm25"))
+    assert found["notes"] == [
+        f"{TESTED}the exported ranker is a baseline, bm25 in 2 folds and current in one fold: "
+        "without the test queries, no ranker of our own was shown to be better.",
+        "Another baseline, current, is higher than bm25 in 2 folds and current in one fold: on 100 "
+        "test queries, ndcg@10 is 0.6700 against 0.7000, and the difference is −0.0300 (95% "
+        f"{interval_of(runs)}).",
+        FOLDED,
+        "Train on more queries.",
+    ]
+    assert found["beats_baseline"] is False
+    runs["exported"] = runs["current"]
+    assert verdict(runs, TRAINING, ranker="exported", folds=("current",) * 3)["notes"] == [
+        f"{TESTED}the exported ranker is a baseline, current in 3 folds: without the test queries, "
+        "no ranker of our own was shown to be better.",
+        FOLDED,
+        "Train on more queries.",
+    ]
+
+
+def interval_of(runs):
+    found = claims.fixed(runs["exported"][0] - runs["current"][0])
+    low, high = (f"{found[name]:+.4f}".replace("-", "−") for name in ("low", "high"))
+    return f"interval {low} to {high}"
+
+
 def weighed(difference):
     uniform = three(0.03, seed=10)
     return {

@@ -93,6 +93,17 @@ def tuning(rate: str = "2e-05") -> dict[str, Any]:
     }
 
 
+def nested(run: str = "bm25", exported: str = "stack") -> dict[str, Any]:
+    return {
+        "folds": 3,
+        "queries": 148,
+        "without_positive_gain": 2,
+        "ndcg@10": {run: estimate(0.65), "exported": estimate(0.7)},
+        "verdict": {"beats_baseline": True, "notes": [exported, exported]},
+        "exported_by_fold": [exported, "linear", exported],
+    }
+
+
 def group(name: str, rows: int, lift: float) -> dict[str, Any]:
     shares = {"share_of_rows": rows / 900, "share_of_weight": lift * rows / 900}
     return {"group": name, "rows": rows, "lift": lift, "score": 2.25, **shares}
@@ -171,6 +182,7 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         "weights": {text: {"effective_sample_size": 0.5}},
         "choosing": made,
         "tuning": tuning(text),
+        "nested": nested(text, text),
         "pretraining": pretraining(text),
         "planted_errors": {"rate": 0.25, "count": 225, "auroc": {text: 0.9123}},
     }
@@ -190,6 +202,7 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
     }
     return {
         "verdict": sections.verdict.part(of_run, run=text),
+        "nested": sections.nested.part(of_run),
         "rankers": sections.rankers.part(of_run | {"verdict": {"best_baseline": text}}),
         "queries": sections.queries.part(
             text,

@@ -76,3 +76,13 @@ def test_the_verdict_is_its_notes_one_a_line() -> None:
     text = terminal.verdict({"verdict": {"notes": notes}})
     assert text.plain.splitlines() == notes  # no markup is read
     assert terminal.verdict({}).plain == ""
+
+
+def test_the_verdict_over_folds_comes_first() -> None:
+    nested = {"verdict": {"notes": ["Over all queries.", "This rests on folds."]}}
+    text = terminal.verdict({"nested": nested, "verdict": {"notes": ["On some queries.", "Less."]}})
+    first, second = text.plain.split("\n\n")
+    assert first == "Over all queries.\nThis rests on folds."
+    assert second == "On some queries.\nLess."
+    bold = [text.plain[span.start : span.end] for span in text.spans if span.style == "bold"]
+    assert bold == ["Over all queries.", "On some queries."]

@@ -13,6 +13,7 @@ from sie_jax.report.sections import cost as cost
 from sie_jax.report.sections import cross_validation as cross_validation
 from sie_jax.report.sections import explanations as explanations
 from sie_jax.report.sections import groups as groups
+from sie_jax.report.sections import nested as nested
 from sie_jax.report.sections import noise as noise
 from sie_jax.report.sections import overfitting as overfitting
 from sie_jax.report.sections import pretraining as pretraining

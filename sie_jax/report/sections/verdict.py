@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
+from markupsafe import Markup
+
 from sie_jax.report import formats
 from sie_jax.report.parts import Part, render
 
@@ -41,13 +43,16 @@ def part(
 ) -> Part:
     """Shows `verdict` of `metrics.json`; without one it needs `test`, `difference` and `seeds`.
 
-    The notes are those that the terminal prints. `run`, `reference` and `metric` are for pages
-    without a verdict.
+    The notes are those that the terminal prints; those of `nested`, where there is one, come
+    first. `run`, `reference` and `metric` are for pages without a verdict.
     """
     if "verdict" in metrics:
-        of_run = metrics["verdict"]
-        kind = KINDS[of_run["beats_baseline"]]
-        return Part("verdict", "", render(NOTES, kind=kind, notes=of_run["notes"]))
+        of_folds = [metrics["nested"]["verdict"]] if "nested" in metrics else []
+        shown = [
+            render(NOTES, kind=KINDS[one["beats_baseline"]], notes=one["notes"])
+            for one in (*of_folds, metrics["verdict"])
+        ]
+        return Part("verdict", "", Markup("").join(shown))
     found = verdict(metrics, run=run, reference=reference, metric=metric)
     return Part("verdict", "", render(TEMPLATE, **found._asdict()))
 

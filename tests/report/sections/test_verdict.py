@@ -68,3 +68,15 @@ def test_the_page_and_the_terminal_say_the_same_of_a_verdict(beats, kind):
     assert f'class="verdict {kind}"' in html
     assert words(html) == " ".join(terminal.verdict(of_run).plain.split()) == " ".join(notes)
     assert words(html.split("</p>")[0]) == notes[0]
+
+
+def test_the_verdict_over_folds_comes_first():
+    def one(note, beats):
+        return {"notes": [note, "Why."], "beats_baseline": beats}
+
+    of_folds = {"verdict": one("Over all queries.", True)}
+    html = verdict.part(metrics(nested=of_folds, verdict=one("On some.", None))).html
+    first, second = html.index("Over all queries."), html.index("On some.")
+    assert first < second
+    assert html.index('class="verdict helped"') < first < html.index('class="verdict unresolved"')
+    assert html.count("<li>Why.</li>") == 2

@@ -204,6 +204,9 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         "verdict": sections.verdict.part(of_run, run=text),
         "nested": sections.nested.part(of_run),
         "rankers": sections.rankers.part(of_run | {"verdict": {"best_baseline": text}}),
+        "contest": sections.contest.part(
+            of_run | {"contest": contest(text), "verdict": {"ranker": text}}
+        ),
         "queries": sections.queries.part(
             text,
             text,
@@ -233,6 +236,17 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         "explanations": sections.explanations.part([explanation(text, text=text)]),
         "cleaning": sections.cleaning.part(cleaning),
         "settings": sections.settings.part({text: text}, {}),
+    }
+
+
+def contest(*rankers: str) -> dict[str, Any]:
+    """`contest` of metrics.json."""
+    standing = {"value": 0.75, "difference": 0.05, "standard_error": 0.0125}
+    return {
+        "on": "validation queries",
+        "queries": 1200,
+        "few": False,
+        "standings": dict.fromkeys(rankers, standing),
     }
 
 

@@ -26,6 +26,8 @@ LEXICAL = (
     "text_length",
 )
 
+RUN = "run:"
+"""What the names of scores begin with that stand beside features."""
 COSINE = "cosine"
 """The column with the cosine of query and title under the checkpoint, where there is one."""
 
@@ -40,10 +42,11 @@ _CONSTANT = 1e-6
 def is_own(name: str) -> bool:
     """Whether no column of a user may have this name as a feature.
 
-    It is that of a feature made here, or of what stands beside features where they are stored.
+    It is that of a feature made here, or of what stands beside features where they are stored, or
+    of a column of the stack.
     """
     own = (*LEXICAL, COSINE, "example_id", "split")
-    return name in own or name.startswith(ATTRIBUTE)
+    return name in own or name.startswith((ATTRIBUTE, RUN))
 
 
 @dataclass(frozen=True)

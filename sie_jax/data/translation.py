@@ -86,7 +86,10 @@ class Translation:
             "frequency": pa.array(self.frequencies),
             "unseen": pa.array([self.unseen]),
         }
-        lists = {name: pa.array([column.to_pylist()]) for name, column in columns.items()}
+        lists = {
+            name: pa.array([column.to_pylist()], pa.list_(column.type))
+            for name, column in columns.items()
+        }
         with whole(path) as temporary:
             pq.write_table(pa.table(lists), temporary)
 

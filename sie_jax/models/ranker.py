@@ -10,6 +10,18 @@ from sie_jax.models.linear import LinearRanker
 
 FILE = "ranker.json"
 ENCODER, LINEAR, STACK = "encoder", "linear", "stack"
+TRANSLATION = "translation"
+# which of its parts each kind needs
+_PARTS = {
+    ENCODER: (),
+    LINEAR: ("linear", "corpus"),
+    STACK: ("linear", "corpus", "stack", "translation"),
+    TRANSLATION: ("translation",),
+    "token_overlap": (),
+    "bm25": ("corpus",),
+    "checkpoint": ("checkpoint",),
+    "current": ("column",),
+}
 
 
 @dataclass(frozen=True)
@@ -29,6 +41,7 @@ class Ranker:
         one).
       checkpoint: the subfolder of the sentence encoder whose cosine is a feature; "" without.
       translation: the file with the word translation; "" where nothing needs it.
+      text: whether the items had further texts to learn from, without which it ranks otherwise.
       corpus: the file with the catalogue's statistics of words; "" where nothing needs them.
       column: of the baseline `current`: the column that holds the score.
     """
@@ -41,6 +54,7 @@ class Ranker:
     encoders: Mapping[str, str] = field(default_factory=dict)
     checkpoint: str = ""
     translation: str = ""
+    text: bool = False
     corpus: str = ""
     column: str = ""
 
@@ -53,20 +67,25 @@ class Ranker:
         """Reads ranker.json; the folder's own encoder where there is none.
 
         Raises:
-          UserError: the file cannot be read.
+          UserError: the file cannot be read, or it lacks what its kind of ranker needs.
         """
         path = folder / FILE
         if not path.exists():
             return cls(ENCODER, run="")
         try:
             values = read_json(path)
-            return cls(
+            ranker = cls(
                 **{
                     **values,
                     "linear": _linear(values["linear"]),
                     "stack": _linear(values["stack"]),
                 }
             )
+            if ranker.kind not in _PARTS:
+                raise ValueError(f"it has no ranker {ranker.kind!r}, only {', '.join(_PARTS)}")
+            if missing := [part for part in _PARTS[ranker.kind] if not getattr(ranker, part)]:
+                raise ValueError(f"{ranker.kind} without its {' and '.join(missing)}")
+            return ranker
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(

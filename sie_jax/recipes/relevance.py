@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -251,25 +251,33 @@ def _stages(
     )
     audited = audit(workdir, pairs, scores if held_out is None else None, held_out)
     runs = _runs(importance)
+    # what chose a run's weights, so that it is made again where they are chosen anew
+    chose = {"uniform": (), "weighted": (weighed,)}
+    starts = {
+        name: replace(start, after=(*start.after, *chose.get(name, choosing))) for name in runs
+    }
     trained = []
     for repeat in range(config.train.seeds):
         for name, weighting in runs.items():
             run = Run(f"{name}-{repeat}", start.seed + repeat, start.train, weighting)
-            after = (*start.after, weighed) if name == "weighted" else start.after
             made = train(
                 workdir,
                 run,
-                replace(start, after=after),
+                starts[name],
                 _fixed(weighting, scores),
                 data=data,
                 importance=_only(importance, weighting),
             )
             trained.append(made)
     first = dict(zip(runs, trained, strict=False))
-    contestants = Contestants(described, ranked, words, first)
     rehearsed: dict[str, tuple[Made[Rehearsed], ...]] = {}
+    seen = set[str]()  # runs that have seen the labels of the queries that they would be judged on
     if held_out is not None:
-        rehearsed = _rehearsed(workdir, start, held_out, scores, importance, config.train.folds)
+        rehearsed = _rehearsed(workdir, starts, held_out, scores, importance, config.train.folds)
+    else:
+        seen = {name for name, weighting in runs.items() if weighting.kind == "learned"}
+    judgeable = {name: made for name, made in first.items() if name not in seen}
+    contestants = Contestants(described, ranked, words, judgeable)
     judged = contest(workdir, pairs, contestants, held_out, rehearsed, split_seed=data.split_seed)
     exported = export(
         workdir,
@@ -342,7 +350,7 @@ def _only(importance: ImportanceConfig, weighting: Weighting) -> ImportanceConfi
 
 def _rehearsed(
     workdir: Workdir,
-    start: Start,
+    starts: Mapping[str, Start],
     held_out: Made[OutOfFold],
     scores: Made[Scores],
     importance: ImportanceConfig,
@@ -356,8 +364,8 @@ def _rehearsed(
         found[name] = tuple(
             rehearse(
                 workdir,
-                Run(f"{name}-fold-{fold}", start.seed, start.train, weighting),
-                start,
+                Run(f"{name}-fold-{fold}", starts[name].seed, starts[name].train, weighting),
+                starts[name],
                 held_out,
                 _fixed(weighting, scores),
                 fold=fold,

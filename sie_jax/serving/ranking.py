@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sie_jax.data import sentences
-from sie_jax.data.features import COSINE, LEXICAL, Pairs, is_own, raw, standardise
+from sie_jax.data.features import COSINE, LEXICAL, RUN, Pairs, is_own, raw, standardise
 from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
 from sie_jax.data.sentences import SentenceEncoder
 from sie_jax.data.translation import Translation, item_texts
 from sie_jax.errors import UserError
 from sie_jax.evaluation import baselines
-from sie_jax.models.ranker import FILE, LINEAR, STACK, Ranker
+from sie_jax.models.ranker import LINEAR, TRANSLATION, Ranker
 
-TRANSLATED = "run:translation"
+TRANSLATED = RUN + TRANSLATION
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
 _BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE}
@@ -50,28 +50,13 @@ class Ranking(NamedTuple):
         found = {name: name.removeprefix(ATTRIBUTE) for name in attributes}
         return found | {NUMERIC + name: name for name in self.features if not is_own(name)}
 
-    @property
-    def reads_text(self) -> bool:
-        """Whether an item's further text changes the score."""
-        ranker = self.ranker.stack or self.ranker.linear
-        if ranker is None:
-            return self.translation is not None
-        weights = dict(zip(ranker.names, ranker.weights, strict=True))
-        return any(weights[name] for name in ("bm25_text", "overlap_text", "text_length"))
-
 
 def load(folder: Path, ranker: Ranker) -> Ranking:
-    """Reads what ranker.json names; UserError where a part of it is missing or does not fit."""
+    """Reads what ranker.json names; UserError where a part of it is missing."""
     statistics = CorpusStatistics(_NOTHING, _NOTHING)
     if ranker.corpus:
         statistics = CorpusStatistics.load(folder / ranker.corpus)
     encoder = sentences.load(folder / ranker.checkpoint) if ranker.checkpoint else None
-    if (ranker.kind in (LINEAR, STACK)) != (ranker.linear is not None) or (
-        (ranker.kind == STACK) != (ranker.stack is not None)
-    ):
-        raise UserError(
-            f"{folder / FILE} says {ranker.kind} without its weights: copy the model's folder again"
-        )
     words = Translation.load(folder / ranker.translation) if ranker.translation else None
     return Ranking(ranker, statistics, words, encoder)
 
@@ -98,7 +83,7 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
     made = {}
     if ranking.translation is not None:
         made[TRANSLATED] = ranking.translation.scores(queries, item_texts(titles, texts))
-    if ranker.kind == "translation":
+    if ranker.kind == TRANSLATION:
         return made
     numeric = {}
     if ranking.sentences is not None:
@@ -128,7 +113,7 @@ def scores(
         return baselines.current(column(CURRENT))
     if ranker.kind == "token_overlap":
         return column(ranker.kind)
-    if ranker.kind == "translation":
+    if ranker.kind == TRANSLATION:
         return column(TRANSLATED)
     if ranker.kind in _BASELINES:
         return _standardised(column(_BASELINES[ranker.kind]), query_index)
@@ -147,7 +132,7 @@ def scores(
             total += weights[name] * values
     if not weights:
         return linear
-    total += weights[f"run:{LINEAR}"] * linear
+    total += weights[RUN + LINEAR] * linear
     for name in (TRANSLATED, *ranker.encoders):
         total += weights[name] * _standardised(column(name), query_index)
     return total

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches as plans
 from sie_jax.data import tokenization
+from sie_jax.data.features import RUN
 from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.repairs import repair
 from sie_jax.data.schema import LabelScale, normalise_query
@@ -33,7 +34,8 @@ from sie_jax.tasks.graded import Graded
 SHORTEST = 16  # the fewest tokens that a batch is padded to
 GIVEN = ("example_id", "query_id", "item_id", "query", "title")  # passed on as they are
 FIELDS = ("query", "title", "text", "example_id", "query_id", "item_id")
-MADE, QUERY, GAIN = "made:", "query", "gain"  # what a score is made of, in the columns of a part
+MADE = "made:"  # what the columns of a part begin with that scores are made of
+QUERY, GAIN = f"{RUN}query", f"{RUN}gain"  # no feature is called so
 
 
 class Scorer(NamedTuple):

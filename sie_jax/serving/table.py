@@ -23,6 +23,7 @@ from sie_jax.tables.spool import write_parquet
 from sie_jax.training.progress import counter
 
 _QUIET = Console(quiet=True)
+FIX = "name columns with --query, --title and so on; attributes and numbers keep their names"
 PART_ROWS = 4096  # what a stop can cost
 JOB = "job.json"  # in the folder of parts: what they are parts of
 
@@ -76,7 +77,7 @@ def score_table(
             raise UserError(f"--{field} is empty: name the column that holds it")
     scorer, console = load(model, settings, encoder_alone=encoder_alone), console or _QUIET
     ranking = scorer.ranking
-    if ranking is not None and ranking.reads_text and not columns.get("text"):
+    if ranking is not None and ranking.ranker.text and not columns.get("text"):
         console.print(
             f"{model} ranks by the items' further text too: name its column with --text, or they "
             "are ranked as items without any"
@@ -97,7 +98,7 @@ def score_table(
     }
     _check_parts(folder, job)
     further = {} if ranking is None else ranking.further
-    rows = own_table.rows(pairs, columns=columns, further=further)
+    rows = own_table.rows(pairs, columns=columns, further=further, fix=FIX)
     parts: list[Path] = []
     with counter("predict", console) as progress:
         for piece in _pieces(rows):

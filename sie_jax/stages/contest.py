@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sie_jax import processes
-from sie_jax.data.features import standardise
+from sie_jax.data.features import RUN, standardise
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.translation import Translation
 from sie_jax.evaluation import Predictions, from_probabilities, ranking
@@ -162,7 +162,7 @@ def stacked_names(features: tuple[str, ...], members: Iterable[str]) -> tuple[st
 
 def column_of(run: str) -> str:
     """The name of the column with a run's score; no feature is called so."""
-    return f"run:{run}"
+    return RUN + run
 
 
 def stacked(

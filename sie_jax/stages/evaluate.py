@@ -29,6 +29,7 @@ from sie_jax.stages.contest import (
     Contest,
     Contestants,
     choice,
+    column_of,
     stacked,
     stacked_names,
     told,
@@ -178,7 +179,7 @@ def _stack(
     stack, known = results.contest.value.stack, results.contestants.features.value
     if stack is None:
         return {}
-    members = {run: everyone[run][0].scores for run in STACKED if run in everyone}
+    members = {run: everyone[run][0].scores for run in STACKED if column_of(run) in stack.names}
     linear = everyone[LINEAR][0].scores
     columns = stacked(results.prepared.value, "test", known, linear, members)
     scores = stack.scores(stacked_names(known.names, members), columns)
@@ -231,7 +232,8 @@ def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str
         ]
         parts += [made for run in STACKED for made in results.rehearsed.get(run, ())]
         parts += [results.held_out] if results.held_out is not None else []
-        members = [costs[run] for run in STACKED if run in costs]
+        trained = results.contestants.trained
+        members = [costs[run] for run in STACKED if run in trained]
         costs[STACK] = sum((total(made.cost) for made in parts), sum(members, Cost()))
     if results.nested is not None:
         costs["nested"] = total(results.nested.cost)

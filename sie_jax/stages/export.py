@@ -36,15 +36,15 @@ def export(
     current: the user's column with today's score.
     """
     features, trained = contestants.features.value, contestants.trained
-    winner, standings = contest.value.outcome.ranker, contest.value.outcome.standings
+    winner = contest.value.outcome.ranker
     kind = ENCODER if winner in trained else winner
     run = winner if kind == ENCODER else contest.value.outcome.encoder
     encoders: dict[str, str] = {}
     if kind == STACK:
-        members = [name for name in STACKED if name in trained]
-        run = max(members, key=lambda name: standings[name].value)
         encoders = {
-            column_of(name): "." if name == run else f"{ENCODERS}/{name}" for name in members
+            column_of(name): "." if name == run else f"{ENCODERS}/{name}"
+            for name in STACKED
+            if name in trained
         }
     by_features = kind in (LINEAR, STACK)
     with_cosine = kind == "checkpoint" or (by_features and COSINE in features.names)
@@ -56,6 +56,7 @@ def export(
         encoders=encoders,
         checkpoint=CHECKPOINT if with_cosine else "",
         translation=WORDS if kind in (STACK, TRANSLATION) else "",
+        text=(by_features or kind == TRANSLATION) and features.statistics.text.documents > 0,
         corpus=CORPUS if by_features or kind == "bm25" else "",
         column=current if kind == CURRENT else "",
     )
@@ -89,8 +90,8 @@ def _card(ranker: Ranker, contest: Contest) -> str:
         orders = (
             f"What ranks is {ranker.kind}, not the encoder alone: `python -m sie_jax.predict` "
             "reads that from ranker.json. transformers alone gives the encoder's own score, which "
-            f"is another order: on {contest.outcome.queries:,} queries that neither was trained "
-            f"on, {contest.agreement:.0%} had the same first item."
+            "is another order: where the contest was held, by models that had not seen the "
+            f"queries, {contest.agreement:.0%} of the queries had the same first item."
         )
     return (
         "# A ranker of query–item pairs\n\n"

@@ -110,3 +110,15 @@ def test_without_a_pair_that_teaches_only_equal_words_count():
             assert found[0] == pytest.approx((np.log(0.05 + 0.2 / 3) + np.log(0.2 / 3)) / 2)
         else:
             assert found == pytest.approx([(np.log(0.25) + np.log(0.2)) / 2, np.log(0.2)])
+
+
+@pytest.mark.parametrize(
+    ("queries", "items", "gains"),
+    [(["red"], ["lamp"], [0.0]), (["!!"], ["lamp"], [1.0]), (["red"], ["!"], [1.0]), ([], [], [])],
+)
+def test_what_learnt_nothing_survives_its_file(tmp_path, queries, items, gains):
+    known = translation.learn(queries, items, np.array(gains))
+    known.save(tmp_path / "translation.parquet")
+    again = translation.Translation.load(tmp_path / "translation.parquet")
+    texts = ["red lamp", "lamp", ""], ["a red one", "", "lamp"]
+    np.testing.assert_array_equal(again.scores(*texts), known.scores(*texts))

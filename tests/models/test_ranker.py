@@ -27,6 +27,22 @@ def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
     assert Ranker.load(tmp_path) == Ranker("encoder", "")
 
 
+@pytest.mark.parametrize(
+    ("ranker", "told"),
+    [
+        (Ranker("foo", "u"), "no ranker 'foo'"),
+        (Ranker("bm25", "u"), "bm25 without its corpus"),
+        (Ranker("checkpoint", "u"), "checkpoint without its checkpoint"),
+        (Ranker("linear", "u", corpus="c"), "linear without its linear"),
+        (Ranker("current", "u"), "current without its column"),
+    ],
+)
+def test_a_ranker_without_what_it_needs_is_refused(tmp_path, ranker, told):
+    ranker.save(tmp_path)
+    with pytest.raises(UserError, match=told):
+        Ranker.load(tmp_path)
+
+
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "stack", "stack": 3, "linear": 1}'])
 def test_a_file_that_cannot_be_read_is_named(tmp_path, text):
     (tmp_path / "ranker.json").write_text(text)

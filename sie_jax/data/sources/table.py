@@ -34,6 +34,7 @@ from sie_jax.errors import UserError
 from sie_jax.tables.spool import filtered, spool_rows
 
 NEEDED = ("query", "title", "label")
+FIX = "map the columns with --config.data.columns.<field>=<column>"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MOST_GRADES = 10  # of a scale that is read off the labels
 # what to do about a file in which every line is unreadable for one reason
@@ -52,7 +53,7 @@ class TableConfig(SourceSection):
     numbers: ClassVar[bool] = True
 
     labels: tuple[str, ...] = ()  # the scale, lowest grade first; empty: the labels are 0, 1, …
-    attributes: tuple[str, ...] = ()  # columns to see importance by, such as brand and category
+    attributes: tuple[str, ...] = ()  # features, and to see importance by: brand, category
     raters: tuple[str, ...] = ()  # columns with the labels of single people
 
     def read(self, request: Request) -> Source:
@@ -92,7 +93,7 @@ def read(
     path: str,
     *,
     columns: Mapping[str, str],
-    attributes: Sequence[str] = (),  # columns to see importance by, such as brand and category
+    attributes: Sequence[str] = (),  # columns with texts, such as brand and category
     raters: Sequence[str] = (),  # columns with the labels of single people
     features: Sequence[str] = (),  # columns with numbers that are features of the pair
     labels: Sequence[str] = (),  # the scale, lowest grade first; empty: the labels are 0, 1, …
@@ -162,7 +163,11 @@ def read(
 
 
 def rows(
-    path: str, *, columns: Mapping[str, str], further: Mapping[str, str] | None = None
+    path: str,
+    *,
+    columns: Mapping[str, str],
+    further: Mapping[str, str] | None = None,
+    fix: str = FIX,
 ) -> Iterator[dict[str, Any]]:
     """Every record of a table in order, as cells by field, with ids derived as in `read`.
 
@@ -176,6 +181,7 @@ def rows(
       columns: field of RAW_SCHEMA, or CURRENT → the table's column, `query` and `title` among them.
         An empty name means that the table has no such column.
       further: names of further cells → their columns.
+      fix: what to do about a column that is not there, for the message.
 
     Raises:
       UserError: as `read`, except about the scale.
@@ -183,7 +189,7 @@ def rows(
     fields = _fields(columns, further or {})
     numbers = itertools.count()
     for file in files.find(path, SUFFIXES):
-        for record in readers.records(file, _wanted(fields)):
+        for record in readers.records(file, _wanted(fields, fix)):
             yield _row(file, record, fields, next(numbers))
 
 
@@ -251,8 +257,7 @@ def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str,
     return {field: name for field, name in columns.items() if name} | dict(further)
 
 
-def _wanted(fields: Mapping[str, str]) -> Wanted:
-    fix = "map the columns with --config.data.columns.<field>=<column>"
+def _wanted(fields: Mapping[str, str], fix: str = FIX) -> Wanted:
     return Wanted(tuple(fields.values()), fix)
 
 
@@ -283,8 +288,8 @@ def _number(file: epath.Path, record: Record, column: str) -> float | None:
         kind = "row" if files.kind(file) == files.PARQUET else "line"
         raise UserError(
             f"{file}, {kind} {record.line}: the column {column!r} holds {(text or '')[:80]!r}, "
-            "which is not a finite number: correct it, leave the cell empty if the number is "
-            "missing, or do not give the column as data.features or data.columns.current"
+            "which is not a finite number: correct it, or leave the cell empty if the number is "
+            "missing"
         ) from None
 
 

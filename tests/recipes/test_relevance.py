@@ -396,6 +396,11 @@ def test_learned_weights_are_charged_their_validation_pairs(finished: Path, tmp_
     assert [x["step"] for x in theta] == list(range(2, steps + 1, 2))
     assert all({"theta_threshold", "agreement", "validation_loss"} <= x.keys() for x in theta)
     assert theta[-1]["theta_loss"] != 0
+    # it has seen the labels of the validation queries, by which the contest judges
+    contest = read_json(tmp_path / "contest.json")
+    assert "uniform" in contest["outcome"]["standings"]
+    assert "weighted" not in contest["outcome"]["standings"]
+    assert "run:weighted" not in contest["stack"]["names"]
     # another number of seeds or policies later touches no run that stands
     before = markers(tmp_path)
     with pytest.raises(UserError, match=r"^stage weigh .*importance\.score"):

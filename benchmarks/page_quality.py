@@ -74,16 +74,6 @@ def quickstart_rivals() -> str:
     return rows_as_table(["", "nDCG@10", "exported less this"], rows)
 
 
-def tables() -> str:
-    """Over small tables: nDCG@10 of every ranker, and exported less linear."""
-    found = result("tables")
-    rows = [[LABELS.get(run, run), number(value, 4)] for run, value in found["ndcg@10"].items()]
-    less = with_interval(found["exported_minus_linear"], sign=True)
-    rows.append(["exported less linear", less])
-    rows.append([f"tables where it is below by {found['below']:g}", f"{found['share_below']:.0%}"])
-    return rows_as_table(["", "mean over tables"], rows)
-
-
 def planted_errors() -> str:
     """The AUROC of the quickstart's scores for the labels that it planted wrong."""
     found = result("quickstart")["planted_errors"]["auroc"]
@@ -252,7 +242,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "aa check": aa_check,
     "planted errors of the quickstart": planted_errors,
     "rivals of the quickstart": quickstart_rivals,
-    "small tables": tables,
     "rater disagreement": rater_disagreement,
     "noise, detection": noise_detection,
     "noise, ranking": noise_ranking,

@@ -21,6 +21,7 @@ NESTED = {
     "stack_of_several": "the same, with the mean of four",
     "lambdamart_stack": "LambdaMART, with the cross-encoder's score",
     "exported": "what the contest inside chooses",
+    "exported_by_margin": "the same, a baseline too only by a margin",
 }
 
 

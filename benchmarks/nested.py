@@ -1,4 +1,4 @@
-"""What a ranker must beat: baselines and rankers on features alone, by nested cross-validation.
+"""What a ranker must beat: baselines, rankers on features and a cross-encoder, nested by queries.
 
     pip install -e '.[benchmark]'
     python benchmarks/nested.py --pretrained=BERT
@@ -6,81 +6,52 @@
 nDCG@10 over all queries of the ESCI sample and of the Icecat pairs, which are in the folder that
 $SIE_JAX_DATA names. A ranker that learns is fitted five times on four fifths of the queries and
 tested on the fifth, so that every query is tested once; its settings are chosen by a further cross-
-validation inside the four fifths, and features are standardised within the query. Each seed draws
-the folds again. An interval is the percentile bootstrap over queries of the mean over seeds; the
-spread of the seeds stands beside it. The same command resumes what was stopped. Leaves
-benchmarks/results/nested.json.
+validation inside the four fifths, and features are standardised within the query. What a stack
+knows of a cross-encoder are scores by models that never saw the pair's query (nested_encoder.py).
+Each seed draws the folds again; the cross-encoder has one. The interval of a value is the
+percentile bootstrap over queries of the mean over seeds. That of a difference is one of
+`evaluation.claims`: over queries and seeds where there are several seeds, and over queries where
+there is one: it then says nothing of the chance of training and of the folds. The same command
+resumes what was stopped. Leaves benchmarks/results/nested.json.
 """
 
 import argparse
-import hashlib
 import itertools
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import lightgbm
 import numpy as np
 import pyarrow as pa
+from interleaved import machine
+from nested_encoder import CrossEncoder, cross_encoder
+from nested_rankers import BASELINES, ENCODING, INNER, RANKERS, Judged, baseline, out_of_fold
 from rich.console import Console
 from rich.table import Table
+from same_results import commit_of
 
-from sie_jax.data import cleaning, features, folds, lexical, sentences
-from sie_jax.data.features import Features, Pairs
+from sie_jax.data import cleaning, features, lexical, sentences
+from sie_jax.data.features import Pairs
 from sie_jax.data.repairs import repair_catalogue
 from sie_jax.data.schema import ATTRIBUTE, Source, normalise_query
 from sie_jax.data.sources import esci
 from sie_jax.data.sources import table as own_table
-from sie_jax.evaluation import baselines, intervals, ranking
+from sie_jax.evaluation import claims, intervals
 from sie_jax.files import read_json, whole, write_json
-from sie_jax.models import linear
+from sie_jax.training.section import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "nested.json"
-FOLDS, INNER, RESAMPLES = 5, 5, 2000
-BASELINES = ("random", "token_overlap", "bm25", "checkpoint")
-LEARNED = ("linear", "lambdamart")
-# LambdaMART's settings to choose among inside; the number of trees is chosen beside them.
-LEAVES, LEAST_PAIRS, TREES = (4, 8, 16), (20, 60), (25, 50, 100, 200)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """The pairs of a data set, with everything that ranking and testing them needs."""
-
-    pairs: Pairs
-    features: Features
-    titles: lexical.FieldStatistics
-    labels: np.ndarray
-    gains: np.ndarray
-    query: np.ndarray
-    ties: np.ndarray
-
-    def ndcg(self, scores: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
-        """nDCG@10 of every query that has rows; NaN without a positive gain."""
-        at = np.arange(len(self.labels)) if rows is None else np.flatnonzero(rows)
-        distinct, query = np.unique(self.query[at], return_inverse=True)
-        return ranking.per_query(
-            scores,
-            self.labels[at],
-            self.gains,
-            query,
-            num_queries=len(distinct),
-            example_ids=self.ties[at],
-        )["ndcg@10"]
-
-    def lists(self) -> linear.Lists:
-        """What a listwise ranker learns from."""
-        return linear.Lists(self.features.values, self.gains[self.labels], self.query)
-
-    def digest(self) -> str:
-        """Stands for the features, the labels and the queries."""
-        arrays = (self.features.values, self.labels, self.query)
-        content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
-        return hashlib.blake2b(content).hexdigest()[:12]
+FOLDS, RESAMPLES = 5, 2000
+ENCODER_SEEDS = 1
+MAX_LENGTH = 64
+TRAIN = TrainConfig(batch_size=16, learning_rate=3e-5, epochs=2, checkpoint_every=250)
+SEEDLESS = tuple(name for name in BASELINES if name != "random")
+REFERENCES = ("linear", "lambdamart")
+"""What every ranker is compared with beside the best baseline."""
 
 
 def sources(data: Path) -> dict[str, Callable[[], Source]]:
@@ -124,154 +95,82 @@ def judged(source: Source, cosine: Callable[[list[str], list[str]], np.ndarray])
         numeric={"cosine": cosine(queries, titles)},
     )
     return Judged(
+        table=kept,
+        scale=source.scale,
         pairs=pairs,
         features=features.standardised(pairs, statistics),
         titles=statistics.title,
-        labels=kept["label"].to_numpy(),
-        gains=np.array(source.scale.gains),
         query=np.unique(normal, return_inverse=True)[1],
-        ties=ranking.tie_order(kept["example_id"].to_pylist()),
     )
 
 
-def baseline(data: Judged, name: str, seed: int) -> np.ndarray:
-    """The scores of a baseline; only chance depends on the seed."""
-    pairs = data.pairs
-    if name == "bm25":
-        return baselines.bm25(pairs.queries, pairs.titles, data.titles)
-    if name == "checkpoint":
-        return baselines.current(pairs.numeric["cosine"])
-    training: dict[str, Any] = {
-        "training_labels": data.labels,  # they give classes, which nothing here reads
-        "num_classes": len(data.gains),
-    }
-    if name == "random":
-        ids = [str(place) for place in data.ties]
-        return baselines.random(ids, seed=seed, **training).scores
-    return baselines.token_overlap(
-        pairs.queries,
-        pairs.titles,
-        training_queries=pairs.queries,
-        training_titles=pairs.titles,
-        **training,
-    ).scores
-
-
-def fit_linear(data: Judged, training: np.ndarray, inner: np.ndarray) -> tuple[np.ndarray, Any]:
-    """The linear ranker's scores of all pairs, fitted on `training`, and what it chose."""
-    lists = data.lists().rows(training)
-    ridge, _ = linear.choose(lists, inner)
-    weights = linear.fit(lists, ridge=ridge)
-    return data.features.values @ weights, {"ridge": ridge, "weights": weights.round(4).tolist()}
-
-
-def fit_lambdamart(data: Judged, training: np.ndarray, inner: np.ndarray) -> tuple[np.ndarray, Any]:
-    """LightGBM's LambdaMART on the same features; size and number of trees chosen inside."""
-    rows = np.flatnonzero(training)
-    reached: dict[tuple[int, int, int], list[np.ndarray]] = {}
-    for (leaves, least), fold in itertools.product(
-        itertools.product(LEAVES, LEAST_PAIRS), range(INNER)
-    ):
-        held_out = rows[inner == fold]
-        model = _boosted(data, rows[inner != fold], leaves, least, max(TREES))
-        for trees in TREES:
-            scores = model.predict(data.features.values[held_out], num_iteration=trees)
-            mask = np.isin(np.arange(len(training)), held_out)
-            reached.setdefault((leaves, least, trees), []).append(data.ndcg(scores, mask))
-    means = {setting: np.nanmean(np.concatenate(each)) for setting, each in reached.items()}
-    leaves, least, trees = max(means, key=lambda setting: means[setting])
-    model = _boosted(data, rows, leaves, least, trees)
-    chosen = {"leaves": leaves, "least_pairs": least, "trees": trees}
-    return np.asarray(model.predict(data.features.values)), chosen
-
-
-def _boosted(
-    data: Judged, rows: np.ndarray, leaves: int, least: int, trees: int
-) -> lightgbm.Booster:
-    rows = rows[np.argsort(data.query[rows], kind="stable")]
-    smallest = min(data.gains[data.gains > 0])
-    training = lightgbm.Dataset(
-        data.features.values[rows],
-        data.labels[rows],
-        group=np.unique(data.query[rows], return_counts=True)[1],
-    )
-    settings = {
-        "objective": "lambdarank",
-        "label_gain": (data.gains / smallest).tolist(),
-        "lambdarank_truncation_level": 15,
-        "learning_rate": 0.05,
-        "num_leaves": leaves,
-        "min_data_in_leaf": least,
-        "deterministic": True,
-        "force_row_wise": True,
-        "num_threads": 1,
-        "seed": 0,
-        "verbose": -1,
-    }
-    return lightgbm.train(settings, training, num_boost_round=trees)
-
-
-FITS = {"linear": fit_linear, "lambdamart": fit_lambdamart}
-
-
-def out_of_fold(data: Judged, method: str, seed: int) -> tuple[np.ndarray, list[Any]]:
-    """The score of every pair by a ranker that has not seen its query, and what each fold chose."""
-    queries = np.asarray(data.pairs.query_ids)
-    fold = folds.assign(queries.tolist(), folds=FOLDS, seed=seed)
-    scores, chosen = np.empty(len(fold)), []
-    for test in range(FOLDS):
-        training = fold != test
-        inner = folds.assign(queries[training].tolist(), folds=INNER, seed=seed)
-        given, choice = FITS[method](data, training, inner)
-        scores[~training] = given[~training]
-        chosen.append(choice)
-    return scores, chosen
-
-
-def cell(data: Judged, method: str, seed: int, path: Path) -> dict[str, Any]:
+def cell(
+    data: Judged, method: str, encoder: CrossEncoder, folder: Path, name: str
+) -> dict[str, Any]:
     """nDCG@10 of every query for one method and seed, made once."""
+    digest = data.digest() + (f"-{encoder.digest()}" if method in ENCODING else "")
+    path = folder / f"{name}-{method}-{encoder.start.seed}-{digest}.json"
     if not path.exists():
         chosen: list[Any] = []
         if method in BASELINES:
-            scores = baseline(data, method, seed)
+            scores = baseline(data, method, encoder.start.seed)
         else:
-            scores, chosen = out_of_fold(data, method, seed)
+            scores, chosen = out_of_fold(data, RANKERS[method], encoder)
         values = [None if np.isnan(value) else value for value in data.ndcg(scores).tolist()]
         write_json(path, {"ndcg@10": values, "chosen": chosen})
     return read_json(path)
 
 
 def summary(data: Judged, cells: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Each method's value with its interval, and its difference to the best baseline."""
-    values = {
-        method: np.mean([np.array(one["ndcg@10"], np.float64) for one in seeds], axis=0)
+    """Each method's value with its interval, and its differences to what it must beat."""
+    rows = {
+        method: np.array([one["ndcg@10"] for one in seeds], np.float64)
         for method, seeds in cells.items()
     }
-    there = [method for method in BASELINES if method in values]
-    best = max(there, key=lambda method: np.nanmean(values[method]))
+    best = max((one for one in BASELINES if one in rows), key=lambda one: np.nanmean(rows[one]))
     result: dict[str, Any] = {
         "pairs": len(data.labels),
-        "queries": int(np.isfinite(values[best]).sum()),
-        "without_positive_gain": int(np.isnan(values[best]).sum()),
+        "queries": int(np.isfinite(rows[best][0]).sum()),
+        "without_positive_gain": int(np.isnan(rows[best][0]).sum()),
         "features": list(data.features.names),
         "best_baseline": best,
-        "ndcg@10": {},
-        "minus_best_baseline": {},
-        "seeds": {},
-        "chosen": {},
+        "ndcg@10": {
+            method: intervals.of_mean(each.mean(0), resamples=RESAMPLES, seed=0)
+            for method, each in rows.items()
+        },
+        "minus_best_baseline": _differences(rows, best),
+        **{f"minus_{one}": _differences(rows, one) for one in REFERENCES if one in rows},
+        "seeds": {
+            method: [round(float(value), 5) for value in np.nanmean(each, axis=1)]
+            for method, each in rows.items()
+        },
+        "chosen": {
+            method: [one["chosen"] for one in seeds]
+            for method, seeds in cells.items()
+            if seeds[0]["chosen"]
+        },
     }
-    for method, each in values.items():
-        options = {"resamples": RESAMPLES, "seed": 0}
-        result["ndcg@10"][method] = intervals.of_mean(each, **options)
-        if method != best:
-            difference = intervals.of_mean(each - values[best], **options)
-            result["minus_best_baseline"][method] = difference
-        seeds = [np.nanmean(np.array(one["ndcg@10"], np.float64)) for one in cells[method]]
-        if len(seeds) > 1:
-            result["seeds"][method] = [round(float(value), 5) for value in seeds]
-        if cells[method][0]["chosen"]:
-            result["chosen"][method] = [one["chosen"] for one in cells[method]]
     return result
+
+
+def _differences(rows: dict[str, np.ndarray], reference: str) -> dict[str, dict[str, Any]]:
+    """Each method less the reference: the claim on procedures, or on fixed rankers of one seed.
+
+    Methods are compared on the seeds that both have, except that a baseline has all of them.
+    """
+    found = {}
+    for method in rows:
+        if method != reference:
+            drawn = [len(rows[one]) for one in (method, reference) if one not in SEEDLESS]
+            seeds = min(drawn, default=1)
+            run, other = (
+                np.broadcast_to(rows[one][:seeds], (seeds, rows[one].shape[1]))
+                for one in (method, reference)
+            )
+            differences = run - other
+            claim = claims.procedure(differences) if seeds > 1 else claims.fixed(differences[0])
+            found[method] = {**claim, "seeds": seeds}
+    return found
 
 
 def main() -> None:
@@ -283,12 +182,14 @@ def main() -> None:
     arguments = parser.parse_args()
     encoder = sentences.load(arguments.pretrained)
     results: dict[str, Any] = {
-        "device": jax.devices()[0].device_kind,
+        **machine(),
+        "commit": commit_of("HEAD"),
         "lightgbm": lightgbm.__version__,
         "pooling": encoder.pooling,
         "folds": FOLDS,
-        "seeds": arguments.seeds,
+        "inner_folds": INNER,
         "resamples": RESAMPLES,
+        "cross_encoder": {**asdict(TRAIN.schedule()), "max_length": MAX_LENGTH},
         "sets": {},
     }
     sets: dict[str, Judged] = {}
@@ -296,17 +197,30 @@ def main() -> None:
     for name, read in sources(Path(os.environ["SIE_JAX_DATA"])).items():
         sets[name] = judged(read(), _cached(encoder, arguments.workdir / f"{name}-cosine.npy"))
         cells[name] = {}
-    for method, (name, data) in itertools.product((*BASELINES, *LEARNED), sets.items()):
-        seeds = arguments.seeds if method in ("random", *LEARNED) else 1
-        stem = f"{name}-{method}-{{}}-{data.digest()}.json"
+    for method, (name, data) in itertools.product((*BASELINES, *RANKERS), sets.items()):
+        seeds = 1 if method in SEEDLESS else arguments.seeds
         cells[name][method] = [
-            cell(data, method, seed, arguments.workdir / stem.format(seed)) for seed in range(seeds)
+            cell(data, method, models(name, data, arguments, seed), arguments.workdir, name)
+            for seed in range(ENCODER_SEEDS if method in ENCODING else seeds)
         ]
         print(name, method, flush=True)
         results["sets"][name] = summary(data, cells[name])
         write_json(arguments.out, results)
     for name, result in results["sets"].items():
         show(name, result)
+
+
+def models(name: str, data: Judged, arguments: argparse.Namespace, seed: int) -> CrossEncoder:
+    """The cross-encoders of a data set for the folds of a seed."""
+    return cross_encoder(
+        data.table,
+        data.scale,
+        arguments.workdir / f"{name}-encoder",
+        pretrained=arguments.pretrained,
+        max_length=MAX_LENGTH,
+        train=replace(TRAIN, seed=seed),
+        number=FOLDS,
+    )
 
 
 def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Callable[..., np.ndarray]:
@@ -323,12 +237,13 @@ def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Callable[..., np.
 
 def show(name: str, result: dict[str, Any]) -> None:
     """Prints the table of one data set."""
-    shown = Table(title=f"{name}: {result['queries']} queries, 95 % intervals over queries")
-    for column in ("ranker", "nDCG@10", f"minus {result['best_baseline']}"):
+    shown = Table(title=f"{name}: {result['queries']} queries, 95 % intervals")
+    others = {"best_baseline": result["best_baseline"], **{one: one for one in REFERENCES}}
+    for column in ("ranker", "nDCG@10", *(f"minus {one}" for one in others.values())):
         shown.add_column(column)
     for method, value in result["ndcg@10"].items():
-        difference = result["minus_best_baseline"].get(method)
-        shown.add_row(method, _text(value), _text(difference) if difference else "")
+        differences = [result[f"minus_{one}"].get(method) for one in others]
+        shown.add_row(method, _text(value), *(_text(one) if one else "" for one in differences))
     Console().print(shown)
 
 

@@ -15,6 +15,16 @@ LABELS = {
     "translation": "translation of words",
     "stack": "stack of all of these but the baselines",
 }
+NESTED = {
+    "lambdamart": "LambdaMART, on the same features",
+    "cross_encoder": "cross-encoder",
+    "cross_encoders": "mean of four cross-encoders",
+    "stack": "stack: linear, with the cross-encoder's score",
+    "stack_of_several": "the same, with the mean of four",
+    "lambdamart_stack": "LambdaMART, with the cross-encoder's score",
+    "exported": "what the contest inside chooses",
+    "exported_by_margin": "the same, a baseline too only by a margin",
+}
 
 
 def compared(name: str, metrics: Sequence[str] = ("ndcg@10", "macro_f1", "accuracy")) -> str:
@@ -30,6 +40,27 @@ def compared(name: str, metrics: Sequence[str] = ("ndcg@10", "macro_f1", "accura
         cells.append(with_interval(paired["ndcg@10"], sign=True) if paired else "")
         rows.append([labels.get(run, run), *cells])
     return rows_as_table(["", *_titles(metrics), "nDCG@10 less uniform's"], rows)
+
+
+def nested(name: str) -> str:
+    """nDCG@10 of baselines and rankers over all queries of a data set, and what they differ by."""
+    found, labels = result("nested")["sets"][name], {**LABELS, **NESTED}
+    differences = {
+        f"minus_{one}": f"less {text}"
+        for one, text in {
+            "best_baseline": labels[found["best_baseline"]],
+            "linear": "linear",
+            "lambdamart": "LambdaMART",
+        }.items()
+        if f"minus_{one}" in found
+    }
+    rows = []
+    for method, value in found["ndcg@10"].items():
+        cells = [found[key].get(method) for key in differences]
+        seeds = str(len(found["seeds"][method]))
+        paired = (with_interval(one, sign=True) if one else "" for one in cells)
+        rows.append([labels[method], seeds, with_interval(value), *paired])
+    return rows_as_table(["", "seeds", "nDCG@10", *differences.values()], rows)
 
 
 def cost(name: str) -> str:
@@ -252,6 +283,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "audit": audit,
     "clicks": clicks,
     "clicks beyond the ranker": clicks_beyond_the_ranker,
+    **{f"nested, {name}": functools.partial(nested, name) for name in ("esci", "icecat")},
     **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
     **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},
 }

@@ -1,0 +1,166 @@
+"""The cross-encoder in nested cross-validation: scores of pairs by models that never saw them.
+
+A stack is fitted on scores of models that did not see the pair's query, and in nested cross-
+validation these models may not see the outer fold either. So a model is trained for every pair of
+folds that is left out. The one without {i, j} gives the inner scores of fold i where j is the outer
+fold, and those of fold j where i is. With one model for each single fold, which scores that fold
+as the outer one, K(K - 1)/2 + K models (15 of five folds) are all that nested stacking needs.
+
+Each model is a stage of a workdir, trained by the product's own code: it is made once, and a
+stopped one goes on from its checkpoint.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from rich.console import Console
+
+from sie_jax.data import batches, builders, folds, preparing, tokenization
+from sie_jax.data.preparing import Prepared
+from sie_jax.data.schema import LabelScale, normalise_query
+from sie_jax.devices import mesh as meshes
+from sie_jax.evaluation import from_probabilities
+from sie_jax.files import whole, whole_folder
+from sie_jax.models.section import ModelConfig
+from sie_jax.stages.pair_runs import Examples, PairRuns, Start
+from sie_jax.training.run import Run
+from sie_jax.training.section import TrainConfig
+from sie_jax.training.tracking import TrackingConfig
+from sie_jax.workdir import Job, Made, Workdir, stage
+
+SPLIT = "train"  # which all pairs are in: folds take the place of splits
+BUCKETS = 5
+
+
+class Scores(NamedTuple):
+    """The expected gains `[n]` of the pairs at the places `rows`."""
+
+    rows: np.ndarray
+    gains: np.ndarray
+
+
+def read(made: Made[Scores]) -> Scores:
+    """What a model says of the folds that were left out."""
+    with np.load(made.folder / _file(made.stage.partition("/")[2])) as arrays:
+        return Scores(arrays["rows"], arrays["gains"])
+
+
+def _file(run: str) -> str:
+    return f"scores/{run}.npz"
+
+
+@stage(leaves=lambda given: (_file(given["run"].name),), read=read, run="run")
+def left_out(job: Job, run: Run, start: Start, *, left: tuple[int, ...], number: int) -> None:
+    """Trains on the folds that are not in `left`, and leaves the scores of those that are.
+
+    number: of folds, dealt by the seed of the run.
+    """
+    runs = PairRuns(job, start)
+    fold = _folds(runs.prepared.pairs, number, run.seed)
+    rows = np.flatnonzero(np.isin(fold, left))
+    training = Examples(rows=np.flatnonzero(~np.isin(fold, left)))
+    params = runs.fit(run, training, validated=False).params
+    probabilities = runs.predicted(params, SPLIT, rows)["probabilities"]
+    gains = from_probabilities(probabilities, runs.prepared.scale.gains).scores
+    path = job.folder / _file(run.name)
+    path.parent.mkdir(exist_ok=True)
+    with whole(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, rows=rows, gains=gains)
+    job.clear_runs()  # 0.3 GB a model, which nothing asks for again
+
+
+def _folds(pairs: pa.Table, number: int, seed: int) -> np.ndarray:
+    queries = [normalise_query(query) for query in pairs["query"].to_pylist()]
+    return folds.assign(queries, folds=number, seed=seed)
+
+
+@dataclass(frozen=True)
+class CrossEncoder:
+    """The models of one data set for one deal of the folds; each is trained when first asked for.
+
+    start, workdir: of their training. number: of folds, dealt by the seed of `start`.
+    """
+
+    start: Start
+    workdir: Workdir
+    number: int
+
+    def digest(self) -> str:
+        """Stands for the pairs and for how models are trained."""
+        start = self.start
+        content = [start.prepared.id, asdict(start.train), start.max_length, self.number]
+        return hashlib.blake2b(json.dumps(content).encode()).hexdigest()[:12]
+
+    def without(self, *left: int) -> Scores:
+        """What the model that saw none of these folds says of them."""
+        left, seed = tuple(sorted(left)), self.start.seed
+        run = Run(f"{seed}-without-{'-'.join(map(str, left))}", seed, self.start.train)
+        return left_out(self.workdir, run, self.start, left=left, number=self.number).value
+
+    def nested(self, outer: int, *, several: bool) -> np.ndarray:
+        """The scores of all pairs `[N]`, by models that saw neither the fold `outer` nor theirs.
+
+        several: whether pairs of the outer fold get the mean of the models that gave the others
+        their scores, in place of the score of the one model that saw all other folds.
+        """
+        fold = _folds(self.start.prepared.value.pairs, self.number, self.start.seed)
+        result = np.zeros(len(fold))
+        for inner in (one for one in range(self.number) if one != outer):
+            rows, gains = self.without(inner, outer)
+            here = fold[rows] == inner
+            result[rows[here]] = gains[here]
+            if several:
+                result[rows[~here]] += gains[~here] / (self.number - 1)
+        if not several:
+            rows, gains = self.without(outer)
+            result[rows] = gains
+        return result
+
+
+def cross_encoder(
+    pairs: pa.Table,
+    scale: LabelScale,
+    folder: Path,
+    *,
+    pretrained: Path,
+    max_length: int,
+    train: TrainConfig,
+    number: int,
+) -> CrossEncoder:
+    """The models of clean pairs, all of which are in the folds, whatever splits they have."""
+    tokenizer = tokenization.load(pretrained)
+    tokens = pa.Table.from_batches(
+        preparing.encoded(pairs, tokenizer, item_text=False, max_length=max_length),
+        schema=builders.TOKENS_SCHEMA,
+    )
+    lengths = pc.list_value_length(tokens["input_ids"]).to_numpy()
+    if not lengths.all():
+        raise ValueError(f"{(lengths == 0).sum()} queries leave no room for their item")
+    in_one = pa.array([SPLIT] * pairs.num_rows)
+    pairs = pairs.set_column(pairs.schema.get_field_index("split"), "split", in_one)
+    content = [column.to_pylist() for column in (*tokens.columns, pairs["example_id"])]
+    digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
+    data = folder / f"data-{digest}"
+    if not data.exists():
+        with whole_folder(data) as temporary:
+            builders.write(temporary / "tokens", {SPLIT: builders.shards(tokens)})
+    boundaries = batches.bucket_lengths(lengths, buckets=BUCKETS, max_length=max_length)
+    prepared = Prepared(pairs, scale, tokenizer, boundaries, {SPLIT: lengths}, {}, data)
+    start = Start(
+        Made("prepare", digest, {}, folder, lambda made: prepared),
+        None,
+        ModelConfig(pretrained=str(pretrained)),
+        max_length,
+        train.schedule(),
+        train.seed,
+    )
+    workdir = Workdir(
+        folder, meshes.make(1), Console(), {"train": asdict(train)}, train, TrackingConfig()
+    )
+    return CrossEncoder(start, workdir, number)

@@ -1,0 +1,313 @@
+"""The rankers that nested.py compares: each is fitted on four fifths and scores all pairs."""
+
+import functools
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import lightgbm
+import numpy as np
+import pyarrow as pa
+from nested_encoder import CrossEncoder
+
+from sie_jax.data import features, folds, lexical
+from sie_jax.data.features import Features, Pairs
+from sie_jax.data.schema import LabelScale
+from sie_jax.evaluation import baselines, ranking
+from sie_jax.models import linear
+
+INNER = 5
+BASELINES = ("random", "token_overlap", "bm25", "checkpoint")
+# LambdaMART's settings to choose among inside; the number of trees is chosen beside them.
+LEAVES, LEAST_PAIRS, TREES = (4, 8), (20, 60), (25, 50, 100, 200)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The pairs of a data set, with everything that ranking and testing them needs."""
+
+    table: pa.Table
+    scale: LabelScale
+    pairs: Pairs
+    features: Features
+    titles: lexical.FieldStatistics
+    query: np.ndarray
+
+    @functools.cached_property
+    def labels(self) -> np.ndarray:
+        """The grade of each pair."""
+        return self.table["label"].to_numpy()
+
+    @functools.cached_property
+    def gains(self) -> np.ndarray:
+        """The gain of each grade."""
+        return np.array(self.scale.gains)
+
+    @functools.cached_property
+    def ties(self) -> np.ndarray:
+        """The place of each pair among those of equal score."""
+        return ranking.tie_order(self.table["example_id"].to_pylist())
+
+    def ndcg(self, scores: np.ndarray, rows: np.ndarray | None = None) -> np.ndarray:
+        """nDCG@10 of every query that has a pair in `rows` (a mask); NaN without a positive gain.
+
+        scores: of all pairs.
+        """
+        at = np.flatnonzero(np.ones(len(self.labels), bool) if rows is None else rows)
+        distinct, query = np.unique(self.query[at], return_inverse=True)
+        return ranking.per_query(
+            scores[at],
+            self.labels[at],
+            self.gains,
+            query,
+            num_queries=len(distinct),
+            example_ids=self.ties[at],
+        )["ndcg@10"]
+
+    def lists(self) -> linear.Lists:
+        """What a listwise ranker learns from."""
+        return linear.Lists(self.features.values, self.gains[self.labels], self.query)
+
+    def with_feature(self, name: str, values: np.ndarray) -> "Judged":
+        """The same with a further feature, standardised within the query."""
+        further = features.standardise(values[:, None], self.query)
+        known = self.features
+        together = np.concatenate([known.values, further], axis=1)
+        return replace(self, features=Features((*known.names, name), together))
+
+    def digest(self) -> str:
+        """Stands for the features, the labels and the queries."""
+        arrays = (self.features.values, self.labels, self.query)
+        content = b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)
+        return hashlib.blake2b(content).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One outer fold, as a ranker sees it.
+
+    training: a mask of the pairs that may be learnt from. inner: the fold of each of those. outer,
+    encoder: the fold that is left out, and the models that have not seen it.
+    """
+
+    data: Judged
+    training: np.ndarray
+    inner: np.ndarray
+    outer: int
+    encoder: CrossEncoder
+
+    def inside(self) -> "list[Task]":
+        """One task for each inner fold, which is left out of what may be learnt from."""
+        rows, tasks = np.flatnonzero(self.training), []
+        for fold in np.unique(self.inner):
+            training = np.zeros_like(self.training)
+            training[rows[self.inner != fold]] = True
+            tasks.append(replace(self, training=training, inner=self.inner[self.inner != fold]))
+        return tasks
+
+    def inner_scores(self, ranker: "Ranker") -> np.ndarray:
+        """The scores of the training pairs by rankers that were not fitted on them; others NaN."""
+        scores = np.full(len(self.training), np.nan)
+        for task in self.inside():
+            left_out = self.training & ~task.training
+            scores[left_out] = ranker(task)[0][left_out]
+        return scores
+
+    def with_encoder(self, *, several: bool = False) -> "Task":
+        """The same with the cross-encoder's score for a further feature."""
+        scores = self.encoder.nested(self.outer, several=several)
+        return replace(self, data=self.data.with_feature("cross_encoder", scores))
+
+
+Ranker = Callable[[Task], tuple[np.ndarray, Any]]
+"""Gives the scores of all pairs, and what it chose."""
+
+
+def baseline(data: Judged, name: str, seed: int) -> np.ndarray:
+    """The scores of a baseline; only chance depends on the seed."""
+    pairs = data.pairs
+    if name == "bm25":
+        return baselines.bm25(pairs.queries, pairs.titles, data.titles)
+    if name == "checkpoint":
+        return baselines.current(pairs.numeric["cosine"])
+    training: dict[str, Any] = {
+        "training_labels": data.labels,  # they give classes, which nothing here reads
+        "num_classes": len(data.gains),
+    }
+    if name == "random":
+        ids = [str(place) for place in data.ties]
+        return baselines.random(ids, seed=seed, **training).scores
+    return baselines.token_overlap(
+        pairs.queries,
+        pairs.titles,
+        training_queries=pairs.queries,
+        training_titles=pairs.titles,
+        **training,
+    ).scores
+
+
+def fit_linear(task: Task) -> tuple[np.ndarray, Any]:
+    """The linear listwise ranker; its ridge is chosen inside."""
+    lists = task.data.lists().rows(task.training)
+    ridge, _ = linear.choose(lists, task.inner)
+    weights = linear.fit(lists, ridge=ridge)
+    scores = task.data.features.values @ weights
+    return scores, {"ridge": ridge, "weights": weights.round(4).tolist()}
+
+
+def fit_lambdamart(task: Task) -> tuple[np.ndarray, Any]:
+    """LightGBM's LambdaMART on the same features; size and number of trees are chosen inside."""
+    data, means = task.data, {}
+    for leaves, least in itertools.product(LEAVES, LEAST_PAIRS):
+        scores = np.full((len(TREES), len(data.labels)), np.nan)
+        for one in task.inside():
+            left_out = task.training & ~one.training
+            model = _boosted(data, np.flatnonzero(one.training), leaves, least, max(TREES))
+            for at, trees in enumerate(TREES):
+                found = model.predict(data.features.values[left_out], num_iteration=trees)
+                scores[at, left_out] = found
+        for trees, of_trees in zip(TREES, scores, strict=True):
+            means[leaves, least, trees] = np.nanmean(data.ndcg(of_trees, task.training))
+    leaves, least, trees = max(means, key=lambda setting: means[setting])
+    model = _boosted(data, np.flatnonzero(task.training), leaves, least, trees)
+    chosen = {"leaves": leaves, "least_pairs": least, "trees": trees}
+    return np.asarray(model.predict(data.features.values)), chosen
+
+
+def _boosted(
+    data: Judged, rows: np.ndarray, leaves: int, least: int, trees: int
+) -> lightgbm.Booster:
+    rows = rows[np.argsort(data.query[rows], kind="stable")]
+    smallest = min(data.gains[data.gains > 0])
+    training = lightgbm.Dataset(
+        data.features.values[rows],
+        data.labels[rows],
+        group=np.unique(data.query[rows], return_counts=True)[1],
+    )
+    settings = {
+        "objective": "lambdarank",
+        "label_gain": (data.gains / smallest).tolist(),
+        "lambdarank_truncation_level": 15,
+        "learning_rate": 0.05,
+        "num_leaves": leaves,
+        "min_data_in_leaf": least,
+        "deterministic": True,
+        "force_row_wise": True,
+        "num_threads": 1,
+        "seed": 0,
+        "verbose": -1,
+    }
+    return lightgbm.train(settings, training, num_boost_round=trees)
+
+
+def cross_encoder(task: Task) -> tuple[np.ndarray, Any]:
+    """The cross-encoder alone."""
+    return task.encoder.nested(task.outer, several=False), {}
+
+
+def cross_encoders(task: Task) -> tuple[np.ndarray, Any]:
+    """The mean of the cross-encoders that each left out a further fold."""
+    return task.encoder.nested(task.outer, several=True), {}
+
+
+def stack(task: Task) -> tuple[np.ndarray, Any]:
+    """The linear ranker with the cross-encoder's score for a further feature."""
+    return fit_linear(task.with_encoder())
+
+
+def stack_of_several(task: Task) -> tuple[np.ndarray, Any]:
+    """The same; pairs of the outer fold have the mean of several cross-encoders for their score."""
+    return fit_linear(task.with_encoder(several=True))
+
+
+def lambdamart_stack(task: Task) -> tuple[np.ndarray, Any]:
+    """LambdaMART with the cross-encoder's score for a further feature."""
+    return fit_lambdamart(task.with_encoder())
+
+
+def exported(task: Task) -> tuple[np.ndarray, Any]:
+    """What the contest inside the four fifths chooses; a baseline where nothing beats it there."""
+    return _exported(task, margin=False)
+
+
+def exported_by_margin(task: Task) -> tuple[np.ndarray, Any]:
+    """The same, where a baseline too takes the place of `linear` only by a standard error.
+
+    It was added after the choices of `exported` on Icecat had been seen.
+    """
+    return _exported(task, margin=True)
+
+
+def _exported(task: Task, *, margin: bool) -> tuple[np.ndarray, Any]:
+    data = task.data
+    rankers: dict[str, Ranker] = {
+        "linear": fit_linear,
+        "cross_encoder": cross_encoder,
+        "stack": stack,
+    }
+    fixed = {name: baseline(data, name, task.encoder.start.seed) for name in BASELINES}
+
+    def inside(scores: np.ndarray) -> np.ndarray:
+        return data.ndcg(scores, task.training)
+
+    ours = {name: inside(task.inner_scores(ranker)) for name, ranker in rankers.items()}
+    free = {name: inside(scores) for name, scores in fixed.items()}
+    winner = contest(ours | free, {}) if margin else contest(ours, free)
+    scores = fixed[winner] if winner in fixed else rankers[winner](task)[0]
+    return scores, {"winner": winner}
+
+
+def contest(
+    rankers: Mapping[str, np.ndarray], fixed: Mapping[str, np.ndarray], *, first: str = "linear"
+) -> str:
+    """The name of what is exported, by the nDCG `[Q]` of each on queries it was not fitted on.
+
+    A ranker replaces `first` only where the mean of its differences to it is above one standard
+    error of that mean; of several the best does. What is best among `fixed`, the baselines, is
+    taken where its mean is not below that of the ranker. NaN, a query without a gain, is left out.
+    """
+
+    def ahead(values: np.ndarray) -> bool:
+        difference = values - rankers[first]
+        difference = difference[~np.isnan(difference)]
+        error = difference.std(ddof=1) / len(difference) ** 0.5
+        return bool(difference.mean() > error)
+
+    means = {name: np.nanmean(values) for name, values in {**rankers, **fixed}.items()}
+    able = [name for name, values in rankers.items() if name == first or ahead(values)]
+    best = max(able, key=lambda name: means[name])
+    free = max(fixed, key=lambda name: means[name], default=best)
+    return best if means[best] > means[free] else free
+
+
+RANKERS: dict[str, Ranker] = {
+    "linear": fit_linear,
+    "lambdamart": fit_lambdamart,
+    "cross_encoder": cross_encoder,
+    "cross_encoders": cross_encoders,
+    "stack": stack,
+    "stack_of_several": stack_of_several,
+    "lambdamart_stack": lambdamart_stack,
+    "exported": exported,
+    "exported_by_margin": exported_by_margin,
+}
+ENCODING = tuple(name for name in RANKERS if name not in ("linear", "lambdamart"))
+"""Those that need the cross-encoder."""
+
+
+def out_of_fold(
+    data: Judged, ranker: Ranker, encoder: CrossEncoder
+) -> tuple[np.ndarray, list[Any]]:
+    """The score of every pair by a ranker that has not seen its query, and what each fold chose."""
+    queries, seed = np.asarray(data.pairs.query_ids), encoder.start.seed
+    fold = folds.assign(queries.tolist(), folds=encoder.number, seed=seed)
+    scores, chosen = np.empty(len(fold)), []
+    for outer in range(encoder.number):
+        training = fold != outer
+        inner = folds.assign(queries[training].tolist(), folds=INNER, seed=seed)
+        given, choice = ranker(Task(data, training, inner, outer, encoder))
+        scores[~training] = given[~training]
+        chosen.append(choice)
+    return scores, chosen

@@ -228,14 +228,17 @@ def lambdamart_stack(task: Task) -> tuple[np.ndarray, Any]:
 
 
 def exported(task: Task) -> tuple[np.ndarray, Any]:
-    """What the contest inside the four fifths chooses; a baseline where nothing beats it there."""
+    """What a contest inside the four fifths chooses in which a baseline needs no margin.
+
+    That was the product's rule when it was measured first.
+    """
     return _exported(task, margin=False)
 
 
 def exported_by_margin(task: Task) -> tuple[np.ndarray, Any]:
-    """The same, where a baseline too takes the place of `linear` only by a standard error.
+    """What the contest inside chooses: a baseline too needs a standard error to replace `linear`.
 
-    It was added after the choices of `exported` on Icecat had been seen.
+    The rule was changed after the choices of `exported` on Icecat had been seen.
     """
     return _exported(task, margin=True)
 

@@ -22,8 +22,8 @@ NESTED = {
     "stack": "stack: linear, with the cross-encoder's score",
     "stack_of_several": "the same, with the mean of four",
     "lambdamart_stack": "LambdaMART, with the cross-encoder's score",
-    "exported": "what the contest inside chooses",
-    "exported_by_margin": "the same, a baseline too only by a margin",
+    "exported": "a contest in which a baseline needs no margin",
+    "exported_by_margin": "what the contest inside chooses",
 }
 
 

@@ -45,15 +45,15 @@ def decide(
     """Chooses the ranker by its mean nDCG on queries that no contestant was trained on.
 
     The incumbent, `linear`, is replaced only by a contestant whose mean is above its own by more
-    than one standard error of their difference over queries: of several that are, by the best. A
-    baseline that is at least as good as that one takes its place, since it costs nothing. With
-    fewer than FEWEST queries the incumbent stays. Among equals the first in the order of `ndcg`
-    wins.
+    than one standard error of their difference over queries: of several that are, by the best, and
+    of equals by a baseline, which costs nothing. The margin holds for baselines too, because the
+    incumbent may be judged by fits on fewer queries than the one that is exported has, and a
+    baseline loses nothing by that. With fewer than FEWEST queries the incumbent stays.
 
     Args:
         ndcg: Of each contestant, the baselines and the incumbent among them, nDCG of each query. A
             query that is NaN for one of them is left out.
-        baselines: Those of the contestants that are baselines. Others compete as our own.
+        baselines: Those of the contestants that are baselines.
         encoders: Those of the contestants that are trained encoders.
 
     Returns:
@@ -83,20 +83,16 @@ def decide(
     standings = {name: standing(name) for name in ndcg}
 
     def best(names: list[str]) -> str:
-        return max(names, key=lambda name: standings[name].value)
+        return max(names, key=lambda name: (standings[name].value, name in baselines))
 
-    challengers = [
-        name
-        for name, one in standings.items()
-        if name not in baselines
-        and one.standard_error is not None
-        and one.difference > one.standard_error
-    ]
-    ranker, free = INCUMBENT, [name for name in ndcg if name in baselines]
+    ranker = INCUMBENT
     if queries >= FEWEST:
-        ranker = best([INCUMBENT, *challengers])
-        if free and standings[best(free)].value >= standings[ranker].value:
-            ranker = best(free)
+        able = [
+            name
+            for name, one in standings.items()
+            if one.standard_error is not None and one.difference > one.standard_error
+        ]
+        ranker = best([INCUMBENT, *able])
     return Outcome(ranker, best(ranked_encoders) if ranked_encoders else "", queries, standings)
 
 

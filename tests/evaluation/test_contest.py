@@ -50,14 +50,16 @@ def test_of_several_that_are_above_the_best_wins_and_the_first_among_equals():
     assert (outcome.ranker, outcome.encoder) == ("linear", "weighted")
 
 
-def test_a_baseline_that_nothing_beats_is_the_ranker():
-    linear = 0.5 + noise(6)
-    assert decide(bm25=linear, linear=linear).ranker == "bm25"
-    assert decide(bm25=linear - 0.001, current=linear - 0.002, linear=linear).ranker == "linear"
+def test_a_baseline_that_nothing_beats_is_the_ranker_if_it_is_ahead_by_a_margin():
+    linear, difference = 0.5 + noise(6), noise(10)
+    error = difference.std(ddof=1) / np.sqrt(QUERIES)
+    for above, winner in ((0.0, "linear"), (0.9, "linear"), (1.1, "bm25")):
+        assert decide(bm25=linear + difference + above * error, linear=linear).ranker == winner
     outcome = decide(bm25=linear + 0.1, current=linear + 0.3, linear=linear, uniform=linear + 0.2)
     assert outcome.ranker == "current"
-    # by one hair above the winner of ours, which was chosen by more than one standard error
-    assert decide(bm25=linear + 0.21, linear=linear, uniform=linear + 0.2).ranker == "bm25"
+    # of equals the one that costs nothing
+    assert decide(linear=linear, uniform=linear + 0.2, bm25=linear + 0.2).ranker == "bm25"
+    assert decide(linear=linear, uniform=linear + 0.21, bm25=linear + 0.2).ranker == "uniform"
 
 
 def test_too_few_queries_replace_nothing_and_none_give_no_standings():

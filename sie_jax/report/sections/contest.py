@@ -7,9 +7,9 @@ from sie_jax.report.parts import Part, render
 
 TEMPLATE = """
 <p class="note">The contest was held on the {{ contest.queries | whole }} {{ contest.on }}; the test
-queries had no part in it. <code>linear</code> is exported unless another ranker of our own is above
-it by more than one standard error of the difference over queries, or nothing of ours is above the
-best baseline. <strong>{{ ranker }}</strong> is exported
+queries had no part in it. <code>linear</code> is exported unless another ranker or a baseline is
+above it by more than one standard error of the difference over queries.
+<strong>{{ ranker }}</strong> is exported
 {%- if contest.few %}, because so few queries are no ground to choose on{% endif %}.</p>
 {% call table("The contest", ["ranker"],
               numbers=["ndcg@10", "minus linear", "standard error"]) %}

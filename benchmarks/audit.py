@@ -3,7 +3,7 @@
     pip install -e '.[benchmark]'
     python benchmarks/audit.py --workdir=FOLDER
 
-Three shops of 1,500 queries with 20 % wrong labels, the quickstart's model, five folds: every
+Three shops of 1,500 queries with 20 % wrong labels, the model of configs/shop.py, five folds: every
 training pair is judged by a model that never saw its query. The pairs are ranked by each score as
 it is and by its rank within the fold (models of different folds may differ in scale), by what
 `audit.csv` ranks by, and by cleanlab from the same probabilities. Precision among the first 1, 2, 5
@@ -26,7 +26,7 @@ from sie_jax.files import write_json
 from sie_jax.recipes import relevance
 
 RESULTS = Path(__file__).parent / "results" / "audit.json"
-CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.py"
+CONFIG = Path(__file__).parents[1] / "configs" / "shop.py"
 SHOPS, SHARES, FOLDS = (1, 2, 3), (0.01, 0.02, 0.05, 0.1), 5
 CLEANLAB = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 

@@ -4,7 +4,7 @@
     python benchmarks/choosing.py --workdir=runs/other_seeds --seeds=5,6,7,8,9 --no-policies \\
         --out=benchmarks/results/choosing_other_seeds.json
 
-For 0, 20 and 40 % uniform noise and each seed: a shop, the quickstart's model pretrained on the
+For 0, 20 and 40 % uniform noise and each seed: a shop, that of configs/shop.py, pretrained on the
 shop's texts, and `auto` within the default budget, at 40 % once more with the oracle among its
 candidates, which leaves out exactly the wrong labels. Then, from the same initial parameters and
 for as many steps, uniform training, what was chosen, the oracle, and uniform training on the labels
@@ -67,8 +67,8 @@ METRICS = ("ndcg@10", "accuracy", "macro_f1")
 
 
 def config_for(rate: float, seed: int, pretrained: str) -> Config:
-    """The quickstart for more epochs, enough to learn wrong labels by heart, with `auto`."""
-    config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
+    """The shop for more epochs, enough to learn wrong labels by heart, with `auto`."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "shop.py"))["get_config"]()
     config.name = f"choosing-{rate:g}-{seed}"
     config.data.synthetic.queries = QUERIES
     config.data.synthetic.noise = rate

@@ -3,7 +3,7 @@
     python benchmarks/estimators.py                   # a quarter of an hour on two busy cores
     python benchmarks/estimators.py --pretrained=BERT # BERT: a MiniLM-L6 folder
 
-Two models: the quickstart's with 32 pairs of 32 tokens, and one of MiniLM-L6's shape (or that of
+Two models: of configs/shop.py with 32 pairs of 32 tokens, and of MiniLM-L6's shape (or that of
 --pretrained) with 16 pairs of 64 tokens; random weights and tokens, every pair of full length,
 float32, dropout on in the training step where the model has it. A pass is what the pipeline
 compiles for one estimator alone, called on one batch that lies on the device already: reading
@@ -55,7 +55,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "estimators.json"
 STEP = "training step"
 GAINS = (0.0, 0.1, 0.5, 1.0)
-# what the quickstart's shop gives its WordPiece tokenizer
+# what the shop gives its WordPiece tokenizer
 VOCABULARY = 1040
 PROJECTION = 512  # the default of passes.influence.Options
 DAMPING = 0.1
@@ -120,7 +120,7 @@ class Model(NamedTuple):
 
 
 def quickstart() -> Model:
-    config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
+    config: Config = runpy.run_path(str(ROOT / "configs" / "shop.py"))["get_config"]()
     bert = BertConfig(
         vocab_size=VOCABULARY,
         hidden_size=config.model.hidden_size,

@@ -3,7 +3,7 @@
     pip install -e '.[benchmark]'
     python benchmarks/importance.py --workdir=runs/importance [--seeds=0,1,2]
 
-For each kind of noise, rate and seed: a shop, the quickstart's model pretrained on the shop's
+For each kind of noise, rate and seed: a shop, the model of configs/shop.py pretrained on the shop's
 texts, one uniform training, and every estimator's scores (those of influence at 20 % alone). AUROC,
 area under the precision-recall curve, and precision among as many pairs as there are wrong labels;
 with the scores of one estimator shuffled, and with the scores of the shop without noise for the
@@ -50,8 +50,8 @@ MEASURES = ("auroc", "average_precision", "precision")
 
 
 def config_for(kind: str, rate: float, seed: int, pretrained: str) -> Config:
-    """The quickstart on a smaller shop, with folds, and scored after all epochs."""
-    config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
+    """configs/shop.py on a smaller shop, with folds, and scored after all epochs."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "shop.py"))["get_config"]()
     config.name = f"importance-{kind}-{rate:g}-{seed}"
     config.data.synthetic.queries = QUERIES
     config.data.synthetic.noise = rate

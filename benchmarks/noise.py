@@ -2,7 +2,7 @@
 
     python benchmarks/noise.py --workdir=runs/noise
 
-For 0, 20 and 40 % wrong labels: the quickstart's model on a shop of 1,000 queries, three epochs,
+For 0, 20 and 40 % wrong labels: configs/shop.py on a shop of 1,000 queries, three epochs,
 three seeds, `uniform`, `proportional` and `clipped` weights from the same scores. The same
 command resumes what was stopped. Leaves benchmarks/results/noise.json.
 """
@@ -31,8 +31,8 @@ RESAMPLES = 200
 
 
 def config_for(rate: float) -> Config:
-    """The quickstart at a noise rate, smaller, with three seeds and both policies."""
-    config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
+    """configs/shop.py at a noise rate, smaller, with three seeds and both policies."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "shop.py"))["get_config"]()
     config.name = f"noise-{rate:g}"
     config.data.synthetic.noise = rate
     config.data.synthetic.queries = 1000

@@ -2,7 +2,7 @@
 
     python benchmarks/sampling.py
 
-The quickstart's model after one epoch on a shop of 200 queries with 20 % wrong labels; the exact
+configs/shop.py after one epoch on a shop of 200 queries with 20 % wrong labels; the exact
 gradients of 512 of its training pairs, over all parameters. For each way of drawing, 10,000 draws
 with the correction 1/(N p), four thousand times: the squared distance of their mean from the full
 gradient against what independent draws without bias would leave, tr Cov / 10,000, and that of the
@@ -38,7 +38,7 @@ POWERS = {"uniform": 0.0, "norm^0.5": 0.5, "norm": 1.0}
 
 def gradients(workdir: Path) -> np.ndarray:
     """∇ℓ_i of PAIRS training pairs, float32 `[PAIRS, parameters]`."""
-    config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
+    config = runpy.run_path(str(ROOT / "configs" / "shop.py"))["get_config"]()
     config.data.synthetic.queries = 200
     config.pretrain.steps = 0
     with relevance.opened(

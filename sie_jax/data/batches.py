@@ -56,17 +56,17 @@ def drawn(
 ) -> list[Batch]:
     """One epoch's batches of rows drawn with replacement, row i with probability p_i each time.
 
-    There are ⌈N / batch_size⌉ batches, as in an epoch that takes every row once, and all are full;
-    N counts the rows with p_i > 0. The rows of the whole epoch are drawn before they are dealt out
-    by length, so that what is drawn does not depend on lengths. A batch holds rows of about one
-    length and is at a random place of the epoch, so that the batch at any given place has p in
-    expectation. With one bucket its variance is that of independent draws; with several, batches
-    differ by length too, as in `epoch`.
+    There are ⌈N / batch_size⌉ batches, as in an epoch that takes every row once, and all are full.
+    The rows of the whole epoch are drawn before they are dealt out by length, so that what is drawn
+    does not depend on lengths. A batch holds rows of about one length and is at a random place of
+    the epoch, so that the batch at any given place has p in expectation. With one bucket its
+    variance is that of independent draws; with several, batches differ by length too, as in
+    `epoch`.
 
     probabilities: float64 `[N]`, sum 1; 1/(N p_i) is the weight that corrects for p.
     """
     generator = np.random.default_rng((seed, epoch))
-    number = -(-np.count_nonzero(probabilities) // batch_size) * batch_size
+    number = -(-len(lengths) // batch_size) * batch_size
     rows = generator.choice(len(lengths), number, p=probabilities)
     plan = _cut(rows, lengths, batch_size, boundaries)
     return [plan[i] for i in generator.permutation(len(plan))]

@@ -97,7 +97,7 @@ def test_the_encoder_alone_can_be_asked(run: Path, config: Config, tmp_path: Pat
 
 
 def test_the_card_says_whether_the_orders_agree(run: Path, config: Config, tmp_path: Path) -> None:
-    for winner, told in (("linear", "another order: on "), ("uniform", "the same order.")):
+    for winner, told in (("linear", "which is another order: "), ("uniform", "the same order.")):
         tiny_runs.won_by(winner, run, config, tmp_path / winner)
         assert told in (tmp_path / winner / "model" / "README.md").read_text(encoding="utf-8")
 

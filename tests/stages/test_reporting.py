@@ -32,7 +32,7 @@ def section(page: str, name: str) -> str:
 
 def test_the_parts_that_a_reader_needs_first_stand_at_the_top(page: str) -> None:
     shown = re.findall(r'<section id="([^"]*)">', page)
-    assert shown[:5] == ["verdict", "rankers", "results", "queries", "slices"]
+    assert shown[:5] == ["verdict", "rankers", "contest", "results", "queries"]
     assert {"robustness", "confusion", "calibration", "noise"} <= set(shown)
 
 

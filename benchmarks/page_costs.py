@@ -163,7 +163,7 @@ def waiting() -> str:
 
 def predicting() -> str:
     """Pairs scored per second, and peak memory."""
-    names = {"quickstart": "the quickstart's", "minilm": "MiniLM-L6"}
+    names = {"quickstart": "an encoder of 0.2 M parameters", "minilm": "MiniLM-L6"}
     rows = [
         [names[model], f"{int(size.split()[0]):,}", *_speed(of)]
         for model, sizes in result("predict").items()

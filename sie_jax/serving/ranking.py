@@ -64,12 +64,13 @@ def load(folder: Path, ranker: Ranker) -> Ranking:
 def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """What the score is made of, as it is before it is compared within the query: `[N]` each.
 
-    rows: repaired texts `query`, `title` and `text`, and the cells `further`.
+    rows: repaired texts `query`, `title` and `text`, and the cells `further`. An item without an
+    attribute is one of which it is not known.
 
-    Raises UserError where a row lacks one of these cells.
+    Raises UserError where a row lacks a cell with a number.
     """
     for name, column in ranking.further.items():
-        if any(name not in row for row in rows):
+        if not name.startswith(ATTRIBUTE) and any(name not in row for row in rows):
             raise UserError(f"a row has no {name}, by which the model ranks: give it ({column})")
 
     ranker = ranking.ranker
@@ -92,7 +93,7 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
         if name.startswith(NUMERIC):
             numeric[column] = _numbers(rows, name)
     attributes = {
-        column: [row[name] or "" for row in rows]
+        column: [row.get(name) or "" for row in rows]
         for name, column in ranking.further.items()
         if name.startswith(ATTRIBUTE)
     }

@@ -13,10 +13,12 @@ import pyarrow.parquet as pq
 from etils import epath
 from rich.console import Console
 
+from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.data.sources import table as own_table
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.files import digest, read_json, whole, write_json
+from sie_jax.serving.ranking import Ranking
 from sie_jax.serving.scoring import GIVEN, MADE, Scorer, described, final, finished, load
 from sie_jax.serving.settings import Settings
 from sie_jax.tables.spool import write_parquet
@@ -59,7 +61,8 @@ def score_table(
       pairs: a table as `data.sources.table.read` takes it; it needs no labels.
       output: a path that ends in .parquet.
       columns: a column of the table for each field of FIELDS; `query` and `title` are needed. What
-        else the model ranks by (attributes, numbers) is read from the columns of these names.
+        else the model ranks by is read from the columns of these names: numbers have to be there,
+        and without an attribute items are ranked as those of which it is not known, which is said.
       settings: those of the model's folder if none are given.
       encoder_alone: as in `scoring.load`.
       batch_size: pairs at a time.
@@ -78,9 +81,10 @@ def score_table(
     scorer, console = load(model, settings, encoder_alone=encoder_alone), console or _QUIET
     ranking = scorer.ranking
     if ranking is not None and ranking.ranker.text and not columns.get("text"):
-        console.print(
+        _say(
+            console,
             f"{model} ranks by the items' further text too: name its column with --text, or they "
-            "are ranked as items without any"
+            "are ranked as items without any",
         )
     meshes.check_batch(scorer.mesh, batch_size)
     folder = output.with_name(f"{output.name}.parts")
@@ -97,7 +101,7 @@ def score_table(
         "batch_size": batch_size,
     }
     _check_parts(folder, job)
-    further = {} if ranking is None else ranking.further
+    further = {} if ranking is None else _further(ranking, pairs, str(model), console)
     rows = own_table.rows(pairs, columns=columns, further=further, fix=FIX)
     parts: list[Path] = []
     with counter("predict", console) as progress:
@@ -119,6 +123,28 @@ def score_table(
 def rejected_file(output: Path) -> Path:
     """Where the rows without a score are."""
     return output.with_suffix(".rejected.parquet")
+
+
+def _further(ranking: Ranking, pairs: str, model: str, console: Console) -> dict[str, str]:
+    """The columns to read beside texts; those of attributes that the table lacks are told."""
+    attributes = {name for name in ranking.further if name.startswith(ATTRIBUTE)}
+    known = own_table.column_names(pairs) if attributes else []
+    lacking = [ranking.further[name] for name in attributes if ranking.further[name] not in known]
+    if lacking:
+        _say(
+            console,
+            f"{pairs} has no column {', '.join(sorted(lacking))}, by which {model} ranks too: its "
+            "items are ranked as items of which it is not known",
+        )
+    return {
+        name: column
+        for name, column in ranking.further.items()
+        if name not in attributes or column in known
+    }
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(text, soft_wrap=True, markup=False, highlight=False)
 
 
 def _pieces(rows: Iterator[own_table.Cells]) -> Iterator[list[own_table.Cells]]:

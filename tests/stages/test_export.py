@@ -13,6 +13,7 @@ from sie_jax.commands import predict
 from sie_jax.config import Config
 from sie_jax.data import preparing
 from sie_jax.data.schema import ATTRIBUTE
+from sie_jax.data.sources.market import MarketConfig
 from sie_jax.files import read_json
 from sie_jax.models.ranker import Ranker
 
@@ -32,7 +33,7 @@ KINDS = (
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
-    """Of a run that starts from a checkpoint, so that there is a cosine."""
+    """Of a run that starts from a checkpoint, so that there is a cosine, on items of all kinds."""
     folder = tmp_path_factory.mktemp("bert")
     # weights so large that the scores of a query differ by much more than float32's rounding, which
     # is magnified where they are scaled to a variance of 1
@@ -40,6 +41,8 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Config:
     checkpoints.write(folder, texts, num_labels=4, initializer_range=0.5)
     made = tiny_runs.unexplained()
     made.model.pretrained = str(folder)
+    made.data.source = "market"  # its items have attributes and further texts
+    made.data.market = MarketConfig(queries=30, items=200, candidates=6, dirt=0.1)
     return made
 
 
@@ -83,6 +86,26 @@ def test_the_folder_alone_gives_the_scores_of_the_run(
     )
     with_classes = winner in ("uniform", "weighted", "stack")
     assert ("prediction" in scored.column_names) == with_classes
+
+
+def test_without_its_attributes_items_are_ranked_as_unknown_and_it_is_said(
+    run: Path, config: Config, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny_runs.won_by("linear", run, config, tmp_path / "run")
+    model = tmp_path / "run" / "model"
+    test = preparing.load(tmp_path / "run").split("test")
+    names = [name for name in test.column_names if name.startswith(ATTRIBUTE)]
+    texts = test.select(["query", "title", "text", "example_id", "query_id"])
+    pq.write_table(texts, tmp_path / "pairs.parquet")
+    flags = [f"--{name}={name}" for name in ("text", "example_id", "query_id")]
+    argv = ["predict", f"--model={model}", f"--input={tmp_path / 'pairs.parquet'}", *flags]
+    assert predict.entry([*argv, f"--output={tmp_path / 'out.parquet'}"]) == 0
+    listed = ", ".join(sorted(name.removeprefix(ATTRIBUTE) for name in names))
+    assert f"has no column {listed}, by which" in capsys.readouterr().err
+    scored = pq.read_table(tmp_path / "out.parquet")["score"].to_numpy()
+    rows = [{**row, **dict.fromkeys(names, "")} for row in texts.to_pylist()]
+    wanted = serving.score(serving.load(model), rows)["score"].to_numpy()
+    np.testing.assert_allclose(scored, wanted, rtol=1e-12)
 
 
 def test_the_encoder_alone_can_be_asked(run: Path, config: Config, tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ def contest(
     fitted on the other folds; what is left is fitted on all. With folds the models that scored
     those others had seen the query: that gain is small and not taken off.
 
-    held_out: the stage cross_fit, with the models of
-    `uniform`. rehearsed: those of the other runs, one for each fold.
+    held_out: the stage cross_fit, with the models of `uniform`. rehearsed: those of the other runs,
+    one for each fold.
     """
     pairs, known = prepared.value, contestants.features.value
     if held_out is None:

@@ -65,8 +65,8 @@ def write_probabilities(path: Path, probabilities: np.ndarray) -> None:
 
 
 def _predictions(run: str) -> tuple[str, str, str]:
-    names = (f"{run}.parquet", f"{run}.validation.parquet", f"{run}.json")
-    return tuple(f"predictions/{name}" for name in names)  # type: ignore[return-value]
+    stem = f"predictions/{run}"
+    return f"{stem}.parquet", f"{stem}.validation.parquet", f"{stem}.json"
 
 
 def _leaves(given: Any) -> tuple[str, ...]:

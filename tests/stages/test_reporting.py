@@ -80,7 +80,9 @@ def test_the_settings_that_differ_come_first(page: str) -> None:
 
 
 def test_the_heading_says_when_of_what_and_how_long(page: str, finished: Path) -> None:
-    facts = words(re.search(r'<ul class="facts">.*?</ul>', page, re.DOTALL)[0])  # type: ignore[index]
+    found = re.search(r'<ul class="facts">.*?</ul>', page, re.DOTALL)
+    assert found
+    facts = words(found[0])
     assert re.search(r"made: \d{4}-\d\d-\d\d \d\d:\d\d UTC", facts)
     assert "data: synthetic" in facts
     stages = workdirs.markers(finished)

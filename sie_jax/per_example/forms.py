@@ -150,7 +150,9 @@ class Outer:
 
 
 @functools.partial(
-    jax.tree_util.register_dataclass, data_fields=["ids", "g"], meta_fields=["shape", "dtype"]
+    jax.tree_util.register_dataclass,
+    data_fields=["ids", "g"],
+    meta_fields=["shape", "dtype", "distinct"],
 )
 @dataclasses.dataclass(frozen=True)
 class Rows:
@@ -158,12 +160,14 @@ class Rows:
 
     ids: [B, T], in 0…rows, where `rows` itself (one past the last) means that nothing is added.
     g: [B, T, H]. shape, dtype: the leaf's; its first axis is looked up, the others are H.
+    distinct: an example's ids ascend and none but `rows` occurs twice.
     """
 
     ids: Array
     g: Array
     shape: tuple[int, ...]
     dtype: Any
+    distinct: bool = False
 
     @property
     def gram_flops(self) -> int:
@@ -184,6 +188,8 @@ class Rows:
 
     def squared_norms(self, products: Products) -> Array:
         """Σ_tt' [ids_t = ids_t'](g_t·g_t'), or the squares of the summed rows where cheaper."""
+        if self.distinct:
+            return _sum_of_squares(jnp.where((self.ids < self.shape[0])[:, :, None], self.g, 0))
         if self.uses_gram:
             same = self._same(self.ids[:, :, None], self.ids[:, None, :])
             return jnp.sum(jnp.where(same, _self_product(self.g, products), 0), (1, 2))
@@ -231,6 +237,27 @@ class Rows:
 
     def materialize(self) -> Array:
         return self.scattered().reshape(-1, *self.shape).astype(self.dtype)
+
+    def made_distinct(self) -> "Rows":
+        """The same gradient, with what is added to one row added up."""
+
+        def one(ids: Array, g: Array) -> tuple[Array, Array]:
+            ordered = jnp.sort(ids)
+            again = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] == ordered[:-1]])
+            rows = jnp.sort(jnp.where(again, self.shape[0], ordered))
+            added = jnp.zeros(g.shape, wide(g.dtype))
+            return rows, added.at[jnp.searchsorted(rows, ids)].add(g.astype(added.dtype))
+
+        ids, g = jax.vmap(one)(self.ids, self.g)
+        return dataclasses.replace(self, ids=ids, g=g, distinct=True)
+
+    def along(self, total: "Rows") -> Array:
+        """⟨∇ℓ_i, v⟩ for one v, distinct rows [1, S] and [1, S, H]."""
+        place = jnp.searchsorted(total.ids[0], self.ids)
+        found = total.ids[0].at[place].get(mode="fill", fill_value=self.shape[0])
+        taken = total.g[0].at[place].get(mode="clip")
+        same = self._same(self.ids, found)[:, :, None]
+        return jnp.sum(jnp.where(same, taken * self.g, 0), (1, 2))
 
     def _same(self, left: Array, right: Array) -> Array:
         return (left == right) & (left < self.shape[0])
@@ -391,6 +418,7 @@ class Stacked:
         return jnp.moveaxis(split, range(len(depths)), [leading + axis for axis in self.axes])
 
 
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["grad"], meta_fields=[])
 @dataclasses.dataclass(frozen=True)
 class Dense:
     """∇ℓ_i itself, [B, ...]: biases, normalisation scales and every use of no other form."""

@@ -46,7 +46,7 @@ class Program:
     operations: tuple[Operation, ...]
     constants: dict[int, Any]
     inputs: tuple[int, ...]
-    outputs: tuple[Any, ...]  # loss first; an int or a Literal each
+    outputs: tuple[Any, ...]  # what is differentiated first; an int or a Literal each
     shapes: dict[int, jax.ShapeDtypeStruct]
 
     def results(self) -> Iterator[int]:
@@ -143,15 +143,20 @@ class Sites:
     uses[i]: the places where leaf i meets data, in program order: of one layout, or one layout of
     products and one of look-ups of the same rows (a tied table).
     reasons[i]: otherwise, why the leaf's gradient is materialised (the primitives' names).
+    axes: the named axes around the program that its collectives read along.
     """
 
     program: Program
     uses: tuple[tuple[Use, ...], ...]
     reasons: tuple[tuple[str, ...], ...]
+    axes: tuple[str, ...]
 
 
-def find(closed: jex_core.ClosedJaxpr, num_leaves: int) -> Sites:
-    """Follows the first `num_leaves` inputs of a jaxpr to every place where they are used."""
+def find(closed: jex_core.ClosedJaxpr, num_leaves: int, num_results: int = 1) -> Sites:
+    """Follows the first `num_leaves` inputs of a jaxpr to every place where they are used.
+
+    num_results: how many of its outputs, the first ones, are differentiated.
+    """
     program = _flatten(closed, num_leaves)
     uses: list[list[Use]] = [[] for _ in range(num_leaves)]
     reasons: list[list[str]] = [[] for _ in range(num_leaves)]
@@ -160,8 +165,9 @@ def find(closed: jex_core.ClosedJaxpr, num_leaves: int) -> Sites:
         for leaf, name in enumerate(program.inputs[:num_leaves])
     }
     _follow(program, views, uses, reasons)
-    if _is_in(program.outputs[0], views):
-        reasons[views[program.outputs[0]].leaf].append("returned as the loss")
+    for name in program.outputs[:num_results]:
+        if _is_in(name, views):
+            reasons[views[name].leaf].append("returned")
     for leaf in range(num_leaves):
         if not reasons[leaf] and not _joinable(uses[leaf]):
             layouts = sorted(
@@ -174,6 +180,12 @@ def find(closed: jex_core.ClosedJaxpr, num_leaves: int) -> Sites:
         program=program,
         uses=tuple(tuple(of_leaf) for of_leaf in uses),
         reasons=tuple(tuple(dict.fromkeys(of_leaf)) for of_leaf in reasons),
+        # a class that JAX does not export
+        axes=tuple(
+            str(getattr(effect, "name", effect))
+            for effect in closed.effects
+            if type(effect).__name__ == "NamedAxisEffect"
+        ),
     )
 
 

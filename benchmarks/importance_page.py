@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from page_tables import ROOT, number, result, rows_as_table, with_interval
 
-from sie_jax import importance
+from sie_jax import importance, tasks
 from sie_jax.report.plots import SERIES
 
 PICTURE = ROOT / "docs" / "importance.svg"
@@ -150,6 +150,19 @@ def listed_estimators() -> str:
     return rows_as_table(["name", "formula", "high means", "needs", "further cost", "source"], rows)
 
 
+def estimators_of_tasks() -> str:
+    """Which estimators each task has; those of one need and one answer share a row."""
+    rows: dict[tuple[bool, ...], list[str]] = {}
+    for name in importance.ESTIMATORS:
+        able = tuple(tasks.can_estimate(task, name) for task in tasks.TASKS)
+        rows.setdefault(able, []).append(f"`{name}`")
+    head = ["estimators", *(f"`{task}`" for task in tasks.TASKS)]
+    marks = [
+        [", ".join(names), *("✓" if one else "" for one in able)] for able, names in rows.items()
+    ]
+    return rows_as_table(head, marks)
+
+
 def listed_policies() -> str:
     """Every policy that users can name."""
     rows = [[f"`{name}`", one.formula, one.suits] for name, one in importance.POLICIES.items()]
@@ -244,6 +257,7 @@ def draw() -> None:
 
 PARTS: dict[str, Callable[[], str]] = {
     "estimators": listed_estimators,
+    "estimators of tasks": estimators_of_tasks,
     "policies by name": listed_policies,
     "detection": lambda: detection(result("importance")),
     "missing positives": lambda: missing_positives(result("importance")),

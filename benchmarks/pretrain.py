@@ -20,7 +20,7 @@ from rich.console import Console
 
 from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
-from sie_jax.evaluation import Predictions, from_probabilities
+from sie_jax.evaluation import Predictions, from_columns
 from sie_jax.files import read_json, write_json
 from sie_jax.recipes import relevance
 from sie_jax.stages.pair_runs import summarized
@@ -67,9 +67,7 @@ def main() -> None:
                 for seed in range(config.train.seeds)
             ]
         prepared = start.prepared.value
-        runs[name] = [
-            from_probabilities(made.value.probabilities, prepared.scale.gains) for made in trained
-        ]
+        runs[name] = [from_columns(made.value.test, prepared.scale.gains) for made in trained]
         seconds[name] = float(np.mean([total(made.cost).seconds for made in trained]))
     assert start.pretrained is not None  # of the runs from the pretrained checkpoint, the last ones
     log = logs.read(arguments.workdir / after / "metrics.jsonl")

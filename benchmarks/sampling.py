@@ -27,6 +27,7 @@ from sie_jax.files import write_json
 from sie_jax.importance import modifiers, policies, sampling
 from sie_jax.recipes import relevance
 from sie_jax.stages.pair_runs import PairRuns
+from sie_jax.tasks.task import SeparateTask
 from sie_jax.training.run import Run
 from sie_jax.workdir import Job
 
@@ -48,6 +49,7 @@ def gradients(workdir: Path) -> np.ndarray:
         runs = PairRuns(Job(opened, "sampling", runs=("warmup",)), start)
         state = runs.fit(Run("warmup", 0, dataclasses.replace(start.train, epochs=1)))
     batches = runs.planner.in_order("train", np.arange(PAIRS))
+    assert isinstance(runs.task, SeparateTask)
     loss = runs.task.loss()
 
     @jax.jit

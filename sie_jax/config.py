@@ -13,9 +13,11 @@ from sie_jax.data.section import DataConfig
 from sie_jax.devices.mesh import MeshConfig
 from sie_jax.errors import UserError
 from sie_jax.evaluation.section import EvaluationConfig
-from sie_jax.importance.section import ImportanceConfig
+from sie_jax.importance import ESTIMATORS
+from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.models.section import ModelConfig
 from sie_jax.stages.pretrain import PretrainConfig
+from sie_jax.tasks import can_estimate, classifies, listed
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
 
@@ -49,11 +51,36 @@ class Config:
                     f"{name} needs predictions of models that never saw the query: give "
                     "--config.train.folds=5, or another number of folds"
                 )
+        self._check_task()
         if self.evaluation.folds and self.data.test_folds:
             raise UserError(
                 f"evaluation.folds is {self.evaluation.folds} and data.test_folds is "
                 f"{self.data.test_folds}: the first tests all folds, the second one of them; "
                 "leave one of the two out"
+            )
+
+    def _check_task(self) -> None:
+        """Raises UserError where importance asks for what the task does not have."""
+        task, importance = self.train.task, self.importance
+        for name in dict.fromkeys((importance.score, *importance.estimators)):
+            if not can_estimate(task, name):
+                able = [one for one in ESTIMATORS if can_estimate(task, one)]
+                raise UserError(
+                    f"the score {name} is not defined for train.task {task}: choose one of "
+                    f"{', '.join(able)}, or train.task=graded"
+                )
+        if importance.policy == AUTO and not classifies(task):
+            raise UserError(
+                "importance.policy is auto, which counts the grades that are predicted right, and "
+                f"train.task {task} predicts none: name a policy, or set train.task=graded"
+            )
+        if not listed(task):
+            return
+        if importance.mode == "learned" or importance.use == "sampling":
+            asked = "mode=learned" if importance.mode == "learned" else "use=sampling"
+            raise UserError(
+                f"importance.{asked} takes pairs by themselves, and train.task {task} takes lists: "
+                "set importance.mode=offline and importance.use=weights"
             )
 
 

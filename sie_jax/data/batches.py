@@ -10,10 +10,14 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    """Rows of one global batch, and the length to which all are padded."""
+    """Rows of one global batch, and the length to which all are padded.
 
-    rows: np.ndarray  # int64 [n], n ≤ batch size
+    lists: the list of each place, where rows are ranked together; every empty place is one.
+    """
+
+    rows: np.ndarray  # int64 [n], n ≤ batch size; −1 for a place that is empty
     length: int
+    lists: np.ndarray | None = None  # int32 [batch size]
 
 
 def bucket_lengths(lengths: np.ndarray, *, buckets: int, max_length: int) -> tuple[int, ...]:

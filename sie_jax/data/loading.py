@@ -22,7 +22,8 @@ class PlannedBatches:
     the global batch that this process holds (`mesh.local_rows`); None means all. Each item holds
     for these places: `row` int32 `[b]` (−1: padding), `input_ids` and `token_type_ids` int32 and
     `attention_mask` bool `[b, T]`, `label` int32 `[b]`, `mask` bool `[b]` (False: padding) and
-    `weight` float32 `[b]` (1 where no weights are given).
+    `weight` float32 `[b]` (1 where no weights are given). Batches of lists have `list` int32 `[b]`:
+    rows of one list have one number there, and every padding row has one of its own.
 
     A padding row attends to its own first token, because attention to nothing would be undefined.
     """
@@ -56,7 +57,7 @@ class PlannedBatches:
 
     def examples(self, index: int) -> int:
         """How many real rows batch `index` has, over all processes."""
-        return len(self._batches[index].rows)
+        return int((self._batches[index].rows >= 0).sum())
 
     def read(self, indices: Sequence[int]) -> list[Arrays]:
         """These batches; their records are read from the source in one call."""
@@ -69,12 +70,12 @@ class PlannedBatches:
         records = self._source.__getitems__(wanted) if wanted else []
         ends = np.cumsum((rows >= 0).sum(1))
         return [
-            self._collate(own, self._batches[index].length, records[end - (own >= 0).sum() : end])
+            self._collate(own, self._batches[index], records[end - (own >= 0).sum() : end])
             for index, own, end in zip(indices, rows, ends, strict=True)
         ]
 
-    def _collate(self, rows: np.ndarray, length: int, records: list[dict[str, Any]]) -> Arrays:
-        mask = rows >= 0
+    def _collate(self, rows: np.ndarray, batch: Batch, records: list[dict[str, Any]]) -> Arrays:
+        mask, length = rows >= 0, batch.length
         input_ids = np.full((len(rows), length), self._pad, np.int32)
         token_type_ids = np.zeros((len(rows), length), np.int32)
         attention_mask = np.zeros((len(rows), length), bool)
@@ -97,6 +98,7 @@ class PlannedBatches:
             "label": label,
             "mask": mask,
             "weight": weight,
+            **({} if batch.lists is None else {"list": batch.lists[self._share]}),
         }
 
 

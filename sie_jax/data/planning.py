@@ -1,5 +1,6 @@
 """The batches of prepared pairs, as training runs and passes take them."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -7,6 +8,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from sie_jax.data import batches as plans
+from sie_jax.data import lists
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.data.preparing import Prepared
 from sie_jax.devices import mesh as meshes
@@ -14,11 +16,15 @@ from sie_jax.devices import mesh as meshes
 
 @dataclass(frozen=True)
 class Planner:
-    """Plans batches of `batch_size` rows over all processes of a mesh."""
+    """Plans batches of `batch_size` rows over all processes of a mesh.
+
+    list_size: the most rows of a query that train together as one list; 0 where rows are separate.
+    """
 
     prepared: Prepared
     mesh: Mesh
     batch_size: int
+    list_size: int = 0
 
     def rows(self, split: str) -> np.ndarray:
         """All rows of a split."""
@@ -37,18 +43,46 @@ class Planner:
         weights: float `[N]` of all training rows, 1 where None.
         """
         rows = self.rows("train") if rows is None else rows
-        plan = [
-            plans.epoch(
-                self.prepared.lengths["train"],
-                seed=seed,
-                epoch=epoch,
-                batch_size=self.batch_size,
-                boundaries=self.prepared.boundaries,
-                rows=rows,
-            )
-            for epoch in range(number)
-        ]
+        lengths, boundaries = self.prepared.lengths["train"], self.prepared.boundaries
+        if self.list_size:
+            shares = meshes.shares(self.mesh)
+            shape = lists.Shape(shares, self.batch_size // shares, self.list_size)
+            plan = [
+                lists.epoch(
+                    lengths,
+                    self.queries,
+                    seed=seed,
+                    epoch=epoch,
+                    shape=shape,
+                    boundaries=boundaries,
+                    rows=rows,
+                )
+                for epoch in range(number)
+            ]
+        else:
+            plan = [
+                plans.epoch(
+                    lengths,
+                    seed=seed,
+                    epoch=epoch,
+                    batch_size=self.batch_size,
+                    boundaries=boundaries,
+                    rows=rows,
+                )
+                for epoch in range(number)
+            ]
         return self._planned("train", plan, weights)
+
+    @functools.cached_property
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch over all training rows has."""
+        return len(self.epochs(1, seed=0))
+
+    @functools.cached_property
+    def queries(self) -> np.ndarray:
+        """The number of each training row's query."""
+        ids = self.prepared.split("train")["query_id"].to_pylist()
+        return np.unique(np.asarray(ids, str), return_inverse=True)[1]
 
     def drawn(
         self, number: int, *, seed: int, probabilities: np.ndarray, weights: np.ndarray

@@ -85,12 +85,17 @@ def make(data: int = -1, fsdp: int = 1, tensor: int = 1) -> Mesh:
 
 def check_batch(mesh: Mesh, batch_size: int, field: str = "train.batch_size") -> None:
     """Raises UserError if the axes that split a batch do not divide it."""
-    size = math.prod(mesh.shape[axis] for axis in OVER_BATCH)
+    size = shares(mesh)
     if batch_size % size:
         raise UserError(
             f"{field} {batch_size} does not divide over mesh.data × mesh.fsdp, {size} devices: "
             f"use a multiple of {size}, such as {-(-batch_size // size) * size}"
         )
+
+
+def shares(mesh: Mesh) -> int:
+    """How many equal parts a batch is split into."""
+    return math.prod(mesh.shape[axis] for axis in OVER_BATCH)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

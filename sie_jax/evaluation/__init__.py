@@ -12,7 +12,7 @@ from sie_jax.evaluation import (
     verdict,
 )
 from sie_jax.evaluation.intervals import Judgments, summarize
-from sie_jax.evaluation.predictions import Predictions, from_probabilities
+from sie_jax.evaluation.predictions import Predictions, from_columns, from_probabilities
 
 __all__ = [
     "Judgments",
@@ -22,6 +22,7 @@ __all__ = [
     "claims",
     "classification",
     "detection",
+    "from_columns",
     "from_probabilities",
     "intervals",
     "ranking",

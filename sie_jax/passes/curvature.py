@@ -11,14 +11,14 @@ from jax.sharding import Mesh
 from sie_jax import per_example
 from sie_jax.importance import ekfac
 from sie_jax.passes import sweep
-from sie_jax.tasks.task import Example, LabelledTask
+from sie_jax.tasks.task import ClassificationTask, Example
 
 ENTRIES = ("covariances", "eigenvalues")
 """The names of the two passes."""
 
 
 def fit_ekfac(
-    task: LabelledTask,
+    task: ClassificationTask,
     params: Any,
     examples: sweep.Examples,
     workspace: sweep.Workspace,
@@ -50,7 +50,7 @@ def fit_ekfac(
 
 
 @functools.cache
-def covariance_pass(task: LabelledTask, mesh: Mesh, seed: int) -> sweep.Pass:
+def covariance_pass(task: ClassificationTask, mesh: Mesh, seed: int) -> sweep.Pass:
     """Gives a batch's `ekfac.covariance_sums` over its real rows, labels by the model.
 
     One forward and one backward pass: 3 forward-equivalents.
@@ -64,7 +64,7 @@ def covariance_pass(task: LabelledTask, mesh: Mesh, seed: int) -> sweep.Pass:
 
 
 @functools.cache
-def eigenvalue_pass(task: LabelledTask, mesh: Mesh, seed: int) -> sweep.Pass:
+def eigenvalue_pass(task: ClassificationTask, mesh: Mesh, seed: int) -> sweep.Pass:
     """Gives a batch's `ekfac.eigenvalue_sums` over its real rows, and their `count`.
 
     It is called with a dictionary of `params` and `bases`. 3 forward-equivalents.
@@ -79,7 +79,7 @@ def eigenvalue_pass(task: LabelledTask, mesh: Mesh, seed: int) -> sweep.Pass:
     return sweep.compiled(run, mesh, forward_equivalents=3)
 
 
-def _own_label(task: LabelledTask, seed: int) -> Callable[[Any, Example], jax.Array]:
+def _own_label(task: ClassificationTask, seed: int) -> Callable[[Any, Example], jax.Array]:
     """The loss of a label drawn from p(y|x), the seed's key folded with the row."""
 
     def loss(params: Any, example: Example) -> jax.Array:

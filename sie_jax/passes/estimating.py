@@ -8,12 +8,13 @@ import numpy as np
 from sie_jax import importance
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.importance import reference, registry
-from sie_jax.passes import influence, sweep
+from sie_jax.passes import influence, lists, sweep
 from sie_jax.passes.embeddings import embedding_pass
 from sie_jax.passes.gradients import preconditioned_pass
 from sie_jax.passes.influence import Options
 from sie_jax.passes.score import score_pass
-from sie_jax.tasks.task import LabelledTask
+from sie_jax.tasks.listed import Listed
+from sie_jax.tasks.task import LabelledTask, SeparateTask
 from sie_jax.training.history import Visits
 
 # the needs that passes.influence meets
@@ -26,13 +27,13 @@ class Evidence(NamedTuple):
 
     checkpoints: parameters, and the mean learning rate of the steps up to them, oldest first; the
     scores are of the last. second_moment: Adam's, like the parameters. visits: what the run showed
-    of each example. held_out: class probabilities `[N, K]` of models that never saw the query, None
-    if there are none.
+    of each example, None where a task has no classes. held_out: class probabilities `[N, K]` of
+    models that never saw the query, None if there are none.
     """
 
     checkpoints: Sequence[tuple[Any, float]]
     second_moment: Any
-    visits: Visits
+    visits: Visits | None
     held_out: np.ndarray | None
 
 
@@ -58,10 +59,11 @@ def columns(
     workspace: sweep.Workspace,
     options: Options,
 ) -> sweep.Columns:
-    """The scores `[N]` of `importance.SCORES` and of the estimators named, and what came with them.
+    """The scores `[N]` of the task and of the estimators named, and what came with them.
 
     The columns of the score pass are always there: its scores, `layer_norms` `[N, L]` and those of
-    the task's predictions. `embedding` `[N, H]` is there if an estimator needed it.
+    the task (`passes.lists` where losses read the rows of a list). `embedding` `[N, H]` is there if
+    an estimator needed it.
 
     Args:
       names: estimators of `importance.ESTIMATORS`.
@@ -69,20 +71,29 @@ def columns(
       workspace: the score pass is named `score`, and `entries` names all others.
 
     Raises:
-      ValueError: an estimator needs out-of-fold predictions and there are none.
+      ValueError: an estimator is not defined for the task, or it needs out-of-fold predictions and
+        there are none.
     """
     params, mesh = evidence.checkpoints[-1][0], workspace.mesh
     examples = training.examples
+    for name in names:
+        if importance.ESTIMATORS[name].needs not in task.meets:
+            raise ValueError(f"{name} is not defined for {type(task).__name__}: leave it out")
     found = sweep.in_parts(score_pass(task, mesh), params, examples, workspace, "score")
+    if isinstance(task, Listed):
+        found = lists.completed(task, found, training.labels, training.queries)
     if importance.needing(names, "optimizer"):
+        assert isinstance(task, SeparateTask)
         states = (params, evidence.second_moment)
         made = preconditioned_pass(task, mesh)
         found |= sweep.in_parts(made, states, examples, workspace, _PRECONDITIONED)
     if importance.needing(names, "history"):
+        assert evidence.visits is not None
         shown = (evidence.visits.margins, np.exp(-evidence.visits.losses))
         found |= {name: score(*shown) for name, score in registry.computed("history").items()}
     influential = importance.needing(names, *INFLUENTIAL)
     if influential:
+        assert isinstance(task, SeparateTask)
         found |= influence.columns(
             influential,
             task,

@@ -13,7 +13,7 @@ from sie_jax import per_example
 from sie_jax.importance import explaining
 from sie_jax.passes import sweep
 from sie_jax.passes.influence import Options
-from sie_jax.tasks.task import Example, LabelledTask
+from sie_jax.tasks.task import ClassificationTask, Example
 
 ENTRIES = ("explaining_training", "explaining_targets")
 """The names of the two passes."""
@@ -31,7 +31,7 @@ SCHEMA = pa.schema(
 
 
 @functools.cache
-def projection_pass(task: LabelledTask, mesh: Mesh, *, size: int, seed: int) -> sweep.Pass:
+def projection_pass(task: ClassificationTask, mesh: Mesh, *, size: int, seed: int) -> sweep.Pass:
     """Gives, for a batch, `projection` P ∇f `[B, size]`, `residual` and the label `chosen` `[B]`.
 
     f is the task's output function for a label. The pass is called with `(params, of_prediction)`,
@@ -61,7 +61,7 @@ def projection_pass(task: LabelledTask, mesh: Mesh, *, size: int, seed: int) -> 
 
 
 def explain(
-    task: LabelledTask,
+    task: ClassificationTask,
     params: Any,
     training: sweep.Examples,
     targets: sweep.Examples,

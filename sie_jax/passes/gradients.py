@@ -11,14 +11,14 @@ from jax.sharding import Mesh
 from sie_jax import per_example
 from sie_jax.importance import gradients
 from sie_jax.passes import sweep
-from sie_jax.tasks.task import Example, LabelledTask
+from sie_jax.tasks.task import Example, SeparateTask
 
 # examples whose gradients are materialised at a time
 CHUNK = 4
 
 
 @functools.cache
-def preconditioned_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
+def preconditioned_pass(task: SeparateTask, mesh: Mesh) -> sweep.Pass:
     """Gives `preconditioned_norm` `[B]`; called with (parameters, Adam's second moments).
 
     Dropout is off. Gradients are materialised, CHUNK examples at a time: 3 forward-equivalents.
@@ -36,7 +36,7 @@ def preconditioned_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
 
 @functools.cache
 def example_pass(
-    task: LabelledTask,
+    task: SeparateTask,
     mesh: Mesh,
     needs: frozenset[str],
     *,
@@ -75,7 +75,7 @@ def example_pass(
 
 @functools.cache
 def target_pass(
-    task: LabelledTask,
+    task: SeparateTask,
     mesh: Mesh,
     sums: frozenset[str],
     *,
@@ -101,7 +101,7 @@ def target_pass(
     return sweep.compiled(run, mesh, forward_equivalents=3)
 
 
-def _output_function(task: LabelledTask) -> Callable[[Any, Example], jax.Array]:
+def _output_function(task: SeparateTask) -> Callable[[Any, Example], jax.Array]:
     def value(params: Any, example: Example) -> jax.Array:
         return task.output_function(task.outputs(params, example), example)
 

@@ -9,22 +9,29 @@ from jax.sharding import Mesh
 
 from sie_jax.importance import gradients
 from sie_jax.passes import sweep
+from sie_jax.tasks.listed import Listed
 from sie_jax.tasks.task import LabelledTask
 
 
 @functools.cache
 def score_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
     """Gives, for a batch, `grad_norm`, the task's output scores, `last_layer_norm` `[B]`,
-    `layer_norms` `[B, L]` in the order of `layers`, and the columns of the task's predictions.
+    `layer_norms` `[B, L]` in the order of `layers`, and the task's columns.
 
-    Dropout is off. Nothing of the backward pass but norms is kept: 2 forward-equivalents.
+    Where losses read other rows, norms are those of the output's gradient, and there are no scores:
+    `passes.lists` makes both of the columns of whole lists, however long. Dropout is off. Nothing
+    of the backward pass but norms is kept: 2 forward-equivalents.
     """
 
     def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        per_leaf, outputs = task.norms(params, batch, per_leaf=True)
+        scores: dict[str, jax.Array] = {}
+        if isinstance(task, Listed):
+            per_leaf, outputs = task.output_norms(params, batch, per_leaf=True)
+        else:
+            per_leaf, outputs = task.norms(params, batch, per_leaf=True)
+            scores = {name: task.score(name, outputs, batch) for name in task.output_scores}
         by_layer = gradients.layer_norms(per_leaf)
         layer_norms = jnp.stack(list(by_layer.values()), 1)
-        scores = {name: task.score(name, outputs, batch) for name in task.output_scores}
         columns = task.columns(outputs)
         return {
             "grad_norm": jnp.linalg.norm(layer_norms, axis=1),
@@ -33,6 +40,17 @@ def score_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
             "layer_norms": layer_norms,
             **columns,
         }
+
+    return sweep.compiled(run, mesh, forward_equivalents=2)
+
+
+@functools.cache
+def batch_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
+    """Gives `grad_norm` and `loss` `[B]` of a training batch as it is, with its own lists."""
+
+    def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        norms, outputs = task.norms(params, batch)
+        return {"grad_norm": norms, "loss": task.couple(outputs, batch)}
 
     return sweep.compiled(run, mesh, forward_equivalents=2)
 

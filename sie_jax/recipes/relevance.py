@@ -14,7 +14,6 @@ from sie_jax import processes, remote
 from sie_jax.config import Config, as_json
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
-from sie_jax.importance import SCORES
 from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.recipes import nested
 from sie_jax.report import terminal
@@ -39,6 +38,7 @@ from sie_jax.stages.train import train
 from sie_jax.stages.translation import translation
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
+from sie_jax.tasks import classifies, listed, scores
 from sie_jax.training.run import Run, Weighting
 from sie_jax.workdir import Made, Workdir
 from sie_jax.workdir.claim import claimed
@@ -118,6 +118,8 @@ def opened(
             raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
     mesh = mesh or config.mesh.make()
     meshes.check_batch(mesh, config.train.batch_size)
+    if listed(config.train.task):
+        _check_lists(config, mesh)
     if config.pretrain.steps:
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
     console = (console or Console()) if processes.first() else Console(quiet=True)
@@ -135,6 +137,17 @@ def opened(
             config.tracking,
             frozenset(redo),
             defaults=as_json(Config()),
+        )
+
+
+def _check_lists(config: Config, mesh: Mesh) -> None:
+    """Raises UserError where a list could not lie on one device."""
+    places = config.train.batch_size // meshes.shares(mesh)
+    if config.train.list_size > places:
+        raise UserError(
+            f"train.list_size is {config.train.list_size}, but a device takes {places} pairs of a "
+            f"batch, and a list has to lie on one: give at most {places}, or a larger "
+            "train.batch_size"
         )
 
 
@@ -234,7 +247,7 @@ def _stages(
         )
         importance = importance.with_candidate(chosen.value)
     choosing = () if chosen is None else (chosen,)
-    scores = score(
+    scored = score(
         workdir,
         replace(start, after=(*start.after, *choosing)),
         held_out if importance.needs_folds else None,
@@ -244,12 +257,14 @@ def _stages(
     weighed = weigh(
         workdir,
         pairs,
-        scores,
+        scored,
         importance=importance.only(importance.policy),
-        columns=(*SCORES, *importance.further_scores),
+        columns=(*scores(config.train.task), *importance.further_scores),
         after=choosing,
     )
-    audited = audit(workdir, pairs, scores if held_out is None else None, held_out)
+    audited = None
+    if classifies(config.train.task):
+        audited = audit(workdir, pairs, scored if held_out is None else None, held_out)
     runs = _runs(importance)
     # what chose a run's weights, so that it is made again where they are chosen anew
     chose = {"uniform": (), "weighted": (weighed,)}
@@ -264,7 +279,7 @@ def _stages(
                 workdir,
                 run,
                 starts[name],
-                _fixed(weighting, scores),
+                _fixed(weighting, scored),
                 data=data,
                 importance=_only(importance, weighting),
             )
@@ -273,7 +288,7 @@ def _stages(
     rehearsed: dict[str, tuple[Made[Rehearsed], ...]] = {}
     seen = set[str]()  # runs that have seen the labels of the queries that they would be judged on
     if held_out is not None:
-        rehearsed = _rehearsed(workdir, starts, held_out, scores, importance, config.train.folds)
+        rehearsed = _rehearsed(workdir, starts, held_out, scored, importance, config.train.folds)
     else:
         seen = {name for name, weighting in runs.items() if weighting.kind == "learned"}
     judgeable = {name: made for name, made in first.items() if name not in seen}
@@ -288,14 +303,14 @@ def _stages(
     )
     if asked := evaluation.changed_queries:
         robust = robustness(workdir, pairs, exported, queries=asked, seed=evaluation.seed)
-    if evaluation.explained_queries:
+    if evaluation.explained_queries and classifies(config.train.task):
         explained = explain(
             workdir, start, first[exported.value.run], queries=evaluation.explained_queries
         )
     results = Results(
         pairs,
         contestants,
-        scores,
+        scored,
         weighed,
         audited,
         tuple(trained),

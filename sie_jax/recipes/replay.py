@@ -51,7 +51,7 @@ def replay(file: Path, console: Console) -> pa.Table:
             f"--replay={file}: the file cannot be read ({error}): give one that a failed run left"
         ) from None
     run = Run.read(folder / RUNS / name)
-    if run.task == "masked":
+    if run.train.task == "masked":
         raise UserError(
             f"--replay={file}: --replay does not support pretraining runs, which have no labels"
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from flax import nnx
@@ -21,7 +22,8 @@ from sie_jax.data.repairs import repair
 from sie_jax.data.schema import LabelScale, normalise_query
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
-from sie_jax.evaluation import from_probabilities
+from sie_jax.evaluation import from_columns
+from sie_jax.evaluation.predictions import probabilities
 from sie_jax.models import PairClassifier
 from sie_jax.models.ranker import ENCODER, Ranker
 from sie_jax.passes import sweep
@@ -30,6 +32,7 @@ from sie_jax.serving import ranking
 from sie_jax.serving.ranking import Ranking
 from sie_jax.serving.settings import Settings
 from sie_jax.tasks.graded import Graded
+from sie_jax.tasks.regression import Regression
 
 SHORTEST = 16  # the fewest tokens that a batch is padded to
 GIVEN = ("example_id", "query_id", "item_id", "query", "title")  # passed on as they are
@@ -41,23 +44,27 @@ QUERY, GAIN = f"{RUN}query", f"{RUN}gain"  # no feature is called so
 class Scorer(NamedTuple):
     """A model with its tokenizer, settings and labels, placed on the devices.
 
-    ranking: what ranks, None where the model itself does. encoders: those that it takes scores of,
-    by the names of their columns.
+    scale: of the labels, None where the model has one output, its relevance. ranking: what ranks,
+    None where the model itself does. encoders: those that it takes scores of, by the names of their
+    columns.
     """
 
     graphdef: nnx.GraphDef
     params: Any
     tokenizer: PreTrainedTokenizerFast
     settings: Settings
-    scale: LabelScale
+    scale: LabelScale | None
     mesh: Mesh
     ranking: Ranking | None = None
     encoders: Mapping[str, "Scorer"] = MappingProxyType({})
 
     @property
     def predicts(self) -> bool:
-        """Whether rows get class probabilities: not where what ranks needs no encoder."""
-        return self.ranking is None or bool(self.encoders)
+        """Whether rows get class probabilities: not where what ranks needs no encoder.
+
+        Nor where the encoder names no classes.
+        """
+        return self.scale is not None and (self.ranking is None or bool(self.encoders))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -103,8 +110,10 @@ def _encoder(folder: Path, settings: Settings | None) -> Scorer:
             f"{settings.max_length} of max_length: lower it"
         )
     names = tuple(config.id2label[i] for i in range(config.num_labels))
+    scale = None
     try:
-        scale = LabelScale(names, settings.gains)
+        if len(names) > 1:
+            scale = LabelScale(names, settings.gains)
     except UserError as error:
         raise UserError(f"{folder}, labels {', '.join(names)}: {error}") from None
     tokenizer = tokenization.load(folder)
@@ -129,10 +138,11 @@ def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int 
     Returns:
       A table with the columns
         example_id, query_id, item_id, query, title: as given.
-        probability_<label>: float32, for each label; not where what ranks needs no encoder.
+        probability_<label>: float32, for each label; not where what ranks needs no encoder, nor
+          where the encoder has one output.
         prediction: the most probable label; the lowest grade among equals; likewise.
-        score: float64, which ranks the items of a query: of an encoder Σ_c p_c · gain_c, otherwise
-          what `serving.ranking` makes of the columns that ranker.json names.
+        score: float64, which ranks the items of a query: of an encoder Σ_c p_c · gain_c or its one
+          output, otherwise what `serving.ranking` makes of the columns that ranker.json names.
         reason: null if the row has a score; otherwise why it has none: `missing_query`,
           `missing_title`, `query_too_long`, `title_too_long`, `query_fills_max_length`, or the
           reason that came with the row.
@@ -154,7 +164,6 @@ def described(
     """
     encoded, repaired, reasons = _encode(scorer, rows)
     usable = np.flatnonzero([reason is None for reason in reasons])
-    names = scorer.scale.names
 
     def spread(values: np.ndarray) -> np.ndarray:
         everywhere = np.full((len(rows), *values.shape[1:]), np.nan, values.dtype)
@@ -167,23 +176,22 @@ def described(
     made[QUERY][usable] = [_query_number(row) for row in texts]
     encoders = {GAIN: scorer} if scorer.ranking is None else scorer.encoders
     for column, encoder in encoders.items():
-        part = np.zeros((0, len(names)), np.float32)
-        if len(usable):
-            part = _probabilities(encoder, encoded, usable, batch_size)
-        predicted = from_probabilities(part, scorer.scale.gains)
+        found = _predicted(encoder, encoded, usable, batch_size)
+        predicted = from_columns(found, scorer.settings.gains)
         made[column] = spread(predicted.scores)
-        if encoder.params is scorer.params:
+        if encoder.params is scorer.params and scorer.scale is not None:
+            names = scorer.scale.names
             missing = np.array([reason is not None for reason in reasons], bool)
             columns |= {
                 f"probability_{name}": pa.array(values, pa.float32(), mask=missing)
-                for name, values in zip(names, spread(part).T, strict=True)
+                for name, values in zip(names, spread(probabilities(found)).T, strict=True)
             }
             labels = np.full(len(rows), None, object)
             labels[usable] = np.array(names, object)[predicted.classes]
             columns["prediction"] = pa.array(labels, pa.string())
     if scorer.ranking is not None:
-        found = ranking.columns(scorer.ranking, texts)
-        made |= {name: spread(values) for name, values in found.items()}
+        further = ranking.columns(scorer.ranking, texts)
+        made |= {name: spread(values) for name, values in further.items()}
     columns |= {MADE + name: pa.array(values) for name, values in made.items()}
     return pa.table({**columns, "reason": pa.array(reasons, pa.string())})
 
@@ -247,10 +255,17 @@ def _encode(
     return encoded, repaired, reasons
 
 
-def _probabilities(
+def _predicted(
     scorer: Scorer, encoded: tokenization.EncodedPairs, usable: np.ndarray, batch_size: int
-) -> np.ndarray:
-    """The class probabilities `[U, K]` of the usable rows."""
+) -> sweep.Columns:
+    """What the model predicts of the usable rows, the columns of its task."""
+    gains = scorer.settings.gains
+    kind = Regression if scorer.scale is None else Graded
+    task: Graded | Regression = kind(scorer.graphdef, gains)
+    if not len(usable):
+        nothing = jnp.zeros((0,) if scorer.scale is None else (0, len(gains)))
+        return {name: np.asarray(values) for name, values in task.columns(nothing).items()}
+    made = predict_pass(task, scorer.mesh)
     plan = plans.in_order(
         np.array([len(ids) for ids in encoded.input_ids]),
         batch_size=batch_size,
@@ -263,9 +278,8 @@ def _probabilities(
         batch_size=batch_size,
         pad_token_id=scorer.tokenizer.pad_token_id,
     )
-    predict = predict_pass(Graded(scorer.graphdef, scorer.scale.gains), scorer.mesh)
-    parts = sweep.sweep(predict, scorer.params, iterate(batches), scorer.mesh)
-    return sweep.gather(parts, usable)["probabilities"]
+    parts = sweep.sweep(made, scorer.params, iterate(batches), scorer.mesh)
+    return sweep.gather(parts, usable)
 
 
 class _Encoded:

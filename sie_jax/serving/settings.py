@@ -13,7 +13,8 @@ class Settings(NamedTuple):
     """How a model's pairs were made, and what its score means.
 
     Attributes:
-      gains: of the labels, lowest grade first; the score is their expectation.
+      gains: of the labels, lowest grade first; the score is their expectation. Not read where the
+        model has one output, its relevance.
       max_length: the most tokens of a pair.
       item_text: whether an item's further text follows its title.
       max_query_characters, max_title_characters: longer texts are not scored.

@@ -3,13 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from sie_jax import processes
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import SPLITS
 from sie_jax.evaluation import audit as auditing
+from sie_jax.evaluation.predictions import probabilities
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.score import Scores
 from sie_jax.workdir import Job, Made, stage
@@ -43,7 +43,5 @@ def audit(
         assert scores is not None
         table, known = pairs.split("train"), scores.value
         columns = {name: known.column(name) for name in known.table.column_names}
-    names = [f"probability_{grade}" for grade in range(len(pairs.scale.names))]
-    probabilities = np.stack([columns[name] for name in names], 1)
-    rows = auditing.ranked(table, pairs.scale.names, probabilities)
+    rows = auditing.ranked(table, pairs.scale.names, probabilities(columns))
     processes.alone(auditing.write, job.folder / FILE, job.folder / LINES, rows)

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from sie_jax import processes
 from sie_jax.errors import NumericalError, UserError
-from sie_jax.evaluation import intervals
+from sie_jax.evaluation import from_columns, intervals
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.files import read_json, write_json
 from sie_jax.importance import choosing, hardness, planning
@@ -181,9 +181,12 @@ class Trials:
         It is not nDCG: where labels are wrong at random, nDCG hardly tells which of two models is
         the better, and accuracy does (docs/importance.md).
         """
-        predicted = self.runs.predicted(params, "train", rows)["probabilities"]
+        predicted = from_columns(
+            self.runs.predicted(params, "train", rows), self.runs.prepared.scale.gains
+        )
+        assert predicted.classes is not None
         self.runs.job.meter(entry).charge(examples=len(rows), forward_equivalents=len(rows))
         pairs = self.runs.prepared.split("train").take(rows)
-        hit = predicted.argmax(1) == pairs["label"].to_numpy()
+        hit = predicted.classes == pairs["label"].to_numpy()
         queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
         return np.bincount(query_index, hit, len(queries)) / np.bincount(query_index)

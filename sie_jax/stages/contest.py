@@ -10,13 +10,14 @@ from sie_jax import processes
 from sie_jax.data.features import RUN, standardise
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.translation import Translation
-from sie_jax.evaluation import Predictions, from_probabilities, ranking
+from sie_jax.evaluation import Predictions, from_columns, predictions, ranking
 from sie_jax.evaluation import contest as judging
 from sie_jax.evaluation.contest import FEWEST, INCUMBENT, Outcome, Standing
 from sie_jax.evaluation.verdict import BASELINES, METRIC, by_query
 from sie_jax.files import read_json, write_json
 from sie_jax.models import linear as fitting
 from sie_jax.models.linear import LinearRanker
+from sie_jax.passes.sweep import Columns
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.features import Features
 from sie_jax.stages.linear import fitted, folds_of, lists_of
@@ -93,7 +94,7 @@ def contest(
     without, on the validation queries.
 
     The stack is the linear listwise ranker over the features, the scores of `linear` and of
-    `translation`, and the expected gains of the encoders of STACKED. Where it is judged it is
+    `translation`, and those of the encoders of STACKED. Where it is judged it is
     fitted on the other folds; what is left is fitted on all. With folds the models that scored
     those others had seen the query: that gain is small and not taken off.
 
@@ -103,13 +104,13 @@ def contest(
     pairs, known = prepared.value, contestants.features.value
     if held_out is None:
         split = "validation"
-        probabilities = {run: made.value.validation for run, made in contestants.trained.items()}
+        predicted = {run: made.value.validation for run, made in contestants.trained.items()}
         ours = contestants.linear.value.scores(known.names, known.values[split])
         words = translated(contestants.translation.value, pairs, split)
         folds = folds_of(pairs, split, seed=split_seed) if _queries(pairs, split) > 1 else None
     else:
         split = "train"
-        probabilities = _out_of_fold(held_out.value, rehearsed)
+        predicted = _out_of_fold(held_out.value, rehearsed)
         folds = held_out.value.pairs["fold"].to_numpy()
         folds = folds[folds >= 0]
         ours = fitting.held_out(lists_of(pairs, split, known.values[split]), folds)
@@ -118,9 +119,7 @@ def contest(
     del found["random"]
     found[INCUMBENT] = Predictions(None, ours)
     found[TRANSLATION] = Predictions(None, words)
-    found |= {
-        run: from_probabilities(values, pairs.scale.gains) for run, values in probabilities.items()
-    }
+    found |= {run: from_columns(columns, pairs.scale.gains) for run, columns in predicted.items()}
     stack = None
     members = {run: found[run].scores for run in STACKED if run in found}
     columns = stacked(pairs, split, known, ours, members)
@@ -134,7 +133,7 @@ def contest(
             judged(pairs, split), {name: [one] for name, one in found.items()}
         ).items()
     }
-    outcome = judging.decide(ndcg, baselines=BASELINES, encoders=tuple(probabilities))
+    outcome = judging.decide(ndcg, baselines=BASELINES, encoders=tuple(predicted))
     if outcome.queries:
         job.say(_line(outcome, split))
     judgments = judged(pairs, split)
@@ -185,15 +184,15 @@ def stacked(
 
 def _out_of_fold(
     held_out: OutOfFold, rehearsed: Mapping[str, tuple[Made[Rehearsed], ...]]
-) -> dict[str, np.ndarray]:
-    """Of each run, the class probabilities of the training pairs by models that left them out."""
-    columns = held_out.training()
-    names = [name for name in columns if name.startswith("probability_")]
-    found = {"uniform": np.stack([columns[name] for name in names], 1)}
+) -> dict[str, Columns]:
+    """Of each run, what is predicted for the training pairs by models that left them out."""
+    uniform = predictions.predicted(held_out.training())
+    found = {"uniform": uniform}
     for run, parts in rehearsed.items():
-        found[run] = np.full_like(found["uniform"], np.nan)
+        found[run] = {name: np.full_like(values, np.nan) for name, values in uniform.items()}
         for part in parts:
-            found[run][part.value.rows] = part.value.probabilities
+            for name, values in part.value.predictions.items():
+                found[run][name][part.value.rows] = values
     return found
 
 

@@ -10,11 +10,11 @@ from sie_jax import processes
 from sie_jax.data import folds as dealing
 from sie_jax.data.schema import SPLITS, normalise_query
 from sie_jax.errors import UserError
-from sie_jax.importance import SCORES
 from sie_jax.passes import sweep
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start, check_finite
 from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
+from sie_jax.tasks import scores
 from sie_jax.training.run import Run
 from sie_jax.workdir import Job, Made, stage
 
@@ -81,7 +81,7 @@ def cross_fit(
             if name != "layer_norms"
         }
         if split == "train":
-            check_finite({name: columns[name] for name in SCORES}, of_split)
+            check_finite({name: columns[name] for name in scores(start.train.task)}, of_split)
         folds_of = fold if split == "train" else np.full(of_split.num_rows, -1, np.int32)
         table = of_split.select([*IDENTITY, "split"])
         for name, values in {"fold": folds_of, **columns}.items():

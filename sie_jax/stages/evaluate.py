@@ -10,11 +10,13 @@ import jax
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from jax.sharding import Mesh
 
 from sie_jax import processes
+from sie_jax.data.planning import Planner
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, RATER
-from sie_jax.evaluation import Predictions, agreement, detection, from_probabilities, trec
+from sie_jax.evaluation import Predictions, agreement, detection, from_columns, trec
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.evaluation.verdict import Training, by_query, verdict
 from sie_jax.files import read_json, write_json
@@ -44,6 +46,7 @@ from sie_jax.stages.translation import translated
 from sie_jax.stages.untrained import untrained
 from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
+from sie_jax.tasks import scores
 from sie_jax.training.cost import Cost
 from sie_jax.training.section import Schedule
 from sie_jax.workdir import Job, Made, stage
@@ -60,7 +63,7 @@ class Results:
     contestants: Contestants
     scores: Made[Scores]
     weighed: Made[pa.Table]
-    audited: Made[Path]
+    audited: Made[Path] | None
     trained: tuple[Made[Trained], ...]
     contest: Made[Contest]
     exported: Made[Ranker]
@@ -108,7 +111,7 @@ def evaluate(
     prepared, scale = results.prepared.value, results.prepared.value.scale
     training = prepared.split("train")
     predictions = {
-        run: [from_probabilities(made.value.probabilities, scale.gains) for made in several]
+        run: [from_columns(made.value.test, scale.gains) for made in several]
         for run, several in results.runs().items()
     }
     table, counts = results.weighed.value, prepared.counts
@@ -116,7 +119,7 @@ def evaluate(
     everyone |= _stack(results, everyone)
     hard = {
         name: hardness(name, table[name].to_numpy())
-        for name in (*SCORES, *importance.further_scores)
+        for name in (*scores(train.task), *importance.further_scores)
     }
     metrics = {
         "rows": {
@@ -132,7 +135,7 @@ def evaluate(
         ),
         "verdict": verdict(
             by_query(judged(prepared, "test"), everyone),
-            basis(prepared, train, pretrained),
+            basis(prepared, job.mesh, train, pretrained),
             ranker=results.contest.value.outcome.ranker,
             choice=choice(results.contest.value),
         ),
@@ -186,10 +189,10 @@ def _stack(
     return {STACK: [Predictions(None, scores)]}
 
 
-def basis(prepared: Prepared, train: Schedule, pretrained: bool) -> Training:
+def basis(prepared: Prepared, mesh: Mesh, train: Schedule, pretrained: bool) -> Training:
     """What the verdict on the trained models rests on."""
     training = prepared.split("train")
-    per_epoch = -(-training.num_rows // train.batch_size)
+    per_epoch = Planner(prepared, mesh, train.batch_size, train.list_size).steps_per_epoch
     return Training(
         queries=len(training["query_id"].unique()),
         pairs=training.num_rows,
@@ -273,16 +276,14 @@ def _cross_validation(results: Results, config: EvaluationConfig) -> dict[str, A
     assert results.held_out is not None
     prepared, columns = results.prepared.value, results.held_out.value.training()
     pairs = prepared.split("train")
-    names = [f"probability_{grade}" for grade in range(len(prepared.scale.names))]
-    probabilities = np.stack([columns[name] for name in names], 1)
-    predicted = from_probabilities(probabilities, prepared.scale.gains)
+    predicted = from_columns(columns, prepared.scale.gains)
     measured = summarized(prepared, "train", {"uniform": [predicted]}, evaluation=config)
     found: dict[str, Any] = {"cross_validation": measured["test"]["uniform"]}
     raters = [name for name in pairs.column_names if name.startswith(RATER)]
     if len(raters) > 1:
         ratings = np.stack([pairs[name].to_numpy() for name in raters], 1)
         found["rater_disagreement"] = agreement.correlations(
-            {name: hardness(name, columns[name]) for name in SCORES},
+            {name: hardness(name, columns[name]) for name in SCORES if name in columns},
             agreement.disagreement(ratings),
             pairs["query_id"].to_pylist(),
             resamples=config.resamples,

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 from sie_jax import processes
 from sie_jax.data.preparing import Prepared
 from sie_jax.devices import mesh as meshes
-from sie_jax.evaluation import Predictions, from_probabilities, ranking
+from sie_jax.evaluation import Predictions, from_columns, ranking
 from sie_jax.passes import explain as explaining
 from sie_jax.passes.influence import Options
 from sie_jax.stages.pair_runs import PairRuns, Start
 from sie_jax.stages.train import Trained
 from sie_jax.tables.spool import write_parquet
+from sie_jax.tasks.task import ClassificationTask
 from sie_jax.workdir import Job, Made, stage
 
 FILE = "explanations.parquet"
@@ -38,14 +39,15 @@ def explain(
     exported: the run whose encoder is exported, and explained.
     """
     runs = PairRuns(job, start)
-    pairs = runs.prepared
+    pairs, task = runs.prepared, runs.task
+    assert isinstance(task, ClassificationTask)
     rows = np.sort([one.row for one in worst(pairs, exported.value, queries)]).astype(int)
     if not len(rows):  # no test query has an item of positive gain
         processes.alone(write_parquet, job.folder / FILE, explaining.SCHEMA.empty_table())
         return
     params = runs.params(exported.value.model, seed=start.seed)
     found = explaining.explain(
-        runs.task,
+        task,
         meshes.place(job.mesh, params),
         runs.examples("train"),
         runs.examples("test", rows),
@@ -90,7 +92,7 @@ def worst(prepared: Prepared, trained: Trained, most: int) -> list[Worst]:
 
 def predictions_of(prepared: Prepared, trained: Trained) -> Predictions:
     """The classes and rank scores of a run's test pairs."""
-    return from_probabilities(trained.probabilities, prepared.scale.gains)
+    return from_columns(trained.test, prepared.scale.gains)
 
 
 def shown(

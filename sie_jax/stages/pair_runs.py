@@ -1,4 +1,4 @@
-"""Training runs of the graded task on prepared pairs, and what their models predict."""
+"""Training runs on prepared pairs, and what their models predict."""
 
 import dataclasses
 import functools
@@ -15,18 +15,19 @@ from sie_jax.data.loading import PlannedBatches, iterate
 from sie_jax.data.planning import Planner
 from sie_jax.data.preparing import Prepared
 from sie_jax.devices import mesh as meshes
-from sie_jax.errors import NumericalError
-from sie_jax.evaluation import Judgments, Predictions, from_probabilities, ranking, summarize
+from sie_jax.errors import NumericalError, UserError
+from sie_jax.evaluation import Judgments, Predictions, from_columns, ranking, summarize
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.importance import sampling
 from sie_jax.importance.policies import Policy
 from sie_jax.models import PairClassifier
 from sie_jax.models.section import ModelConfig
-from sie_jax.passes import estimating, sweep
+from sie_jax.passes import estimating, lists, sweep
 from sie_jax.passes.predict import predict_pass
-from sie_jax.passes.score import score_pass
+from sie_jax.passes.score import batch_pass, score_pass
 from sie_jax.stages import running
-from sie_jax.tasks.graded import Graded
+from sie_jax.tasks import TASKS, PairTask, label_names
+from sie_jax.tasks.listed import Listed
 from sie_jax.training import learning, state, steps
 from sie_jax.training.checkpoints import RunCheckpoints
 from sie_jax.training.history import History
@@ -99,7 +100,8 @@ class PairRuns:
     @functools.cached_property
     def planner(self) -> Planner:
         """The batches of these pairs."""
-        return Planner(self.prepared, self.job.mesh, self.start.train.batch_size)
+        train = self.start.train
+        return Planner(self.prepared, self.job.mesh, train.batch_size, train.list_size)
 
     @functools.cached_property
     def folder(self) -> str:
@@ -109,14 +111,14 @@ class PairRuns:
         return self.model.folder()
 
     @functools.cached_property
-    def task(self) -> Graded:
+    def task(self) -> PairTask:
         """The task, with the structure of the model but not its parameters."""
 
         def made() -> PairClassifier:
             return self._classifier("", seed=0)
 
         graphdef = nnx.graphdef(made() if self.model.pretrained else nnx.eval_shape(made))
-        return Graded(graphdef, self.prepared.scale.gains)
+        return TASKS[self.start.train.task](graphdef, self.prepared.scale.gains)
 
     @functools.cached_property
     def workspace(self) -> sweep.Workspace:
@@ -126,7 +128,7 @@ class PairRuns:
 
     def _classifier(self, folder: str, *, seed: int) -> PairClassifier:
         model, _ = self.model.classifier(
-            self.prepared.scale.names,
+            label_names(self.start.train.task, self.prepared.scale.names),
             vocabulary_size=len(self.prepared.tokenizer),
             max_length=self.start.max_length,
             seed=seed,
@@ -203,6 +205,11 @@ class PairRuns:
 
     def _batches(self, run: Run, examples: Examples) -> PlannedBatches:
         epochs, seed = run.train.epochs, run.seed
+        if run.train.list_size and not len(self.planner.epochs(1, seed=seed, rows=examples.rows)):
+            raise UserError(
+                f"run {run.name}: no query that it trains on has two items to rank: give more "
+                "items for a query, or set train.task=regression"
+            )
         if examples.probabilities is not None:
             return self.planner.drawn(
                 epochs,
@@ -218,13 +225,14 @@ class PairRuns:
             return checkpoints.restore(like, step=step)[0]
 
     def predicted(self, params: Any, split: str, rows: np.ndarray | None = None) -> sweep.Columns:
-        """The task's predictions for a split's pairs and the losses `[N]`, in their order.
+        """The task's columns for a split's pairs and the losses `[N]`, in their order.
 
-        rows: those to predict, ascending, all where None.
+        rows: those to predict, ascending, all where None. The loss of a list is that of what `rows`
+        has of it.
         """
         examples, mesh = self.examples(split, rows), self.job.mesh
         parts = sweep.sweep(predict_pass(self.task, mesh), params, iterate(examples.batches), mesh)
-        return sweep.gather(parts, examples.rows)
+        return self._completed(sweep.gather(parts, examples.rows), split, examples.rows)
 
     def scored(
         self, params: Any, split: str, name: str, rows: np.ndarray | None = None
@@ -233,13 +241,22 @@ class PairRuns:
 
         name: of the pass in the ledger.
         """
-        made = score_pass(self.task, self.job.mesh)
-        return sweep.in_parts(made, params, self.examples(split, rows), self.workspace, name)
+        made, examples = score_pass(self.task, self.job.mesh), self.examples(split, rows)
+        columns = sweep.in_parts(made, params, examples, self.workspace, name)
+        return self._completed(columns, split, examples.rows)
+
+    def _completed(self, columns: sweep.Columns, split: str, rows: np.ndarray) -> sweep.Columns:
+        """With what only whole lists say of their rows, for a task of lists."""
+        if not isinstance(self.task, Listed):
+            return columns
+        table = self.prepared.split(split).take(rows)
+        labels, queries = table["label"].to_numpy(), table["query_id"].to_numpy()
+        return lists.completed(self.task, columns, labels, queries)
 
     def scored_batch(self, params: Any, batch: sweep.Columns) -> sweep.Columns:
-        """The columns of a score pass over one batch."""
+        """`grad_norm` and `loss` of the rows of one training batch."""
         mesh = self.job.mesh
-        (found,) = sweep.sweep(score_pass(self.task, mesh), params, [batch], mesh)
+        (found,) = sweep.sweep(batch_pass(self.task, mesh), params, [batch], mesh)
         return found
 
     def pairs(self, split: str) -> estimating.Pairs:
@@ -253,12 +270,12 @@ class PairRuns:
         return sweep.Examples(batches, self.planner.rows(split) if rows is None else rows)
 
     def measured(self, now: TrainState, split: str) -> dict[str, float]:
-        """Loss, accuracy and, where a query has an item of positive gain, nDCG@10 on a split."""
+        """Loss, accuracy where the task has classes, and nDCG@10 where a query has a gain."""
         columns = self.predicted(now.params, split)
         pairs, gains = self.prepared.split(split), self.prepared.scale.gains
         labels = pairs["label"].to_numpy()
         queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
-        predictions = from_probabilities(columns["probabilities"], gains)
+        predictions = from_columns(columns, gains)
         rankings = ranking.per_query(
             predictions.scores,
             labels,
@@ -267,10 +284,9 @@ class PairRuns:
             num_queries=len(queries),
             example_ids=pairs["example_id"].to_pylist(),
         )
-        values = {
-            "loss": float(columns["loss"].mean()),
-            "accuracy": float((predictions.classes == labels).mean()),
-        }
+        values = {"loss": float(columns["loss"].mean())}
+        if predictions.classes is not None:
+            values["accuracy"] = float((predictions.classes == labels).mean())
         if not np.isnan(rankings["ndcg@10"]).all():
             values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
         return values

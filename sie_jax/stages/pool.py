@@ -64,7 +64,7 @@ def pool(
     }
     for run in sorted({run for one in measured for run in one} - ndcg.keys()):
         job.say(f"{run} is left out of {FILE}: not every fold has it")
-    trained = [basis(preparing.load(made.folder), train, pretrained) for made in folds]
+    trained = [basis(preparing.load(made.folder), job.mesh, train, pretrained) for made in folds]
     left_out = np.isnan(ndcg[EXPORTED][0])
     content = {
         "folds": len(folds),

@@ -8,16 +8,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sie_jax import processes, remote
-from sie_jax.data import preparing, tokenization
+from sie_jax.data import lists, preparing, tokenization
 from sie_jax.data.preparing import Encoding, Prepared
 from sie_jax.data.schema import CURRENT, NUMERIC, LabelScale
 from sie_jax.data.section import DataConfig
+from sie_jax.errors import UserError
 from sie_jax.files import read_json
 from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.models.section import ModelConfig
 from sie_jax.sections import TELLS
 from sie_jax.stages import choose, cross_fit
 from sie_jax.tables.spool import filtered
+from sie_jax.tasks import label_names, listed
 from sie_jax.training.section import TrainConfig
 from sie_jax.workdir import Job, Made, stage
 
@@ -40,15 +42,28 @@ class Ahead:
         folder = self.model.folder()
         tokens = len(tokenization.load(folder)) if folder else data.vocabulary_size
         sizes: dict[str, Any] = {"vocabulary_size": tokens, "max_length": data.max_length}
-        _, notes = self.model.classifier(scale.names, seed=0, **sizes)
+        _, notes = self.model.classifier(label_names(self.train.task, scale.names), seed=0, **sizes)
         if self.pretrains:  # pretraining reads other heads
             _, notes = self.model.pretraining_model(scale.names, seed=0, **sizes)
         for note in notes:
             job.say(note)
 
-    def check_queries(self, pairs: pa.Table, data: DataConfig) -> None:
-        """Raises UserError where the training queries are too few for the folds asked for."""
+    def check_queries(self, job: Job, pairs: pa.Table, data: DataConfig) -> None:
+        """Raises UserError where the training queries do not do for the folds or the task."""
         training = filtered(pairs, pc.equal(pairs["split"], "train").combine_chunks())
+        if listed(self.train.task):
+            sizes = training["query_id"].value_counts().field("counts").to_numpy()
+            alone = int((sizes < lists.LEAST).sum())
+            if alone == len(sizes):
+                raise UserError(
+                    f"train.task {self.train.task} ranks the items of a query, and no training "
+                    "query has two: give more items for a query, or set train.task=regression"
+                )
+            if alone:
+                job.say(
+                    f"{alone:,} of {len(sizes):,} training queries have one item: "
+                    f"{self.train.task} learns nothing from them"
+                )
         if self.train.folds:
             cross_fit.assigned(
                 training, self.train.folds, seed=data.split_seed, field="train.folds"
@@ -80,7 +95,7 @@ def prepare(
         else:
             selection = data.select(data.read())
             ahead.check(job, data, selection.source.scale)
-            ahead.check_queries(selection.kept, data)
+            ahead.check_queries(job, selection.kept, data)
             preparing.store(selection, job.folder, encoding, keep_catalogue=keep_catalogue)
         _say_missing(job, data)
 
@@ -114,4 +129,4 @@ def _on_beam(
         keep_catalogue=keep_catalogue,
         options=ahead.beam or (),
     )
-    ahead.check_queries(preparing.load(job.folder).pairs, data)
+    ahead.check_queries(job, preparing.load(job.folder).pairs, data)

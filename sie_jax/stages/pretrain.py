@@ -64,6 +64,8 @@ class PretrainConfig:
             train,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,
+            task="masked",
+            list_size=0,
             epochs=self.steps // self.evaluate_every,
         )
 
@@ -105,7 +107,7 @@ def pretrain(
             held_out=pretrain.held_out,
             seed=data.split_seed,
         )
-    run = Run("pretrain-0", seed, start.train, task="masked")
+    run = Run("pretrain-0", seed, start.train)
     texts = _Texts(corpus.load(folder / "corpus"), pairs, data.buckets, pretrain, job.mesh)
     held_out = texts.held_out(seed)
     unpretrained, _ = model.pretraining_model(

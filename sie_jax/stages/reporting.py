@@ -55,6 +55,7 @@ def write(
     """
     prepared, log = results.prepared.value, logs.read(job.folder / "metrics.jsonl")
     scale, names = prepared.scale, prepared.scale.names
+    scores = [name for name in SCORES if name in results.weighed.value.column_names]
     explained: list[dict[str, Any]] = []
     if results.explained is not None:
         exported, *_ = results.runs()[results.exported.value.run]
@@ -84,11 +85,9 @@ def write(
         sections.tuning.part(metrics),
         sections.pretraining.part(metrics, log),
         sections.training.part(metrics, log),
-        sections.scores.part(metrics, results.weighed.value, scores=SCORES, label_names=names),
+        sections.scores.part(metrics, results.weighed.value, scores=scores, label_names=names),
         sections.groups.part(by_group),
-        sections.suspicious.part(
-            auditing.read(results.audited.value, most=sections.suspicious.MOST)
-        ),
+        _suspicious(results),
         sections.explanations.part(explained),
         sections.noise.part(noise, names),
         sections.cleaning.part(prepared.counts),
@@ -97,6 +96,15 @@ def write(
     with whole(job.folder / REPORT) as temporary:
         title = f"sie_jax: {config['name']}"
         page.write(temporary, title=title, parts=parts, facts=facts(job))
+
+
+def _suspicious(results: "Results") -> Part | None:
+    """The labels most worth checking, where a task names labels."""
+    if results.audited is None:
+        return None
+    return sections.suspicious.part(
+        auditing.read(results.audited.value, most=sections.suspicious.MOST)
+    )
 
 
 def facts(job: Job) -> dict[str, str]:

@@ -15,8 +15,8 @@ import pyarrow.parquet as pq
 
 from sie_jax import processes
 from sie_jax.devices import mesh as meshes
+from sie_jax.evaluation.predictions import probabilities
 from sie_jax.files import read_json, write_json
-from sie_jax.importance import SCORES
 from sie_jax.passes import estimating
 from sie_jax.passes.influence import Options
 from sie_jax.sections import plain
@@ -25,6 +25,8 @@ from sie_jax.stages.pair_runs import Kept, PairRuns, Start, check_finite
 from sie_jax.tables import hashing, vectors
 from sie_jax.tables.provenance import IDENTITY, Provenance
 from sie_jax.tables.spool import write_parquet
+from sie_jax.tasks import classifies
+from sie_jax.tasks import scores as scores_of
 from sie_jax.training import state as states
 from sie_jax.training.history import History
 from sie_jax.training.run import Run
@@ -37,7 +39,7 @@ class Scores(NamedTuple):
     """What is known of each training pair, in their order.
 
     table: `IDENTITY`, and float32 columns: the scores, `last_layer_norm` and the
-    class probabilities. origin: where they come from, without the name of the score.
+    task's predictions. origin: where they come from, without the name of the score.
     """
 
     table: pa.Table
@@ -68,7 +70,7 @@ def score(
 ) -> None:
     """Leaves scores.parquet, scores.json and vectors/.
 
-    estimators: further ones, beside `SCORES`. held_out: the stage cross_fit, where one
+    estimators: further ones, beside the task's own scores. held_out: the stage cross_fit, where one
     of them needs models that never saw the query.
     """
     runs = PairRuns(job, start)
@@ -84,7 +86,8 @@ def score(
         runs.workspace,
         Options(seed=start.seed),
     )
-    check_finite({name: columns[name] for name in (*SCORES, *estimators)}, training)
+    own = scores_of(start.train.task)
+    check_finite({name: columns[name] for name in (*own, *estimators)}, training)
     settings = {
         "train": plain(start.train),
         "model": plain(start.model),
@@ -97,7 +100,9 @@ def score(
         "data_version": hashing.data_version(training),
         "config": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
     }
-    kinds = {"layer_norms": columns["layer_norms"], "margins": evidence.visits.margins.T}
+    kinds = {"layer_norms": columns["layer_norms"]}
+    if evidence.visits is not None:
+        kinds["margins"] = evidence.visits.margins.T
     if "embedding" in columns:
         kinds["embedding"] = columns["embedding"]
     table = training.select(IDENTITY)
@@ -121,9 +126,11 @@ def score(
 def _evidence(runs: PairRuns, run: Run, held_out: OutOfFold | None) -> estimating.Evidence:
     """The warm-up run, and what it leaves to score by."""
     epochs, rows = run.train.epochs, len(runs.prepared.lengths["train"])
-    per_epoch = -(-rows // run.train.batch_size)
+    per_epoch = runs.planner.steps_per_epoch
     ends = [per_epoch * (epoch + 1) for epoch in range(epochs)]
-    history = History(runs.job.run_folder(run.name) / "history")
+    history = None
+    if classifies(run.train.task):
+        history = History(runs.job.run_folder(run.name) / "history")
     state = runs.fit(run, kept=Kept(history, ends))
     rates = states.make_schedule(run.train.learning_rate, ends[-1], run.train.warmup_fraction)
     of_epoch = np.asarray(jax.vmap(rates)(jnp.arange(ends[-1]))).reshape(epochs, per_epoch)
@@ -137,8 +144,8 @@ def _evidence(runs: PairRuns, run: Run, held_out: OutOfFold | None) -> estimatin
     return estimating.Evidence(
         checkpoints,
         moments,
-        history.read(rows, steps_per_epoch=per_epoch),
-        None if held_out is None else runs.task.from_columns(held_out.training())["probabilities"],
+        None if history is None else history.read(rows, steps_per_epoch=per_epoch),
+        None if held_out is None else probabilities(held_out.training()),
     )
 
 

@@ -12,11 +12,13 @@ from sie_jax import processes
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.section import DataConfig
 from sie_jax.devices import mesh as meshes
+from sie_jax.evaluation.predictions import predicted
 from sie_jax.files import read_json, whole_folder, write_json
 from sie_jax.importance import sampling
 from sie_jax.importance.policies import Policy
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models import PairClassifier
+from sie_jax.passes.sweep import Columns
 from sie_jax.serving.settings import Settings
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
 from sie_jax.stages.score import Scores
@@ -29,13 +31,13 @@ MODELS = "models"
 
 
 class Trained(NamedTuple):
-    """What a run leaves: class probabilities `[N, K]` of the test and of the validation pairs.
+    """What a run leaves: what its model says of the test and of the validation pairs.
 
     training: how well it does on the training pairs. model: its folder, "" but for the first seed.
     """
 
-    probabilities: np.ndarray
-    validation: np.ndarray
+    test: Columns
+    validation: Columns
     training: dict[str, float]
     model: str
 
@@ -46,22 +48,17 @@ def read(made: Made[Trained]) -> Trained:
     test, validation, measured = (made.folder / file for file in _predictions(name))
     folder = made.folder / MODELS / name
     return Trained(
-        read_probabilities(test),
-        read_probabilities(validation),
+        read_predictions(test),
+        read_predictions(validation),
         read_json(measured),
         str(folder) if folder.is_dir() else "",
     )
 
 
-def read_probabilities(path: Path) -> np.ndarray:
-    """The class probabilities `[N, K]` that `write_probabilities` left."""
-    return np.stack([column.to_numpy() for column in pq.read_table(path).columns], 1)
-
-
-def write_probabilities(path: Path, probabilities: np.ndarray) -> None:
-    """Leaves a column `probability_i` per class."""
-    columns = {f"probability_{i}": column for i, column in enumerate(probabilities.T)}
-    write_parquet(path, pa.table(columns))
+def read_predictions(path: Path) -> Columns:
+    """The columns of a task that were left there (`evaluation.from_columns`)."""
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
 
 
 def _predictions(run: str) -> tuple[str, str, str]:
@@ -97,8 +94,8 @@ def train(
     pairs = runs.prepared
     policy, examples = weighing(run, pairs, scores, importance)
     state = runs.fit(run, examples, policy=policy)
-    predicted = {
-        split: runs.predicted(state.params, split)["probabilities"]
+    found = {
+        split: pa.table(predicted(runs.predicted(state.params, split)))
         for split in ("test", "validation")
     }
     measured = runs.measured(state, "train")
@@ -107,8 +104,8 @@ def train(
 
     def leave() -> None:
         test, validation, figures = _predictions(run.name)
-        write_probabilities(job.folder / test, predicted["test"])
-        write_probabilities(job.folder / validation, predicted["validation"])
+        write_parquet(job.folder / test, found["test"])
+        write_parquet(job.folder / validation, found["validation"])
         write_json(job.folder / figures, measured)
         if params is not None:
             model = nnx.merge(runs.task.graphdef, params)

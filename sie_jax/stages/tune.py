@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from sie_jax import processes
 from sie_jax.errors import NumericalError
-from sie_jax.evaluation import Predictions, from_probabilities
+from sie_jax.evaluation import Predictions, from_columns
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.files import read_json, write_json
 from sie_jax.stages.pair_runs import PairRuns, Start, summarized
@@ -50,8 +50,8 @@ def tune(
             job.say(f"learning rate {rate} is left out: {error}")
             diverged.append(rate)
             continue
-        probabilities = runs.predicted(state.params, "validation")["probabilities"]
-        tried[str(rate)] = [from_probabilities(probabilities, pairs.scale.gains)]
+        columns = runs.predicted(state.params, "validation")
+        tried[str(rate)] = [from_columns(columns, pairs.scale.gains)]
     if not tried:
         raise NumericalError("no learning rate kept the loss finite: give lower ones")
     measured = summarized(
@@ -60,7 +60,7 @@ def tune(
 
     def merit(rate: str) -> tuple[float, float]:
         found = measured["test"][rate]
-        return found["ndcg@10"]["value"] or 0.0, found["accuracy"]["value"]
+        return found["ndcg@10"]["value"] or 0.0, found.get("accuracy", {}).get("value", 0.0)
 
     processes.alone(
         write_json,

@@ -154,7 +154,7 @@ def _checked(
         blamed = example_ids[broken if len(broken) else rows]
         named = ", ".join(str(one) for one in blamed[:20])
         more = f" and {len(blamed) - 20} more" if len(blamed) > 20 else ""
-        section = "pretrain" if run.task == "masked" else "train"
+        section = "pretrain" if run.train.task == "masked" else "train"
         raise NumericalError(
             f"run {run.name}: loss {loss}, gradient norm {norm} at step {report.step}, "
             f"example ids {named}{more}: lower {section}.learning_rate or look at these rows; "

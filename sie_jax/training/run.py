@@ -31,15 +31,14 @@ class Weighting:
 class Run:
     """One training run. Its name is that of its folder, its stage and its lines in the log.
 
-    task: "graded" or "masked". seed: of parameters, batches and dropout. train: the optimiser and
-    its schedule. weighting: see `Weighting`.
+    seed: of parameters, batches and dropout. train: the task, the optimiser and its schedule.
+    weighting: see `Weighting`.
     """
 
     name: str
     seed: int
     train: Schedule
     weighting: Weighting = Weighting()
-    task: str = "graded"
 
     def write(self, folder: Path) -> None:
         """Leaves run.json in the run's folder.

@@ -5,7 +5,9 @@ import dataclasses
 import optax
 
 from sie_jax import sections
+from sie_jax.data.lists import LEAST
 from sie_jax.errors import UserError
+from sie_jax.tasks import TASKS, listed
 from sie_jax.training import state
 
 
@@ -24,6 +26,9 @@ class TrainConfig:
     # how many seeds repeat the comparison
     seeds: int = dataclasses.field(default=1, metadata=sections.TELLS)
     folds: int = 0  # of the training queries, for out-of-fold predictions; 0: none
+    # what is learnt of a pair: graded, regression, listwise, pairwise, lambda_loss or approx_ndcg
+    task: str = "graded"
+    list_size: int = 16  # the most items of a query that a task of lists takes in an epoch
     # steps between two checkpoints
     checkpoint_every: int = dataclasses.field(default=200, metadata=sections.TELLS)
     # steps between two lines of the log
@@ -45,6 +50,8 @@ class TrainConfig:
         sections.positive("train.clip_norm", self.clip_norm)
         sections.between("train.warmup_fraction", self.warmup_fraction, 0.0, 1.0)
         sections.at_least("train.weight_decay", self.weight_decay, 0)
+        sections.one_of("train.task", self.task, TASKS)
+        sections.at_least("train.list_size", self.list_size, LEAST)
         steps = self.profile_steps
         if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
             raise UserError(
@@ -55,12 +62,17 @@ class TrainConfig:
     def schedule(self) -> "Schedule":
         """What of this section makes a run what it is."""
         names = [field.name for field in dataclasses.fields(Schedule)]
-        return Schedule(**{name: getattr(self, name) for name in names})
+        made = Schedule(**{name: getattr(self, name) for name in names})
+        return made if listed(self.task) else dataclasses.replace(made, list_size=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """How a run is optimised: its batches, its learning rate, for how long."""
+    """How a run is optimised: its batches, its learning rate, for how long, and what it learns.
+
+    task: of `tasks.TASKS`, or "masked". list_size: see `data.planning.Planner`; 0 where no loss
+    reads other rows.
+    """
 
     batch_size: int
     learning_rate: float
@@ -68,6 +80,8 @@ class Schedule:
     warmup_fraction: float
     weight_decay: float
     clip_norm: float
+    task: str
+    list_size: int
 
     def optimizer(self, *, total_steps: int) -> optax.GradientTransformation:
         """AdamW with this schedule over so many steps (`state.make_optimizer`)."""

@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 from sie_jax import importance
 from sie_jax.devices import mesh as meshes
 from sie_jax.tasks.masked import Masked
-from sie_jax.tasks.task import LabelledTask
+from sie_jax.tasks.task import ClassificationTask, LabelledTask
 from sie_jax.training.state import TrainState
 
 Batch = dict[str, jax.Array]
@@ -25,17 +25,18 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 @functools.cache
 def weighted_step(task: LabelledTask, optimizer: optax.GradientTransformation, mesh: Mesh) -> Step:
-    """The step on Σ_i w_i ℓ_i / n, with w_i = batch["weight"] (mean 1 over the training set).
+    """The step on Σ_i w_i c_i / n, with w_i = batch["weight"] (mean 1 over the training set).
 
-    n is the number of real rows in the batch, so weights of 1 give the uniform mean. The offline
-    policies and uniform training take this step.
+    c_i is row i's contribution (`tasks.task`), ∇ℓ_i where losses are separate. n is the number of
+    real rows in the batch, so weights of 1 give the gradient of the mean loss. The offline policies
+    and uniform training take this step.
     """
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         key = step_key(state)
         count = jnp.maximum(jnp.sum(batch["mask"]), 1)
         weights = jnp.where(batch["mask"], batch["weight"], 0.0) / count
-        gradient, found = weighted_gradient(task, state.params, batch, weights, key)
+        gradient, found = task.weighted_gradient(state.params, batch, weights, key)
         return update(task, state, optimizer, gradient, found, weights, batch)
 
     return compiled(step, mesh)
@@ -50,7 +51,7 @@ def online_step(
     score: str,
     policy: importance.policies.Policy,
 ) -> Step:
-    """The step on Σ_i w_i ∇ℓ_i, with w the policy's weights of this batch's own scores (sum 1).
+    """The step on Σ_i w_i c_i, with w the policy's weights of this batch's own scores (sum 1).
 
     Scores, weights and the update come from one forward and one backward pass. The scores are
     those of this step: its dropout is on in them.
@@ -64,7 +65,7 @@ def online_step(
         if task.rematerialises(state.params):
             norms, outputs = task.norms(state.params, batch, dropout_key=key)
             weights = weights_of(outputs, lambda: norms, batch)
-            gradient, found = weighted_gradient(task, state.params, batch, weights, key)
+            gradient, found = task.weighted_gradient(state.params, batch, weights, key)
         else:
             found, gradients = task.gradients(state.params, batch, dropout_key=key)
             weights = weights_of(found[1], gradients.norms, batch)
@@ -97,19 +98,6 @@ def batch_step(task: Masked, optimizer: optax.GradientTransformation, mesh: Mesh
     return compiled(step, mesh)
 
 
-def weighted_gradient(
-    task: LabelledTask, params: Any, batch: Batch, weights: jax.Array, dropout_key: jax.Array
-) -> tuple[Any, tuple[jax.Array, Any]]:
-    """Σ_i w_i ∇ℓ_i over the real rows by one plain backward pass, and their losses and outputs."""
-
-    def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, Any]]:
-        losses, outputs = task.losses(params, batch, dropout_key=dropout_key)
-        return jnp.sum(jnp.where(batch["mask"], weights * losses, 0.0)), (losses, outputs)
-
-    (_, found), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-    return gradient, found
-
-
 def update(
     task: LabelledTask,
     state: TrainState,
@@ -132,8 +120,9 @@ def update(
         "effective_sample_size": jnp.sum(weights) ** 2
         / jnp.maximum(jnp.sum(weights**2), jnp.finfo(weights.dtype).tiny),
         "losses": losses,
-        "margins": task.margin(outputs, batch),
     }
+    if isinstance(task, ClassificationTask):
+        metrics["margins"] = task.margin(outputs, batch)
     return advance(state, optimizer, gradient), metrics
 
 

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from sie_jax import importance
-from sie_jax.tasks.graded import Graded, expected_gains
+from sie_jax.tasks.graded import Graded
 
 NAMES = ("input_ids", "token_type_ids", "attention_mask", "label", "row")
 
@@ -126,26 +126,9 @@ def test_labels_of_the_model_itself(shop: Any) -> None:
     np.testing.assert_allclose(drawn / 4000, [0.1, 0.4, 0.4, 0.1], atol=5 * (0.24 / 4000) ** 0.5)
 
 
-def test_columns_of_a_table_are_the_predictions(shop: Any, run: Any, batch: Any) -> None:
+def test_columns_are_the_probabilities(shop: Any, run: Any, batch: Any) -> None:
     _, logits = run(batch)
-    predictions = shop.task.predictions(logits)
-    np.testing.assert_allclose(predictions["probabilities"], jax.nn.softmax(logits), rtol=1e-6)
     columns = shop.task.columns(logits)
     assert list(columns) == [f"probability_{grade}" for grade in range(shop.task.num_labels)]
-    table = {"loss": np.zeros(len(logits)), **{k: np.asarray(v) for k, v in columns.items()}}
-    back = shop.task.from_columns(table)
-    assert back.keys() == predictions.keys()
-    np.testing.assert_array_equal(back["probabilities"], predictions["probabilities"])
-    np.testing.assert_array_equal(
-        shop.task.rank(back), expected_gains(back["probabilities"], shop.task.gains)
-    )
-
-
-def test_expected_gains_keep_ties() -> None:
-    generator, gains = np.random.default_rng(0), (0.0, 0.01, 0.1, 1.0)
-    probabilities = generator.dirichlet(np.ones(4), size=1).astype(np.float32).repeat(1001, axis=0)
-    scores = expected_gains(probabilities, gains)
-    assert scores.dtype == np.float64
-    expected = sum(float(p) * g for p, g in zip(probabilities[0], gains, strict=True))
-    np.testing.assert_allclose(scores, expected, rtol=1e-12)
-    assert len(np.unique(scores)) == 1
+    found = np.stack([*columns.values()], 1)
+    np.testing.assert_allclose(found, jax.nn.softmax(logits), rtol=1e-6)

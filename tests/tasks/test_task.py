@@ -1,7 +1,6 @@
 """Steps and passes on a task that has no model, no tokens and one output for two labels."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -19,7 +18,7 @@ from sie_jax.passes.explain import projection_pass
 from sie_jax.passes.gradients import example_pass, preconditioned_pass
 from sie_jax.passes.predict import predict_pass
 from sie_jax.passes.score import score_pass
-from sie_jax.tasks.task import LabelledTask
+from sie_jax.tasks.task import ClassificationTask
 from sie_jax.training import learning, steps
 from sie_jax.training import state as states
 
@@ -28,11 +27,12 @@ SGD = optax.sgd(RATE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clicked(LabelledTask):
+class Clicked(ClassificationTask):
     """Logistic regression: the output is the logit of a click."""
 
     features = ("signals",)
     output_scores = ("loss",)
+    meets = tuple(importance.NEEDS)
     num_labels = 2
 
     def outputs(self, params: Any, example: Any, *, key: Any = None) -> Any:
@@ -68,17 +68,8 @@ class Clicked(LabelledTask):
     def head(self, params: Any) -> str:
         return "linear"
 
-    def predictions(self, outputs: Any) -> dict[str, Any]:
-        return {"click": jax.nn.sigmoid(outputs)}
-
     def columns(self, outputs: Any) -> dict[str, Any]:
-        return self.predictions(outputs)
-
-    def from_columns(self, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        return {"click": columns["click"]}
-
-    def rank(self, predictions: Mapping[str, np.ndarray]) -> np.ndarray:
-        return predictions["click"].astype(np.float64)
+        return {"click": jax.nn.sigmoid(outputs)}
 
 
 TASK, MESH = Clicked(), meshes.make(1)

@@ -206,7 +206,7 @@ def test_a_gradient_that_is_not_finite_names_all_rows(tmp_path: Path) -> None:
         loop._checked(
             report,
             meter=StepMeter(None, []),
-            run=dataclasses.replace(RUN, task="masked"),
+            run=dataclasses.replace(RUN, train=dataclasses.replace(RUN.train, task="masked")),
             example_ids=ids,
             observers=Observers(
                 RunCheckpoints(tmp_path / "steps"),

@@ -1,0 +1,60 @@
+"""What all tasks of a cross-encoder share: a query and an item that are read together."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import jax
+from flax import nnx
+
+from sie_jax.tasks.task import Batch, Example
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+    """The pair of a cross-encoder.
+
+    graphdef: of a `PairClassifier`. gains: of each grade, K numbers.
+    """
+
+    graphdef: nnx.GraphDef
+    gains: tuple[float, ...]
+
+    features: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask")
+
+    def outputs(self, params: Any, example: Example, *, key: jax.Array | None = None) -> jax.Array:
+        """The logits of the model's labels."""
+        model = nnx.merge(self.graphdef, params)
+        return model(*self._features(example), deterministic=key is None, key=key)
+
+    def rematerialises(self, params: Any) -> bool:
+        """Whether the model was told to."""
+        return nnx.merge(self.graphdef, params).remat != "none"
+
+    @property
+    def num_labels(self) -> int:
+        """As many as there are gains."""
+        return len(self.gains)
+
+    def embed(self, params: Any, batch: Batch) -> jax.Array:
+        """What the classifier is given."""
+        return nnx.merge(self.graphdef, params).embed(*self._features(batch))
+
+    def head(self, params: Any) -> str:
+        """The name of the classifier."""
+        return nnx.merge(self.graphdef, params).head
+
+    def _features(self, arrays: Mapping[str, jax.Array]) -> list[jax.Array]:
+        return [arrays[name] for name in self.features]
+
+
+class Relevance(Pairs):
+    """The pair of a cross-encoder with one output `[]`: its relevance, which ranks items."""
+
+    def outputs(self, params: Any, example: Example, *, key: jax.Array | None = None) -> jax.Array:
+        """The one logit."""
+        return super().outputs(params, example, key=key)[..., 0]
+
+    def columns(self, outputs: jax.Array) -> dict[str, jax.Array]:
+        """`relevance`."""
+        return {"relevance": outputs}

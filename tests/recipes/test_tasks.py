@@ -1,0 +1,170 @@
+"""Whole runs of tasks without classes: what they leave, what folders score, what is refused."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import transformers
+from tiny_runs import run, tiny, unexplained, won_by
+
+from sie_jax import importance, serving, tasks
+from sie_jax.config import Config
+from sie_jax.data import preparing
+from sie_jax.errors import UserError
+from sie_jax.files import read_json
+from sie_jax.recipes import replay
+
+pytestmark = pytest.mark.slow
+
+# every loss of lists differs in its `couple` alone (tests/tasks); one of them goes through it all
+WITHOUT_CLASSES = ("regression", "pairwise")
+
+
+class Run(NamedTuple):
+    config: Config
+    workdir: Path
+    metrics: dict[str, Any]
+
+
+@pytest.fixture(scope="module", params=WITHOUT_CLASSES)
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    config = tiny(compare=("keep",))
+    config.train.task, config.train.list_size = request.param, 4
+    config.train.folds = 3
+    workdir = tmp_path_factory.mktemp("task") / "run"
+    return Run(config, workdir, run(config, workdir))
+
+
+def test_runs_are_ranked_and_classify_nothing(done: Run) -> None:
+    metrics = done.metrics
+    for name in ("uniform", "weighted", "keep", "stack"):
+        assert "accuracy" not in metrics["test"][name]
+        assert 0 <= metrics["test"][name]["ndcg@10"]["value"] <= 1
+    assert {"loss", "ndcg@10"} == metrics["train"]["uniform"].keys()
+    assert metrics["contest"]["standings"].keys() >= {"uniform", "weighted", "keep", "stack"}
+    assert not (done.workdir / "audit.csv").exists()
+    assert "Labels most worth checking" not in (done.workdir / "report.html").read_text()
+
+
+def test_every_pair_is_scored(done: Run) -> None:
+    table = pq.read_table(done.workdir / "importance.parquet")
+    names = [*tasks.scores(done.config.train.task), "weight"]
+    assert table.column_names == ["example_id", "query_id", "item_id", "label", *names]
+    assert table.num_rows == preparing.load(done.workdir).split("train").num_rows
+    for name in ("grad_norm", "weight"):
+        assert np.isfinite(table[name].to_numpy()).all()
+        assert (table[name].to_numpy() >= 0).all()
+    held_out = pq.read_table(done.workdir / "out_of_fold.parquet")
+    assert "relevance" in held_out.column_names
+
+
+@pytest.mark.parametrize("winner", ["uniform", "stack"])
+def test_the_folder_alone_gives_the_scores_of_the_run(
+    winner: str, done: Run, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    won_by(winner, done.workdir, done.config, workdir)
+    test = preparing.load(workdir).split("test")
+    scored = serving.score(serving.load(workdir / "model"), test.to_pylist(), batch_size=16)
+    wanted = pq.read_table(workdir / "rankings.parquet")[f"{winner}-0"].to_numpy()
+    # float32 sums in batches of another size
+    np.testing.assert_allclose(scored["score"].to_numpy(), wanted, rtol=1e-5, atol=1e-5)
+    assert "prediction" not in scored.column_names
+    config = transformers.AutoConfig.from_pretrained(workdir / "model")
+    assert config.num_labels == 1
+
+
+def test_online_weights(done: Run, tmp_path: Path) -> None:
+    config = unexplained(mode="online")
+    config.train.task, config.train.list_size = done.config.train.task, 4
+    metrics = run(config, tmp_path / "run")
+    assert metrics["cost"]["weighted"]["forward_equivalents"] > 0
+    assert metrics["weights"] == {}
+
+
+def test_another_task_is_another_run(done: Run) -> None:
+    config = tiny(compare=("keep",))
+    config.train.task, config.train.folds = "graded", 3
+    with pytest.raises(UserError, match=r"--redo="):
+        run(config, done.workdir)
+    assert read_json(done.workdir / "checkpoints" / "uniform-0" / "run.json")["train"]["task"] in (
+        WITHOUT_CLASSES
+    )
+
+
+def listed(**changes: Any) -> Callable[[Config], None]:
+    def change(config: Config) -> None:
+        config.train.task = "listwise"
+        for name, value in changes.items():
+            section, field = name.split("__")
+            setattr(getattr(config, section), field, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (listed(train__task="ranked"), r"train\.task is 'ranked'"),
+        (listed(train__list_size=1), r"train\.list_size is 1"),
+        (listed(train__list_size=17), r"a device takes 16 pairs"),
+        (listed(importance__score="el2n"), r"el2n is not defined for train\.task listwise"),
+        (listed(importance__estimators=("tracin",)), r"tracin is not defined"),
+        (listed(importance__policy="auto"), r"predicts none"),
+        (listed(importance__mode="learned", importance__score="loss"), r"importance\.mode=learned"),
+        (
+            listed(importance__use="sampling", importance__mix_uniform=0.1),
+            r"importance\.use=sampling",
+        ),
+    ],
+)
+def test_what_a_task_does_not_have_is_refused_before_anything_is_written(
+    change: Callable[[Config], None], message: str, tmp_path: Path
+) -> None:
+    config = tiny()
+    change(config)
+    with pytest.raises(UserError, match=message) as caught:
+        run(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
+    table = tmp_path / "pairs.csv"
+    rows = [f"query {n},red lamp {n},{n % 2}" for n in range(60)]
+    table.write_text("\n".join(["query,title,label", *rows]))
+    config = tiny()
+    config.data.source, config.data.path = "table", str(table)
+    config.train.task = "listwise"
+    with pytest.raises(UserError, match="no training query has two"):
+        run(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    config.train.task = "regression"
+    run(config, tmp_path / "regression")
+
+
+@pytest.mark.parametrize("name", importance.ESTIMATORS)
+def test_graded_has_every_estimator_and_lists_have_few(name: str) -> None:
+    assert tasks.can_estimate("graded", name)
+    wanted = {"grad_norm", "loss", "last_layer_norm", "knn_shapley", "query_agreement"}
+    assert tasks.can_estimate("listwise", name) == (name in wanted)
+
+
+def test_a_broken_batch_of_lists_is_explained(tmp_path: Path) -> None:
+    import io
+
+    from rich.console import Console
+
+    from sie_jax.errors import NumericalError
+
+    config = unexplained()
+    config.train.task, config.train.list_size = "listwise", 4
+    config.train.learning_rate = 1e30
+    with pytest.raises(NumericalError):
+        run(config, tmp_path / "run")
+    (kept,) = (tmp_path / "run" / "replay").glob("*.npz")
+    table = replay.replay(kept, Console(file=io.StringIO()))
+    assert table.column_names == ["example_id", "query", "title", "label", "loss", "grad_norm"]

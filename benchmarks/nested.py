@@ -185,7 +185,7 @@ def main() -> None:
         **machine(),
         "commit": commit_of("HEAD"),
         "lightgbm": lightgbm.__version__,
-        "pooling": encoder.pooling,
+        "pooling": encoder.towers.pooling,
         "folds": FOLDS,
         "inner_folds": INNER,
         "resamples": RESAMPLES,

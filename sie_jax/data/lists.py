@@ -16,11 +16,13 @@ class Shape(NamedTuple):
     """What holds lists: `shares` of each batch, one for a device, of `places` rows each.
 
     limit: the most rows of a list, at most `places`; of longer lists each epoch draws so many.
+    least: the rows that a list needs, to be there at all.
     """
 
     shares: int
     places: int
     limit: int
+    least: int = LEAST
 
 
 def epoch(
@@ -35,17 +37,17 @@ def epoch(
 ) -> list[Batch]:
     """One epoch's batches, each of whole lists, of which none lies in two shares.
 
-    A list is what `rows` has of one query. Those with fewer than LEAST rows are left out. Lists of
-    about one length (that of their longest row) share a batch, and within it as many as fit a
-    share; what does not fill a share moves up to the next length. Where rows do not fill a share,
-    places are left empty: row −1, a list of its own. Every epoch has equally many batches.
+    A list is what `rows` has of one query. Those with fewer than `shape.least` rows are left out.
+    Lists of about one length (that of their longest row) share a batch, and within it as many as
+    fit a share; what does not fill a share moves up to the next length. Where rows do not fill a
+    share, places are left empty: row −1, a list of its own. Every epoch has equally many batches.
 
     Args:
       lengths: `[N]`, the tokens of every row. queries: `[N]`, the query of each. rows: which of
         them to take.
     """
     generator = np.random.default_rng((seed, epoch))
-    lists = _lists(generator.permutation(rows), queries)
+    lists = [one for one in _lists(generator.permutation(rows), queries) if len(one) >= shape.least]
     lists = [lists[at] for at in generator.permutation(len(lists))]
     # of all its rows, so that the plan has one shape whatever an epoch draws of it
     bucket = np.searchsorted(boundaries, [lengths[one].max() for one in lists])
@@ -68,11 +70,48 @@ def epoch(
     return [plan[at] for at in generator.permutation(len(plan))]
 
 
+def in_order(
+    lengths: np.ndarray,
+    queries: np.ndarray,
+    *,
+    batch_size: int,
+    boundaries: tuple[int, ...],
+    rows: np.ndarray,
+) -> list[Batch]:
+    """The batches of a sweep over `rows`: each row once, beside the others of its query.
+
+    Lists of about one length follow one another by query. A list that a batch has no place left
+    for begins the next one. One of more than `batch_size` rows is cut. Arguments as in `epoch`.
+    """
+    lists = _lists(rows, queries)
+    # stable, so that queries keep their order
+    bucket = np.searchsorted(boundaries, [lengths[one].max() for one in lists])
+    batches: list[Batch] = []
+    waiting: list[np.ndarray] = []
+    shape = Shape(1, batch_size, batch_size, 1)
+
+    def leave() -> None:
+        if waiting:
+            longest = max(lengths[one].max() for one in waiting)
+            length = boundaries[np.searchsorted(boundaries, longest)]
+            batches.append(_batch([waiting], shape, length))
+
+    for at in np.argsort(bucket, kind="stable"):
+        for start in range(0, len(lists[at]), batch_size):
+            piece = lists[at][start : start + batch_size]
+            if sum(map(len, waiting)) + len(piece) > batch_size:
+                leave()
+                waiting = []
+            waiting.append(piece)
+    leave()
+    return batches
+
+
 def _lists(rows: np.ndarray, queries: np.ndarray) -> list[np.ndarray]:
-    """The rows of each query that has LEAST or more, by query, in their order."""
+    """The rows of each query, by query, in their order."""
     rows = rows[np.argsort(queries[rows], kind="stable")]
     starts = np.flatnonzero(np.diff(queries[rows], prepend=-1))
-    return [one for one in np.split(rows, starts)[1:] if len(one) >= LEAST]
+    return np.split(rows, starts)[1:]
 
 
 def _packed(lists: list[np.ndarray], places: int) -> list[list[np.ndarray]]:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import grain
 import numpy as np
@@ -15,6 +15,20 @@ Arrays = dict[str, np.ndarray]
 RECORDS_AT_ONCE = 1024
 
 
+SHORTEST = 8  # the fewest tokens that queries are padded to where they are read apart from items
+
+
+class Apart(NamedTuple):
+    """What is known of the source's rows where query and item are read apart.
+
+    query_lengths: `[N]`, the tokens of each query, [CLS] and [SEP] included. items: `[N]`, the item
+    of each row, equal numbers for equal items.
+    """
+
+    query_lengths: np.ndarray
+    items: np.ndarray
+
+
 class PlannedBatches:
     """Random access to padded batches: item i is batch i of the plan, epoch after epoch.
 
@@ -24,6 +38,11 @@ class PlannedBatches:
     `attention_mask` bool `[b, T]`, `label` int32 `[b]`, `mask` bool `[b]` (False: padding) and
     `weight` float32 `[b]` (1 where no weights are given). Batches of lists have `list` int32 `[b]`:
     rows of one list have one number there, and every padding row has one of its own.
+
+    With `apart`, a batch holds `query_ids` and `query_mask` `[b, Q]`, [CLS] query [SEP], and
+    `item_ids` and `item_mask` `[b, T]`, [CLS] item [SEP], in place of the ids of both together, and
+    `item` int32 `[b]`. Q is a power of two, so that few programs are compiled. `attention_mask`
+    `[b, Q + T]` is that of query and item.
 
     A padding row attends to its own first token, because attention to nothing would be undefined.
     """
@@ -37,8 +56,9 @@ class PlannedBatches:
         pad_token_id: int,
         weights: np.ndarray | None = None,
         share: np.ndarray | None = None,
+        apart: Apart | None = None,
     ) -> None:
-        self._source, self._weights = source, weights
+        self._source, self._weights, self._apart = source, weights, apart
         self._pad = pad_token_id
         self._share = np.arange(batch_size) if share is None else share
         self.batch_size = batch_size
@@ -46,7 +66,7 @@ class PlannedBatches:
         self._batches = [batch for epoch in epochs for batch in epoch]
         self.batches_per_epoch = len(epochs[0])
         # the batch that takes the most memory
-        lengths = [batch.length for batch in self._batches]
+        lengths = [batch.length + self._query_places(batch) for batch in self._batches]
         self.longest = lengths.index(max(lengths)) if lengths else 0
 
     def __len__(self) -> int:
@@ -75,31 +95,69 @@ class PlannedBatches:
         ]
 
     def _collate(self, rows: np.ndarray, batch: Batch, records: list[dict[str, Any]]) -> Arrays:
-        mask, length = rows >= 0, batch.length
-        input_ids = np.full((len(rows), length), self._pad, np.int32)
-        token_type_ids = np.zeros((len(rows), length), np.int32)
-        attention_mask = np.zeros((len(rows), length), bool)
-        attention_mask[:, 0] = True
+        mask = rows >= 0
         label = np.zeros(len(rows), np.int32)
-        for i, record in zip(np.flatnonzero(mask), records, strict=True):
-            size = len(record["input_ids"])
-            input_ids[i, :size] = record["input_ids"]
-            token_type_ids[i, record["query_length"] : size] = 1
-            attention_mask[i, :size] = True
-            label[i] = record["label"]
+        label[mask] = [record["label"] for record in records]
         weight = np.ones(len(rows), np.float32)
         if self._weights is not None:
             weight[mask] = self._weights[rows[mask]]
+        texts = self._together if self._apart is None else self._taken_apart
         return {
             "row": rows,
-            "input_ids": input_ids,
-            "token_type_ids": token_type_ids,
-            "attention_mask": attention_mask,
+            **texts(rows, batch, records),
             "label": label,
             "mask": mask,
             "weight": weight,
             **({} if batch.lists is None else {"list": batch.lists[self._share]}),
         }
+
+    def _together(self, rows: np.ndarray, batch: Batch, records: list[dict[str, Any]]) -> Arrays:
+        """The token ids of each pair."""
+        input_ids, attention_mask = self._padded(len(rows), batch.length)
+        token_type_ids = np.zeros_like(input_ids)
+        for i, record in zip(np.flatnonzero(rows >= 0), records, strict=True):
+            _fill(input_ids[i], attention_mask[i], record["input_ids"])
+            token_type_ids[i, record["query_length"] : len(record["input_ids"])] = 1
+        return {
+            "input_ids": input_ids,
+            "token_type_ids": token_type_ids,
+            "attention_mask": attention_mask,
+        }
+
+    def _taken_apart(self, rows: np.ndarray, batch: Batch, records: list[dict[str, Any]]) -> Arrays:
+        """The token ids of each query and of each item."""
+        assert self._apart is not None
+        query_ids, query_mask = self._padded(len(rows), self._query_places(batch))
+        item_ids, item_mask = self._padded(len(rows), batch.length)
+        for i, record in zip(np.flatnonzero(rows >= 0), records, strict=True):
+            ids, size = record["input_ids"], record["query_length"]
+            _fill(query_ids[i], query_mask[i], ids[:size])
+            _fill(item_ids[i], item_mask[i], np.append(ids[:1], ids[size:]))
+        return {
+            "query_ids": query_ids,
+            "query_mask": query_mask,
+            "item_ids": item_ids,
+            "item_mask": item_mask,
+            "attention_mask": np.concatenate([query_mask, item_mask], 1),
+            "item": np.where(rows >= 0, self._apart.items[rows], -1).astype(np.int32),
+        }
+
+    def _query_places(self, batch: Batch) -> int:
+        """Q, of all rows of the global batch, so that all processes have the same; 0 without."""
+        if self._apart is None:
+            return 0
+        longest = self._apart.query_lengths[batch.rows[batch.rows >= 0]].max(initial=SHORTEST)
+        return 1 << int(longest - 1).bit_length()
+
+    def _padded(self, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and mask of rows without tokens, of which each attends to its first place."""
+        mask = np.zeros((rows, length), bool)
+        mask[:, 0] = True
+        return np.full((rows, length), self._pad, np.int32), mask
+
+
+def _fill(ids: np.ndarray, mask: np.ndarray, tokens: np.ndarray) -> None:
+    ids[: len(tokens)], mask[: len(tokens)] = tokens, True
 
 
 def iterate(

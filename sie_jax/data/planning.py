@@ -3,14 +3,16 @@
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
 
 from sie_jax.data import batches as plans
-from sie_jax.data import lists
-from sie_jax.data.loading import PlannedBatches
+from sie_jax.data import lists, tokenization
+from sie_jax.data.loading import Apart, PlannedBatches
 from sie_jax.data.preparing import Prepared
+from sie_jax.data.schema import SPLITS
 from sie_jax.devices import mesh as meshes
 
 
@@ -19,12 +21,15 @@ class Planner:
     """Plans batches of `batch_size` rows over all processes of a mesh.
 
     list_size: the most rows of a query that train together as one list; 0 where rows are separate.
+    apart: whether query and item are read apart, and every item of a batch ranked for every query.
+    Then a list needs one row, and sweeps go list by list too.
     """
 
     prepared: Prepared
     mesh: Mesh
     batch_size: int
     list_size: int = 0
+    apart: bool = False
 
     def rows(self, split: str) -> np.ndarray:
         """All rows of a split."""
@@ -46,11 +51,12 @@ class Planner:
         lengths, boundaries = self.prepared.lengths["train"], self.prepared.boundaries
         if self.list_size:
             shares = meshes.shares(self.mesh)
-            shape = lists.Shape(shares, self.batch_size // shares, self.list_size)
+            least = 1 if self.apart else lists.LEAST
+            shape = lists.Shape(shares, self.batch_size // shares, self.list_size, least)
             plan = [
                 lists.epoch(
                     lengths,
-                    self.queries,
+                    self.queries["train"],
                     seed=seed,
                     epoch=epoch,
                     shape=shape,
@@ -79,10 +85,24 @@ class Planner:
         return len(self.epochs(1, seed=0))
 
     @functools.cached_property
-    def queries(self) -> np.ndarray:
-        """The number of each training row's query."""
-        ids = self.prepared.split("train")["query_id"].to_pylist()
-        return np.unique(np.asarray(ids, str), return_inverse=True)[1]
+    def queries(self) -> dict[str, np.ndarray]:
+        """The number of each row's query, by split."""
+        return {split: self._numbers(split, "query_id") for split in SPLITS}
+
+    @functools.cached_property
+    def taken_apart(self) -> dict[str, Apart]:
+        """What is known of each split's rows where query and item are read apart."""
+        tokenizer, found = self.prepared.tokenizer, {}
+        for split in SPLITS:
+            queries = self.prepared.split(split)["query"].to_pylist()
+            lengths = tokenization.query_lengths(tokenizer, queries)
+            found[split] = Apart(lengths, self._numbers(split, "item_id"))
+        return found
+
+    def _numbers(self, split: str, column: str) -> np.ndarray:
+        """A number for each row of a split, equal where the column is."""
+        values = self.prepared.split(split)[column].to_pylist()
+        return np.unique(np.asarray(values, str), return_inverse=True)[1]
 
     def drawn(
         self, number: int, *, seed: int, probabilities: np.ndarray, weights: np.ndarray
@@ -112,12 +132,13 @@ class Planner:
     def _in_order(
         self, split: str, boundaries: tuple[int, ...], rows: np.ndarray | None
     ) -> PlannedBatches:
-        plan = plans.in_order(
-            self.prepared.lengths[split],
-            batch_size=self.batch_size,
-            boundaries=boundaries,
-            rows=self.rows(split) if rows is None else rows,
-        )
+        rows = self.rows(split) if rows is None else rows
+        options: dict[str, Any] = {"batch_size": self.batch_size, "boundaries": boundaries}
+        lengths = self.prepared.lengths[split]
+        if self.apart:
+            plan = lists.in_order(lengths, self.queries[split], rows=rows, **options)
+        else:
+            plan = plans.in_order(lengths, rows=rows, **options)
         return self._planned(split, [plan], None)
 
     def _planned(
@@ -130,4 +151,5 @@ class Planner:
             pad_token_id=self.prepared.tokenizer.pad_token_id,
             weights=weights,
             share=meshes.local_rows(self.mesh, self.batch_size),
+            apart=self.taken_apart[split] if self.apart else None,
         )

@@ -1,102 +1,63 @@
-"""Texts as unit vectors: a checkpoint's encoder with the pooling that its folder states."""
+"""Texts as unit vectors: a checkpoint's towers, with the tokenizer of its folder."""
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Float32
 from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import tokenization
-from sie_jax.errors import UserError
-from sie_jax.files import write_json
-from sie_jax.models import FlaxBert
+from sie_jax.models import Towers
 
-POOLING = Path("1_Pooling") / "config.json"
-LENGTHS = Path("sentence_bert_config.json")
 SHORTEST = 8  # the fewest tokens that a batch is padded to
-LONGEST = 128  # the most tokens of a text where the folder does not say
 _ROWS = 65_536  # pairs whose vectors are gathered at a time
-
-_MEAN, _CLS = "mean", "cls"
-_POOLINGS = ("mean_tokens", "cls_token")
 
 
 class SentenceEncoder(NamedTuple):
     """A checkpoint as an encoder of single texts.
 
     Attributes:
-      graphdef, params: the encoder.
+      graphdef, params: of its `Towers`.
       tokenizer: its tokenizer.
-      pooling: "mean" of the last hidden states of all tokens, [CLS] and [SEP] included, or "cls",
-        the first token's.
-      max_length: the most tokens of a text, special tokens included; further ones are cut off.
       notes: one sentence for each thing that the folder does not say and that was assumed.
     """
 
     graphdef: nnx.GraphDef
     params: Any
     tokenizer: PreTrainedTokenizerFast
-    pooling: str
-    max_length: int
     notes: tuple[str, ...]
+
+    @property
+    def towers(self) -> Towers:
+        """The model."""
+        made: Towers = nnx.merge(self.graphdef, self.params)
+        return made
+
+    @property
+    def max_length(self) -> int:
+        """The most tokens of a text, special tokens included; further ones are cut off."""
+        return self.towers.max_length
 
 
 def load(folder: str | Path) -> SentenceEncoder:
-    """Reads a folder of sentence-transformers, or of a plain BERT.
-
-    A folder without `1_Pooling/config.json` is taken to pool by the mean, and `notes` says so.
+    """Reads a folder of sentence-transformers, or of a plain BERT (`Towers.from_pretrained`).
 
     Raises:
       UserError: the folder holds no BERT or no tokenizer, or it asks for another pooling.
     """
-    folder = Path(folder)
-    notes = []
-    if (folder / POOLING).is_file():
-        pooling = _pooling(folder / POOLING)
-    else:
-        pooling = _MEAN
-        notes.append(f"{folder} has no {POOLING}: the mean over tokens was assumed for its cosine.")
-    model = FlaxBert.from_pretrained(folder)
-    longest = model.config.max_position_embeddings
-    stated = _json(folder / LENGTHS).get("max_seq_length") if (folder / LENGTHS).is_file() else None
-    graphdef, params = nnx.split(model)
-    return SentenceEncoder(
-        graphdef=graphdef,
-        params=params,
-        tokenizer=tokenization.load(folder),
-        pooling=pooling,
-        max_length=min(stated or LONGEST, longest),
-        notes=tuple(notes),
-    )
+    towers, notes = Towers.from_pretrained(folder)
+    return SentenceEncoder(*nnx.split(towers), tokenization.load(folder), notes)
 
 
 def save(encoder: SentenceEncoder, folder: Path) -> None:
     """Writes a folder that `load` and sentence-transformers read, with the same vectors."""
-    model: FlaxBert = nnx.merge(encoder.graphdef, encoder.params)
-    model.save_pretrained(folder)
+    encoder.towers.save_pretrained(folder)
     encoder.tokenizer.save_pretrained(folder)
-    modes = {f"pooling_mode_{name}": encoder.pooling == name.split("_")[0] for name in _POOLINGS}
-    write_json(folder / POOLING, {"word_embedding_dimension": model.config.hidden_size, **modes})
-    write_json(folder / LENGTHS, {"max_seq_length": encoder.max_length, "do_lower_case": False})
-    write_json(
-        folder / "modules.json",
-        [
-            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-            {
-                "idx": 1,
-                "name": "1",
-                "path": str(POOLING.parent),
-                "type": "sentence_transformers.models.Pooling",
-            },
-        ],
-    )
 
 
 def encode(
@@ -113,8 +74,9 @@ def encode(
     if not len(texts):
         raise ValueError("encode needs one text or more")
     distinct = list(dict.fromkeys(texts))
-    ids = _token_ids(encoder, distinct)
-    padded = np.array([_padded(len(row), encoder.max_length) for row in ids])
+    longest = encoder.max_length
+    ids = _token_ids(encoder.tokenizer, distinct, longest)
+    padded = np.array([_padded(len(row), longest) for row in ids])
     places, parts = [], []
     for length in np.unique(padded):
         of_length = np.flatnonzero(padded == length)
@@ -125,9 +87,9 @@ def encode(
             for row, place in enumerate(chosen):
                 batch[row, : len(ids[place])] = ids[place]
                 mask[row, : len(ids[place])] = True
-            pooled = _pooled(encoder.graphdef, encoder.params, batch, mask, encoder.pooling)
+            vectors = _vectors(encoder.graphdef, encoder.params, batch, mask)
             places.append(chosen)
-            parts.append(np.asarray(pooled)[: len(chosen)])
+            parts.append(np.asarray(vectors)[: len(chosen)])
     at = np.empty(len(distinct), np.int64)
     at[np.concatenate(places)] = np.arange(len(distinct))
     place_of = {text: place for place, text in enumerate(distinct)}
@@ -151,21 +113,15 @@ def cosine(
     return np.clip(np.concatenate(parts), -1, 1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
-def _pooled(
-    graphdef: nnx.GraphDef, params: Any, ids: jax.Array, mask: jax.Array, pooling: str
-) -> jax.Array:
-    hidden = nnx.merge(graphdef, params)(ids, attention_mask=mask).astype(jnp.float32)
-    if pooling == _CLS:
-        pooled = hidden[:, 0]
-    else:
-        # the sum has the direction of the mean, and only the direction is left
-        pooled = jnp.einsum("bth,bt->bh", hidden, mask.astype(jnp.float32))
-    return pooled / jnp.maximum(jnp.linalg.norm(pooled, axis=-1, keepdims=True), 1e-12)
+@functools.partial(jax.jit, static_argnums=0)
+def _vectors(graphdef: nnx.GraphDef, params: Any, ids: jax.Array, mask: jax.Array) -> jax.Array:
+    made: jax.Array = nnx.merge(graphdef, params)(ids, mask)
+    return made
 
 
-def _token_ids(encoder: SentenceEncoder, texts: Sequence[str]) -> list[list[int]]:
-    tokenizer = encoder.tokenizer
+def _token_ids(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], longest: int
+) -> list[list[int]]:
     backend = tokenizer.backend_tokenizer
     backend.no_truncation()
     backend.no_padding()
@@ -173,7 +129,7 @@ def _token_ids(encoder: SentenceEncoder, texts: Sequence[str]) -> list[list[int]
     for start in range(0, len(texts), tokenization.ROWS_AT_ONCE):
         piece = list(texts[start : start + tokenization.ROWS_AT_ONCE])
         for encoding in backend.encode_batch_fast(piece, add_special_tokens=False):
-            inner = encoding.ids[: encoder.max_length - 2]
+            inner = encoding.ids[: longest - 2]
             rows.append([tokenizer.cls_token_id, *inner, tokenizer.sep_token_id])
     return rows
 
@@ -183,28 +139,3 @@ def _padded(length: int, longest: int) -> int:
     while padded < length:
         padded *= 2
     return min(padded, longest)
-
-
-def _pooling(path: Path) -> str:
-    """The one pooling that the file asks for."""
-    asked = sorted(
-        name.removeprefix("pooling_mode_")
-        for name, value in _json(path).items()
-        if name.startswith("pooling_mode_") and value
-    )
-    if asked not in [[name] for name in _POOLINGS]:
-        raise UserError(
-            f"{path} asks for pooling by {', '.join(asked) or 'nothing'}: give a checkpoint that "
-            "pools by mean_tokens or by cls_token"
-        )
-    return asked[0].split("_")[0]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
-    if not isinstance(fields, dict):
-        raise UserError(f"{path} is not a JSON object: copy that of the checkpoint again")
-    return fields

@@ -123,6 +123,20 @@ def encode_pairs(
     return EncodedPairs(input_ids, query_lengths, np.array([len(ids) > 0 for ids in input_ids]))
 
 
+def query_lengths(tokenizer: PreTrainedTokenizerFast, queries: Sequence[str]) -> np.ndarray:
+    """The `query_lengths` that `encode_pairs` gives these queries, int32 `[N]`."""
+    backend = tokenizer.backend_tokenizer
+    backend.no_truncation()
+    backend.no_padding()
+    distinct = list(dict.fromkeys(queries))
+    lengths: dict[str, int] = {}
+    for start in range(0, len(distinct), ROWS_AT_ONCE):
+        piece = distinct[start : start + ROWS_AT_ONCE]
+        encodings = backend.encode_batch_fast(piece, add_special_tokens=False)
+        lengths |= {text: len(one.ids) + 2 for text, one in zip(piece, encodings, strict=True)}
+    return np.array([lengths[query] for query in queries], np.int32)
+
+
 def encode_documents(
     tokenizer: PreTrainedTokenizerFast,
     titles: Sequence[str],

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 from flax import nnx
@@ -13,6 +14,7 @@ from sie_jax.errors import UserError
 from sie_jax.models.heads import PairClassifier
 from sie_jax.models.layers import REMAT
 from sie_jax.models.pretraining import PretrainingModel
+from sie_jax.models.towers import Towers
 
 DTYPES = ("float32", "bfloat16")
 
@@ -94,6 +96,32 @@ class ModelConfig:
             notes = []
         model.remat = self.remat
         return model, notes
+
+    def ranker(
+        self, label_names: Sequence[str], **options: Any
+    ) -> tuple[PairClassifier | Towers, list[str]]:
+        """The classifier, or the towers where there are no labels; arguments are those of both."""
+        if label_names:
+            return self.classifier(label_names, **options)
+        return self.towers(**options)
+
+    def towers(
+        self, *, vocabulary_size: int, max_length: int, seed: int, folder: str | Path = ""
+    ) -> tuple[Towers, list[str]]:
+        """The towers that a seed starts from; arguments, notes and errors as `classifier`.
+
+        Their texts have `max_length` tokens at most, as pairs have.
+        """
+        dtype, folder = jnp.dtype(self.dtype), folder or self.folder()
+        notes: tuple[str, ...] = ()
+        if folder:
+            model, notes = Towers.from_pretrained(folder, dtype=dtype)
+            _check_size(folder, model.config, vocabulary_size, max_length)
+        else:
+            config = self._random((), vocabulary_size, max_length)
+            model = Towers(config, dtype=dtype, rngs=nnx.Rngs(seed))
+        model.remat, model.max_length = self.remat, max_length
+        return model, list(notes)
 
     def pretraining_model(
         self, label_names: Sequence[str], *, vocabulary_size: int, max_length: int, seed: int

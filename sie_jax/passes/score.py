@@ -18,9 +18,10 @@ def score_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
     """Gives, for a batch, `grad_norm`, the task's output scores, `last_layer_norm` `[B]`,
     `layer_norms` `[B, L]` in the order of `layers`, and the task's columns.
 
-    Where losses read other rows, norms are those of the output's gradient, and there are no scores:
-    `passes.lists` makes both of the columns of whole lists, however long. Dropout is off. Nothing
-    of the backward pass but norms is kept: 2 forward-equivalents.
+    For a task of `tasks.listed`, norms are those of the output's gradient, and there are no scores:
+    `passes.lists` makes both of the columns of whole lists, however long. Another loss that reads
+    other rows is that of the batch as it is. Dropout is off. Nothing of the backward pass but norms
+    is kept: `task.norms_cost` forward-equivalents.
     """
 
     def run(params: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -41,7 +42,7 @@ def score_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
             **columns,
         }
 
-    return sweep.compiled(run, mesh, forward_equivalents=2)
+    return sweep.compiled(run, mesh, forward_equivalents=task.norms_cost)
 
 
 @functools.cache
@@ -52,7 +53,7 @@ def batch_pass(task: LabelledTask, mesh: Mesh) -> sweep.Pass:
         norms, outputs = task.norms(params, batch)
         return {"grad_norm": norms, "loss": task.couple(outputs, batch)}
 
-    return sweep.compiled(run, mesh, forward_equivalents=2)
+    return sweep.compiled(run, mesh, forward_equivalents=task.norms_cost)
 
 
 def layers(params: Any) -> list[str]:

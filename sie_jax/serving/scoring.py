@@ -7,7 +7,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from flax import nnx
@@ -17,20 +16,22 @@ from transformers import PreTrainedTokenizerFast
 from sie_jax.data import batches as plans
 from sie_jax.data import tokenization
 from sie_jax.data.features import RUN
-from sie_jax.data.loading import PlannedBatches, iterate
+from sie_jax.data.loading import Apart, PlannedBatches, iterate
 from sie_jax.data.repairs import repair
 from sie_jax.data.schema import LabelScale, normalise_query
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation import from_columns
-from sie_jax.evaluation.predictions import probabilities
-from sie_jax.models import PairClassifier
+from sie_jax.evaluation.predictions import PROBABILITY, RELEVANCE, probabilities
+from sie_jax.models import PairClassifier, Towers
 from sie_jax.models.ranker import ENCODER, Ranker
+from sie_jax.models.towers import is_towers
 from sie_jax.passes import sweep
 from sie_jax.passes.predict import predict_pass
 from sie_jax.serving import ranking
 from sie_jax.serving.ranking import Ranking
 from sie_jax.serving.settings import Settings
+from sie_jax.tasks.contrastive import Contrastive
 from sie_jax.tasks.graded import Graded
 from sie_jax.tasks.regression import Regression
 
@@ -44,12 +45,12 @@ QUERY, GAIN = f"{RUN}query", f"{RUN}gain"  # no feature is called so
 class Scorer(NamedTuple):
     """A model with its tokenizer, settings and labels, placed on the devices.
 
-    scale: of the labels, None where the model has one output, its relevance. ranking: what ranks,
-    None where the model itself does. encoders: those that it takes scores of, by the names of their
-    columns.
+    task: what the model does with a pair. scale: of the labels, None where it gives a relevance
+    alone. ranking: what ranks, None where the model itself does. encoders: those that it takes
+    scores of, by the names of their columns.
     """
 
-    graphdef: nnx.GraphDef
+    task: Graded | Regression | Contrastive
     params: Any
     tokenizer: PreTrainedTokenizerFast
     settings: Settings
@@ -80,8 +81,11 @@ def load(
     settings: those of the folder if none are given. encoder_alone: rank by the folder's encoder,
     whatever ranker.json says.
 
+    A folder of sentence-transformers (modules.json) scores by the cosine of its vectors.
+
     Raises:
-      UserError: the folder holds no BERT with a classifier, or its parts do not fit together.
+      UserError: the folder holds no BERT with a classifier and no towers, or its parts do not fit
+        together.
     """
     folder = Path(folder)
     scorer = _encoder(folder, settings)
@@ -96,12 +100,16 @@ def load(
 
 
 def _encoder(folder: Path, settings: Settings | None) -> Scorer:
-    model, report = PairClassifier.from_pretrained(folder)
-    if report.initialised:
-        raise UserError(
-            f"{folder} has no {', '.join(report.initialised)}: it was not trained to classify "
-            "pairs; give the folder model/ of a finished run"
-        )
+    model: PairClassifier | Towers
+    if is_towers(folder):
+        model, _ = Towers.from_pretrained(folder)
+    else:
+        model, report = PairClassifier.from_pretrained(folder)
+        if report.initialised:
+            raise UserError(
+                f"{folder} has no {', '.join(report.initialised)}: it was not trained to classify "
+                "pairs; give the folder model/ of a finished run"
+            )
     settings = settings or Settings.read(folder)
     config = model.config
     if config.max_position_embeddings < settings.max_length:
@@ -109,22 +117,28 @@ def _encoder(folder: Path, settings: Settings | None) -> Scorer:
             f"{folder} has {config.max_position_embeddings} positions, fewer than the "
             f"{settings.max_length} of max_length: lower it"
         )
-    names = tuple(config.id2label[i] for i in range(config.num_labels))
+    task: Graded | Regression | Contrastive
     scale = None
-    try:
-        if len(names) > 1:
+    graphdef, params = nnx.split(model)
+    if isinstance(model, Towers):
+        task = Contrastive(graphdef, settings.gains)
+    elif config.num_labels == 1:
+        task = Regression(graphdef, settings.gains)
+    else:
+        task = Graded(graphdef, settings.gains)
+        names = tuple(config.id2label[i] for i in range(config.num_labels))
+        try:
             scale = LabelScale(names, settings.gains)
-    except UserError as error:
-        raise UserError(f"{folder}, labels {', '.join(names)}: {error}") from None
+        except UserError as error:
+            raise UserError(f"{folder}, labels {', '.join(names)}: {error}") from None
     tokenizer = tokenization.load(folder)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, but vocab_size in config.json "
             f"is {config.vocab_size}: take both from one model"
         )
-    graphdef, params = nnx.split(model)
     mesh = meshes.make(-1)
-    return Scorer(graphdef, meshes.place(mesh, params), tokenizer, settings, scale, mesh)
+    return Scorer(task, meshes.place(mesh, params), tokenizer, settings, scale, mesh)
 
 
 def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> pa.Table:
@@ -259,13 +273,11 @@ def _predicted(
     scorer: Scorer, encoded: tokenization.EncodedPairs, usable: np.ndarray, batch_size: int
 ) -> sweep.Columns:
     """What the model predicts of the usable rows, the columns of its task."""
-    gains = scorer.settings.gains
-    kind = Regression if scorer.scale is None else Graded
-    task: Graded | Regression = kind(scorer.graphdef, gains)
     if not len(usable):
-        nothing = jnp.zeros((0,) if scorer.scale is None else (0, len(gains)))
-        return {name: np.asarray(values) for name, values in task.columns(nothing).items()}
-    made = predict_pass(task, scorer.mesh)
+        grades = 0 if scorer.scale is None else len(scorer.scale.names)
+        columns = [f"{PROBABILITY}{grade}" for grade in range(grades)] or [RELEVANCE]
+        return dict.fromkeys(columns, np.zeros(0, np.float32))
+    made = predict_pass(scorer.task, scorer.mesh)
     plan = plans.in_order(
         np.array([len(ids) for ids in encoded.input_ids]),
         batch_size=batch_size,
@@ -277,9 +289,17 @@ def _predicted(
         [plan],
         batch_size=batch_size,
         pad_token_id=scorer.tokenizer.pad_token_id,
+        apart=_apart(scorer, encoded),
     )
     parts = sweep.sweep(made, scorer.params, iterate(batches), scorer.mesh)
     return sweep.gather(parts, usable)
+
+
+def _apart(scorer: Scorer, encoded: tokenization.EncodedPairs) -> Apart | None:
+    if not isinstance(scorer.task, Contrastive):
+        return None
+    # each an item of its own: a prediction does not ask which are equal
+    return Apart(encoded.query_lengths, np.arange(len(encoded.input_ids)))
 
 
 class _Encoded:

@@ -46,7 +46,7 @@ from sie_jax.stages.translation import translated
 from sie_jax.stages.untrained import untrained
 from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
-from sie_jax.tasks import scores
+from sie_jax.tasks import apart, scores
 from sie_jax.training.cost import Cost
 from sie_jax.training.section import Schedule
 from sie_jax.workdir import Job, Made, stage
@@ -192,7 +192,8 @@ def _stack(
 def basis(prepared: Prepared, mesh: Mesh, train: Schedule, pretrained: bool) -> Training:
     """What the verdict on the trained models rests on."""
     training = prepared.split("train")
-    per_epoch = Planner(prepared, mesh, train.batch_size, train.list_size).steps_per_epoch
+    sizes = train.batch_size, train.list_size
+    per_epoch = Planner(prepared, mesh, *sizes, apart=apart(train.task)).steps_per_epoch
     return Training(
         queries=len(training["query_id"].unique()),
         pairs=training.num_rows,

@@ -20,13 +20,13 @@ from sie_jax.evaluation import Judgments, Predictions, from_columns, ranking, su
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.importance import sampling
 from sie_jax.importance.policies import Policy
-from sie_jax.models import PairClassifier
+from sie_jax.models import PairClassifier, Towers
 from sie_jax.models.section import ModelConfig
 from sie_jax.passes import estimating, lists, sweep
 from sie_jax.passes.predict import predict_pass
 from sie_jax.passes.score import batch_pass, score_pass
 from sie_jax.stages import running
-from sie_jax.tasks import TASKS, PairTask, label_names
+from sie_jax.tasks import TASKS, PairTask, apart, label_names
 from sie_jax.tasks.listed import Listed
 from sie_jax.training import learning, state, steps
 from sie_jax.training.checkpoints import RunCheckpoints
@@ -101,7 +101,8 @@ class PairRuns:
     def planner(self) -> Planner:
         """The batches of these pairs."""
         train = self.start.train
-        return Planner(self.prepared, self.job.mesh, train.batch_size, train.list_size)
+        sizes = train.batch_size, train.list_size
+        return Planner(self.prepared, self.job.mesh, *sizes, apart=apart(train.task))
 
     @functools.cached_property
     def folder(self) -> str:
@@ -114,11 +115,12 @@ class PairRuns:
     def task(self) -> PairTask:
         """The task, with the structure of the model but not its parameters."""
 
-        def made() -> PairClassifier:
-            return self._classifier("", seed=0)
+        def made() -> PairClassifier | Towers:
+            return self._model("", seed=0)
 
         graphdef = nnx.graphdef(made() if self.model.pretrained else nnx.eval_shape(made))
-        return TASKS[self.start.train.task](graphdef, self.prepared.scale.gains)
+        train = self.start.train
+        return TASKS[train.task](graphdef, self.prepared.scale.gains, **train.options)
 
     @functools.cached_property
     def workspace(self) -> sweep.Workspace:
@@ -126,8 +128,8 @@ class PairRuns:
         job = self.job
         return sweep.Workspace(job.mesh, job.scratch("passes"), job.meter, job.console)
 
-    def _classifier(self, folder: str, *, seed: int) -> PairClassifier:
-        model, _ = self.model.classifier(
+    def _model(self, folder: str, *, seed: int) -> PairClassifier | Towers:
+        model, _ = self.model.ranker(
             label_names(self.start.train.task, self.prepared.scale.names),
             vocabulary_size=len(self.prepared.tokenizer),
             max_length=self.start.max_length,
@@ -137,10 +139,10 @@ class PairRuns:
         return model
 
     def params(self, folder: str, *, seed: int) -> Any:
-        """The parameters of the classifier in a folder, or those of a seed where that is ""."""
+        """The parameters of the model in a folder, or those of a seed where that is ""."""
 
         def made() -> Any:
-            return nnx.state(self._classifier(folder, seed=seed))
+            return nnx.state(self._model(folder, seed=seed))
 
         return made() if folder else meshes.initialised(self.job.mesh, made)
 
@@ -181,7 +183,7 @@ class PairRuns:
             score = run.weighting.score
             step = steps.online_step(self.task, optimizer, mesh, score=score, policy=policy)
             if self.model.remat != "none":  # it keeps no factors, and takes a pass for the norms
-                price += running.SCORING
+                price += self.task.norms_cost
         else:
             step = steps.weighted_step(self.task, optimizer, mesh)
         beginning = self.state(run, total_steps=len(batches), params=params)
@@ -228,7 +230,7 @@ class PairRuns:
         """The task's columns for a split's pairs and the losses `[N]`, in their order.
 
         rows: those to predict, ascending, all where None. The loss of a list is that of what `rows`
-        has of it.
+        has of it, and of two towers that of the batch (`data.lists.in_order`).
         """
         examples, mesh = self.examples(split, rows), self.job.mesh
         parts = sweep.sweep(predict_pass(self.task, mesh), params, iterate(examples.batches), mesh)

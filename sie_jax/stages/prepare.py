@@ -19,7 +19,7 @@ from sie_jax.models.section import ModelConfig
 from sie_jax.sections import TELLS
 from sie_jax.stages import choose, cross_fit
 from sie_jax.tables.spool import filtered
-from sie_jax.tasks import label_names, listed
+from sie_jax.tasks import apart, label_names, listed
 from sie_jax.training.section import TrainConfig
 from sie_jax.workdir import Job, Made, stage
 
@@ -42,7 +42,7 @@ class Ahead:
         folder = self.model.folder()
         tokens = len(tokenization.load(folder)) if folder else data.vocabulary_size
         sizes: dict[str, Any] = {"vocabulary_size": tokens, "max_length": data.max_length}
-        _, notes = self.model.classifier(label_names(self.train.task, scale.names), seed=0, **sizes)
+        _, notes = self.model.ranker(label_names(self.train.task, scale.names), seed=0, **sizes)
         if self.pretrains:  # pretraining reads other heads
             _, notes = self.model.pretraining_model(scale.names, seed=0, **sizes)
         for note in notes:
@@ -51,7 +51,7 @@ class Ahead:
     def check_queries(self, job: Job, pairs: pa.Table, data: DataConfig) -> None:
         """Raises UserError where the training queries do not do for the folds or the task."""
         training = filtered(pairs, pc.equal(pairs["split"], "train").combine_chunks())
-        if listed(self.train.task):
+        if listed(self.train.task) and not apart(self.train.task):
             sizes = training["query_id"].value_counts().field("counts").to_numpy()
             alone = int((sizes < lists.LEAST).sum())
             if alone == len(sizes):

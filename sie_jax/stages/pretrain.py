@@ -66,6 +66,7 @@ class PretrainConfig:
             learning_rate=self.learning_rate,
             task="masked",
             list_size=0,
+            temperature=0.0,
             epochs=self.steps // self.evaluate_every,
         )
 

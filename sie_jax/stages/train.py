@@ -17,7 +17,7 @@ from sie_jax.files import read_json, whole_folder, write_json
 from sie_jax.importance import sampling
 from sie_jax.importance.policies import Policy
 from sie_jax.importance.section import ImportanceConfig
-from sie_jax.models import PairClassifier
+from sie_jax.models import PairClassifier, Towers
 from sie_jax.passes.sweep import Columns
 from sie_jax.serving.settings import Settings
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
@@ -147,7 +147,7 @@ def weighing(
     return None, Examples(rows, (weights * factor).astype(np.float32))
 
 
-def _save(folder: Path, model: PairClassifier, pairs: Prepared, data: DataConfig) -> None:
+def _save(folder: Path, model: PairClassifier | Towers, pairs: Prepared, data: DataConfig) -> None:
     """Leaves the model as a Hugging Face folder, with how its pairs were made."""
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)

@@ -3,35 +3,46 @@
 from collections.abc import Callable
 from functools import partial
 
-from flax import nnx
-
 from sie_jax.importance import ESTIMATORS
+from sie_jax.tasks.contrastive import Contrastive
+from sie_jax.tasks.coupled import CoupledTask
 from sie_jax.tasks.graded import Graded
 from sie_jax.tasks.listed import LOSSES, Listed
 from sie_jax.tasks.regression import Regression
 from sie_jax.tasks.task import ClassificationTask
 
-PairTask = Graded | Regression | Listed
-"""A task of a cross-encoder."""
+PairTask = Graded | Regression | Listed | Contrastive
+"""A task of query–item pairs."""
 
-TASKS: dict[str, Callable[[nnx.GraphDef, tuple[float, ...]], PairTask]] = {
+TASKS: dict[str, Callable[..., PairTask]] = {
     "graded": Graded,
     "regression": Regression,
     **{name: partial(Listed, name=name) for name in LOSSES},
+    "contrastive": Contrastive,
 }
-"""What makes each task of a cross-encoder, of the structure of the model and the gains."""
+"""What makes each task of pairs, of the structure of the model and the gains, and `contrastive` of
+a temperature too.
+"""
 
 
 def kind_of(name: str) -> type[PairTask]:
     """The class of a task."""
-    if name in LOSSES:
-        return Listed
-    return Graded if name == "graded" else Regression
+    kinds: dict[str, type[PairTask]] = {
+        "graded": Graded,
+        "regression": Regression,
+        "contrastive": Contrastive,
+    }
+    return kinds.get(name, Listed)
 
 
 def listed(name: str) -> bool:
     """Whether the loss of a pair reads the other pairs of its query."""
-    return kind_of(name) is Listed
+    return issubclass(kind_of(name), CoupledTask)
+
+
+def apart(name: str) -> bool:
+    """Whether query and item are read apart, by two towers."""
+    return kind_of(name) is Contrastive
 
 
 def classifies(name: str) -> bool:
@@ -40,7 +51,9 @@ def classifies(name: str) -> bool:
 
 
 def label_names(name: str, grades: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the labels of a task's models: the grades, or one relevance."""
+    """The names of the labels of a task's models: the grades, or one relevance; none of towers."""
+    if apart(name):
+        return ()
     return grades if classifies(name) else ("relevance",)
 
 

@@ -8,12 +8,12 @@ import jax.numpy as jnp
 
 from sie_jax import importance
 from sie_jax.importance import influence
-from sie_jax.tasks.pairs import Pairs
+from sie_jax.tasks.pairs import Together
 from sie_jax.tasks.task import Batch, ClassificationTask, Example
 
 
 @dataclasses.dataclass(frozen=True)
-class Graded(Pairs, ClassificationTask):
+class Graded(Together, ClassificationTask):
     """The pair of a cross-encoder. Its outputs are the logits `[K]` of the grades, lowest first.
 
     The loss is −log p_y in nats, y the example's label. Items are ranked by their expected gain.

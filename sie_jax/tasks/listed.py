@@ -12,8 +12,10 @@ import rax
 from jaxtyping import Array, Float, Int
 
 from sie_jax import per_example
+from sie_jax.data.lists import LEAST
+from sie_jax.tasks.coupled import CoupledTask
 from sie_jax.tasks.pairs import Relevance
-from sie_jax.tasks.task import Batch, LabelledTask, Outputs, key_of
+from sie_jax.tasks.task import Batch, Outputs, key_of
 
 # of the sigmoid that stands for a step in soft ranks: scores that differ by it are about in order
 TEMPERATURE = 0.1
@@ -95,22 +97,19 @@ LOSSES: dict[str, ListLoss] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed(Relevance, LabelledTask):
+class Listed(Relevance, CoupledTask):
     """The pair of a cross-encoder with one output s, whose loss is that of its query's list.
 
     Loss i is the loss of the list of row i: rows with one `batch["list"]` are of one list, and
     every padding row is a list of its own, whose loss is 0. So F = Σ_i ℓ_i counts a list by its
-    rows. Row i's contribution is ∂F/∂s_i ∇s_i. Weights multiply contributions: an item of weight 0
-    moves no parameter by its own output, and is still there for the others of its list. That need
-    not be any loss's gradient. Weights of a batch sum to 1 over its pairs.
+    rows. Row i's contribution is ∂F/∂s_i ∇s_i.
 
     name: of LOSSES.
     """
 
     name: str
 
-    output_scores: ClassVar[tuple[str, ...]] = ("loss",)
-    meets: ClassVar[tuple[str, ...]] = ("outputs", "gradients", "embeddings")
+    least: ClassVar[int] = LEAST
 
     def couple(self, outputs: jax.Array, batch: Batch) -> jax.Array:
         wide = outputs.astype(jnp.promote_types(outputs.dtype, jnp.float32))
@@ -118,35 +117,6 @@ class Listed(Relevance, LabelledTask):
         if "mask" in batch:
             gains = jnp.where(batch["mask"], gains, 0)
         return LOSSES[self.name](wide, gains, batch["list"])
-
-    def score(self, name: str, outputs: jax.Array, batch: Batch) -> jax.Array:
-        """Its one score is the loss of the list."""
-        assert name in self.output_scores
-        return self.couple(outputs, batch)
-
-    def slopes(self, outputs: jax.Array, batch: Batch) -> tuple[jax.Array, jax.Array]:
-        """∂F/∂s_i and ℓ_i of each row, `[B]`."""
-
-        def total(outputs: jax.Array) -> tuple[jax.Array, jax.Array]:
-            losses = self.couple(outputs, batch)
-            return jnp.sum(losses), losses
-
-        (_, losses), slopes = jax.value_and_grad(total, has_aux=True)(outputs)
-        return slopes, losses
-
-    def gradients(
-        self, params: Any, batch: Batch, *, dropout_key: jax.Array | None = None
-    ) -> tuple[tuple[jax.Array, Outputs], per_example.PerExampleGrads]:
-        def outputs(params: Any, example: Any) -> jax.Array:
-            return self.outputs(params, example, key=key_of(example, dropout_key))
-
-        def coupling(outputs: jax.Array, rest: None) -> tuple[jax.Array, Any]:
-            losses = self.couple(outputs, batch)
-            return jnp.sum(losses), (losses, outputs)
-
-        coupled = per_example.coupled_value_and_grad(outputs, coupling, has_aux=True)
-        (_, found), contributions = coupled(params, (batch,), None)
-        return found, contributions.units
 
     def norms(
         self,
@@ -178,18 +148,6 @@ class Listed(Relevance, LabelledTask):
             return relevance, relevance
 
         return per_example.grad_norms(outputs, has_aux=True, per_leaf=per_leaf)(params, batch)
-
-    def weighted_gradient(
-        self, params: Any, batch: Batch, weights: jax.Array, dropout_key: jax.Array
-    ) -> tuple[Any, tuple[jax.Array, Outputs]]:
-        def objective(params: Any) -> tuple[jax.Array, tuple[jax.Array, Outputs]]:
-            outputs = self.outputs_of(params, batch, dropout_key)
-            slopes, losses = self.slopes(jax.lax.stop_gradient(outputs), batch)
-            weighted = jnp.where(batch["mask"], weights * slopes * outputs, 0.0)
-            return jnp.sum(weighted), (losses, outputs)
-
-        (_, found), gradient = jax.value_and_grad(objective, has_aux=True)(params)
-        return gradient, found
 
 
 def _total(values: jax.Array, lists: jax.Array) -> jax.Array:

@@ -1,4 +1,4 @@
-"""What all tasks of a cross-encoder share: a query and an item that are read together."""
+"""What all tasks of pairs share, and those of a cross-encoder, which reads both texts at once."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,20 +12,13 @@ from sie_jax.tasks.task import Batch, Example
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """The pair of a cross-encoder.
+    """A query and an item, and a grade that has a gain.
 
-    graphdef: of a `PairClassifier`. gains: of each grade, K numbers.
+    graphdef: of the model. gains: of each grade, K numbers.
     """
 
     graphdef: nnx.GraphDef
     gains: tuple[float, ...]
-
-    features: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask")
-
-    def outputs(self, params: Any, example: Example, *, key: jax.Array | None = None) -> jax.Array:
-        """The logits of the model's labels."""
-        model = nnx.merge(self.graphdef, params)
-        return model(*self._features(example), deterministic=key is None, key=key)
 
     def rematerialises(self, params: Any) -> bool:
         """Whether the model was told to."""
@@ -35,6 +28,17 @@ class Pairs:
     def num_labels(self) -> int:
         """As many as there are gains."""
         return len(self.gains)
+
+
+class Together(Pairs):
+    """The pair of a cross-encoder, a `PairClassifier`."""
+
+    features: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask")
+
+    def outputs(self, params: Any, example: Example, *, key: jax.Array | None = None) -> jax.Array:
+        """The logits of the model's labels."""
+        model = nnx.merge(self.graphdef, params)
+        return model(*self._features(example), deterministic=key is None, key=key)
 
     def embed(self, params: Any, batch: Batch) -> jax.Array:
         """What the classifier is given."""
@@ -48,7 +52,7 @@ class Pairs:
         return [arrays[name] for name in self.features]
 
 
-class Relevance(Pairs):
+class Relevance(Together):
     """The pair of a cross-encoder with one output `[]`: its relevance, which ranks items."""
 
     def outputs(self, params: Any, example: Example, *, key: jax.Array | None = None) -> jax.Array:

@@ -62,10 +62,13 @@ class LabelledTask(Task):
     output_scores: the names of the scores that the outputs give. The stage score reads those of
         `importance.OUTPUT_SCORES`.
     meets: those of `importance.NEEDS` that can be met for this task.
+    norms_cost: the forward-equivalents of `norms`: a forward pass, a backward pass of norms, and a
+        further forward pass where the outputs of all rows have to be known first.
     """
 
     output_scores: ClassVar[tuple[str, ...]]
     meets: ClassVar[tuple[str, ...]]
+    norms_cost: ClassVar[int] = 2
 
     def losses(
         self, params: Any, batch: Batch, *, dropout_key: jax.Array | None = None

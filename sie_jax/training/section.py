@@ -7,7 +7,8 @@ import optax
 from sie_jax import sections
 from sie_jax.data.lists import LEAST
 from sie_jax.errors import UserError
-from sie_jax.tasks import TASKS, listed
+from sie_jax.tasks import TASKS, apart, listed
+from sie_jax.tasks.contrastive import TEMPERATURE
 from sie_jax.training import state
 
 
@@ -26,9 +27,11 @@ class TrainConfig:
     # how many seeds repeat the comparison
     seeds: int = dataclasses.field(default=1, metadata=sections.TELLS)
     folds: int = 0  # of the training queries, for out-of-fold predictions; 0: none
-    # what is learnt of a pair: graded, regression, listwise, pairwise, lambda_loss or approx_ndcg
+    # what is learnt of a pair: graded, regression, listwise, pairwise, lambda_loss, approx_ndcg or
+    # contrastive
     task: str = "graded"
     list_size: int = 16  # the most items of a query that a task of lists takes in an epoch
+    temperature: float = TEMPERATURE  # of contrastive, by which cosines are divided
     # steps between two checkpoints
     checkpoint_every: int = dataclasses.field(default=200, metadata=sections.TELLS)
     # steps between two lines of the log
@@ -52,6 +55,7 @@ class TrainConfig:
         sections.at_least("train.weight_decay", self.weight_decay, 0)
         sections.one_of("train.task", self.task, TASKS)
         sections.at_least("train.list_size", self.list_size, LEAST)
+        sections.positive("train.temperature", self.temperature)
         steps = self.profile_steps
         if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
             raise UserError(
@@ -63,7 +67,9 @@ class TrainConfig:
         """What of this section makes a run what it is."""
         names = [field.name for field in dataclasses.fields(Schedule)]
         made = Schedule(**{name: getattr(self, name) for name in names})
-        return made if listed(self.task) else dataclasses.replace(made, list_size=0)
+        if not listed(self.task):
+            made = dataclasses.replace(made, list_size=0)
+        return made if apart(self.task) else dataclasses.replace(made, temperature=0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +77,7 @@ class Schedule:
     """How a run is optimised: its batches, its learning rate, for how long, and what it learns.
 
     task: of `tasks.TASKS`, or "masked". list_size: see `data.planning.Planner`; 0 where no loss
-    reads other rows.
+    reads other rows. temperature: of `contrastive`; 0 of every other task.
     """
 
     batch_size: int
@@ -82,6 +88,12 @@ class Schedule:
     clip_norm: float
     task: str
     list_size: int
+    temperature: float = 0.0
+
+    @property
+    def options(self) -> dict[str, float]:
+        """What `tasks.TASKS` takes of it."""
+        return {"temperature": self.temperature} if self.temperature else {}
 
     def optimizer(self, *, total_steps: int) -> optax.GradientTransformation:
         """AdamW with this schedule over so many steps (`state.make_optimizer`)."""

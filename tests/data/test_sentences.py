@@ -67,7 +67,7 @@ def one_by_one(folder, text, pooling, most=32):
 def test_vectors_are_pooled_as_the_folder_says(plain, tmp_path, mode, pooling):
     folder = stated(plain, tmp_path, mode)
     encoder = sentences.load(folder)
-    assert (encoder.pooling, encoder.notes) == (pooling, ())
+    assert (encoder.towers.pooling, encoder.notes) == (pooling, ())
     vectors = sentences.encode(encoder, TEXTS, batch_size=2)
     expected = [one_by_one(folder, text, pooling) for text in TEXTS]
     np.testing.assert_allclose(vectors, expected, atol=TOLERANCE)
@@ -76,7 +76,7 @@ def test_vectors_are_pooled_as_the_folder_says(plain, tmp_path, mode, pooling):
 
 def test_without_facts_the_mean_is_assumed_and_said(plain):
     encoder = sentences.load(plain)
-    assert encoder.pooling == "mean"
+    assert encoder.towers.pooling == "mean"
     assert "the mean over tokens was assumed" in encoder.notes[0]
 
 
@@ -135,5 +135,5 @@ def test_a_saved_encoder_gives_the_same_vectors(plain, tmp_path, pooling):
     encoder = sentences.load(stated(plain, tmp_path / "given", pooling))
     sentences.save(encoder, tmp_path / "saved")
     again = sentences.load(tmp_path / "saved")
-    assert (again.pooling, again.max_length, again.notes) == (encoder.pooling, 32, ())
+    assert (again.towers.pooling, again.max_length, again.notes) == (encoder.towers.pooling, 32, ())
     np.testing.assert_array_equal(sentences.encode(again, TEXTS), sentences.encode(encoder, TEXTS))

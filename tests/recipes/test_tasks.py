@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module", params=WITHOUT_CLASSES)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = tiny(compare=("keep",))
+    config = unexplained(compare=("keep",))
     config.train.task, config.train.list_size = request.param, 4
     config.train.folds = 3
     workdir = tmp_path_factory.mktemp("task") / "run"
@@ -86,7 +86,7 @@ def test_online_weights(done: Run, tmp_path: Path) -> None:
 
 
 def test_another_task_is_another_run(done: Run) -> None:
-    config = tiny(compare=("keep",))
+    config = unexplained(compare=("keep",))
     config.train.task, config.train.folds = "graded", 3
     with pytest.raises(UserError, match=r"--redo="):
         run(config, done.workdir)

@@ -97,7 +97,8 @@ class PlannedBatches:
     def _collate(self, rows: np.ndarray, batch: Batch, records: list[dict[str, Any]]) -> Arrays:
         mask = rows >= 0
         label = np.zeros(len(rows), np.int32)
-        label[mask] = [record["label"] for record in records]
+        for i, record in zip(np.flatnonzero(mask), records, strict=True):
+            label[i] = record["label"]
         weight = np.ones(len(rows), np.float32)
         if self._weights is not None:
             weight[mask] = self._weights[rows[mask]]

@@ -12,6 +12,7 @@ from sie_jax.data.schema import SPLITS, normalise_query
 from sie_jax.errors import UserError
 from sie_jax.passes import sweep
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start, check_finite
+from sie_jax.stages.selection import trained
 from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
 from sie_jax.tasks import scores
@@ -64,10 +65,11 @@ def cross_fit(
     held: dict[str, list[sweep.Columns]] = {name: [] for name in SPLITS}
     for number in range(folds):
         others = np.flatnonzero(fold != number)
-        state = runs.fit(Run(f"fold-{number}", start.seed, start.train), Examples(rows=others))
+        run = Run(f"fold-{number}", start.seed, start.train)
+        selected = trained(runs, run, Examples(rows=others))
         for split in SPLITS:
             rows = np.flatnonzero(fold == number) if split == "train" else None
-            scored = runs.scored(state.params, split, f"scores-{number}-{split}", rows)
+            scored = runs.scored(selected.params, split, f"scores-{number}-{split}", rows)
             held[split].append(scored)
     place = np.argsort(np.concatenate([np.flatnonzero(fold == i) for i in range(folds)]))
     tables = []

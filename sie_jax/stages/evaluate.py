@@ -141,6 +141,7 @@ def evaluate(
         ),
         "contest": told(results.contest.value),
         "train": {run: _mean_of(several) for run, several in results.runs().items()},
+        **_selected(results),
         "cost": _costs(results, importance),
         "planted_errors": detection.planted_errors(
             training["label"].to_numpy(), training["truth"].to_numpy(), hard
@@ -211,6 +212,15 @@ def _mean_of(several: list[Made[Trained]]) -> dict[str, float]:
         for metric in measured[0]
         if all(metric in one for one in measured)
     }
+
+
+def _selected(results: Results) -> dict[str, Any]:
+    """Which weights of each run and seed were taken, where there was a choice."""
+    found = {
+        run: [made.value.selected for made in several] for run, several in results.runs().items()
+    }
+    chosen = any(one["validation"] for several in found.values() for one in several)
+    return {"selected": found} if chosen else {}
 
 
 def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str, Any]]:

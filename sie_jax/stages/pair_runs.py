@@ -221,6 +221,11 @@ class PairRuns:
             )
         return self.planner.epochs(epochs, seed=seed, rows=examples.rows, weights=examples.weights)
 
+    def epoch_ends(self, run: Run, examples: Examples = ALL) -> list[int]:
+        """The last step of each epoch of a run."""
+        per_epoch = self._batches(run, examples).batches_per_epoch
+        return [per_epoch * (epoch + 1) for epoch in range(run.train.epochs)]
+
     def checkpoint(self, run: Run, like: TrainState, step: int) -> TrainState:
         """The state of a run at a step that was kept."""
         with closing(RunCheckpoints(running.steps_folder(self.job, run.name))) as checkpoints:
@@ -271,9 +276,9 @@ class PairRuns:
         batches = self.planner.in_order(split, rows)
         return sweep.Examples(batches, self.planner.rows(split) if rows is None else rows)
 
-    def measured(self, now: TrainState, split: str) -> dict[str, float]:
+    def measured(self, params: Any, split: str) -> dict[str, float]:
         """Loss, accuracy where the task has classes, and nDCG@10 where a query has a gain."""
-        columns = self.predicted(now.params, split)
+        columns = self.predicted(params, split)
         pairs, gains = self.prepared.split(split), self.prepared.scale.gains
         labels = pairs["label"].to_numpy()
         queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
@@ -294,7 +299,7 @@ class PairRuns:
         return values
 
     def _validation(self, now: TrainState) -> dict[str, float]:
-        measured = self.measured(now, "validation")
+        measured = self.measured(now.params, "validation")
         return {f"validation_{name}": value for name, value in measured.items()}
 
 

@@ -12,6 +12,7 @@ from sie_jax.passes.sweep import Columns
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.pair_runs import PairRuns, Start
 from sie_jax.stages.score import Scores
+from sie_jax.stages.selection import trained
 from sie_jax.stages.train import read_predictions, weighing
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training.run import Run
@@ -59,8 +60,8 @@ def rehearse(
     of_pair = of_pair[of_pair >= 0]
     inside, outside = (np.flatnonzero(where) for where in (of_pair == fold, of_pair != fold))
     policy, examples = weighing(run, runs.prepared, scores, importance, outside)
-    state = runs.fit(run, examples, policy=policy)
-    columns = predicted(runs.predicted(state.params, "train", inside))
+    selected = trained(runs, run, examples, policy=policy)
+    columns = predicted(runs.predicted(selected.params, "train", inside))
     processes.alone(
         write_parquet, job.folder / _file(run.name), pa.table({"row": inside} | columns)
     )

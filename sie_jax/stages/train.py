@@ -22,6 +22,7 @@ from sie_jax.passes.sweep import Columns
 from sie_jax.serving.settings import Settings
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
 from sie_jax.stages.score import Scores
+from sie_jax.stages.selection import trained
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training.run import Run
 from sie_jax.workdir import Job, Made, stage
@@ -33,24 +34,29 @@ MODELS = "models"
 class Trained(NamedTuple):
     """What a run leaves: what its model says of the test and of the validation pairs.
 
-    training: how well it does on the training pairs. model: its folder, "" but for the first seed.
+    training: how well it does on the training pairs. selected: which of its weights were taken, and
+    what each gave on the validation queries (`stages.selection`). model: its folder, "" but for the
+    first seed.
     """
 
     test: Columns
     validation: Columns
     training: dict[str, float]
+    selected: dict[str, Any]
     model: str
 
 
 def read(made: Made[Trained]) -> Trained:
     """What a run left."""
     name = made.stage.partition("/")[2]
-    test, validation, measured = (made.folder / file for file in _predictions(name))
+    test, validation, figures = (made.folder / file for file in _predictions(name))
+    measured = read_json(figures)
     folder = made.folder / MODELS / name
     return Trained(
         read_predictions(test),
         read_predictions(validation),
-        read_json(measured),
+        measured["training"],
+        measured["selected"],
         str(folder) if folder.is_dir() else "",
     )
 
@@ -93,20 +99,21 @@ def train(
     runs = PairRuns(job, start)
     pairs = runs.prepared
     policy, examples = weighing(run, pairs, scores, importance)
-    state = runs.fit(run, examples, policy=policy)
+    selected = trained(runs, run, examples, policy=policy)
     found = {
-        split: pa.table(predicted(runs.predicted(state.params, split)))
+        split: pa.table(predicted(runs.predicted(selected.params, split)))
         for split in ("test", "validation")
     }
-    measured = runs.measured(state, "train")
+    measured = runs.measured(selected.params, "train")
     keeps = run.seed == start.seed
-    params = meshes.fetch(job.mesh, state.params) if keeps else None
+    params = meshes.fetch(job.mesh, selected.params) if keeps else None
 
     def leave() -> None:
         test, validation, figures = _predictions(run.name)
         write_parquet(job.folder / test, found["test"])
         write_parquet(job.folder / validation, found["validation"])
-        write_json(job.folder / figures, measured)
+        told = {"weights": selected.name, "validation": selected.values}
+        write_json(job.folder / figures, {"training": measured, "selected": told})
         if params is not None:
             model = nnx.merge(runs.task.graphdef, params)
             _save(job.folder / MODELS / run.name, model, pairs, data)

@@ -9,6 +9,7 @@ from sie_jax.evaluation import Predictions, from_columns
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.files import read_json, write_json
 from sie_jax.stages.pair_runs import PairRuns, Start, summarized
+from sie_jax.stages.selection import trained
 from sie_jax.training.run import Run
 from sie_jax.workdir import Job, Made, stage
 
@@ -43,14 +44,13 @@ def tune(
         # no hyphen in the name: what follows one is the number of a seed
         name = f"rate_{rate}".replace("-", "m")
         try:
-            state = runs.fit(
-                Run(name, start.seed, dataclasses.replace(start.train, learning_rate=rate))
-            )
+            schedule = dataclasses.replace(start.train, learning_rate=rate)
+            selected = trained(runs, Run(name, start.seed, schedule))
         except NumericalError as error:
             job.say(f"learning rate {rate} is left out: {error}")
             diverged.append(rate)
             continue
-        columns = runs.predicted(state.params, "validation")
+        columns = runs.predicted(selected.params, "validation")
         tried[str(rate)] = [from_columns(columns, pairs.scale.gains)]
     if not tried:
         raise NumericalError("no learning rate kept the loss finite: give lower ones")

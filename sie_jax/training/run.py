@@ -67,7 +67,9 @@ class Run:
             return cls(
                 **{
                     **values,
-                    "train": Schedule(**values["train"]),
+                    "train": Schedule(
+                        **{**values["train"], "select": tuple(values["train"]["select"])}
+                    ),
                     "weighting": Weighting(**values["weighting"]),
                 }
             )

@@ -11,6 +11,8 @@ from sie_jax.tasks import TASKS, apart, listed
 from sie_jax.tasks.contrastive import TEMPERATURE
 from sie_jax.training import state
 
+SELECTIONS = ("epochs", "averages", "interpolations")
+
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class TrainConfig:
@@ -23,6 +25,11 @@ class TrainConfig:
     warmup_fraction: float = 0.1  # share of the steps in which the learning rate rises from 0
     weight_decay: float = 0.01  # the weight decay of AdamW
     clip_norm: float = 1.0  # the norm to which the gradient of a batch is clipped
+    layer_decay: float = 1.0  # each layer's learning rate is this share of the next one's
+    frozen_layers: int = 0  # the first layers that stay as they start, the embeddings with them
+    # what may replace the last weights where the validation queries say so: epochs, averages,
+    # interpolations
+    select: tuple[str, ...] = ()
     seed: int = 0  # the first seed
     # how many seeds repeat the comparison
     seeds: int = dataclasses.field(default=1, metadata=sections.TELLS)
@@ -51,6 +58,11 @@ class TrainConfig:
         for rate in self.learning_rates:
             sections.positive("train.learning_rates", rate)
         sections.positive("train.clip_norm", self.clip_norm)
+        sections.positive("train.layer_decay", self.layer_decay)
+        sections.between("train.layer_decay", self.layer_decay, 0.0, 1.0)
+        sections.at_least("train.frozen_layers", self.frozen_layers, 0)
+        for one in self.select:
+            sections.one_of("train.select", one, SELECTIONS)
         sections.between("train.warmup_fraction", self.warmup_fraction, 0.0, 1.0)
         sections.at_least("train.weight_decay", self.weight_decay, 0)
         sections.one_of("train.task", self.task, TASKS)
@@ -76,8 +88,9 @@ class TrainConfig:
 class Schedule:
     """How a run is optimised: its batches, its learning rate, for how long, and what it learns.
 
-    task: of `tasks.TASKS`, or "masked". list_size: see `data.planning.Planner`; 0 where no loss
-    reads other rows. temperature: of `contrastive`; 0 of every other task.
+    select: see `stages.selection`. task: of `tasks.TASKS`, or "masked". list_size: see
+    `data.planning.Planner`; 0 where no loss reads other rows. temperature: of `contrastive`; 0 of
+    every other task.
     """
 
     batch_size: int
@@ -86,6 +99,9 @@ class Schedule:
     warmup_fraction: float
     weight_decay: float
     clip_norm: float
+    layer_decay: float
+    frozen_layers: int
+    select: tuple[str, ...]
     task: str
     list_size: int
     temperature: float = 0.0
@@ -103,4 +119,6 @@ class Schedule:
             warmup_fraction=self.warmup_fraction,
             weight_decay=self.weight_decay,
             clip_norm=self.clip_norm,
+            layer_decay=self.layer_decay,
+            frozen_layers=self.frozen_layers,
         )

@@ -1,6 +1,7 @@
 """What a training step carries forward, and the optimiser that moves it."""
 
 import functools
+import re
 from typing import Any, NamedTuple
 
 import jax
@@ -34,17 +35,59 @@ def make_optimizer(
     warmup_fraction: float,
     weight_decay: float,
     clip_norm: float,
+    layer_decay: float = 1.0,
+    frozen_layers: int = 0,
 ) -> optax.GradientTransformation:
     """AdamW after clipping by global norm, with linear warm-up and linear decay to zero.
 
     Weight decay is left off vectors (biases, LayerNorm), as BERT's own training does (Devlin et al.
-    2019, appendix A.2). Equal arguments give the same object, so that steps compile once.
+    2019, appendix A.2). layer_decay, frozen_layers: see `layer_rates`. Equal arguments give the
+    same object, so that steps compile once.
     """
     schedule = make_schedule(learning_rate, total_steps, warmup_fraction)
-    return optax.chain(
+    parts = [
         optax.clip_by_global_norm(clip_norm),
         optax.adamw(schedule, b2=SECOND_MOMENT_DECAY, weight_decay=weight_decay, mask=_decayed),
-    )
+    ]
+    if layer_decay != 1.0 or frozen_layers:
+
+        def slowed(updates: Any, params: Any) -> Any:
+            rates = layer_rates(updates, decay=layer_decay, frozen=frozen_layers)
+            return jax.tree.map(lambda rate, update: rate * update, rates, updates)
+
+        parts.append(optax.stateless(slowed))
+    return optax.chain(*parts)
+
+
+def layer_rates(params: Any, *, decay: float, frozen: int) -> Any:
+    """By what each leaf's learning rate is multiplied: decay^d, d its distance from the head.
+
+    The head and the pooler have d = 0, the last of L layers 1, the first L, and the embeddings
+    L + 1. The embeddings and the first `frozen` layers have 0 where `frozen` is above 0. A leaf's
+    layer is the first number in its path.
+
+    Source: Sun et al. 2019, "How to Fine-Tune BERT for Text Classification?", section 5.3.3
+    (layer-wise decreasing rates).
+    """
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    numbers = [_layer(path) for path, _ in leaves]
+    depth = 1 + max((number for number in numbers if number is not None), default=-1)
+
+    def rate(number: int | None) -> float:
+        if number is None:
+            return 1.0
+        return 0.0 if frozen and number < frozen else decay ** (depth - number)
+
+    return jax.tree.unflatten(jax.tree.structure(params), map(rate, numbers))
+
+
+def _layer(path: Any) -> int | None:
+    """The number of the layer that a leaf is of, -1 for embeddings; None beyond the layers."""
+    text = jax.tree_util.keystr(path, simple=True, separator=".")
+    if "embeddings" in text:
+        return -1
+    found = re.search(r"\.(\d+)\.", text)
+    return None if found is None else int(found[1])
 
 
 def make_schedule(learning_rate: float, total_steps: int, warmup_fraction: float) -> optax.Schedule:

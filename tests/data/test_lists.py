@@ -43,6 +43,44 @@ def test_lists_are_whole_and_in_one_share(shape: Shape) -> None:
     assert taken == wanted
 
 
+def test_a_list_of_one_row_is_taken_where_that_is_enough() -> None:
+    taken = [
+        row for batch in planned(shape=SHAPE._replace(least=1)) for row in batch.rows if row >= 0
+    ]
+    assert len(taken) == len(set(taken)) == sum(min(size, SHAPE.limit) for size in SIZES)
+
+
+@pytest.mark.parametrize("batch_size", [3, 6, 50])
+def test_a_sweep_takes_each_row_once_beside_those_of_its_query(batch_size: int) -> None:
+    some = ROWS[::2] if batch_size == 6 else ROWS
+    plan = lists.in_order(LENGTHS, QUERIES, batch_size=batch_size, boundaries=BOUNDARIES, rows=some)
+    seen: list[int] = []
+    places: dict[int, set[int]] = {}
+    for number, batch in enumerate(plan):
+        assert batch.lists is not None
+        assert len(batch.rows) == len(batch.lists) == batch_size
+        real = batch.rows >= 0
+        assert real.any()
+        assert LENGTHS[batch.rows[real]].max() <= batch.length
+        # one list for each query of the batch, and one for each empty place
+        of_query = dict(zip(QUERIES[batch.rows[real]], batch.lists[real], strict=True))
+        assert len(set(of_query.values())) == len(of_query)
+        assert [of_query[query] for query in QUERIES[batch.rows[real]]] == list(batch.lists[real])
+        assert len(set(batch.lists)) == len(of_query) + (~real).sum()
+        for query in of_query:
+            places.setdefault(query, set()).add(number)
+        seen += batch.rows[real].tolist()
+    assert sorted(seen) == some.tolist()
+    for query, batches_of in places.items():
+        size = (QUERIES[some] == query).sum()
+        assert len(batches_of) == 1 or size > batch_size
+    again = lists.in_order(
+        LENGTHS, QUERIES, batch_size=batch_size, boundaries=BOUNDARIES, rows=some
+    )
+    for one, other in zip(plan, again, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+
+
 def test_every_epoch_is_another_one_of_equally_many_batches() -> None:
     epochs = [planned(epoch) for epoch in range(20)]
     assert {len(one) for one in epochs} == {len(epochs[0])}

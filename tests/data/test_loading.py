@@ -104,6 +104,41 @@ def test_a_padding_row_attends_to_its_first_token_only() -> None:
         assert short["weight"][i] == 1.0
 
 
+def test_query_and_item_are_taken_apart() -> None:
+    """The tokens of both, [CLS] before each; the query's places are a power of two."""
+    generator = np.random.default_rng(1)
+    known = loading.Apart(generator.integers(3, 40, ROWS), generator.integers(0, 9, ROWS))
+    made, together = planned(apart=known), planned()
+    for index in range(made.batches_per_epoch):
+        batch, wanted = made[index], together[index]
+        real = batch["mask"]
+        for name in ("row", "label", "mask", "weight"):
+            np.testing.assert_array_equal(batch[name], wanted[name])
+        longest = known.query_lengths[batch["row"][real]].max()
+        places = batch["query_ids"].shape[1]
+        assert places in (8, 16, 32, 64)
+        assert places >= longest
+        assert places < 2 * longest or places == 8
+        for i in np.flatnonzero(real):
+            ids = RECORDS.rows[batch["row"][i]]["input_ids"]
+            for side, tokens in (("query", ids[:3]), ("item", [ids[0], *ids[3:]])):
+                mask = batch[f"{side}_mask"][i]
+                np.testing.assert_array_equal(batch[f"{side}_ids"][i, mask], tokens)
+                assert mask[: len(tokens)].all()
+                assert (batch[f"{side}_ids"][i, ~mask] == PAD).all()
+            assert batch["item"][i] == known.items[batch["row"][i]]
+        assert (batch["item"][~real] == -1).all()
+        both = np.concatenate([batch["query_mask"], batch["item_mask"]], 1)
+        np.testing.assert_array_equal(batch["attention_mask"], both)
+        assert (both[~real].sum(1) == 2).all()
+    # every process has the places of the global batch
+    for share in parts_of(made.batch_size, 2):
+        part = planned(apart=known, share=share)
+        for index in range(len(made)):
+            for name, values in made[index].items():
+                np.testing.assert_array_equal(part[index][name], values[share])
+
+
 def test_weights_are_joined_by_row() -> None:
     weights = np.linspace(0.1, 3, ROWS)
     made = planned(weights=weights)

@@ -1,9 +1,11 @@
 """Whole runs of tasks without classes: what they leave, what folders score, what is refused."""
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import checkpoints
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -12,15 +14,16 @@ from tiny_runs import run, tiny, unexplained, won_by
 
 from sie_jax import importance, serving, tasks
 from sie_jax.config import Config
-from sie_jax.data import preparing
+from sie_jax.data import preparing, sentences
 from sie_jax.errors import UserError
 from sie_jax.files import read_json
+from sie_jax.models import Towers
 from sie_jax.recipes import replay
 
 pytestmark = pytest.mark.slow
 
 # every loss of lists differs in its `couple` alone (tests/tasks); one of them goes through it all
-WITHOUT_CLASSES = ("regression", "pairwise")
+WITHOUT_CLASSES = ("regression", "pairwise", "contrastive")
 
 
 class Run(NamedTuple):
@@ -31,7 +34,7 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module", params=WITHOUT_CLASSES)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = tiny(compare=("keep",))
+    config = unexplained(compare=("keep",))
     config.train.task, config.train.list_size = request.param, 4
     config.train.folds = 3
     workdir = tmp_path_factory.mktemp("task") / "run"
@@ -70,11 +73,26 @@ def test_the_folder_alone_gives_the_scores_of_the_run(
     test = preparing.load(workdir).split("test")
     scored = serving.score(serving.load(workdir / "model"), test.to_pylist(), batch_size=16)
     wanted = pq.read_table(workdir / "rankings.parquet")[f"{winner}-0"].to_numpy()
-    # float32 sums in batches of another size
-    np.testing.assert_allclose(scored["score"].to_numpy(), wanted, rtol=1e-5, atol=1e-5)
+    towers = done.config.train.task == "contrastive"
+    # float32 sums in batches of another size; cosines are of order 1
+    precision = 1e-6 if towers and winner == "uniform" else 1e-5
+    np.testing.assert_allclose(scored["score"].to_numpy(), wanted, rtol=precision, atol=precision)
     assert "prediction" not in scored.column_names
     config = transformers.AutoConfig.from_pretrained(workdir / "model")
-    assert config.num_labels == 1
+    card = (workdir / "model" / "README.md").read_text()
+    if towers:
+        assert config.architectures == ["BertModel"]
+        assert "sentence-transformers alone gives" in card
+        encoder = sentences.load(workdir / "model")
+        assert encoder.notes == ()
+        assert encoder.max_length == done.config.data.max_length
+        texts = test["query"].to_pylist(), test["title"].to_pylist()
+        if winner == "uniform":  # no text is so long that it would be cut in another place
+            cosines = sentences.cosine(encoder, *texts)
+            np.testing.assert_allclose(cosines, wanted, atol=1e-6)
+    else:
+        assert config.num_labels == 1
+        assert "transformers alone gives" in card
 
 
 def test_online_weights(done: Run, tmp_path: Path) -> None:
@@ -86,7 +104,7 @@ def test_online_weights(done: Run, tmp_path: Path) -> None:
 
 
 def test_another_task_is_another_run(done: Run) -> None:
-    config = tiny(compare=("keep",))
+    config = unexplained(compare=("keep",))
     config.train.task, config.train.folds = "graded", 3
     with pytest.raises(UserError, match=r"--redo="):
         run(config, done.workdir)
@@ -110,6 +128,9 @@ def listed(**changes: Any) -> Callable[[Config], None]:
     [
         (listed(train__task="ranked"), r"train\.task is 'ranked'"),
         (listed(train__list_size=1), r"train\.list_size is 1"),
+        (listed(train__task="contrastive", train__temperature=0.0), r"train\.temperature is 0\.0"),
+        (listed(train__task="contrastive", train__list_size=17), r"a device takes 16 pairs"),
+        (listed(train__task="contrastive", importance__score="margin"), r"margin is not defined"),
         (listed(train__list_size=17), r"a device takes 16 pairs"),
         (listed(importance__score="el2n"), r"el2n is not defined for train\.task listwise"),
         (listed(importance__estimators=("tracin",)), r"tracin is not defined"),
@@ -142,20 +163,46 @@ def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training query has two"):
         run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    config.train.task = "regression"
-    run(config, tmp_path / "regression")
+    # these learn of a pair by itself, and of the items of other queries
+    for task in ("regression", "contrastive"):
+        config.train.task = task
+        run(config, tmp_path / task)
+
+
+def test_a_checkpoint_that_pools_otherwise_is_refused(tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "checkpoint", ["red lamp", "blue shoe"])
+    config = unexplained()
+    config.train.task, config.model.pretrained = "contrastive", str(folder)
+    (folder / "1_Pooling").mkdir()
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text('{"pooling_mode_max_tokens": true}')
+    with pytest.raises(UserError, match="pooling by max_tokens") as caught:
+        run(config, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+    pooling.write_text('{"pooling_mode_cls_token": true}')
+    run(config, tmp_path / "run")
+    towers, notes = Towers.from_pretrained(tmp_path / "run" / "models" / "uniform-0")
+    assert (towers.pooling, notes) == ("cls", ())
+
+
+def test_a_checkpoint_without_facts_pools_by_the_mean_and_it_is_said(tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "checkpoint", ["red lamp", "blue shoe"])
+    config, said = unexplained(), io.StringIO()
+    config.train.task, config.model.pretrained = "contrastive", str(folder)
+    run(config, tmp_path / "run", said=said)
+    assert "the mean over tokens was assumed" in said.getvalue()
 
 
 @pytest.mark.parametrize("name", importance.ESTIMATORS)
 def test_graded_has_every_estimator_and_lists_have_few(name: str) -> None:
     assert tasks.can_estimate("graded", name)
     wanted = {"grad_norm", "loss", "last_layer_norm", "knn_shapley", "query_agreement"}
-    assert tasks.can_estimate("listwise", name) == (name in wanted)
+    for task in ("listwise", "contrastive"):
+        assert tasks.can_estimate(task, name) == (name in wanted)
 
 
 def test_a_broken_batch_of_lists_is_explained(tmp_path: Path) -> None:
-    import io
-
     from rich.console import Console
 
     from sie_jax.errors import NumericalError

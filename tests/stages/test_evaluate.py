@@ -61,7 +61,7 @@ def test_training_metrics_are_those_that_each_run_left(finished: Path) -> None:
     trained = read_json(finished / "metrics.json")["train"]
     assert list(trained) == ["uniform", "weighted"]
     for name, values in trained.items():
-        assert values == read_json(finished / "predictions" / f"{name}-0.json")
+        assert values == read_json(finished / "predictions" / f"{name}-0.json")["training"]
         assert 0 < values["accuracy"] < 1
 
 

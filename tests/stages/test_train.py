@@ -59,7 +59,7 @@ def test_training_metrics_are_those_of_the_model(finished: Path) -> None:
     folder, training = finished / "models" / "weighted-0", preparing.load(finished).split("train")
     model, _ = PairClassifier.from_pretrained(folder)
     accuracy, loss = measured(probabilities(model, folder, training), training["label"].to_numpy())
-    left = read_json(finished / "predictions" / "weighted-0.json")
+    left = read_json(finished / "predictions" / "weighted-0.json")["training"]
     assert left["accuracy"] == pytest.approx(accuracy)
     assert left["loss"] == pytest.approx(loss, rel=1e-4)
 

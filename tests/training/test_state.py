@@ -93,3 +93,35 @@ def test_a_state_holds_a_copy() -> None:
 def test_seeds_are_int32(seed: int) -> None:
     state = states.create({"x": jnp.zeros(1)}, make(), meshes.make(1), seed=seed)
     assert int(state.seed) == seed
+
+
+def test_layers_far_from_the_head_are_slowed_and_the_first_ones_frozen(shop: Any) -> None:
+    """Of a BERT of one layer: the head and the pooler, the layer, the embeddings."""
+    found = states.layer_rates(shop.params, decay=0.5, frozen=0)
+    for path, rate in jax.tree_util.tree_leaves_with_path(found):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        far = 2 if "embeddings" in name else int(".layers." in name)
+        assert rate == 0.5**far, name
+    deep = {"encoder": {"layers": [{"kernel": 1.0}, {"kernel": 1.0}, {"kernel": 1.0}]}}
+    deep |= {"word_embeddings": 1.0, "classifier": {"kernel": 1.0}}
+    found = states.layer_rates(deep, decay=0.1, frozen=2)
+    layers = [layer["kernel"] for layer in found["encoder"]["layers"]]
+    assert layers == [0.0, 0.0, pytest.approx(0.1)]
+    assert found["word_embeddings"] == 0.0
+    assert found["classifier"]["kernel"] == 1.0
+
+
+def test_the_optimizer_goes_by_the_rates_of_layers() -> None:
+    params = {"layers": [{"kernel": jnp.ones((2, 2))}], "head": {"kernel": jnp.ones((2, 2))}}
+    gradient = jax.tree.map(jnp.ones_like, params)
+
+    def moves(**options: Any) -> Any:
+        optimizer = make(weight_decay=0.1, warmup_fraction=0.0, **options)
+        return jax.jit(optimizer.update)(gradient, optimizer.init(params), params)[0]
+
+    plain, slowed, frozen = moves(), moves(layer_decay=0.5), moves(frozen_layers=1)
+    layer, head = (lambda tree: tree["layers"][0]["kernel"]), (lambda tree: tree["head"]["kernel"])
+    np.testing.assert_allclose(layer(slowed), 0.5 * layer(plain), rtol=1e-6)
+    assert not np.any(layer(frozen))
+    for one in (slowed, frozen):
+        np.testing.assert_array_equal(head(one), head(plain))

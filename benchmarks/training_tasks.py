@@ -1,0 +1,198 @@
+"""Which task, and which care in fine-tuning, gives the best ranker? One seed, one split.
+
+    python benchmarks/training_tasks.py --set=shop
+    python benchmarks/training_tasks.py --set=icecat --pretrained=BERT
+
+shop is a generated market like the quickstart's, with a fifth of the labels wrong in training and
+validation and 3,000 test queries, whose labels are right. icecat is the pairs in the folder that
+$SIE_JAX_DATA names, with the test split of configs/icecat.py. Every setting trains one encoder from
+the same start and changes the first one, `graded`, by what its name says. It is tested alone and as
+a further feature of the stack (features, `linear`, `translation`), which is fitted on the
+validation queries. Differences are over test queries, each run fixed (Student's t): with one seed
+they say nothing of the chance of training, so this is a screening and no proof. The same command
+resumes what was stopped. Leaves benchmarks/results/training_tasks_SET.json.
+"""
+
+import argparse
+import dataclasses
+import os
+import runpy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from interleaved import machine
+from rich.console import Console
+from rich.table import Table
+from same_results import commit_of
+
+from sie_jax.config import Config
+from sie_jax.evaluation import Predictions, claims, from_columns, intervals
+from sie_jax.evaluation.verdict import by_query
+from sie_jax.files import write_json
+from sie_jax.recipes import relevance
+from sie_jax.stages.contest import stacked, stacked_names
+from sie_jax.stages.features import features
+from sie_jax.stages.linear import fitted, folds_of, linear, lists_of
+from sie_jax.stages.pair_runs import Start, judged
+from sie_jax.stages.train import train
+from sie_jax.stages.translation import translated, translation
+from sie_jax.stages.untrained import untrained
+from sie_jax.tasks import TASKS
+from sie_jax.training.run import Run
+from sie_jax.workdir import Workdir
+from sie_jax.workdir.ledger import total
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results"
+REFERENCE = "graded"
+CARE: dict[str, dict[str, Any]] = {
+    "epochs": {"select": ("epochs",)},
+    "averages": {"select": ("averages",)},
+    "interpolations": {"select": ("interpolations",)},
+    "all three": {"select": ("epochs", "averages", "interpolations")},
+    "layer_decay 0.8": {"layer_decay": 0.8},
+    "one layer frozen": {"frozen_layers": 1},
+}
+
+
+def shop() -> Config:
+    """The quickstart's market of another seed, with more test queries."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
+    training, validation, test = 2000, 500, 3000
+    config.data.market.queries = training + validation + test
+    config.data.market.seed = 1
+    config.data.validation = validation / config.data.market.queries
+    config.data.test = test / config.data.market.queries
+    return config
+
+
+def icecat() -> Config:
+    """The electronics shop as its config has it, in two epochs at a rate of fine-tuning."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "icecat.py"))["get_config"]()
+    config.data.path = str(Path(os.environ["SIE_JAX_DATA"]) / "icecat" / "pairs.csv")
+    config.train.learning_rate, config.train.epochs, config.train.folds = 5e-5, 2, 0
+    return config
+
+
+SETS = {"shop": shop, "icecat": icecat}
+
+
+def settings(task: str) -> dict[str, dict[str, Any]]:
+    """What each setting changes of a schedule. task: that which care is tried on."""
+    tasks = {name: {"task": name} for name in TASKS}
+    return tasks | {f"{task}, {name}": {"task": task, **care} for name, care in CARE.items()}
+
+
+def schedule(start: Start, config: Config, changes: Mapping[str, Any]) -> Start:
+    """The start with the setting's schedule."""
+    section = dataclasses.replace(config.train, **changes)
+    return dataclasses.replace(start, train=section.schedule())
+
+
+def measured(config: Config, workdir: Workdir, task: str, out: Path) -> dict[str, Any]:
+    """Trains and tests every setting; the results so far are left after each."""
+    start = relevance.started(config, workdir)
+    pairs, seed = start.prepared, config.data.split_seed
+    prepared = pairs.value
+    described = features(workdir, pairs, checkpoint=config.model.pretrained)
+    ranked = linear(workdir, pairs, described, split_seed=seed)
+    words = translation(workdir, pairs)
+    known = described.value
+    splits = ("validation", "test")
+    ours = {split: ranked.value.scores(known.names, known.values[split]) for split in splits}
+    translations = {split: translated(words.value, prepared, split) for split in splits}
+
+    def stack(encoder: Mapping[str, np.ndarray]) -> Predictions:
+        members = {
+            split: {"translation": translations[split]}
+            | ({"uniform": encoder[split]} if encoder else {})
+            for split in splits
+        }
+        columns = {s: stacked(prepared, s, known, ours[s], members[s]) for s in splits}
+        names = stacked_names(known.names, members["test"])
+        lists = lists_of(prepared, "validation", columns["validation"])
+        fit = fitted(names, lists, folds_of(prepared, "validation", seed=seed))
+        return Predictions(None, fit.scores(names, columns["test"]))
+
+    alone: dict[str, Predictions] = dict(untrained(prepared, known, "test", seed=seed))
+    alone["linear"] = Predictions(None, ours["test"])
+    alone["translation"] = Predictions(None, translations["test"])
+    with_others = {"none": stack({})}
+    told: dict[str, Any] = {}
+    for name, changes in settings(task).items():
+        slug = "".join(one if one.isalnum() or one == "." else "_" for one in name)
+        changed = schedule(start, config, changes)
+        run = Run(f"{slug}-0", changed.seed, changed.train)
+        made = train(workdir, run, changed, None, data=config.data, importance=None)
+        gains = prepared.scale.gains
+        predicted = {
+            "test": from_columns(made.value.test, gains),
+            "validation": from_columns(made.value.validation, gains),
+        }
+        alone[name] = predicted["test"]
+        with_others[name] = stack({split: one.scores for split, one in predicted.items()})
+        told[name] = {
+            "seconds": round(total(made.cost).seconds, 1),
+            "weights": made.value.selected["weights"],
+        }
+        result = {
+            **machine(),
+            "commit": commit_of("HEAD"),
+            "queries": {
+                split: len(prepared.split(split)["query_id"].unique())
+                for split in ("train", "validation", "test")
+            },
+            "alone": summary(prepared, alone, REFERENCE),
+            "stack": summary(prepared, with_others, "none"),
+            "settings": told,
+        }
+        write_json(out, result)
+    return result
+
+
+def summary(prepared: Any, runs: Mapping[str, Predictions], reference: str) -> dict[str, Any]:
+    """nDCG@10 of each, and less the reference's, over the test queries."""
+    rows = by_query(judged(prepared, "test"), {name: [one] for name, one in runs.items()})
+    return {
+        name: {
+            "ndcg@10": intervals.of_mean(values[0], resamples=1000, seed=0),
+            "difference": None
+            if name == reference
+            else claims.fixed(values[0] - rows[reference][0]),
+        }
+        for name, values in rows.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--set", choices=SETS, required=True)
+    parser.add_argument("--pretrained", default="")
+    parser.add_argument("--task", default="listwise", help="that care is tried on")
+    parser.add_argument("--workdir", type=Path, default=None)
+    parser.add_argument("--out", type=Path, default=None)
+    arguments = parser.parse_args()
+    config = SETS[arguments.set]()
+    config.model.pretrained = arguments.pretrained
+    name = f"training_tasks_{arguments.set}"
+    workdir = arguments.workdir or Path("runs") / name
+    console = Console()
+    with relevance.opened(config, workdir, console=console) as opened:
+        out = arguments.out or RESULTS / f"{name}.json"
+        found = measured(config, opened, arguments.task, out)
+    for of in ("alone", "stack"):
+        shown = Table("ranker", "nDCG@10", "difference", title=f"{arguments.set}, {of}")
+        for ranker, one in found[of].items():
+            values = [one["ndcg@10"], one["difference"]]
+            shown.add_row(ranker, *("" if v is None else _text(v) for v in values))
+        console.print(shown)
+
+
+def _text(value: Mapping[str, float]) -> str:
+    return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -21,15 +21,15 @@ pytestmark = pytest.mark.slow
 # Adam divides by |g|, which makes more of it where a gradient is small. Parameters are of order 1
 # and move by 3 · 0.01.
 TOLERANCE = 1e-4
-KINDS = ("weighted", "online", "learned", "pretraining")
+KINDS = ("weighted", "online", "learned", "pretraining", "towers")
 MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "all three": (2, 2, 2)}
 # on how many processes which mesh takes which kinds of steps
 TAKEN = (
-    ("data", 1, ("online",)),
+    ("data", 1, ("online", "towers")),
     ("fsdp", 1, ("online",)),
     ("tensor", 1, ("online",)),
     ("all three", 1, KINDS),
-    ("data", 2, ("online",)),
+    ("data", 2, ("online", "towers")),
     ("fsdp", 2, ("online",)),
     ("tensor", 2, ("online",)),
     ("all three", 2, ("weighted", "online")),
@@ -46,10 +46,11 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
 
     from sie_jax import importance, processes
     from sie_jax.devices import mesh as meshes
-    from sie_jax.models import PairClassifier, PretrainingModel
+    from sie_jax.models import PairClassifier, PretrainingModel, Towers
     from sie_jax.passes import sweep
     from sie_jax.passes.score import score_pass
     from sie_jax.tasks import masking
+    from sie_jax.tasks.contrastive import Contrastive
     from sie_jax.tasks.graded import Graded
     from sie_jax.tasks.masked import Masked
     from sie_jax.training import learning, steps
@@ -69,6 +70,8 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
     graphdef, params = nnx.split(PretrainingModel(config, rngs=nnx.Rngs(0)))
     vocabulary = masking.Vocabulary(np.arange(50) > 40, np.arange(50) < 5, 4, 3, 0)
     both_heads = Masked(graphdef, vocabulary), params
+    graphdef, params = nnx.split(Towers(config, rngs=nnx.Rngs(0)))
+    two_towers = Contrastive(graphdef, (0.0, 0.1, 0.5, 1.0), 0.2), params
     optimizer = states.make_optimizer(
         learning_rate=0.01, total_steps=10, warmup_fraction=0.0, weight_decay=0.01, clip_norm=1.0
     )
@@ -96,6 +99,17 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
         for one, other in zip(batches, batches[::-1], strict=True)
     ]
 
+    def taken_apart(one: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The same rows with shorter queries; three queries' lists lie on two devices or more."""
+        sides = {"query": slice(0, 5), "item": slice(0, 12)}
+        texts = {
+            f"{side}_{to}": one[name][:, at]
+            for side, at in sides.items()
+            for name, to in (("input_ids", "ids"), ("attention_mask", "mask"))
+        }
+        lists = np.where(one["mask"], np.arange(16) // 6, np.arange(16, 32)).astype(np.int32)
+        return {**one, **texts, "list": lists, "item": one["row"] % 7}
+
     def placed(one: dict[str, np.ndarray]) -> Any:
         return meshes.place_batch(mesh, {name: values[share] for name, values in one.items()})
 
@@ -108,6 +122,7 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
         "online": (classifier, online, states.create, batches),
         "learned": (classifier, learned, create_learned, joined),
         "pretraining": (both_heads, steps.batch_step, states.create, batches),
+        "towers": (two_towers, online, states.create, [taken_apart(one) for one in batches]),
     }
     found: dict[str, np.ndarray] = {"devices": np.array([jax.device_count(), jax.process_count()])}
     for name in kinds:

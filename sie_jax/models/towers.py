@@ -26,6 +26,8 @@ POOLINGS = {"mean": "mean_tokens", "cls": "cls_token"}
 
 LONGEST = 128  # the most tokens of a text where the folder does not say
 _SMALLEST = 1e-24  # of a squared norm: that of sentence-transformers, whose norm is at least 1e-12
+_SPECIAL = 2  # [CLS] and [SEP], which every text has
+_TOKENIZER = "tokenizer_config.json"
 _PACKAGE = "sentence_transformers.models"
 _PATHS = {"Transformer": "", "Pooling": str(POOLING.parent), "Normalize": "2_Normalize"}
 
@@ -127,8 +129,7 @@ class Towers(EncoderModel):
             notes.append(f"{folder} has no {POOLING}: the mean over tokens was assumed.")
         config = huggingface.read_config(folder, families.FAMILIES)
         checkpoint = huggingface.Checkpoint.open(folder, families.of(config).prefix)
-        stated = _fields(folder / LENGTHS) if (folder / LENGTHS).is_file() else {}
-        longest = min(stated.get("max_seq_length") or LONGEST, config.max_position_embeddings)
+        longest = min(_longest(folder) or LONGEST, config.max_position_embeddings)
         model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
             lambda: cls(config, pooling=pooling, max_length=longest, dtype=dtype, rngs=nnx.Rngs(0))
         )
@@ -146,7 +147,15 @@ class Towers(EncoderModel):
         for path in filter(None, _PATHS.values()):
             (folder / path).mkdir(exist_ok=True)
         write_json(folder / POOLING, {"word_embedding_dimension": self.config.hidden_size, **modes})
-        write_json(folder / LENGTHS, {"max_seq_length": self.max_length, "do_lower_case": False})
+        write_json(
+            folder / LENGTHS,
+            {
+                "max_seq_length": self.max_length,
+                "do_lower_case": False,
+                # or transformers would report that it makes one up
+                "model_args": {"add_pooling_layer": False},
+            },
+        )
         write_json(
             folder / MODULES,
             [
@@ -178,18 +187,37 @@ def _check_modules(folder: Path) -> None:
         )
 
 
+def _longest(folder: Path) -> int | None:
+    """The most tokens of a text; new versions of the library leave that to the tokenizer."""
+    stated = {LENGTHS: "max_seq_length"}
+    if is_towers(folder):
+        stated[_TOKENIZER] = "model_max_length"
+    for file, name in stated.items():
+        value = _fields(folder / file).get(name) if (folder / file).is_file() else None
+        if value is None:
+            continue
+        if not isinstance(value, int | float) or value < _SPECIAL + 1:
+            raise UserError(f"{folder / file}: {name} is {value!r}: give a number of tokens")
+        return int(value)
+    return None
+
+
 def _pooling(path: Path) -> str:
-    """The one pooling that the file asks for."""
-    asked = sorted(
-        name.removeprefix("pooling_mode_")
-        for name, value in _fields(path).items()
-        if name.startswith("pooling_mode_") and value
-    )
-    found = [name for name, word in POOLINGS.items() if asked == [word]]
+    """The one pooling that the file asks for, in the words of new versions or of old ones."""
+    fields = _fields(path)
+    asked = fields.get("pooling_mode")
+    if asked is None:
+        asked = sorted(
+            name.removeprefix("pooling_mode_")
+            for name, value in fields.items()
+            if name.startswith("pooling_mode_") and value
+        )
+    asked = [asked] if isinstance(asked, str) else list(asked)
+    found = [name for name, word in POOLINGS.items() if asked in ([name], [word])]
     if not found:
         raise UserError(
-            f"{path} asks for pooling by {', '.join(asked) or 'nothing'}: give a checkpoint that "
-            f"pools by {' or by '.join(POOLINGS.values())}"
+            f"{path} asks for pooling by {', '.join(map(str, asked)) or 'nothing'}: give a "
+            f"checkpoint that pools by {' or by '.join(POOLINGS.values())}"
         )
     return found[0]
 

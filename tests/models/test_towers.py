@@ -89,6 +89,28 @@ def test_a_saved_folder_gives_the_same_model(towers, batch, tmp_path):
     assert all((tmp_path / module["path"]).is_dir() for module in modules)
 
 
+def test_a_folder_of_a_new_version_is_read(towers, batch, tmp_path):
+    """As sentence-transformers 5 writes it: one word for the pooling, the length by the tokenizer.
+
+    benchmarks/towers_reference.py has the library itself write one.
+    """
+    towers.save_pretrained(tmp_path)
+    (tmp_path / "1_Pooling" / "config.json").write_text(
+        json.dumps({"embedding_dimension": 12, "pooling_mode": towers.pooling})
+    )
+    (tmp_path / "sentence_bert_config.json").write_text('{"module_output_name": "any"}')
+    (tmp_path / "tokenizer_config.json").write_text('{"model_max_length": 7}')
+    modules = json.loads((tmp_path / "modules.json").read_text())
+    for module in modules:
+        kind = module["type"].rpartition(".")[2]
+        module["type"] = f"sentence_transformers.base.modules.{kind.lower()}.{kind}"
+    (tmp_path / "modules.json").write_text(json.dumps(modules))
+    again, notes = Towers.from_pretrained(tmp_path)
+    assert (again.pooling, again.max_length, notes) == (towers.pooling, 7, ())
+    ids, _, mask = batch
+    np.testing.assert_array_equal(again(ids, mask), towers(ids, mask))
+
+
 @pytest.mark.parametrize("kind", ["encoder", "classifier"])
 def test_a_folder_without_facts_pools_by_the_mean_and_says_so(
     kind, config, randomise, batch, tmp_path
@@ -120,8 +142,11 @@ def test_a_folder_without_facts_pools_by_the_mean_and_says_so(
         ("1_Pooling/config.json", "{", "cannot be read"),
         ("1_Pooling/config.json", "[]", "not a JSON object"),
         ("1_Pooling/config.json", "{}", "pooling by nothing"),
+        ("1_Pooling/config.json", '{"pooling_mode": ["cls", "mean"]}', "by cls, mean"),
         ("1_Pooling/config.json", '{"pooling_mode_max_tokens": true}', "by max_tokens"),
         ("sentence_bert_config.json", "[]", "not a JSON object"),
+        ("sentence_bert_config.json", '{"max_seq_length": 2}', "max_seq_length is 2: give"),
+        ("sentence_bert_config.json", '{"max_seq_length": "all"}', "is 'all': give a number"),
     ],
 )
 def test_other_folders_are_refused_in_one_line(file, content, message, config, randomise, tmp_path):

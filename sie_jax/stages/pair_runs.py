@@ -274,10 +274,15 @@ class PairRuns:
         batches = self.planner.in_order(split, rows)
         return sweep.Examples(batches, self.planner.rows(split) if rows is None else rows)
 
-    def measured(self, params: Any, split: str) -> dict[str, float]:
-        """Loss, accuracy where the task has classes, and nDCG@10 where a query has a gain."""
-        columns = self.predicted(params, split)
+    def measured(self, params: Any, split: str, rows: np.ndarray | None = None) -> dict[str, float]:
+        """Loss, accuracy where the task has classes, and nDCG@10 where a query has a gain.
+
+        rows: those to measure on, ascending, all where None.
+        """
+        columns = self.predicted(params, split, rows)
         pairs, gains = self.prepared.split(split), self.prepared.scale.gains
+        if rows is not None:
+            pairs = pairs.take(rows)
         labels = pairs["label"].to_numpy()
         queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
         predictions = from_columns(columns, gains)

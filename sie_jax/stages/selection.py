@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from sie_jax.importance.policies import Policy
 from sie_jax.stages.pair_runs import ALL, Examples, Kept, PairRuns
@@ -25,7 +26,12 @@ class Selected(NamedTuple):
 
 
 def trained(
-    runs: PairRuns, run: Run, examples: Examples = ALL, *, policy: Policy | None = None
+    runs: PairRuns,
+    run: Run,
+    examples: Examples = ALL,
+    *,
+    policy: Policy | None = None,
+    judges: tuple[str, np.ndarray | None] = ("validation", None),
 ) -> Selected:
     """Trains a run and chooses among its weights what `train.select` names.
 
@@ -36,15 +42,20 @@ def trained(
         interpolations  (1 − α) θ_0 + α θ_E, α of SHARES (Wortsman et al. 2022)
 
     That with the highest nDCG@10 on the validation queries is taken; among equals the last weights,
-    then the first of this order. The validation queries choose among some ten here, so what they
+    then the first of this order.
+
+    judges: a split, and the rows of it that stand for the validation queries, all where None.
+
+    The validation queries choose among some ten here, so what they
     say of the choice is a little too good; the contest's own margin has to cover it where it is
     held on them (without `train.folds`).
     """
+    validated = judges == ("validation", None)
     if not run.train.select:
-        state = runs.fit(run, examples, policy=policy)
+        state = runs.fit(run, examples, policy=policy, validated=validated)
         return Selected(state.params, LAST, {})
     ends = runs.epoch_ends(run, examples)
-    state = runs.fit(run, examples, policy=policy, kept=Kept(steps=ends))
+    state = runs.fit(run, examples, policy=policy, kept=Kept(steps=ends), validated=validated)
 
     def at(epoch: int) -> Any:
         return runs.checkpoint(run, state, ends[epoch]).params
@@ -52,7 +63,7 @@ def trained(
     values: dict[str, float] = {}
     best, name = state.params, LAST
     for candidate, params in _candidates(runs, run, state.params, len(ends), at):
-        values[candidate] = runs.measured(params, "validation").get(METRIC, 0.0)
+        values[candidate] = runs.measured(params, *judges).get(METRIC, 0.0)
         if values[candidate] > values[name]:
             best, name = params, candidate
     runs.job.say(_line(run, name, values))

@@ -12,7 +12,7 @@ from transformers import BertConfig
 
 from sie_jax.models import PairClassifier
 
-LISTS, SIZE, T, VOCABULARY, WIDTH = 4, 3, 6, 20, 8
+LISTS, SIZE, T, VOCABULARY, WIDTH = 8, 3, 6, 20, 8
 UNITS = LISTS * SIZE
 
 
@@ -61,9 +61,9 @@ GAINS = ((2.0, 0.0, 1.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (1.0, 2.0, 0.0))
 
 
 def labels() -> tuple[Array, Array]:
-    """Gains [lists, size] and the mask of items that are there; the last two lists are shorter."""
+    """Gains [lists, size] and the mask of items that are there, not all in two lists of four."""
     there = jnp.array([[True] * 3, [True] * 3, [True, True, False], [True, True, False]])
-    return jnp.array(GAINS, jnp.result_type(float)), there
+    return jnp.tile(jnp.array(GAINS, jnp.result_type(float)), (2, 1)), jnp.tile(there, (2, 1))
 
 
 def _of_lists(loss: Callable[..., Array]) -> Callable[..., Array]:
@@ -74,7 +74,7 @@ def _of_lists(loss: Callable[..., Array]) -> Callable[..., Array]:
 
 
 softmax_coupling = _of_lists(rax.softmax_loss)
-PADDED = (8, 11)
+PADDED = (8, 11, 20, 23)
 
 
 def _listwise(loss: Callable[..., Array]) -> Case:

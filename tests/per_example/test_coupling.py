@@ -260,12 +260,23 @@ def test_a_unit_of_weight_zero_may_be_nan():
 
 
 def identical_pairs() -> Case:
-    """Lists whose items are all the same pair: by symmetry, the contributions cancel exactly."""
+    """Lists whose items are all the same pair: by symmetry, the contributions cancel exactly.
+
+    The layer is so wide that products of tokens are the cheaper way to a list's norm.
+    """
     case = coupled.softmax()
+    width = 128
+    params = {
+        "table": coupled.normal(0, coupled.VOCABULARY, width),
+        "kernel": coupled.normal(1, width, width) / 4,
+        "bias": coupled.normal(2, width),
+        "head": coupled.normal(3, width),
+    }
     ids = jnp.repeat(coupled._ids(30, LISTS, T), SIZE, axis=0)
     keys = jnp.repeat(jax.random.split(jax.random.key(31), LISTS), SIZE)
     gains, there = coupled.labels()
-    return case._replace(units=(ids, keys), arguments=(gains, jnp.ones_like(there)))
+    there = jnp.ones_like(there)
+    return case._replace(params=params, units=(ids, keys), arguments=(gains, there))
 
 
 @pytest.mark.parametrize("route", ["one pass", "norms alone"])

@@ -111,15 +111,13 @@ def test_groups_are_sums_of_consecutive_examples(case, number, assert_trees_clos
     each, groups, (norms, twice), agreement = compute(case.params, *case.batch)
     expected = jax.tree.map(lambda g: g.reshape(number, -1, *g.shape[1:]).sum(1), each)
     assert_trees_close(groups, expected, rtol=1e-5, atol=1e-5)
-    flat = [
-        np.concatenate(
-            [np.asarray(leaf).reshape(len(leaf), -1) for leaf in jax.tree.leaves(tree)], 1
-        )
-        for tree in (each, expected)
-    ]
-    np.testing.assert_allclose(norms, np.linalg.norm(flat[1], axis=1), rtol=1e-5)
+    terms, sums = (
+        np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves], 1)
+        for leaves in (jax.tree.leaves(each), jax.tree.leaves(expected))
+    )
+    np.testing.assert_allclose(norms, np.linalg.norm(sums, axis=1), rtol=1e-5)
     np.testing.assert_allclose(twice, 2 * norms, rtol=1e-5)
-    along = np.sum(flat[0] * np.repeat(flat[1], len(flat[0]) // number, axis=0), axis=1)
+    along = np.sum(terms * np.repeat(sums, len(terms) // number, axis=0), axis=1)
     np.testing.assert_allclose(agreement, along, rtol=1e-4, atol=1e-5)
 
 

@@ -241,7 +241,7 @@ def yardsticks(
 def trained(made: Shop, run: Run, examples: Examples) -> np.ndarray:
     """The class probabilities `[N, K]` of the test pairs by one training run."""
     runs = made.runs("options", "run_*")
-    state = runs.fit(run, examples, validated=False)
+    state = runs.fit(run, examples, judges=None)
     shutil.rmtree(runs.job.run_folder(run.name))
     return probabilities_of(runs.predicted(state.params, "test"))
 

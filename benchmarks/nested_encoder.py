@@ -68,12 +68,12 @@ def left_out(job: Job, run: Run, start: Start, *, left: tuple[int, ...], number:
     fold = _folds(runs.prepared.pairs, number, run.seed)
     rows = np.flatnonzero(np.isin(fold, left))
     training = np.flatnonzero(~np.isin(fold, left))
-    judges = training[:0]
+    judges = None
     if run.train.select:
         queries = _queries(runs.prepared.pairs)[training]
         chosen = folds.assign(queries.tolist(), folds=JUDGES, seed=run.seed) == 0
-        training, judges = training[~chosen], training[chosen]
-    selected = trained(runs, run, Examples(rows=training), judges=(SPLIT, judges))
+        training, judges = training[~chosen], (SPLIT, training[chosen])
+    selected = trained(runs, run, Examples(rows=training), judges=judges)
     columns = runs.predicted(selected.params, SPLIT, rows)
     gains = from_columns(columns, runs.prepared.scale.gains).scores
     path = job.folder / _file(run.name)

@@ -108,14 +108,13 @@ def test_one_pass_gives_each_units_contribution(checked):
         transform = per_example.coupled_value_and_grad(case.functions, case.coupling)
         value, found = transform(params, units, rest, *arguments)
         lists = found.lists(LISTS)
-        direction = jax.tree.map(jnp.ones_like, params)
         return {
             "value": value,
             "rest": found.rest,
             "each": found._each([grads.materialize() for grads in found._units]),
             "norms": found.norms(),
             "total": found.total(),
-            "dot": found.dot(direction),
+            "dot": found.dot(found.total()),
             "gram": found.gram(),
             "lists": lists.materialize(),
             "list norms": lists.norms(),
@@ -147,9 +146,9 @@ def test_one_pass_gives_each_units_contribution(checked):
         close(np.linalg.norm(matrix(got) - wanted, axis=1), 0, tolerance * scale)
     for got, wanted in zip(each_function(found["norms"]), norms, strict=True):
         close(got, wanted, tolerance * scale)
-    for got, wanted in zip(each_function(found["dot"]), contributions, strict=True):
-        close(got, wanted.sum(1), tolerance * scale * np.sqrt(wanted.shape[1]))
     every = np.concatenate(contributions)
+    for got, wanted in zip(each_function(found["dot"]), contributions, strict=True):
+        close(got, wanted @ every.sum(0), tolerance * scale**2)
     close(found["gram"], every @ every.T, tolerance * scale**2)
 
     blocks = [each.reshape(LISTS, -1, each.shape[1]) for each in contributions]

@@ -37,6 +37,7 @@ from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import Judgments, Predictions, from_probabilities, intervals, summarize
+from sie_jax.evaluation.predictions import probabilities as probabilities_of
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing, modifiers, policies, sampling
 from sie_jax.recipes import relevance
@@ -240,9 +241,9 @@ def yardsticks(
 def trained(made: Shop, run: Run, examples: Examples) -> np.ndarray:
     """The class probabilities `[N, K]` of the test pairs by one training run."""
     runs = made.runs("options", "run_*")
-    state = runs.fit(run, examples, validated=False)
+    state = runs.fit(run, examples, judges=None)
     shutil.rmtree(runs.job.run_folder(run.name))
-    return runs.predicted(state.params, "test")["probabilities"]
+    return probabilities_of(runs.predicted(state.params, "test"))
 
 
 def amount(shares: np.ndarray, squares: np.ndarray) -> dict[str, float | None]:

@@ -8,7 +8,8 @@ $SIE_JAX_DATA names. A ranker that learns is fitted five times on four fifths of
 tested on the fifth, so that every query is tested once; its settings are chosen by a further cross-
 validation inside the four fifths, and features are standardised within the query. What a stack
 knows of a cross-encoder are scores by models that never saw the pair's query (nested_encoder.py).
-Each seed draws the folds again; the cross-encoder has one. The interval of a value is the
+Each seed draws the folds again; encoders have one, or as many as --encoder_seeds says. --recipes
+names further encoders, each tested alone and in a stack. The interval of a value is the
 percentile bootstrap over queries of the mean over seeds. That of a difference is one of
 `evaluation.claims`: over queries and seeds where there are several seeds, and over queries where
 there is one: it then says nothing of the chance of training and of the folds. The same command
@@ -18,17 +19,26 @@ resumes what was stopped. Leaves benchmarks/results/nested.json.
 import argparse
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import lightgbm
 import numpy as np
 import pyarrow as pa
 from interleaved import machine
-from nested_encoder import CrossEncoder, cross_encoder
-from nested_rankers import BASELINES, ENCODING, INNER, RANKERS, Judged, baseline, out_of_fold
+from nested_encoder import Models, models_of
+from nested_rankers import (
+    BASELINES,
+    FIRST,
+    INNER,
+    Judged,
+    Ranker,
+    baseline,
+    out_of_fold,
+    rankers_of,
+)
 from rich.console import Console
 from rich.table import Table
 from same_results import commit_of
@@ -46,9 +56,10 @@ from sie_jax.training.section import TrainConfig
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "nested.json"
 FOLDS, RESAMPLES = 5, 2000
-ENCODER_SEEDS = 1
 MAX_LENGTH = 64
 TRAIN = TrainConfig(batch_size=16, learning_rate=3e-5, epochs=2, checkpoint_every=250)
+RECIPES = {FIRST: TRAIN, "listwise": replace(TRAIN, task="listwise")}
+"""How encoders are trained, by name; the first is the cross-entropy of grades."""
 SEEDLESS = tuple(name for name in BASELINES if name != "random")
 REFERENCES = ("linear", "lambdamart")
 """What every ranker is compared with beside the best baseline."""
@@ -104,18 +115,30 @@ def judged(source: Source, cosine: Callable[[list[str], list[str]], np.ndarray])
     )
 
 
+class Place(NamedTuple):
+    """Where a cell is: the folder of all cells, the name of the data set, the seed."""
+
+    folder: Path
+    name: str
+    seed: int
+
+
 def cell(
-    data: Judged, method: str, encoder: CrossEncoder, folder: Path, name: str
+    data: Judged, method: str, ranker: Ranker | None, models: Mapping[str, Models], place: Place
 ) -> dict[str, Any]:
-    """nDCG@10 of every query for one method and seed, made once."""
-    digest = data.digest() + (f"-{encoder.digest()}" if method in ENCODING else "")
-    path = folder / f"{name}-{method}-{encoder.start.seed}-{digest}.json"
+    """nDCG@10 of every query for one method and seed, made once.
+
+    ranker: None for a baseline. models: by recipe, those that the ranker needs.
+    """
+    digest = "-".join((data.digest(), *(each.digest() for each in models.values())))
+    slug = method.replace(" ", "_")
+    path = place.folder / f"{place.name}-{slug}-{place.seed}-{digest}.json"
     if not path.exists():
         chosen: list[Any] = []
-        if method in BASELINES:
-            scores = baseline(data, method, encoder.start.seed)
+        if ranker is None:
+            scores = baseline(data, method, place.seed)
         else:
-            scores, chosen = out_of_fold(data, RANKERS[method], encoder)
+            scores, chosen = out_of_fold(data, ranker, models, number=FOLDS, seed=place.seed)
         values = [None if np.isnan(value) else value for value in data.ndcg(scores).tolist()]
         write_json(path, {"ndcg@10": values, "chosen": chosen})
     return read_json(path)
@@ -178,6 +201,9 @@ def main() -> None:
     parser.add_argument("--pretrained", type=Path, required=True)
     parser.add_argument("--workdir", type=Path, default=Path("runs/nested"))
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--encoder_seeds", type=int, default=1)
+    parser.add_argument("--recipes", nargs="*", default=[], choices=[*RECIPES][1:])
+    parser.add_argument("--sets", nargs="*", default=["esci", "icecat"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     encoder = sentences.load(arguments.pretrained)
@@ -189,19 +215,34 @@ def main() -> None:
         "folds": FOLDS,
         "inner_folds": INNER,
         "resamples": RESAMPLES,
-        "cross_encoder": {**asdict(TRAIN.schedule()), "max_length": MAX_LENGTH},
+        "recipes": {
+            name: {**asdict(RECIPES[name].schedule()), "max_length": MAX_LENGTH}
+            for name in (FIRST, *arguments.recipes)
+        },
         "sets": {},
     }
     sets: dict[str, Judged] = {}
     cells: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for name, read in sources(Path(os.environ["SIE_JAX_DATA"])).items():
+        if name not in arguments.sets:
+            continue
         sets[name] = judged(read(), _cached(encoder, arguments.workdir / f"{name}-cosine.npy"))
         cells[name] = {}
-    for method, (name, data) in itertools.product((*BASELINES, *RANKERS), sets.items()):
+    rankers: dict[str, tuple[Ranker | None, tuple[str, ...]]] = dict.fromkeys(BASELINES, (None, ()))
+    rankers |= rankers_of(arguments.recipes)
+    for (method, (ranker, recipes)), (name, data) in itertools.product(
+        rankers.items(), sets.items()
+    ):
         seeds = 1 if method in SEEDLESS else arguments.seeds
         cells[name][method] = [
-            cell(data, method, models(name, data, arguments, seed), arguments.workdir, name)
-            for seed in range(ENCODER_SEEDS if method in ENCODING else seeds)
+            cell(
+                data,
+                method,
+                ranker,
+                {recipe: models(name, data, arguments, recipe, seed) for recipe in recipes},
+                Place(arguments.workdir, name, seed),
+            )
+            for seed in range(arguments.encoder_seeds if recipes else seeds)
         ]
         print(name, method, flush=True)
         results["sets"][name] = summary(data, cells[name])
@@ -210,15 +251,18 @@ def main() -> None:
         show(name, result)
 
 
-def models(name: str, data: Judged, arguments: argparse.Namespace, seed: int) -> CrossEncoder:
-    """The cross-encoders of a data set for the folds of a seed."""
-    return cross_encoder(
+def models(
+    name: str, data: Judged, arguments: argparse.Namespace, recipe: str, seed: int
+) -> Models:
+    """The models of a recipe and a data set for the folds of a seed."""
+    folder = "encoder" if recipe == FIRST else recipe
+    return models_of(
         data.table,
         data.scale,
-        arguments.workdir / f"{name}-encoder",
+        arguments.workdir / f"{name}-{folder}",
         pretrained=arguments.pretrained,
         max_length=MAX_LENGTH,
-        train=replace(TRAIN, seed=seed),
+        train=replace(RECIPES[recipe], seed=seed),
         number=FOLDS,
     )
 

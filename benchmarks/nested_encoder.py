@@ -1,4 +1,4 @@
-"""The cross-encoder in nested cross-validation: scores of pairs by models that never saw them.
+"""Encoders in nested cross-validation: scores of pairs by models that never saw them.
 
 A stack is fitted on scores of models that did not see the pair's query, and in nested cross-
 validation these models may not see the outer fold either. So a model is trained for every pair of
@@ -7,7 +7,8 @@ fold, and those of fold j where i is. With one model for each single fold, which
 as the outer one, K(K - 1)/2 + K models (15 of five folds) are all that nested stacking needs.
 
 Each model is a stage of a workdir, trained by the product's own code: it is made once, and a
-stopped one goes on from its checkpoint.
+stopped one goes on from its checkpoint. Where the schedule chooses among a run's weights, an eighth
+of the queries that it may learn from choose, and it does not train on them.
 """
 
 import hashlib
@@ -25,10 +26,11 @@ from sie_jax.data import batches, builders, folds, preparing, tokenization
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import LabelScale, normalise_query
 from sie_jax.devices import mesh as meshes
-from sie_jax.evaluation import from_probabilities
+from sie_jax.evaluation import from_columns
 from sie_jax.files import whole, whole_folder
 from sie_jax.models.section import ModelConfig
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
+from sie_jax.stages.selection import trained
 from sie_jax.training.run import Run
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
@@ -36,10 +38,11 @@ from sie_jax.workdir import Job, Made, Workdir, stage
 
 SPLIT = "train"  # which all pairs are in: folds take the place of splits
 BUCKETS = 5
+JUDGES = 8  # the share of the queries that choose among a run's weights is one in so many
 
 
 class Scores(NamedTuple):
-    """The expected gains `[n]` of the pairs at the places `rows`."""
+    """The scores `gains` `[n]` of the pairs at the places `rows`."""
 
     rows: np.ndarray
     gains: np.ndarray
@@ -64,10 +67,15 @@ def left_out(job: Job, run: Run, start: Start, *, left: tuple[int, ...], number:
     runs = PairRuns(job, start)
     fold = _folds(runs.prepared.pairs, number, run.seed)
     rows = np.flatnonzero(np.isin(fold, left))
-    training = Examples(rows=np.flatnonzero(~np.isin(fold, left)))
-    params = runs.fit(run, training, validated=False).params
-    probabilities = runs.predicted(params, SPLIT, rows)["probabilities"]
-    gains = from_probabilities(probabilities, runs.prepared.scale.gains).scores
+    training = np.flatnonzero(~np.isin(fold, left))
+    judges = None
+    if run.train.select:
+        queries = _queries(runs.prepared.pairs)[training]
+        chosen = folds.assign(queries.tolist(), folds=JUDGES, seed=run.seed) == 0
+        training, judges = training[~chosen], (SPLIT, training[chosen])
+    selected = trained(runs, run, Examples(rows=training), judges=judges)
+    columns = runs.predicted(selected.params, SPLIT, rows)
+    gains = from_columns(columns, runs.prepared.scale.gains).scores
     path = job.folder / _file(run.name)
     path.parent.mkdir(exist_ok=True)
     with whole(path) as temporary, temporary.open("wb") as file:
@@ -76,13 +84,16 @@ def left_out(job: Job, run: Run, start: Start, *, left: tuple[int, ...], number:
 
 
 def _folds(pairs: pa.Table, number: int, seed: int) -> np.ndarray:
-    queries = [normalise_query(query) for query in pairs["query"].to_pylist()]
-    return folds.assign(queries, folds=number, seed=seed)
+    return folds.assign(_queries(pairs).tolist(), folds=number, seed=seed)
+
+
+def _queries(pairs: pa.Table) -> np.ndarray:
+    return np.array([normalise_query(query) for query in pairs["query"].to_pylist()])
 
 
 @dataclass(frozen=True)
-class CrossEncoder:
-    """The models of one data set for one deal of the folds; each is trained when first asked for.
+class Models:
+    """Those of one recipe and data set for one deal of the folds, trained when first asked for.
 
     start, workdir: of their training. number: of folds, dealt by the seed of `start`.
     """
@@ -123,7 +134,7 @@ class CrossEncoder:
         return result
 
 
-def cross_encoder(
+def models_of(
     pairs: pa.Table,
     scale: LabelScale,
     folder: Path,
@@ -132,7 +143,7 @@ def cross_encoder(
     max_length: int,
     train: TrainConfig,
     number: int,
-) -> CrossEncoder:
+) -> Models:
     """The models of clean pairs, all of which are in the folds, whatever splits they have."""
     tokenizer = tokenization.load(pretrained)
     tokens = pa.Table.from_batches(
@@ -163,4 +174,4 @@ def cross_encoder(
     workdir = Workdir(
         folder, meshes.make(1), Console(), {"train": asdict(train)}, train, TrackingConfig()
     )
-    return CrossEncoder(start, workdir, number)
+    return Models(start, workdir, number)

@@ -3,14 +3,14 @@
 import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import lightgbm
 import numpy as np
 import pyarrow as pa
-from nested_encoder import CrossEncoder
+from nested_encoder import Models
 
 from sie_jax.data import features, folds, lexical
 from sie_jax.data.features import Features, Pairs
@@ -19,6 +19,7 @@ from sie_jax.evaluation import baselines, ranking
 from sie_jax.models import linear
 
 INNER = 5
+FIRST = "cross_encoder"  # the recipe that every run of this benchmark has
 BASELINES = ("random", "token_overlap", "bm25", "checkpoint")
 # LambdaMART's settings to choose among inside; the number of trees is chosen beside them.
 LEAVES, LEAST_PAIRS, TREES = (4, 8), (20, 60), (25, 50, 100, 200)
@@ -89,14 +90,14 @@ class Task:
     """One outer fold, as a ranker sees it.
 
     training: a mask of the pairs that may be learnt from. inner: the fold of each of those. outer,
-    encoder: the fold that is left out, and the models that have not seen it.
+    models: the fold that is left out, and by recipe the models, of which some have not seen it.
     """
 
     data: Judged
     training: np.ndarray
     inner: np.ndarray
     outer: int
-    encoder: CrossEncoder
+    models: Mapping[str, Models]
 
     def inside(self) -> "list[Task]":
         """One task for each inner fold, which is left out of what may be learnt from."""
@@ -115,10 +116,13 @@ class Task:
             scores[left_out] = ranker(task)[0][left_out]
         return scores
 
-    def with_encoder(self, *, several: bool = False) -> "Task":
-        """The same with the cross-encoder's score for a further feature."""
-        scores = self.encoder.nested(self.outer, several=several)
-        return replace(self, data=self.data.with_feature("cross_encoder", scores))
+    def with_encoders(self, *recipes: str, several: bool = False) -> "Task":
+        """The same with the scores of encoders for further features."""
+        data = self.data
+        for recipe in recipes:
+            scores = self.models[recipe].nested(self.outer, several=several)
+            data = data.with_feature(recipe, scores)
+        return replace(self, data=data)
 
 
 Ranker = Callable[[Task], tuple[np.ndarray, Any]]
@@ -202,29 +206,29 @@ def _boosted(
     return lightgbm.train(settings, training, num_boost_round=trees)
 
 
-def cross_encoder(task: Task) -> tuple[np.ndarray, Any]:
-    """The cross-encoder alone."""
-    return task.encoder.nested(task.outer, several=False), {}
+def alone(recipe: str) -> Ranker:
+    """The encoder of a recipe alone."""
+    return lambda task: (task.models[recipe].nested(task.outer, several=False), {})
+
+
+def stack_of(*recipes: str) -> Ranker:
+    """The linear ranker with the scores of encoders for further features."""
+    return lambda task: fit_linear(task.with_encoders(*recipes))
 
 
 def cross_encoders(task: Task) -> tuple[np.ndarray, Any]:
     """The mean of the cross-encoders that each left out a further fold."""
-    return task.encoder.nested(task.outer, several=True), {}
-
-
-def stack(task: Task) -> tuple[np.ndarray, Any]:
-    """The linear ranker with the cross-encoder's score for a further feature."""
-    return fit_linear(task.with_encoder())
+    return task.models[FIRST].nested(task.outer, several=True), {}
 
 
 def stack_of_several(task: Task) -> tuple[np.ndarray, Any]:
-    """The same; pairs of the outer fold have the mean of several cross-encoders for their score."""
-    return fit_linear(task.with_encoder(several=True))
+    """The stack; pairs of the outer fold are scored by the mean of several cross-encoders."""
+    return fit_linear(task.with_encoders(FIRST, several=True))
 
 
 def lambdamart_stack(task: Task) -> tuple[np.ndarray, Any]:
     """LambdaMART with the cross-encoder's score for a further feature."""
-    return fit_lambdamart(task.with_encoder())
+    return fit_lambdamart(task.with_encoders(FIRST))
 
 
 def exported(task: Task) -> tuple[np.ndarray, Any]:
@@ -247,10 +251,11 @@ def _exported(task: Task, *, margin: bool) -> tuple[np.ndarray, Any]:
     data = task.data
     rankers: dict[str, Ranker] = {
         "linear": fit_linear,
-        "cross_encoder": cross_encoder,
-        "stack": stack,
+        FIRST: alone(FIRST),
+        "stack": stack_of(FIRST),
     }
-    fixed = {name: baseline(data, name, task.encoder.start.seed) for name in BASELINES}
+    seed = task.models[FIRST].start.seed
+    fixed = {name: baseline(data, name, seed) for name in BASELINES}
 
     def inside(scores: np.ndarray) -> np.ndarray:
         return data.ndcg(scores, task.training)
@@ -285,32 +290,42 @@ def contest(
     return best if means[best] > means[free] else free
 
 
-RANKERS: dict[str, Ranker] = {
-    "linear": fit_linear,
-    "lambdamart": fit_lambdamart,
-    "cross_encoder": cross_encoder,
-    "cross_encoders": cross_encoders,
-    "stack": stack,
-    "stack_of_several": stack_of_several,
-    "lambdamart_stack": lambdamart_stack,
-    "exported": exported,
-    "exported_by_margin": exported_by_margin,
+RANKERS: dict[str, tuple[Ranker, tuple[str, ...]]] = {
+    "linear": (fit_linear, ()),
+    "lambdamart": (fit_lambdamart, ()),
+    FIRST: (alone(FIRST), (FIRST,)),
+    "cross_encoders": (cross_encoders, (FIRST,)),
+    "stack": (stack_of(FIRST), (FIRST,)),
+    "stack_of_several": (stack_of_several, (FIRST,)),
+    "lambdamart_stack": (lambdamart_stack, (FIRST,)),
+    "exported": (exported, (FIRST,)),
+    "exported_by_margin": (exported_by_margin, (FIRST,)),
 }
-ENCODING = tuple(name for name in RANKERS if name not in ("linear", "lambdamart"))
-"""Those that need the cross-encoder."""
+"""Each ranker, and the recipes whose models it needs."""
+
+
+def rankers_of(further: Sequence[str]) -> dict[str, tuple[Ranker, tuple[str, ...]]]:
+    """All rankers: those of the first recipe, and of each further one its own and its stacks."""
+    found = dict(RANKERS)
+    for recipe in further:
+        found[recipe] = (alone(recipe), (recipe,))
+        found[f"stack of {recipe}"] = (stack_of(recipe), (recipe,))
+    if further:
+        found["stack of all"] = (stack_of(FIRST, *further), (FIRST, *further))
+    return found
 
 
 def out_of_fold(
-    data: Judged, ranker: Ranker, encoder: CrossEncoder
+    data: Judged, ranker: Ranker, models: Mapping[str, Models], *, number: int, seed: int
 ) -> tuple[np.ndarray, list[Any]]:
     """The score of every pair by a ranker that has not seen its query, and what each fold chose."""
-    queries, seed = np.asarray(data.pairs.query_ids), encoder.start.seed
-    fold = folds.assign(queries.tolist(), folds=encoder.number, seed=seed)
+    queries = np.asarray(data.pairs.query_ids)
+    fold = folds.assign(queries.tolist(), folds=number, seed=seed)
     scores, chosen = np.empty(len(fold)), []
-    for outer in range(encoder.number):
+    for outer in range(number):
         training = fold != outer
         inner = folds.assign(queries[training].tolist(), folds=INNER, seed=seed)
-        given, choice = ranker(Task(data, training, inner, outer, encoder))
+        given, choice = ranker(Task(data, training, inner, outer, models))
         scores[~training] = given[~training]
         chosen.append(choice)
     return scores, chosen

@@ -42,3 +42,6 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert f"{metrics['test']['uniform']['ndcg@10']['value']:.3f} [" in table
+    metrics = json.loads((tmp_path / "run-listwise" / "metrics.json").read_text())
+    assert "accuracy" not in metrics["test"]["uniform"]
+    assert "ndcg@10" in metrics["difference"]["weighted"]

@@ -170,6 +170,25 @@ def assert_close(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
 
 
+def test_contributions_under_a_coupled_loss(names: dict[str, Any]) -> None:
+    params, (x, _), rest, relevant = (
+        names[name] for name in ("params", "batch", "rest", "relevant")
+    )
+
+    def coupled(scores: jax.Array) -> jax.Array:
+        return names["softmax_over_lists"](scores, rest, relevant)
+
+    held = jax.grad(coupled)(jax.vmap(names["score"], in_axes=(None, 0))(params, x))
+    matrix = gradients(lambda params, x, held: held * names["score"](params, x), params, x, held)
+    norms, lists = np.linalg.norm(matrix, axis=1), matrix.reshape(8, 4, -1).sum(1)
+    assert_close(names["pairs"], norms)
+    assert_close(names["of_lists"], np.linalg.norm(lists, axis=1))
+    assert_close(names["agreement"], np.sum(matrix * np.repeat(lists, 4, axis=0), axis=1))
+    assert_close(flat(names["by_pair"]), norms / norms.sum() @ matrix)
+    weights = np.linalg.norm(lists, axis=1) / np.linalg.norm(lists, axis=1).sum()
+    assert_close(flat(names["by_list"]), weights @ lists)
+
+
 def test_five_lines(names: dict[str, Any]) -> None:
     matrix = gradients(names["loss_fn"], names["params"], *names["batch"])
     norms = np.linalg.norm(matrix, axis=1)

@@ -160,7 +160,7 @@ class Rows:
 
     ids: [B, T], in 0…rows, where `rows` itself (one past the last) means that nothing is added.
     g: [B, T, H]. shape, dtype: the leaf's; its first axis is looked up, the others are H.
-    distinct: an example's ids ascend and none but `rows` occurs twice.
+    distinct: an example's ids ascend, and of equal ones all but the first have g = 0.
     """
 
     ids: Array
@@ -238,24 +238,22 @@ class Rows:
     def materialize(self) -> Array:
         return self.scattered().reshape(-1, *self.shape).astype(self.dtype)
 
-    def made_distinct(self) -> "Rows":
-        """The same gradient, with what is added to one row added up."""
+    def added(self) -> "Rows":
+        """The same gradient with `ids` sorted and `distinct` g."""
 
         def one(ids: Array, g: Array) -> tuple[Array, Array]:
             ordered = jnp.sort(ids)
-            again = jnp.concatenate([jnp.zeros(1, bool), ordered[1:] == ordered[:-1]])
-            rows = jnp.sort(jnp.where(again, self.shape[0], ordered))
-            added = jnp.zeros(g.shape, wide(g.dtype))
-            return rows, added.at[jnp.searchsorted(rows, ids)].add(g.astype(added.dtype))
+            zeros = jnp.zeros(g.shape, wide(g.dtype))
+            return ordered, zeros.at[jnp.searchsorted(ordered, ids)].add(g.astype(zeros.dtype))
 
         ids, g = jax.vmap(one)(self.ids, self.g)
         return dataclasses.replace(self, ids=ids, g=g, distinct=True)
 
     def along(self, total: "Rows") -> Array:
-        """⟨∇ℓ_i, v⟩ for one v, distinct rows [1, S] and [1, S, H]."""
-        place = jnp.searchsorted(total.ids[0], self.ids)
-        found = total.ids[0].at[place].get(mode="fill", fill_value=self.shape[0])
-        taken = total.g[0].at[place].get(mode="clip")
+        """⟨∇ℓ_i, v⟩ for one v with `distinct` ids [S] and g [S, H]."""
+        place = jnp.searchsorted(total.ids, self.ids)
+        found = total.ids.at[place].get(mode="fill", fill_value=self.shape[0])
+        taken = total.g.at[place].get(mode="clip")
         same = self._same(self.ids, found)[:, :, None]
         return jnp.sum(jnp.where(same, taken * self.g, 0), (1, 2))
 

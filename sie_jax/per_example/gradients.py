@@ -162,7 +162,7 @@ class PerExampleGrads:
 
         Memory: a weight matrix is multiplied out for every sum, at the price of the plain weight
         gradient. That is less than the factors take where a sum has more than in·out/(in+out)
-        positions. Tables stay rows. `weighted_sum` of the result costs no further product.
+        positions. A large table stays rows. `weighted_sum` of the result costs no further product.
 
         Raises:
           ValueError: `number` does not divide a batch size, or others are of other params.

@@ -6,7 +6,7 @@ terms' norms), and so a sum's norm is taken from the sum itself:
 
 | form                 | its sums                                                                 |
 |----------------------|--------------------------------------------------------------------------|
-| Rows                 | the rows that the group touches, each of them once                       |
+| Rows                 | the rows that the group touches; all rows if there are fewer of them     |
 | Outer, Stacked, Tied | multiplied out: what the plain weight gradient multiplies, kept by group |
 | Dense                | added up                                                                 |
 """
@@ -35,7 +35,8 @@ def summed(forms: Sequence[Form], number: int) -> Rows | Dense | Zero:
     if isinstance(first, Rows) and len(tables) == 1 + len(others):
         ids = jnp.concatenate([_sequence(table.ids, number) for table in tables], 1)
         g = jnp.concatenate([_sequence(table.g, number) for table in tables], 1)
-        return Rows(ids, g, first.shape, first.dtype).made_distinct()
+        if ids.shape[1] < first.shape[0]:
+            return Rows(ids, g, first.shape, first.dtype).added()
     matrices = [_multiplied(form, number) for form in (first, *others)]
     return Dense(functools.reduce(jnp.add, matrices))
 

@@ -1,4 +1,4 @@
-"""Relevance: a cross-encoder over query–item pairs, trained with and without weights."""
+"""Relevance: a ranker of query–item pairs, trained with and without weights."""
 
 import importlib.util
 import os

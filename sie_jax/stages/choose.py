@@ -138,7 +138,7 @@ class Trials:
                     Run(name, start.seed, start.train, weighting),
                     Examples(rows, weights),
                     params=params,
-                    validated=False,
+                    judges=None,
                 )
                 values = self._accuracy(state.params, measured, f"{name}-predicted")
             except NumericalError as error:
@@ -170,7 +170,7 @@ class Trials:
         start = self.runs.start
         warmup = dataclasses.replace(start.train, epochs=self.importance.warmup_epochs)
         state = self.runs.fit(
-            Run(f"choosing_warmup_{name}", start.seed, warmup), Examples(rows), validated=False
+            Run(f"choosing_warmup_{name}", start.seed, warmup), Examples(rows), judges=None
         )
         columns = self.runs.scored(state.params, "train", f"choosing_scores_{name}", rows)
         return state.params, columns

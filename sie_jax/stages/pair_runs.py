@@ -52,6 +52,12 @@ class Examples(NamedTuple):
 ALL = Examples()
 
 
+Judges = tuple[str, np.ndarray | None]
+"""A split, and the rows of it, all where None, that tell how well a run does."""
+
+VALIDATION: Judges = ("validation", None)
+
+
 class Kept(NamedTuple):
     """What is kept of a run beside its newest checkpoints: of every visit, and of some steps."""
 
@@ -164,12 +170,12 @@ class PairRuns:
         policy: Policy | None = None,
         kept: Kept = NOTHING,
         params: Any = None,
-        validated: bool = True,
+        judges: Judges | None = VALIDATION,
     ) -> TrainState:
         """Trains a run, or continues it from its newest checkpoint; gives its last state.
 
-        policy: makes weights in every batch, for runs of online weighting. validated: whether the
-        validation pairs are measured after each epoch.
+        policy: makes weights in every batch, for runs of online weighting. judges: the pairs that
+        are measured after each epoch, None for none.
         """
         batches = self._batches(run, examples)
         optimizer, mesh = run.train.optimizer(total_steps=len(batches)), self.job.mesh
@@ -199,7 +205,7 @@ class PairRuns:
                 dtype=self.model.dtype,
                 flops=nnx.merge(self.task.graphdef, shapes).step_flops,
                 price=price,
-                validate=self._validation if validated else None,
+                validate=None if judges is None else functools.partial(self._validation, judges),
                 history=kept.history,
                 keep=kept.steps,
             ),
@@ -276,10 +282,15 @@ class PairRuns:
         batches = self.planner.in_order(split, rows)
         return sweep.Examples(batches, self.planner.rows(split) if rows is None else rows)
 
-    def measured(self, params: Any, split: str) -> dict[str, float]:
-        """Loss, accuracy where the task has classes, and nDCG@10 where a query has a gain."""
-        columns = self.predicted(params, split)
+    def measured(self, params: Any, split: str, rows: np.ndarray | None = None) -> dict[str, float]:
+        """Loss, accuracy where the task has classes, and nDCG@10 where a query has a gain.
+
+        rows: those to measure on, ascending, all where None.
+        """
+        columns = self.predicted(params, split, rows)
         pairs, gains = self.prepared.split(split), self.prepared.scale.gains
+        if rows is not None:
+            pairs = pairs.take(rows)
         labels = pairs["label"].to_numpy()
         queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
         predictions = from_columns(columns, gains)
@@ -298,8 +309,8 @@ class PairRuns:
             values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
         return values
 
-    def _validation(self, now: TrainState) -> dict[str, float]:
-        measured = self.measured(now.params, "validation")
+    def _validation(self, judges: Judges, now: TrainState) -> dict[str, float]:
+        measured = self.measured(now.params, *judges)
         return {f"validation_{name}": value for name, value in measured.items()}
 
 

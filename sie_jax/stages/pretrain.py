@@ -67,6 +67,7 @@ class PretrainConfig:
             layer_decay=1.0,
             frozen_layers=0,
             select=(),
+            patience=0,
             task="masked",
             list_size=0,
             temperature=0.0,

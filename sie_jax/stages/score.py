@@ -75,7 +75,9 @@ def score(
     """
     runs = PairRuns(job, start)
     training = runs.prepared.split("train")
-    run = Run("warmup", start.seed, dataclasses.replace(start.train, epochs=warmup_epochs))
+    run = Run(
+        "warmup", start.seed, dataclasses.replace(start.train, epochs=warmup_epochs, patience=0)
+    )
     evidence = _evidence(runs, run, None if held_out is None else held_out.value)
     columns = estimating.columns(
         estimators,

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import jax
 
 from sie_jax.importance.policies import Policy
-from sie_jax.stages.pair_runs import ALL, Examples, Kept, PairRuns
+from sie_jax.stages.pair_runs import ALL, VALIDATION, Examples, Judges, Kept, PairRuns
 from sie_jax.training.run import Run
 
 SHARES = (0.25, 0.5, 0.75)
@@ -25,7 +25,12 @@ class Selected(NamedTuple):
 
 
 def trained(
-    runs: PairRuns, run: Run, examples: Examples = ALL, *, policy: Policy | None = None
+    runs: PairRuns,
+    run: Run,
+    examples: Examples = ALL,
+    *,
+    policy: Policy | None = None,
+    judges: Judges | None = VALIDATION,
 ) -> Selected:
     """Trains a run and chooses among its weights what `train.select` names.
 
@@ -36,15 +41,19 @@ def trained(
         interpolations  (1 − α) θ_0 + α θ_E, α of SHARES (Wortsman et al. 2022)
 
     That with the highest nDCG@10 on the validation queries is taken; among equals the last weights,
-    then the first of this order. The validation queries choose among some ten here, so what they
-    say of the choice is a little too good; the contest's own margin has to cover it where it is
-    held on them (without `train.folds`).
+    then the first of this order. They choose among some ten, so what they say of the choice is a
+    little too good: the contest's margin has to cover that where it is held on them (without
+    `train.folds`).
+
+    judges: the pairs that stand for the validation queries; None where nothing is chosen.
     """
     if not run.train.select:
-        state = runs.fit(run, examples, policy=policy)
+        state = runs.fit(run, examples, policy=policy, judges=judges)
         return Selected(state.params, LAST, {})
+    assert judges is not None
     ends = runs.epoch_ends(run, examples)
-    state = runs.fit(run, examples, policy=policy, kept=Kept(steps=ends))
+    state = runs.fit(run, examples, policy=policy, kept=Kept(steps=ends), judges=judges)
+    ends = [end for end in ends if end <= int(state.step)]  # patience may have ended it before
 
     def at(epoch: int) -> Any:
         return runs.checkpoint(run, state, ends[epoch]).params
@@ -52,7 +61,7 @@ def trained(
     values: dict[str, float] = {}
     best, name = state.params, LAST
     for candidate, params in _candidates(runs, run, state.params, len(ends), at):
-        values[candidate] = runs.measured(params, "validation").get(METRIC, 0.0)
+        values[candidate] = runs.measured(params, *judges).get(METRIC, 0.0)
         if values[candidate] > values[name]:
             best, name = params, candidate
     runs.job.say(_line(run, name, values))

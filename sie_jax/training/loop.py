@@ -19,6 +19,8 @@ from sie_jax.training.state import TrainState
 from sie_jax.training.step_meter import StepMeter
 from sie_jax.training.steps import Step
 
+METRIC = "validation_ndcg@10"
+
 
 class Report(NamedTuple):
     """A step whose numbers are still on their way from the device."""
@@ -47,7 +49,8 @@ def fit(
     Continues from the newest checkpoint, data position included. A checkpoint is written every
     `observers.checkpoint_every` steps, at the end of every epoch (after `validate`), and only once
     the loss of its last step is known to be finite. Padding counts as no example; validation
-    examples that a step learns from count.
+    examples that a step learns from count. A run whose schedule has `patience` ends at the end of
+    an epoch once so many epochs in a row gave no higher METRIC than the best before them.
 
     Raises StoppedError after the step at which `observers.stop` says so, once a checkpoint of it is
     on disk; and NumericalError at the first loss or gradient norm that is not finite, naming the
@@ -61,6 +64,7 @@ def fit(
     observers.log.rewind(run.name, step)
     if history is not None:
         history.rewind(step, record.get("history", {}))
+    measured: list[float] = record.setdefault("validation", [])
     total, per_epoch = len(batches), batches.batches_per_epoch
     meter = StepMeter(observers.peak, mesh.local_devices)
     checked = functools.partial(
@@ -87,7 +91,7 @@ def fit(
                 record["examples"] += batches.examples(report.step - 1)
             return loss
 
-        while step < total:
+        while step < total and not _stale(measured, run.train.patience):
             window.before(step + 1)
             with meter.waiting():
                 batch = next(iterator)
@@ -113,9 +117,9 @@ def fit(
                 settle()
                 with meter.outside_steps():
                     if at_epoch_end and validate is not None:
-                        observers.log.write(
-                            run.name, step, epoch=step // per_epoch, **validate(state)
-                        )
+                        values = validate(state)
+                        observers.log.write(run.name, step, epoch=step // per_epoch, **values)
+                        measured += [values[METRIC]] if METRIC in values else []
                     if history is not None:
                         history.flush(step)
                         record["history"] = history.digests
@@ -131,6 +135,12 @@ def fit(
     observers.checkpoints.wait()
     observers.cost.tick(force=True)
     return state, record["examples"]
+
+
+def _stale(measured: list[float], patience: int) -> bool:
+    """Whether the last `patience` of the values are no higher than the best before them."""
+    before, since = measured[:-patience], measured[-patience:]
+    return bool(patience and before) and max(since) <= max(before)
 
 
 def _checked(

@@ -30,6 +30,8 @@ class TrainConfig:
     # what may replace the last weights where the validation queries say so: epochs, averages,
     # interpolations
     select: tuple[str, ...] = ()
+    # epochs without a better nDCG@10 on the validation queries after which a run ends; 0: none
+    patience: int = 0
     seed: int = 0  # the first seed
     # how many seeds repeat the comparison
     seeds: int = dataclasses.field(default=1, metadata=sections.TELLS)
@@ -61,6 +63,7 @@ class TrainConfig:
         sections.positive("train.layer_decay", self.layer_decay)
         sections.between("train.layer_decay", self.layer_decay, 0.0, 1.0)
         sections.at_least("train.frozen_layers", self.frozen_layers, 0)
+        sections.at_least("train.patience", self.patience, 0)
         for one in self.select:
             sections.one_of("train.select", one, SELECTIONS)
         sections.between("train.warmup_fraction", self.warmup_fraction, 0.0, 1.0)
@@ -88,9 +91,9 @@ class TrainConfig:
 class Schedule:
     """How a run is optimised: its batches, its learning rate, for how long, and what it learns.
 
-    select: see `stages.selection`. task: of `tasks.TASKS`, or "masked". list_size: see
-    `data.planning.Planner`; 0 where no loss reads other rows. temperature: of `contrastive`; 0 of
-    every other task.
+    select: see `stages.selection`. patience: see `loop.fit`. task: of `tasks.TASKS`, or "masked".
+    list_size: see `data.planning.Planner`; 0 where no loss reads other rows. temperature: of
+    `contrastive`; 0 of every other task.
     """
 
     batch_size: int
@@ -102,6 +105,7 @@ class Schedule:
     layer_decay: float
     frozen_layers: int
     select: tuple[str, ...]
+    patience: int
     task: str
     list_size: int
     temperature: float = 0.0

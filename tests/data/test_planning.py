@@ -4,8 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from small_shop import Shop
 
 from sie_jax.data import batches as plans
+from sie_jax.data import tokenization
 from sie_jax.data.planning import Planner
 from sie_jax.devices import mesh as meshes
 
@@ -118,3 +120,35 @@ def test_in_one_length_all_batches_have_the_greatest(planner: Planner) -> None:
 
 def test_all_rows_of_a_split(planner: Planner) -> None:
     assert planner.rows("validation").tolist() == [0, 1, 2]
+
+
+def test_read_apart_each_row_is_beside_its_query_and_has_its_item(shop: Shop) -> None:
+    """Sweeps and epochs say which rows are of one query and which items are equal."""
+    prepared = shop.prepared
+    planner = Planner(prepared, meshes.make(1), 8, list_size=4, apart=True)
+    for split, planned in (
+        ("test", planner.in_order("test")),
+        ("train", planner.in_order("train", np.arange(3, 20))),
+        ("train", planner.epochs(2, seed=0)),
+    ):
+        pairs = prepared.split(split)
+        queries, items = (np.array(pairs[name]) for name in ("query_id", "item_id"))
+        lengths = tokenization.query_lengths(prepared.tokenizer, pairs["query"].to_pylist())
+        for batch in read(planned):
+            rows = rows_of(batch)
+            real = batch["mask"]
+            np.testing.assert_array_equal(batch["query_mask"][real].sum(1), lengths[rows])
+            for name, values in (("list", queries), ("item", items)):
+                same = batch[name][real][:, None] == batch[name][real]
+                np.testing.assert_array_equal(same, values[rows][:, None] == values[rows])
+    seen = np.concatenate([rows_of(batch) for batch in read(planner.in_order("train"))])
+    np.testing.assert_array_equal(np.sort(seen), shop.rows)
+
+
+def test_read_apart_a_query_with_one_item_is_trained_on(shop: Shop) -> None:
+    queries = np.unique(np.array(shop.prepared.split("train")["query_id"]), return_index=True)[1]
+    alone = np.sort(queries)
+    for apart, wanted in ((True, alone.tolist()), (False, [])):
+        planner = Planner(shop.prepared, meshes.make(1), 8, list_size=4, apart=apart)
+        planned = planner.epochs(1, seed=0, rows=alone)
+        assert sorted(row for batch in read(planned) for row in rows_of(batch)) == wanted

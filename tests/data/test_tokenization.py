@@ -74,6 +74,13 @@ def test_a_query_that_leaves_no_room_does_not_fit(tokenizer: PreTrainedTokenizer
         assert len(encoded.input_ids[0]) == (max_length if fits else 0)
 
 
+def test_query_lengths_are_those_of_the_encoded_pairs(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoded = tokenization.encode_pairs(tokenizer, QUERIES, ITEMS, max_length=64)
+    twice = tokenization.query_lengths(tokenizer, [*QUERIES, *QUERIES])
+    np.testing.assert_array_equal(twice, np.tile(encoded.query_lengths, 2))
+    assert tokenization.query_lengths(tokenizer, []).shape == (0,)
+
+
 def test_the_same_texts_give_the_same_vocabulary(tokenizer: PreTrainedTokenizerFast) -> None:
     for _ in range(5):  # the library's own order changes from one training to the next
         again = tokenization.train([*QUERIES, *ITEMS] * 3, vocabulary_size=120)

@@ -90,7 +90,7 @@ def test_a_saved_folder_gives_the_same_model(towers, batch, tmp_path):
 
 
 def test_a_folder_of_a_new_version_is_read(towers, batch, tmp_path):
-    """As sentence-transformers 5 writes it: one word for the pooling, the length by the tokenizer.
+    """As sentence-transformers 6 writes it: one word for the pooling, the length by the tokenizer.
 
     benchmarks/towers_reference.py has the library itself write one.
     """

@@ -94,3 +94,47 @@ def test_weighted_sum_is_differentiable_in_weights_and_in_gradients(make_case):
         assert np.all(np.any(np.asarray(leaf)[used], axis=tuple(range(1, leaf.ndim))))
     _, forward = jax.jvp(lambda w: along(grads, w), (weights,), (jnp.ones(5),))
     np.testing.assert_allclose(forward, of_weights.sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", [1, 5])
+def test_groups_are_sums_of_consecutive_examples(case, number, assert_trees_close):
+    """Every form: one group of all examples, and groups of one."""
+
+    @jax.jit
+    def compute(params, *batch):
+        _, grads = per_example.value_and_grad(case.loss_fn)(params, *batch)
+        groups = grads.grouped(number)
+        twice = grads.grouped(number, grads)
+        norms = groups.norms(), twice.norms()
+        return grads.materialize(), groups.materialize(), norms, grads.agreement(groups)
+
+    each, groups, (norms, twice), agreement = compute(case.params, *case.batch)
+    expected = jax.tree.map(lambda g: g.reshape(number, -1, *g.shape[1:]).sum(1), each)
+    assert_trees_close(groups, expected, rtol=1e-5, atol=1e-5)
+    terms, sums = (
+        np.concatenate([np.asarray(leaf).reshape(len(leaf), -1) for leaf in leaves], 1)
+        for leaves in (jax.tree.leaves(each), jax.tree.leaves(expected))
+    )
+    np.testing.assert_allclose(norms, np.linalg.norm(sums, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(twice, 2 * norms, rtol=1e-5)
+    along = np.sum(terms * np.repeat(sums, len(terms) // number, axis=0), axis=1)
+    np.testing.assert_allclose(agreement, along, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_of_other_sizes_and_params_are_refused(make_case):
+    case, other = make_case("dense"), make_case("embedding")
+    _, grads = per_example.value_and_grad(case.loss_fn)(case.params, *case.batch)
+    _, others = per_example.value_and_grad(other.loss_fn)(other.params, *other.batch)
+    with pytest.raises(ValueError, match="5 examples are not 2 groups of one size"):
+        grads.grouped(2)
+    with pytest.raises(ValueError, match="5 examples are not 0 groups of one size"):
+        grads.grouped(0)
+    with pytest.raises(ValueError, match="grouped: the other gradients are of other params"):
+        grads.grouped(5, others)
+    with pytest.raises(ValueError, match="agreement: the other gradients are of other params"):
+        grads.agreement(others)
+    _, fewer = per_example.value_and_grad(case.loss_fn)(
+        case.params, *(values[:2] for values in case.batch)
+    )
+    with pytest.raises(ValueError, match="agreement: 5 examples are not in 2 groups"):
+        grads.agreement(fewer)

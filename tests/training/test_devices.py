@@ -21,15 +21,23 @@ pytestmark = pytest.mark.slow
 # Adam divides by |g|, which makes more of it where a gradient is small. Parameters are of order 1
 # and move by 3 · 0.01.
 TOLERANCE = 1e-4
-KINDS = ("weighted", "online", "learned", "pretraining", "towers")
+KINDS = (
+    "weighted",
+    "online",
+    "learned",
+    "pretraining",
+    "listed online",
+    "listed weighted",
+    "towers",
+)
 MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "all three": (2, 2, 2)}
 # on how many processes which mesh takes which kinds of steps
 TAKEN = (
-    ("data", 1, ("online", "towers")),
+    ("data", 1, ("online", "listed online", "towers")),
     ("fsdp", 1, ("online",)),
     ("tensor", 1, ("online",)),
     ("all three", 1, KINDS),
-    ("data", 2, ("online", "towers")),
+    ("data", 2, ("online", *LISTED)),
     ("fsdp", 2, ("online",)),
     ("tensor", 2, ("online",)),
     ("all three", 2, ("weighted", "online")),
@@ -52,6 +60,7 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
     from sie_jax.tasks import masking
     from sie_jax.tasks.contrastive import Contrastive
     from sie_jax.tasks.graded import Graded
+    from sie_jax.tasks.listed import Listed
     from sie_jax.tasks.masked import Masked
     from sie_jax.training import learning, steps
     from sie_jax.training import state as states
@@ -67,6 +76,8 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
     )
     graphdef, params = nnx.split(PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)))
     classifier = Graded(graphdef, (0.0, 0.1, 0.5, 1.0)), params
+    graphdef, params = nnx.split(PairClassifier(config, num_labels=1, rngs=nnx.Rngs(0)))
+    ranker = Listed(graphdef, (0.0, 0.1, 0.5, 1.0), "listwise"), params
     graphdef, params = nnx.split(PretrainingModel(config, rngs=nnx.Rngs(0)))
     vocabulary = masking.Vocabulary(np.arange(50) > 40, np.arange(50) < 5, 4, 3, 0)
     both_heads = Masked(graphdef, vocabulary), params
@@ -88,6 +99,8 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
             "label": generator.integers(0, 4, 16).astype(np.int32),
             "mask": mask,
             "weight": generator.uniform(0, 2, 16).astype(np.float32),
+            # two to a device of eight; a padding row is a list of its own
+            "list": np.where(mask, np.arange(16) // 2, 16 + np.arange(16)).astype(np.int32),
         }
 
     mesh = meshes.make(*axes)
@@ -121,6 +134,8 @@ def train(axes: tuple[int, int, int], path: Path, kinds: tuple[str, ...]) -> Non
         "weighted": (classifier, steps.weighted_step, states.create, batches),
         "online": (classifier, online, states.create, batches),
         "learned": (classifier, learned, create_learned, joined),
+        "listed online": (ranker, online, states.create, batches),
+        "listed weighted": (ranker, steps.weighted_step, states.create, batches),
         "pretraining": (both_heads, steps.batch_step, states.create, batches),
         "towers": (two_towers, online, states.create, [taken_apart(one) for one in batches]),
     }

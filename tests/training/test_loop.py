@@ -45,6 +45,8 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
         validate: Any = None,
         checkpoint_every: int = 4,
         asked_at: int | None = None,
+        patience: int = 0,
+        epochs: int = EPOCHS,
     ) -> Any:
         def step(state: Any, batch: Any) -> Any:
             number = int(state.step) + 1
@@ -64,10 +66,10 @@ def train(shop: Any, console: Any, tmp_path: Path) -> Callable[..., Any]:
         state = states.create(shop.params, OPTIMIZER, shop.mesh, seed=3)
         try:
             return loop.fit(
-                RUN,
+                dataclasses.replace(RUN, train=dataclasses.replace(RUN.train, patience=patience)),
                 state,
                 step,
-                shop.planned(EPOCHS),
+                shop.planned(epochs),
                 mesh=shop.mesh,
                 example_ids=np.array(
                     [f"id-{i}" for i in range(len(shop.prepared.lengths["train"]))]
@@ -219,3 +221,28 @@ def test_a_gradient_that_is_not_finite_names_all_rows(tmp_path: Path) -> None:
             ),
         )
     assert kept == [(2, report.batch)]
+
+
+@pytest.mark.parametrize(
+    ("patience", "values", "ends"),
+    [
+        (0, (0.5, 0.4, 0.3, 0.2), 4),
+        (1, (0.5, 0.4, 0.9, 0.9), 2),
+        (2, (0.5, 0.4, 0.6, 0.6), 4),
+        (2, (0.5, 0.4, 0.5, 0.9), 3),
+        (4, (0.5, 0.4, 0.3, 0.2), 4),
+    ],
+)
+def test_a_run_ends_after_epochs_that_are_no_better(
+    shop: Any, train: Any, patience: int, values: tuple[float, ...], ends: int
+) -> None:
+    per_epoch = shop.planned(1).batches_per_epoch
+
+    def validate(state: Any) -> dict[str, float]:
+        return {loop.METRIC: values[int(state.step) // per_epoch - 1]}
+
+    options = {"validate": validate, "patience": patience, "epochs": 4}
+    state, examples = train("run", **options)
+    assert int(state.step) == ends * per_epoch
+    again, same = train("run", **options)  # a run that has ended goes on no further
+    assert (int(again.step), same) == (int(state.step), examples)

@@ -1,6 +1,13 @@
+from pathlib import Path
+
+import checkpoints
+import numpy as np
 import pytest
 
+from sie_jax import serving
+from sie_jax.data import sentences
 from sie_jax.serving import scoring
+from sie_jax.serving.settings import Settings
 
 
 @pytest.mark.parametrize(
@@ -11,3 +18,24 @@ def test_boundaries_double_up_to_the_greatest_length(
     max_length: int, boundaries: tuple[int, ...]
 ) -> None:
     assert scoring._boundaries(max_length) == boundaries
+
+
+def test_a_folder_of_sentence_transformers_scores_by_the_cosine(tmp_path: Path) -> None:
+    """Also one that no run of ours made: then the settings are given."""
+    rows = [
+        {"query": query, "title": title}
+        for query in ("red lamp", "shoe")
+        for title in ("a red lamp", "blue running shoes", "lamp")
+    ]
+    texts = [text for row in rows for text in row.values()]
+    encoder = sentences.load(checkpoints.write(tmp_path / "plain", texts))
+    sentences.save(encoder, tmp_path / "towers")
+    scorer = serving.load(tmp_path / "towers", Settings((0.0, 1.0), max_length=32))
+    found = serving.score(scorer, [*rows, {"query": "", "title": "lamp"}])
+    queries, titles = ([row[name] for row in rows] for name in ("query", "title"))
+    wanted = sentences.cosine(encoder, queries, titles)
+    # other padding, and so another order of float32 sums
+    np.testing.assert_allclose(found["score"].to_numpy()[:-1], wanted, atol=1e-6)
+    assert found["reason"].to_pylist() == [None] * 6 + ["missing_query"]
+    assert "prediction" not in found.column_names
+    assert serving.score(scorer, [{"query": "", "title": ""}])["score"].to_pylist() == [None]

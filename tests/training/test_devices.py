@@ -21,15 +21,8 @@ pytestmark = pytest.mark.slow
 # Adam divides by |g|, which makes more of it where a gradient is small. Parameters are of order 1
 # and move by 3 · 0.01.
 TOLERANCE = 1e-4
-KINDS = (
-    "weighted",
-    "online",
-    "learned",
-    "pretraining",
-    "listed online",
-    "listed weighted",
-    "towers",
-)
+LISTED = ("listed online", "listed weighted", "towers")
+KINDS = ("weighted", "online", "learned", "pretraining", *LISTED)
 MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "all three": (2, 2, 2)}
 # on how many processes which mesh takes which kinds of steps
 TAKEN = (

@@ -135,6 +135,7 @@ def main() -> None:
     for seed in range(FIRST_SEED, FIRST_SEED + arguments.tables):
         cells.append(cell(seed, arguments.workdir))
         print(seed, cells[-1]["exported"], cells[-1]["exported_minus_linear"]["value"], flush=True)
+        jax.clear_caches()  # the programs of twenty tables are more than one process can map
     found = summary(cells)
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"],

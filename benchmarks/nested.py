@@ -58,7 +58,17 @@ RESULTS = ROOT / "benchmarks" / "results" / "nested.json"
 FOLDS, RESAMPLES = 5, 2000
 MAX_LENGTH = 64
 TRAIN = TrainConfig(batch_size=16, learning_rate=3e-5, epochs=2, checkpoint_every=250)
-RECIPES = {FIRST: TRAIN, "listwise": replace(TRAIN, task="listwise")}
+RECIPES = {
+    FIRST: TRAIN,
+    "listwise": replace(TRAIN, task="listwise"),
+    "towers": replace(
+        TRAIN,
+        task="contrastive",
+        batch_size=32,
+        learning_rate=2e-5,
+        select=("epochs", "averages", "interpolations"),
+    ),
+}
 """How encoders are trained, by name; the first is the cross-entropy of grades."""
 SEEDLESS = tuple(name for name in BASELINES if name != "random")
 REFERENCES = ("linear", "lambdamart")

@@ -24,6 +24,11 @@ NESTED = {
     "lambdamart_stack": "LambdaMART, with the cross-encoder's score",
     "exported": "a contest in which a baseline needs no margin",
     "exported_by_margin": "what the contest inside chooses",
+    "listwise": "cross-encoder, listwise",
+    "stack of listwise": "stack: linear, with the score of the listwise cross-encoder",
+    "towers": "two towers",
+    "stack of towers": "stack: linear, with the cosine of the two towers",
+    "stack of all": "stack: linear, with the scores of all encoders",
 }
 
 

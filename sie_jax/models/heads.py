@@ -53,6 +53,7 @@ class PairClassifier(EncoderModel):
             raise ValueError(f"num_labels must be at least 1, not {num_labels}")
         config = copy.deepcopy(config)
         config.num_labels = num_labels  # keeps the label names if there are as many
+        config.problem_type = None  # of the head in the folder, if any
         rate = config.classifier_dropout
         self._rate = float(config.hidden_dropout_prob if rate is None else rate)
         super().__init__(config, dtype=dtype, rngs=rngs)

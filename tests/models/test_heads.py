@@ -112,3 +112,16 @@ def test_encoder_saved_alone_starts_a_classifier(config, randomise, batch, tmp_p
     np.testing.assert_array_equal(model.bert(*batch), bert(*batch))
     other, _ = PairClassifier.from_pretrained(tmp_path, num_labels=3, rngs=nnx.Rngs(5))
     assert (other.classifier.kernel[...] != model.classifier.kernel[...]).any()
+
+
+def test_a_model_of_grades_is_the_start_of_one_with_one_output(config, tmp_path):
+    """What its folder says of its own head is left behind."""
+    PairClassifier(config, num_labels=4, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "graded")
+    names = ["relevance"]
+    model, report = PairClassifier.from_pretrained(tmp_path / "graded", label_names=names)
+    assert report.initialised == ["classifier.bias", "classifier.weight"]
+    assert (model.config.num_labels, model.config.problem_type) == (1, None)
+    model.save_pretrained(tmp_path / "relevance")
+    again, report = PairClassifier.from_pretrained(tmp_path / "relevance", label_names=names)
+    assert not report.initialised
+    assert again.config.id2label == {0: "relevance"}

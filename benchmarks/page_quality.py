@@ -252,6 +252,16 @@ def _largest(errors: Sequence[float | None]) -> str:
     return number(max(known)) if known else ""
 
 
+def tables() -> str:
+    """Over small tables: nDCG@10 of every ranker, and exported less linear."""
+    found = result("tables")
+    rows = [[LABELS.get(run, run), number(value, 4)] for run, value in found["ndcg@10"].items()]
+    less = with_interval(found["exported_minus_linear"], sign=True)
+    rows.append(["exported less linear", less])
+    rows.append([f"tables where it is below by {found['below']:g}", f"{found['share_below']:.0%}"])
+    return rows_as_table(["", "mean over tables"], rows)
+
+
 def clicks_beyond_the_ranker() -> str:
     """What grades add to the mean position, and the sessions taken for bots."""
     rows = []
@@ -285,6 +295,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pretraining, curve": pretraining_curve,
     "pretraining, texts": pretraining_rows,
     "learning rates": learning_rates,
+    "small tables": tables,
     "audit": audit,
     "clicks": clicks,
     "clicks beyond the ranker": clicks_beyond_the_ranker,

@@ -21,6 +21,8 @@ if metadata.version("jaxlib").startswith("0.10."):
 # minutes each: begun last, one of them would go on alone when the other process is done
 LONG = (
     "test_relevance.py",
+    "test_tasks.py",
+    "test_coupling.py",
     "test_damage.py",
     "test_faults.py",
     "test_train.py",

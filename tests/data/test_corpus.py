@@ -175,11 +175,11 @@ def test_an_epoch_has_every_row_once_and_no_batch_of_two_kinds(tmp_path):
     one = corpus.Corpus(tmp_path, {"train": lengths}, {"train": kinds}, {"train": kinds})
     plans = [one.epoch("train", 8, 3, seed=1, epoch=epoch) for epoch in (0, 0, 1)]
     for plan in plans:
-        assert sorted(np.concatenate([rows for rows, _ in plan])) == list(range(101))
-        for rows, length in plan:
+        assert sorted(np.concatenate([batch.rows for batch in plan])) == list(range(101))
+        for rows, length, _ in plan:
             assert len(set(kinds[rows])) == 1
             assert lengths[rows].max() <= length
-    first, again, second = ([rows.tolist() for rows, _ in plan] for plan in plans)
+    first, again, second = ([batch.rows.tolist() for batch in plan] for plan in plans)
     assert first == again != second
     of_batches = [kinds[rows[0]] for rows in first]
     assert of_batches != sorted(of_batches)  # the kinds alternate at random

@@ -59,7 +59,7 @@ def test_it_is_measured_on_texts_held_out(pretrained: Path) -> None:
     assert curve[-1]["held_out_perplexity"] == found["after"]["perplexity"]
     assert "held-out perplexity" in (pretrained / "report.html").read_text()
     described = read_json(pretrained / "checkpoints" / "pretrain-0" / "run.json")
-    assert described["task"] == "masked"
+    assert described["train"]["task"] == "masked"
 
 
 def test_pretraining_that_was_stopped_is_resumed(

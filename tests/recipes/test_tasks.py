@@ -24,7 +24,7 @@ from sie_jax.recipes import replay
 pytestmark = pytest.mark.slow
 
 # every loss of lists differs in its `couple` alone (tests/tasks); one of them goes through it all
-WITHOUT_CLASSES = ("regression", "pairwise", "contrastive")
+WITHOUT_CLASSES = ("pairwise", "contrastive")
 
 
 class Run(NamedTuple):
@@ -166,10 +166,9 @@ def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no training query has two"):
         run(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    # these learn of a pair by itself, and of the items of other queries
-    for task in ("regression", "contrastive"):
-        config.train.task = task
-        run(config, tmp_path / task)
+    # this learns of a pair by itself
+    config.train.task = "regression"
+    run(config, tmp_path / "regression")
 
 
 def test_a_checkpoint_that_pools_otherwise_is_refused(tmp_path: Path) -> None:

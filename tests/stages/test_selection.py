@@ -76,7 +76,6 @@ def test_every_candidate_is_what_its_name_says(
 
 def test_a_run_says_what_was_taken_and_predicts_by_it(tmp_path: Path) -> None:
     made = config()
-    made.train.folds = 3
     metrics = run(made, tmp_path / "run")
     for name in ("uniform", "weighted"):
         (told,) = metrics["selected"][name]

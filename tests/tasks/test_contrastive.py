@@ -190,7 +190,7 @@ def assert_close(found: Any, wanted: Any, scale: float) -> None:
         np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale)
 
 
-@pytest.mark.parametrize("dropout", [False, True])
+@pytest.mark.parametrize("dropout", [True])
 def test_contributions(task: Contrastive, params: Any, batch: Any, dropout: bool) -> None:
     """Their norms, sums and weighted sums by every route; padding is exactly 0."""
     key = jax.random.key(0) if dropout else None

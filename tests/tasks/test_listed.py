@@ -21,6 +21,7 @@ from sie_jax.tasks import TASKS
 from sie_jax.tasks.listed import LOSSES, TEMPERATURE, Listed
 from sie_jax.training import state as states
 from sie_jax.training import steps
+from tests.tasks.trees import assert_close, norms_of
 
 GAINS = (0.0, 0.1, 0.5, 1.0)
 # three lists, the last without gain, and two padding rows
@@ -158,23 +159,9 @@ def materialised(task: Listed, params: Any, batch: Any, key: Any) -> tuple[Any, 
     ), np.asarray(outputs)
 
 
-def norms_of(tree: Any) -> np.ndarray:
-    squares = [
-        (np.asarray(leaf, np.float64).reshape(len(leaf), -1) ** 2).sum(1)
-        for leaf in jax.tree.leaves(tree)
-    ]
-    return np.sqrt(sum(squares))
-
-
-def assert_close(found: Any, wanted: Any, scale: float) -> None:
-    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale)
-
-
-@pytest.mark.parametrize("dropout", [True])
-def test_contributions(task: Listed, params: Any, batch: Any, dropout: bool) -> None:
+def test_contributions(task: Listed, params: Any, batch: Any) -> None:
     """Their norms, sums and weighted sums by every route; padding is exactly 0."""
-    key = jax.random.key(0) if dropout else None
+    key = jax.random.key(0)  # dropout is on
     wanted, outputs = materialised(task, params, batch, key)
     norms = norms_of(wanted)
     scale = norms.sum()
@@ -190,9 +177,7 @@ def test_contributions(task: Listed, params: Any, batch: Any, dropout: bool) -> 
     weights = batch["weight"] * MASK
     weighted = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), wanted)
     assert_close(gradients.weighted_sum(jnp.asarray(weights)), weighted, scale)
-    by_step, _ = task.weighted_gradient(
-        params, batch, jnp.asarray(weights), jax.random.key(0) if dropout else None
-    )
+    by_step, _ = task.weighted_gradient(params, batch, jnp.asarray(weights), key)
     assert_close(by_step, weighted, scale)
 
     def total(params: Any) -> jax.Array:

@@ -104,6 +104,7 @@ def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
         ("importance.mix_uniform", 1.1),
         ("importance.mix_uniform", math.nan),
         ("importance.balance", "brand"),
+        ("importance.level", "brand"),
         ("importance.estimators", ("loss", "gradient")),
         ("importance.choosing_folds", 2),
         ("importance.choosing_budget", 0.0),
@@ -155,11 +156,13 @@ def test_a_data_set_needs_a_path(source: str) -> None:
     config.check()
 
 
-def test_weights_are_balanced_offline_only() -> None:
-    config = changed("importance.balance", "query")
+@pytest.mark.parametrize("field", ["level", "balance"])
+def test_weights_are_grouped_offline_only(field: str) -> None:
+    config = changed(f"importance.{field}", "query")
     config.check()
     config.importance.mode = "online"
-    with pytest.raises(UserError, match=r"^importance\.balance is 'query', but .*mode=offline$"):
+    message = rf"^importance\.{field} is 'query', but .*mode=offline$"
+    with pytest.raises(UserError, match=message):
         config.check()
 
 

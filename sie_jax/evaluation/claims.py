@@ -41,11 +41,11 @@ Dickinson, "More on the language-as-fixed-effect fallacy", 1976 (its error rates
 "Experimental Designs", 1957.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float64
-from scipy import special
+from scipy import optimize, special
 
 LEVEL = 0.95
 
@@ -83,6 +83,33 @@ def procedure(
     """
     found = _of_queries(differences, level)
     return found if len(differences) > 1 else found | {"low": None, "high": None}
+
+
+def p_value(interval: Callable[[float], Mapping[str, float | None]]) -> float:
+    """The two-sided p of "the difference is 0": 1 less the level whose interval ends at 0.
+
+    Args:
+        interval: Gives the claim at a level, as `lambda level: procedure(rows, level=level)` does.
+
+    Returns:
+        To 1e-9. It is 1 where the value is 0 or the bounds are undefined, and 1e-12 where nothing
+        varies about another value.
+    """
+
+    def above(level: float) -> float:
+        """Which is 0 where a bound is, and rises with the level."""
+        claim = interval(level)
+        assert claim["value"] is not None
+        assert claim["low"] is not None
+        return float(claim["value"] - claim["low"] - abs(claim["value"]))
+
+    claim = interval(LEVEL)
+    if not claim["value"] or claim["low"] is None:
+        return 1.0
+    highest = 1 - 1e-12
+    if above(highest) <= 0:
+        return 1 - highest
+    return float(1 - optimize.brentq(above, 0.0, highest, xtol=1e-10))
 
 
 def of_rows(

@@ -1,6 +1,6 @@
-"""Policies around a policy: hold its weights to groups' shares, mix them with uniform ones.
+"""Policies around a policy: one weight per group, groups held to their shares, uniform mixed in.
 
-Both keep the guarantees of the table in `policies`. `Mixed(Balanced(…))` has both properties: the
+All keep the guarantees of the table in `policies`. `Mixed(Balanced(…))` has both properties: the
 uniform weights that are mixed in are balanced themselves.
 """
 
@@ -12,6 +12,38 @@ import numpy as np
 from jaxtyping import Int
 
 from sie_jax.importance.policies import Policy, Scores, Uniform, Weights, Where
+from sie_jax.importance.precision import wide
+
+
+# compared and hashed by identity, because the groups are an array
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class Together:
+    """The policy's weights of the groups' mean scores: all rows of a group get one weight.
+
+    A score that is not finite is left out of the mean, and its row has weight 0 as always. The
+    policy sees the mean once for every row, so that its median and quantiles are those of rows.
+
+    Losses that couple the rows of a group need it: their contributions nearly cancel within the
+    group, and weights that differ there break the balance.
+
+    policy: which sees the means.
+    groups: int `[N]`, from 0 to num_groups − 1, in the order of the scores; any for padding rows.
+    """
+
+    policy: Policy
+    groups: Int[np.ndarray, " n"]
+    num_groups: int
+
+    def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
+        groups, scores = jnp.asarray(self.groups), wide(scores)
+        known = jnp.isfinite(scores) if where is None else jnp.isfinite(scores) & where
+
+        def total(values: jax.Array) -> jax.Array:
+            return jax.ops.segment_sum(jnp.where(known, values, 0), groups, self.num_groups)
+
+        count = total(jnp.ones_like(scores))
+        mean = total(scores) / jnp.maximum(count, 1)
+        return self.policy(jnp.where(known, mean[groups], scores), where=where)
 
 
 # compared and hashed by identity, because the groups are an array

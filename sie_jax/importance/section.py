@@ -11,7 +11,7 @@ import pyarrow as pa
 from sie_jax import sections
 from sie_jax.errors import UserError
 from sie_jax.importance.choosing import Candidate
-from sie_jax.importance.modifiers import Balanced, Mixed
+from sie_jax.importance.modifiers import Balanced, Mixed, Together
 from sie_jax.importance.policies import POLICIES, Policy
 from sie_jax.importance.registry import ESTIMATORS, SCORES, hardness, needing
 
@@ -20,6 +20,7 @@ AUTO = "auto"
 USES = ("weights", "sampling")
 MODES_OF_AUTO = ("offline", "weights")
 BALANCES = ("class", "query")
+LEVELS = ("pair", "query")
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class ImportanceConfig:
     keep_fraction: float = 0.8  # the share that `keep` and `keep_hardest` keep
     drop_hardest: float = 0.1  # the share that `banded` drops
     drop_easiest: float = 0.1  # likewise
+    level: str = "pair"  # or query: all pairs of a query get one weight, from their mean score
     balance: str = ""  # class or query: each keeps its share of the weight; empty: none
     mix_uniform: float = 0.0  # λ of (1 − λ) w + λ/N, for any policy
     compare: tuple[str, ...] = ()  # further policies, each trained as a run of its own name
@@ -53,16 +55,20 @@ class ImportanceConfig:
         """The further scores that need models which never saw the query (train.folds)."""
         return needing(self.further_scores, "reference")
 
-    def policy_named(self, name: str, *, groups: np.ndarray | None = None) -> Policy:
+    def policy_named(self, name: str, pairs: pa.Table | None = None) -> Policy:
         """The policy of that name with the options of this section.
 
-        Its weights are balanced over the groups `[N]` if these are given, and mixed with uniform
-        ones as `mix_uniform` says. Without groups, equal sections give equal policies.
+        pairs: whose scores it will see, with the columns label and query_id, by which `level` and
+        `balance` group. Without them both are left out, and equal sections give equal policies.
         """
         kind = POLICIES[name]
         options = [option.name for option in dataclasses.fields(kind)]
         made: Policy = kind(**{option: getattr(self, _field(option)) for option in options})
-        if groups is not None:
+        if pairs is not None and self.level == "query":
+            groups = _groups(pairs["query_id"])
+            made = Together(policy=made, groups=groups, num_groups=int(groups.max()) + 1)
+        if pairs is not None and self.balance:
+            groups = _groups(pairs["label" if self.balance == "class" else "query_id"])
             made = Balanced(policy=made, groups=groups, num_groups=int(groups.max()) + 1)
         return Mixed(policy=made, uniform=self.mix_uniform)
 
@@ -81,21 +87,20 @@ class ImportanceConfig:
     def only(self, policy: str) -> "ImportanceConfig":
         """What of this section makes the weights of one policy; the rest at its defaults."""
         options = [_field(option.name) for option in dataclasses.fields(POLICIES[policy])]
-        kept = {name: getattr(self, name) for name in ("score", "balance", "mix_uniform", *options)}
+        kept = {
+            name: getattr(self, name)
+            for name in ("score", "level", "balance", "mix_uniform", *options)
+        }
         return ImportanceConfig(policy=policy, **kept)
 
     def weights(self, scores: np.ndarray, pairs: pa.Table, policy: str) -> np.ndarray:
         """The offline weights `[N]`, sum 1, that a policy gives the training pairs.
 
         scores: of `score`, `[N]`; taken as float32, as importance.parquet holds them. pairs: of the
-        same rows, with the columns label and query_id, by which `balance` groups.
+        same rows, with the columns label and query_id, by which `level` and `balance` group.
         """
-        groups = None
-        if self.balance:
-            values = pairs["label" if self.balance == "class" else "query_id"].to_numpy()
-            _, groups = np.unique(values, return_inverse=True)
         hard = hardness(self.score, jnp.asarray(scores, jnp.float32))
-        return np.asarray(self.policy_named(policy, groups=groups)(hard))
+        return np.asarray(self.policy_named(policy, pairs)(hard))
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
@@ -141,11 +146,14 @@ class ImportanceConfig:
                 "importance.use=sampling must be able to draw every row: give at least 1e-6, "
                 "for example 0.1"
             )
+        sections.one_of("importance.level", self.level, LEVELS)
         if self.balance:
             sections.one_of("importance.balance", self.balance, BALANCES)
-            if self.mode != "offline":
+        for field, usual in (("level", LEVELS[0]), ("balance", "")):
+            value = getattr(self, field)
+            if value != usual and self.mode != "offline":
                 raise UserError(
-                    f"importance.balance is {self.balance!r}, but a batch does not hold the "
+                    f"importance.{field} is {value!r}, but a batch does not hold the "
                     "rows of a whole class or query: leave it out, or set importance.mode=offline"
                 )
         for name in self.compare:
@@ -158,6 +166,12 @@ class ImportanceConfig:
         if "uniform" in self.compare:
             raise UserError("importance.compare names uniform, which always runs: leave it out")
         sections.at_least("importance.warmup_epochs", self.warmup_epochs, 1)
+
+
+def _groups(column: pa.ChunkedArray) -> np.ndarray:
+    """The group of each row, from 0 up."""
+    groups: np.ndarray = np.unique(column.to_numpy(), return_inverse=True)[1]
+    return groups
 
 
 def _field(option: str) -> str:

@@ -128,7 +128,8 @@ class Trials:
             else:
                 hard = hardness(candidate.score, scores[candidate.score])
             section = self.importance.with_candidate(candidate)
-            policy = section.policy_named(candidate.policy.name)
+            pairs = self.runs.prepared.split("train").take(rows)
+            policy = section.policy_named(candidate.policy.name, pairs)
             weights = np.ones(len(fold), np.float32)
             weights[rows] = np.asarray(policy(jnp.asarray(hard, jnp.float32))) * len(rows)
             measured = np.flatnonzero(fold == held_out)

@@ -148,3 +148,26 @@ def test_identical_procedures_differ_as_rarely_as_the_level_says(seeds, of_seeds
 
 def test_procedures_that_differ_query_by_query_but_not_on_average():
     assert called(0.05, 0.2) == pytest.approx(0.05, abs=0.025)
+
+
+def test_the_p_value_is_that_of_the_t_test():
+    values = np.random.default_rng(0).normal(0.5, size=9)
+    found = claims.p_value(lambda level: claims.fixed(values, level=level))
+    assert found == pytest.approx(stats.ttest_1samp(values, 0).pvalue, abs=1e-8)
+
+
+def test_the_interval_at_the_level_of_the_p_value_ends_at_zero():
+    for seed in range(3):
+        rows = drawn(seed) + 0.1
+        p = claims.p_value(lambda level, rows=rows: claims.procedure(rows, level=level))
+        low, high = bounds(claims.procedure(rows, level=1 - p))
+        assert min(abs(low), abs(high)) < 1e-7
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [(np.zeros((2, 3)), 1.0), (np.ones((1, 3)), 1.0), (np.ones((2, 3)), 1e-12)],
+)
+def test_the_p_value_where_nothing_varies_or_nothing_is_known(rows, expected):
+    found = claims.p_value(lambda level: claims.procedure(rows, level=level))
+    assert found == pytest.approx(expected)

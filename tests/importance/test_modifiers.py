@@ -1,4 +1,4 @@
-"""What sets the two modifiers apart; test_policies has the contract that all policies share."""
+"""What sets the modifiers apart; test_policies has the contract that all policies share."""
 
 import jax
 import jax.numpy as jnp
@@ -6,13 +6,29 @@ import numpy as np
 import pytest
 
 from sie_jax.importance import POLICIES, policies
-from sie_jax.importance.modifiers import Balanced, Mixed
+from sie_jax.importance.modifiers import Balanced, Mixed, Together
 
 # sums of some hundred float32 numbers that add up to 1
 TOLERANCE = 1e-5
 SCORES = jnp.exp(jax.random.normal(jax.random.key(3), (120,)))
 # 60, 40 and 20 rows; no row is in group 2 of 4
 GROUPS = np.repeat([0, 1, 3], [60, 40, 20])
+
+
+def test_together_weighs_a_group_by_the_mean_of_its_finite_scores() -> None:
+    scores = jnp.array([1.0, 3.0, jnp.nan, 6.0, 6.0, 9.0])
+    where = jnp.array([True, True, True, True, True, False])
+    groups = np.array([0, 0, 0, 1, 1, 1])
+    policy = Together(policy=policies.Proportional(), groups=groups, num_groups=2)
+    found = policy(scores, where=where)
+    np.testing.assert_allclose(found, np.array([2, 2, 0, 6, 6, 0]) / 16, rtol=TOLERANCE)
+
+
+def test_together_drops_groups_whole() -> None:
+    policy = Together(policy=policies.Keep(fraction=0.5), groups=GROUPS, num_groups=4)
+    kept = np.asarray(policy(SCORES)) > 0
+    shares = [kept[group == GROUPS].mean() for group in (0, 1, 3)]
+    assert set(shares) == {0.0, 1.0}
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))

@@ -24,7 +24,7 @@ Case = Callable[..., jax.Array]
 
 @pytest.fixture(params=CASES, ids=str)
 def policy(request: pytest.FixtureRequest) -> Case:
-    """A policy of (scores, where, rows); if modified, balanced over groups of rows and mixed."""
+    """A policy of (scores, where, rows); if modified, by all modifiers, over groups of rows."""
     plain, modified = request.param
 
     def weights(
@@ -33,6 +33,7 @@ def policy(request: pytest.FixtureRequest) -> Case:
         made = plain
         if modified:
             rows = jnp.arange(len(scores)) if rows is None else rows
+            made = modifiers.Together(policy=made, groups=rows // 3 % 5, num_groups=5)
             made = modifiers.Balanced(policy=made, groups=rows // 7 % 4, num_groups=4)
             made = modifiers.Mixed(policy=made, uniform=0.3)
         return made(scores, where=where)

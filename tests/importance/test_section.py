@@ -95,3 +95,13 @@ def test_weights_are_the_policys_and_balanced_where_asked_for(balance: str, colu
     _, group, count = np.unique(pairs[column].to_numpy(), return_inverse=True, return_counts=True)
     np.testing.assert_allclose(np.bincount(group, found), count / 60, rtol=1e-5)
     assert np.abs(np.bincount(group, plain) - count / 60).max() > 1e-3
+
+
+def test_a_query_has_one_weight_where_that_is_asked_for() -> None:
+    pairs = pa.table(
+        {"label": pa.array([0, 1, 0, 1], pa.int32()), "query_id": ["b", "a", "b", "a"]}
+    )
+    section = ImportanceConfig(score="loss", level="query")
+    found = section.weights(np.array([1.0, 5.0, 3.0, 7.0]), pairs, "proportional")
+    np.testing.assert_allclose(found, np.array([2, 6, 2, 6]) / 16, rtol=1e-6)
+    assert section.only("proportional").level == "query"

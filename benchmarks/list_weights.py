@@ -1,0 +1,161 @@
+"""Does it help a listwise ranker to weight its pairs, or its lists, where labels are wrong?
+
+    python benchmarks/list_weights.py
+
+The quickstart's market of another seed, with 1,000 test queries whose labels are right, and 30 % of
+the other labels wrong as each kind of noise says (`data/sources/market/noise.py`), or none. Every
+run trains the task `listwise` from one pretrained encoder. Weights are made of the scores after the
+warm-up, for each pair (`pair`) or one for all pairs of a query (`query`). `keep` leaves out 30 %.
+Differences to `uniform` of the same seeds are over queries and training seeds, and p values are
+Holm's over all of them. `uniform` without noise is what a perfect cleaning would give. The same
+command resumes what was stopped. Leaves benchmarks/results/list_weights.json.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from interleaved import machine
+from rich.console import Console
+from rich.table import Table
+from same_results import commit_of
+
+from sie_jax.config import Config
+from sie_jax.evaluation import claims, from_columns, intervals
+from sie_jax.evaluation.slices import holm
+from sie_jax.evaluation.verdict import by_query
+from sie_jax.files import write_json
+from sie_jax.importance.section import ImportanceConfig
+from sie_jax.recipes import relevance
+from sie_jax.stages.pair_runs import judged
+from sie_jax.stages.score import score
+from sie_jax.stages.train import train
+from sie_jax.training.run import Run, Weighting
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "benchmarks" / "results" / "list_weights.json"
+RATE = 0.3
+KINDS = ("none", "annotator", "missing_positive", "confusion")
+POLICIES = ("clipped", "keep")
+SCORES = (("pair", "grad_norm"), ("query", "grad_norm"), ("query", "loss"))
+WEIGHTINGS = {
+    f"{policy}, {level}, {score}": ImportanceConfig(
+        policy=policy, level=level, score=score, keep_fraction=1 - RATE
+    )
+    for policy, (level, score) in itertools.product(POLICIES, SCORES)
+}
+
+
+def config_of(kind: str) -> Config:
+    """The quickstart's config on another market, with lists for a task."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
+    config.data.market.seed = 3
+    config.data.market.noise = 0.0 if kind == "none" else RATE
+    config.data.market.noise_kind = "uniform" if kind == "none" else kind
+    config.train.task = "listwise"
+    return config
+
+
+def values_of(kind: str, folder: Path, seeds: int, console: Console) -> dict[str, np.ndarray]:
+    """nDCG@10 `[S, Q]` on the test queries of each run's encoder."""
+    config = config_of(kind)
+    with relevance.opened(config, folder, console=console) as workdir:
+        start = relevance.started(config, workdir)
+        prepared = start.prepared.value
+        scored = score(workdir, start, None, estimators=(), warmup_epochs=1)
+        found = {}
+        for name, weighting in {"uniform": None, **WEIGHTINGS}.items():
+            kinds = Weighting()
+            if weighting is not None:
+                kinds = Weighting("weights", weighting.score, weighting.policy)
+            slug = name.replace(", ", "-")
+            runs = [
+                train(
+                    workdir,
+                    Run(f"{slug}-{seed}", start.seed + seed, start.train, kinds),
+                    start,
+                    None if weighting is None else scored,
+                    data=config.data,
+                    importance=None if weighting is None else weighting.only(weighting.policy),
+                )
+                for seed in range(seeds)
+            ]
+            found[name] = [from_columns(run.value.test, prepared.scale.gains) for run in runs]
+    rows = by_query(judged(prepared, "test"), found)
+    return {name: np.asarray(values) for name, values in rows.items()}
+
+
+def summary(values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Of each kind and run nDCG@10, and less `uniform`; Holm over all differences."""
+    clean = values["none"]["uniform"]
+    result: dict[str, Any] = {
+        kind: {
+            name: {
+                "ndcg@10": intervals.of_mean(each.mean(0), resamples=1000, seed=0),
+                "minus_uniform": claims.procedure(each - runs["uniform"])
+                if name != "uniform"
+                else None,
+            }
+            for name, each in runs.items()
+        }
+        for kind, runs in values.items()
+    }
+    for kind, runs in values.items():
+        if kind != "none":
+            result[kind]["uniform"]["headroom"] = claims.procedure(clean - runs["uniform"])
+    told = [(kind, name) for kind, runs in values.items() for name in runs if name != "uniform"]
+    p = [
+        claims.p_value(
+            lambda level, d=values[kind][name] - values[kind]["uniform"]: claims.procedure(
+                d, level=level
+            )
+        )
+        for kind, name in told
+    ]
+    for (kind, name), adjusted in zip(told, holm(p), strict=True):
+        result[kind][name]["minus_uniform"]["holm"] = float(adjusted)
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--workdir", type=Path, default=Path("runs/list_weights"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    console = Console()
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for kind in KINDS:
+        values[kind] = values_of(kind, arguments.workdir / kind, arguments.seeds, console)
+        result = {
+            **machine(),
+            "commit": commit_of("HEAD"),
+            "rate": RATE,
+            "seeds": arguments.seeds,
+            "schedule": dataclasses.asdict(config_of(kind).train.schedule()),
+            "kinds": summary(values),
+        }
+        write_json(arguments.out, result)
+    for kind, runs in result["kinds"].items():
+        shown = Table("run", "nDCG@10", "minus uniform", "p by Holm", title=kind)
+        for name, one in runs.items():
+            claim = one["minus_uniform"]
+            shown.add_row(
+                name,
+                _text(one["ndcg@10"]),
+                _text(claim) if claim else "",
+                f"{claim['holm']:.3f}" if claim else "",
+            )
+        console.print(shown)
+
+
+def _text(value: dict[str, float]) -> str:
+    return f"{value['value']:.4f} [{value['low']:.4f}, {value['high']:.4f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 import rax
 from flax import nnx
+from same_results import commit_of
 from transformers import BertConfig
 
 from sie_jax import per_example
@@ -141,7 +142,13 @@ def main() -> None:
         name: getattr(arguments, name)
         for name in ("rounds", "lists", "size", "length", "hidden", "layers")
     }
-    report = {"machine": interleaved.machine(), **settings, "dtype": "float32", "results": results}
+    report = {
+        "machine": interleaved.machine(),
+        "commit": commit_of("HEAD"),
+        **settings,
+        "dtype": "float32",
+        "results": results,
+    }
     title = "{lists} lists of {size} pairs of {length} tokens, {layers} layers, hidden {hidden}"
     interleaved.print_table(results, title.format(**settings))
     arguments.out.parent.mkdir(parents=True, exist_ok=True)

@@ -108,17 +108,14 @@ def summary(values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
         if kind != "none":
             result[kind]["uniform"]["headroom"] = claims.procedure(clean - runs["uniform"])
     told = [(kind, name) for kind, runs in values.items() for name in runs if name != "uniform"]
-    p = [
-        claims.p_value(
-            lambda level, d=values[kind][name] - values[kind]["uniform"]: claims.procedure(
-                d, level=level
-            )
-        )
-        for kind, name in told
-    ]
+    p = [_p_value(values[kind][name] - values[kind]["uniform"]) for kind, name in told]
     for (kind, name), adjusted in zip(told, holm(p), strict=True):
         result[kind][name]["minus_uniform"]["holm"] = float(adjusted)
     return result
+
+
+def _p_value(differences: np.ndarray) -> float:
+    return claims.p_value(lambda level: claims.procedure(differences, level=level))
 
 
 def main() -> None:

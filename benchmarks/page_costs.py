@@ -42,6 +42,16 @@ def per_example() -> str:
     return rows_as_table(["", *settings], rows)
 
 
+def coupled() -> str:
+    """Time and temporary memory of contributions under a coupled loss, relative to its step."""
+    rows = []
+    for variant, one in result("coupled")["results"].items():
+        low, high = (f"{one[f'time_ratio_{end}']:.2f}" for end in ("low", "high"))
+        time = f"{one['time_ratio']:.2f} ({low}–{high})"
+        rows.append([variant, time, f"{one['memory_ratio']:.2f}"])
+    return rows_as_table(["", "time", "temporary memory"], rows)
+
+
 def largest_batch() -> str:
     """The largest batch whose step fits the memory limit."""
     found = result("per_example")["largest_batch"]["batch_sizes"]
@@ -281,6 +291,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "weighted step": step,
     "norms": norms,
     "per-example gradients": per_example,
+    "coupled losses": coupled,
     "largest batch": largest_batch,
     "estimator costs": estimator_costs,
     "estimator passes": estimator_passes,

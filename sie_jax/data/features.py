@@ -8,10 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 
 from sie_jax.data import lexical
+from sie_jax.data.feedback import feedback
 from sie_jax.data.lexical import CorpusStatistics
 from sie_jax.data.schema import ATTRIBUTE
 
-# In this order, before one `attribute:NAME` per attribute and the numeric columns by their names.
+# In this order, before FEEDBACK, one `attribute:NAME` per attribute, and the numeric columns.
 LEXICAL = (
     "bm25_title",
     "bm25_text",
@@ -28,8 +29,11 @@ LEXICAL = (
 
 RUN = "run:"
 """What the names of scores begin with that stand beside features."""
-COSINE = "cosine"
-"""The column with the cosine of query and title under the checkpoint, where there is one."""
+COSINE, COSINE_TEXT = "cosine", "cosine_text"
+"""The columns with the cosine of query and title, and of query and title with further text, under
+the checkpoint, where there is one."""
+FEEDBACK = "feedback"
+"""The feature that compares the items of a query with each other (`feedback`)."""
 
 # Pairs whose texts are split into words at a time; it bounds memory.
 CHUNK = 65_536
@@ -45,7 +49,7 @@ def is_own(name: str) -> bool:
     It is that of a feature made here, or of what stands beside features where they are stored, or
     of a column of the stack.
     """
-    own = (*LEXICAL, COSINE, "example_id", "split")
+    own = (*LEXICAL, FEEDBACK, COSINE, COSINE_TEXT, "example_id", "split")
     return name in own or name.startswith((ATTRIBUTE, RUN))
 
 
@@ -67,9 +71,14 @@ class Pairs:
     numeric: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """The names of the features, in their order."""
+    def columns(self) -> tuple[str, ...]:
+        """The names of the features that are a pair's own, in their order."""
         return (*LEXICAL, *(f"attribute:{name}" for name in self.attributes), *self.numeric)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all features, in their order."""
+        return (*LEXICAL, FEEDBACK, *self.columns[len(LEXICAL) :])
 
 
 @dataclass(frozen=True)
@@ -81,14 +90,36 @@ class Features:
 
 
 def standardised(pairs: Pairs, statistics: CorpusStatistics) -> Features:
-    """The features of `raw`, each less its mean over the query and divided by its deviation there.
+    """The features of `raw` and `feedback_of`, standardised within the query by `standardise`.
 
     They depend on the pair's texts and columns, on the other pairs of the query, and on the corpus
     statistics. They do not depend on labels, on other queries or on the order of the rows, so they
     are the same whenever the same query comes with the same items.
     """
     query_index = np.unique(np.asarray(pairs.query_ids, str), return_inverse=True)[1]
-    return Features(pairs.names, standardise(raw(pairs, statistics), query_index))
+    own = standardise(raw(pairs, statistics), query_index)
+    columns = dict(zip(pairs.columns, own.T, strict=True))
+    columns[FEEDBACK] = feedback_of(pairs.titles, columns, query_index, statistics)
+    values = np.empty((len(own), len(pairs.names)), np.float32)
+    for at, name in enumerate(pairs.names):
+        values[:, at] = columns[name]
+    return Features(pairs.names, values)
+
+
+def feedback_of(
+    titles: Sequence[str],
+    columns: Mapping[str, Float32[np.ndarray, "N"]],
+    query_index: Int[np.ndarray, "N"],
+    statistics: CorpusStatistics,
+) -> Float32[np.ndarray, "N"]:
+    """The feature FEEDBACK, standardised within the query.
+
+    columns: the others so. The first score is the cosine of query and title, or BM25 of the title
+    where there is no checkpoint.
+    """
+    first = columns[COSINE] if COSINE in columns else columns["bm25_title"]
+    found = feedback(titles, first, query_index, statistics.title)
+    return standardise(found[:, None], query_index)[:, 0]
 
 
 def standardise(
@@ -119,7 +150,7 @@ def standardise(
 
 
 def raw(pairs: Pairs, statistics: CorpusStatistics) -> Float64[np.ndarray, "N F"]:
-    """The features of each pair before they are standardised, in the order of `pairs.names`.
+    """The features of each pair before they are standardised, in the order of `pairs.columns`.
 
     Words are those of `lexical.words`.
 

@@ -7,7 +7,18 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sie_jax.data import sentences
-from sie_jax.data.features import COSINE, LEXICAL, RUN, Pairs, is_own, raw, standardise
+from sie_jax.data.features import (
+    COSINE,
+    COSINE_TEXT,
+    FEEDBACK,
+    LEXICAL,
+    RUN,
+    Pairs,
+    feedback_of,
+    is_own,
+    raw,
+    standardise,
+)
 from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
 from sie_jax.data.sentences import SentenceEncoder
@@ -17,6 +28,7 @@ from sie_jax.evaluation import baselines
 from sie_jax.models.ranker import LINEAR, TRANSLATION, Ranker
 
 TRANSLATED = RUN + TRANSLATION
+TITLE = f"{RUN}title"  # no feature is called so
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
 _BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE}
@@ -86,9 +98,10 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
         made[TRANSLATED] = ranking.translation.scores(queries, item_texts(titles, texts))
     if ranker.kind == TRANSLATION:
         return made
-    numeric = {}
+    numeric: dict[str, np.ndarray] = {}
     if ranking.sentences is not None:
-        numeric[COSINE] = sentences.cosine(ranking.sentences, queries, titles)
+        further = texts if COSINE_TEXT in ranking.features else None
+        numeric |= sentences.features(ranking.sentences, queries, titles, further)
     for name, column in ranking.further.items():
         if name.startswith(NUMERIC):
             numeric[column] = _numbers(rows, name)
@@ -98,7 +111,9 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
         if name.startswith(ATTRIBUTE)
     }
     pairs = Pairs(queries, titles, texts, [""] * len(rows), attributes, numeric)
-    return made | dict(zip(pairs.names, raw(pairs, ranking.statistics).T, strict=True))
+    if FEEDBACK in ranking.features:
+        made[TITLE] = np.array(titles, object)
+    return made | dict(zip(pairs.columns, raw(pairs, ranking.statistics).T, strict=True))
 
 
 def scores(
@@ -127,7 +142,10 @@ def scores(
         else dict(zip(ranker.stack.names, ranker.stack.weights, strict=True))
     )
     for name, weight in zip(ranker.linear.names, ranker.linear.weights, strict=True):
-        values = _standardised(column(name), query_index)
+        if name == FEEDBACK:
+            values = _feedback(ranking, column, query_index)
+        else:
+            values = _standardised(column(name), query_index)
         linear += weight * values
         if weights:
             total += weights[name] * values
@@ -137,6 +155,16 @@ def scores(
     for name in (TRANSLATED, *ranker.encoders):
         total += weights[name] * _standardised(column(name), query_index)
     return total
+
+
+def _feedback(
+    ranking: Ranking, column: Callable[[str], np.ndarray], query_index: np.ndarray
+) -> np.ndarray:
+    first = COSINE if COSINE in ranking.features else "bm25_title"
+    columns = {first: standardise(column(first)[:, None], query_index)[:, 0]}
+    titles: Sequence[str] = column(TITLE)  # type: ignore[assignment]  # an array of texts
+    found = feedback_of(titles, columns, query_index, ranking.statistics)
+    return found.astype(np.float64)
 
 
 def _standardised(values: np.ndarray, query_index: np.ndarray) -> np.ndarray:

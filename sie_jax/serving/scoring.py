@@ -180,7 +180,8 @@ def described(
     usable = np.flatnonzero([reason is None for reason in reasons])
 
     def spread(values: np.ndarray) -> np.ndarray:
-        everywhere = np.full((len(rows), *values.shape[1:]), np.nan, values.dtype)
+        missing = None if values.dtype == object else np.nan
+        everywhere = np.full((len(rows), *values.shape[1:]), missing, values.dtype)
         everywhere[usable] = values
         return everywhere
 

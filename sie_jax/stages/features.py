@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from sie_jax import processes, remote
 from sie_jax.data import features as describing
 from sie_jax.data import lexical, sentences
-from sie_jax.data.features import COSINE, Pairs
+from sie_jax.data.features import Pairs
 from sie_jax.data.lexical import CorpusStatistics
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, NUMERIC, SPLITS
@@ -62,11 +62,11 @@ def features(job: Job, prepared: Made[Prepared], *, checkpoint: str) -> None:
         encoder = sentences.load(folder)
         for note in encoder.notes:
             job.say(note)
-        texts = pairs["query"].to_pylist(), pairs["title"].to_pylist()
-        numeric[COSINE] = sentences.cosine(encoder, *texts)
-        job.meter("cosine").charge(
-            examples=pairs.num_rows, forward_equivalents=sum(len(set(one)) for one in texts)
-        )
+        queries, titles, texts = (pairs[name].to_pylist() for name in ("query", "title", "text"))
+        further = texts if any(texts) else None
+        numeric |= sentences.features(encoder, queries, titles, further)
+        distinct = (len(set(one)) for one in (queries, titles, further or ()))
+        job.meter("cosine").charge(examples=pairs.num_rows, forward_equivalents=sum(distinct))
     for name in pairs.column_names:
         if name.startswith(NUMERIC):
             numeric[name.removeprefix(NUMERIC)] = pairs[name].to_numpy()  # a null becomes NaN

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from sie_jax.data import features, lexical
+from sie_jax.data import features, feedback, lexical
 
 TITLES = [
     "Red running shoes for men",
@@ -23,7 +23,7 @@ def pairs(query, **further):
 
 
 def columns(given):
-    return dict(zip(given.names, features.raw(given, STATISTICS).T, strict=True))
+    return dict(zip(given.columns, features.raw(given, STATISTICS).T, strict=True))
 
 
 def test_words_and_phrases():
@@ -86,7 +86,8 @@ def test_attributes_and_numeric_columns():
         attributes={"brand": ["Samsung", "Sony", "", "-", "Samsung Galaxy"]},
         numeric={"price": np.array([1, np.nan, 3, 4, 5])},
     )
-    assert given.names == (*features.LEXICAL, "attribute:brand", "price")
+    assert given.columns == (*features.LEXICAL, "attribute:brand", "price")
+    assert given.names == (*features.LEXICAL, "feedback", "attribute:brand", "price")
     found = columns(given)
     np.testing.assert_array_equal(found["attribute:brand"], [1, 0, np.nan, np.nan, 0.5])
     np.testing.assert_array_equal(found["price"], [1, np.nan, 3, 4, 5])
@@ -133,15 +134,27 @@ def test_the_same_numbers_alone_in_other_order_and_in_chunks(monkeypatch):
     alone = features.Pairs(queries[:5], TITLES, TEXTS, queries[:5])
     np.testing.assert_array_equal(features.standardised(alone, STATISTICS).values, whole[:5])
     monkeypatch.setattr(features, "CHUNK", 4)
+    monkeypatch.setattr(feedback, "CHUNK", 4)
     np.testing.assert_array_equal(features.standardised(given, STATISTICS).values, whole)
 
 
 def test_no_pairs():
     empty = features.standardised(features.Pairs([], [], [], []), STATISTICS)
-    assert empty.values.shape == (0, len(features.LEXICAL))
+    assert empty.values.shape == (0, len(features.LEXICAL) + 1)
 
 
 def test_columns_of_other_lengths_are_refused():
     for name, short in itertools.product(("attributes", "numeric"), ([], [1.0])):
         with pytest.raises(ValueError, match="5 queries"):
             features.raw(pairs("a", **{name: {"x": short}}), STATISTICS)
+
+
+@pytest.mark.parametrize("numeric", [{}, {"cosine": np.array([0.3, 0.1, 0.9, 0.2, 0.2])}])
+def test_feedback_is_weighed_by_the_cosine_or_by_bm25(numeric):
+    given = pairs("red shoes", numeric=numeric)
+    found = features.standardised(given, STATISTICS)
+    columns = dict(zip(found.names, found.values.T, strict=True))
+    first = columns["cosine" if numeric else "bm25_title"]
+    wanted = feedback.feedback(TITLES, first, np.zeros(5, int), STATISTICS.title)
+    expected = features.standardise(wanted[:, None], np.zeros(5, int))[:, 0]
+    np.testing.assert_array_equal(columns["feedback"], expected)

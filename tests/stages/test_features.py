@@ -8,11 +8,12 @@ import numpy as np
 from tiny_runs import opened, tiny
 
 from sie_jax.config import Config
-from sie_jax.data.features import LEXICAL
+from sie_jax.data.features import FEEDBACK, LEXICAL
 from sie_jax.data.schema import SPLITS
 from sie_jax.stages.features import features
 
 OWN = ("price", "same", "none")
+WORDS = (*LEXICAL, FEEDBACK)
 
 
 def table(path: Path) -> Config:
@@ -37,7 +38,7 @@ def test_own_columns_are_the_last_features_by_their_names(tmp_path: Path) -> Non
     with opened(config, tmp_path / "run") as (workdir, start):
         found = features(workdir, start.prepared, checkpoint="").value
         prepared = start.prepared.value
-    assert found.names == (*LEXICAL, *OWN)
+    assert found.names == (*WORDS, *OWN)
     with (tmp_path / "pairs.csv").open(newline="") as file:
         prices = {row["title"]: row["price"] for row in csv.DictReader(file)}
     missing = 0
@@ -70,6 +71,6 @@ def test_own_columns_change_no_other_feature(tmp_path: Path) -> None:
         with opened(config, tmp_path / name) as (workdir, start):
             made.append(features(workdir, start.prepared, checkpoint="").value)
     plain, theirs = made
-    assert plain.names == LEXICAL
+    assert plain.names == WORDS
     for split in SPLITS:
-        np.testing.assert_array_equal(theirs.values[split][:, : len(LEXICAL)], plain.values[split])
+        np.testing.assert_array_equal(theirs.values[split][:, : len(WORDS)], plain.values[split])

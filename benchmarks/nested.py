@@ -2,12 +2,16 @@
 
     pip install -e '.[benchmark]'
     python benchmarks/nested.py --pretrained=BERT
+    python benchmarks/nested.py --pretrained=BERT --encoder_seeds=0 \\
+        --out=benchmarks/results/nested_features.json
 
 nDCG@10 over all queries of the ESCI sample and of the Icecat pairs, which are in the folder that
 $SIE_JAX_DATA names. A ranker that learns is fitted five times on four fifths of the queries and
 tested on the fifth, so that every query is tested once; its settings are chosen by a further cross-
 validation inside the four fifths, and features are standardised within the query. What a stack
 knows of a cross-encoder are scores by models that never saw the pair's query (nested_encoder.py).
+Rankers `of_pairs` have the features of a pair's words and its titles' cosine alone: not `feedback`,
+which compares the items of a list, nor the cosine of further text.
 Each seed draws the folds again; encoders have one, or as many as --encoder_seeds says. --recipes
 names further encoders, each tested alone and in a stack. The interval of a value is the
 percentile bootstrap over queries of the mean over seeds. That of a difference is one of
@@ -71,7 +75,7 @@ RECIPES = {
 }
 """How encoders are trained, by name; the first is the cross-entropy of grades."""
 SEEDLESS = tuple(name for name in BASELINES if name != "random")
-REFERENCES = ("linear", "lambdamart")
+REFERENCES = ("linear", "lambdamart", "linear_of_pairs")
 """What every ranker is compared with beside the best baseline."""
 
 
@@ -87,7 +91,11 @@ def sources(data: Path) -> dict[str, Callable[[], Source]]:
     }
 
 
-def judged(source: Source, cosine: Callable[[list[str], list[str]], np.ndarray]) -> Judged:
+Cosines = Callable[[list[str], list[str], list[str]], Mapping[str, np.ndarray]]
+"""Of the queries, titles and texts of pairs the features that a checkpoint gives, by name."""
+
+
+def judged(source: Source, cosines: Cosines) -> Judged:
     """The cleaned pairs with their features; the corpus is the whole catalogue."""
     kept = cleaning.clean(
         source.table, source.scale, max_query_characters=1000, max_title_characters=10_000
@@ -113,7 +121,7 @@ def judged(source: Source, cosine: Callable[[list[str], list[str]], np.ndarray])
             for name in kept.column_names
             if name.startswith(ATTRIBUTE)
         },
-        numeric={"cosine": cosine(queries, titles)},
+        numeric=cosines(queries, titles, texts),
     )
     return Judged(
         table=kept,
@@ -211,7 +219,7 @@ def main() -> None:
     parser.add_argument("--pretrained", type=Path, required=True)
     parser.add_argument("--workdir", type=Path, default=Path("runs/nested"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--encoder_seeds", type=int, default=1)
+    parser.add_argument("--encoder_seeds", type=int, default=1, help="0 leaves encoders out")
     parser.add_argument("--recipes", nargs="*", default=[], choices=[*RECIPES][1:])
     parser.add_argument("--sets", nargs="*", default=["esci", "icecat"])
     parser.add_argument("--out", type=Path, default=RESULTS)
@@ -236,7 +244,7 @@ def main() -> None:
     for name, read in sources(Path(os.environ["SIE_JAX_DATA"])).items():
         if name not in arguments.sets:
             continue
-        sets[name] = judged(read(), _cached(encoder, arguments.workdir / f"{name}-cosine.npy"))
+        sets[name] = judged(read(), _cached(encoder, arguments.workdir / f"{name}-cosines.npz"))
         cells[name] = {}
     rankers: dict[str, tuple[Ranker | None, tuple[str, ...]]] = dict.fromkeys(BASELINES, (None, ()))
     rankers |= rankers_of(arguments.recipes)
@@ -244,6 +252,8 @@ def main() -> None:
         rankers.items(), sets.items()
     ):
         seeds = 1 if method in SEEDLESS else arguments.seeds
+        if recipes and not arguments.encoder_seeds:
+            continue
         cells[name][method] = [
             cell(
                 data,
@@ -277,16 +287,19 @@ def models(
     )
 
 
-def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Callable[..., np.ndarray]:
-    def cosine(queries: list[str], titles: list[str]) -> np.ndarray:
+def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Cosines:
+    def cosines(
+        queries: list[str], titles: list[str], texts: list[str]
+    ) -> Mapping[str, np.ndarray]:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            values = sentences.cosine(encoder, queries, titles)
+            values: Any = sentences.features(encoder, queries, titles, texts)
             with whole(path) as temporary, temporary.open("wb") as file:
-                np.save(file, values)
-        return np.load(path)
+                np.savez(file, **values)
+        with np.load(path) as arrays:
+            return dict(arrays)
 
-    return cosine
+    return cosines
 
 
 def show(name: str, result: dict[str, Any]) -> None:

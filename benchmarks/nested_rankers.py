@@ -13,7 +13,7 @@ import pyarrow as pa
 from nested_encoder import Models
 
 from sie_jax.data import features, folds, lexical
-from sie_jax.data.features import Features, Pairs
+from sie_jax.data.features import COSINE_TEXT, FEEDBACK, Features, Pairs
 from sie_jax.data.schema import LabelScale
 from sie_jax.evaluation import baselines, ranking
 from sie_jax.models import linear
@@ -77,6 +77,12 @@ class Judged:
         known = self.features
         together = np.concatenate([known.values, further], axis=1)
         return replace(self, features=Features((*known.names, name), together))
+
+    def without_features(self, *left: str) -> "Judged":
+        """The same without some features."""
+        names = tuple(name for name in self.features.names if name not in left)
+        kept = [self.features.names.index(name) for name in names]
+        return replace(self, features=Features(names, self.features.values[:, kept]))
 
     def digest(self) -> str:
         """Stands for the features, the labels and the queries."""
@@ -290,9 +296,18 @@ def contest(
     return best if means[best] > means[free] else free
 
 
+def of_pairs(ranker: Ranker) -> Ranker:
+    """A ranker without the features of lists and of further text."""
+    return lambda task: ranker(
+        replace(task, data=task.data.without_features(FEEDBACK, COSINE_TEXT))
+    )
+
+
 RANKERS: dict[str, tuple[Ranker, tuple[str, ...]]] = {
     "linear": (fit_linear, ()),
     "lambdamart": (fit_lambdamart, ()),
+    "linear_of_pairs": (of_pairs(fit_linear), ()),
+    "lambdamart_of_pairs": (of_pairs(fit_lambdamart), ()),
     FIRST: (alone(FIRST), (FIRST,)),
     "cross_encoders": (cross_encoders, (FIRST,)),
     "stack": (stack_of(FIRST), (FIRST,)),

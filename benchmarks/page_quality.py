@@ -17,6 +17,8 @@ LABELS = {
 }
 NESTED = {
     "lambdamart": "LambdaMART, on the same features",
+    "linear_of_pairs": "linear, without both",
+    "lambdamart_of_pairs": "LambdaMART, without both",
     "cross_encoder": "cross-encoder",
     "cross_encoders": "mean of four cross-encoders",
     "stack": "stack: linear, with the cross-encoder's score",
@@ -47,15 +49,16 @@ def compared(name: str, metrics: Sequence[str] = ("ndcg@10", "macro_f1", "accura
     return rows_as_table(["", *_titles(metrics), "nDCG@10 less uniform's"], rows)
 
 
-def nested(name: str) -> str:
+def nested(name: str, file: str = "nested") -> str:
     """nDCG@10 of baselines and rankers over all queries of a data set, and what they differ by."""
-    found, labels = result("nested")["sets"][name], {**LABELS, **NESTED}
+    found, labels = result(file)["sets"][name], {**LABELS, **NESTED}
     differences = {
         f"minus_{one}": f"less {text}"
         for one, text in {
             "best_baseline": labels[found["best_baseline"]],
             "linear": "linear",
             "lambdamart": "LambdaMART",
+            "linear_of_pairs": "linear, of pairs alone",
         }.items()
         if f"minus_{one}" in found
     }
@@ -300,6 +303,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "clicks": clicks,
     "clicks beyond the ranker": clicks_beyond_the_ranker,
     **{f"nested, {name}": functools.partial(nested, name) for name in ("esci", "icecat")},
+    **{
+        f"features, {name}": functools.partial(nested, name, "nested_features")
+        for name in ("esci", "icecat")
+    },
     **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
     **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},
 }

@@ -12,7 +12,8 @@ from sie_jax.files import read_json
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CONFIGS = ("quickstart", "esci", "icecat")  # whose results are the metrics.json of a run
-OF_ANOTHER_NAME = {"choosing_other_seeds": "choosing"}  # result files and their benchmarks
+# result files and their benchmarks
+OF_ANOTHER_NAME = {"choosing_other_seeds": "choosing", "nested_features": "nested"}
 ABOUT = ("cpu", "device", "cores", "platform", "jax", "python", "date", "commit")
 
 

@@ -52,7 +52,7 @@ def score_table(
 
     Rows without a score are not in `output`; they are in <output>.rejected.parquet with the
     `reason` (there is no file if there are no such rows): rows read = scored + rejected. Memory
-    holds a few numbers of each row. Finished parts are kept in <output>.parts until all are
+    holds a few numbers and the title of each row. Finished parts are kept in <output>.parts until all are
     finished; after a stop, the same call resumes at the part that it was in and writes the same
     bytes.
 

@@ -52,9 +52,9 @@ def score_table(
 
     Rows without a score are not in `output`; they are in <output>.rejected.parquet with the
     `reason` (there is no file if there are no such rows): rows read = scored + rejected. Memory
-    holds a few numbers and the title of each row. Finished parts are kept in <output>.parts until all are
-    finished; after a stop, the same call resumes at the part that it was in and writes the same
-    bytes.
+    holds a few numbers and the title of each row. Finished parts are kept in <output>.parts until
+    all are finished; after a stop, the same call resumes at the part that it was in and writes the
+    same bytes.
 
     Args:
       model: the folder model/ of a run, or the folder of another BERT classifier, with `settings`.

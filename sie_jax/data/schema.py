@@ -2,7 +2,7 @@
 
 import math
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -104,6 +104,14 @@ class Source:
     unreadable: pa.Table = field(default_factory=REJECTED_SCHEMA.empty_table)
     catalogue: pa.Table = field(default_factory=CATALOGUE_SCHEMA.empty_table)
     summary: Mapping[str, Any] = field(default_factory=dict)
+
+
+def check_labels(field: str, names: Sequence[str]) -> None:
+    """Raises UserError, which names the field, where names cannot be those of a scale."""
+    try:
+        LabelScale(tuple(names), tuple(range(len(names))))
+    except UserError as error:
+        raise UserError(f"{field}: {error}") from None
 
 
 def is_number(name: str) -> bool:

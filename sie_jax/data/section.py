@@ -8,6 +8,7 @@ from sie_jax.data import features as describing
 from sie_jax.data import preparing
 from sie_jax.data.preparing import Encoding, Rules, Selection
 from sie_jax.data.readers.parquet import RowGroup
+from sie_jax.data.readers.records import besides
 from sie_jax.data.schema import LabelScale, Source
 from sie_jax.data.sources.clicks import ClicksConfig
 from sie_jax.data.sources.esci import EsciConfig
@@ -152,7 +153,8 @@ class DataConfig:
         try:
             return preparing.select(source, self.rules)
         except UserError as error:
-            raise UserError(f"{source.location}: {error}") from None
+            message = besides(f"{source.location}: {error}", source.unreadable.to_pylist())
+            raise UserError(message) from None
 
     @property
     def rules(self) -> Rules:

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sie_jax.data import cleaning
-from sie_jax.data.schema import ATTRIBUTE
+from sie_jax.data.schema import NUMERIC, check_labels
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
 from sie_jax.evaluation.spreadsheet import escape, unescape
@@ -136,12 +136,12 @@ def rank_table(
     """
     check_arguments(output, labels)
     probability = [f"probability_{name}" for name in labels]
-    source = own_table.read(pairs, columns=columns, attributes=probability, labels=labels)
+    source = own_table.read(pairs, columns=columns, features=probability, labels=labels)
     cleaned = cleaning.clean(
         source.table, source.scale, max_query_characters=10**6, max_title_characters=10**6
     )
     kept = cleaned.kept
-    values = np.stack([_numbers(kept[ATTRIBUTE + name], pairs, name) for name in probability], 1)
+    values = np.stack([kept[NUMERIC + name].to_numpy() for name in probability], 1)
     off = np.flatnonzero(~(np.abs(values.sum(1) - 1) <= 1e-3) | (values < 0).any(1))
     if len(off):
         row = kept["example_id"][off[0]].as_py()
@@ -162,15 +162,9 @@ def check_arguments(output: Path, labels: Sequence[str]) -> None:
         raise UserError(f"--output={output}: give a file that ends in .csv")
     if not labels:
         raise UserError("--labels is empty: name them, lowest grade first")
+    check_labels("--labels", labels)
 
 
 def rejected_file(output: Path) -> Path:
     """Where the rows that were left out are."""
     return output.with_suffix(".rejected.parquet")
-
-
-def _numbers(cells: pa.ChunkedArray, pairs: str, name: str) -> np.ndarray:
-    try:
-        return cells.cast(pa.float64()).to_numpy()
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{pairs}: the column {name} does not hold numbers: {error}") from None

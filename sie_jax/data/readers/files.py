@@ -12,19 +12,27 @@ from sie_jax.errors import UserError
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES, PARQUET = ".jsonl", ".parquet"
 _SPELLINGS = {".ndjson": JSON_LINES}
+# what the first bytes of a file say that is not text
+_NO_TEXT = {
+    b"\x1f\x8b": "packed by gzip",
+    b"\x28\xb5\x2f\xfd": "packed by Zstandard",
+    b"PK\x03\x04": "a zip archive or a spreadsheet",
+    b"PAR1": "a Parquet file",
+}
 
 
 def find(path: str, suffixes: Sequence[str]) -> list[epath.Path]:
     """The file at `path`, or the files of that folder in the order of their names.
 
-    Files whose names begin with "." or "_" are left out, and so are folders.
+    Files and folders whose names begin with "." or "_" are left out.
 
     Args:
       path: a file or a folder of files of one kind.
       suffixes: the endings that names may have, such as ".csv" and ".csv.gz".
 
     Raises:
-      UserError: `path` does not exist, is an empty folder, or has a file of another kind.
+      UserError: `path` does not exist, is an empty folder, or has a folder or a file of another
+        kind in it.
     """
     place = epath.Path(path)
     if not path or not place.exists():
@@ -33,7 +41,12 @@ def find(path: str, suffixes: Sequence[str]) -> list[epath.Path]:
         files = [place]
     else:
         parts = (one for one in place.iterdir() if not one.name.startswith((".", "_")))
-        files = sorted((one for one in parts if not one.is_dir()), key=lambda one: one.name)
+        files = sorted(parts, key=lambda one: one.name)
+        if folders := [one.name for one in files if one.is_dir()]:
+            raise UserError(
+                f"{path} holds the folder {folders[0]}, whose files would not be read: move them "
+                "up, or take the folder out"
+            )
     if not files:
         raise UserError(f"{path} is an empty folder: give one with {', '.join(suffixes)} files")
     kinds = sorted({kind(file) for file in files})
@@ -78,7 +91,8 @@ def lines(file: epath.Path) -> Iterator[str]:
 
     A file whose name ends in .gz is unpacked. A byte order mark is left out.
 
-    Raises UserError where the file is UTF-16 or cannot be read.
+    Raises UserError where the file is UTF-16 or no text, ends its lines with CR alone, or cannot be
+    read.
     """
     try:
         with contextlib.ExitStack() as stack:
@@ -87,14 +101,24 @@ def lines(file: epath.Path) -> Iterator[str]:
                 stream = stack.enter_context(gzip.open(stream))
             for number, line in enumerate(stream):
                 if number == 0:
-                    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-                        raise UserError(f"{file} is UTF-16: convert it to UTF-8")
+                    _check_text(file, line)
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 yield line.decode("utf-8", "surrogateescape")
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(
             f"{file} cannot be read ({first_line(error)}): write it, or copy it, again"
         ) from None
+
+
+def _check_text(file: epath.Path, line: bytes) -> None:
+    """Raises UserError where the first line is not that of a text."""
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise UserError(f"{file} is UTF-16: convert it to UTF-8")
+    for start, what in _NO_TEXT.items():
+        if line.startswith(start):
+            raise UserError(f"{file} is {what}, which its name does not say: unpack or rename it")
+    if b"\r" in line.rstrip(b"\r\n"):
+        raise UserError(f"{file} ends lines with CR alone: convert its line ends to LF")
 
 
 def first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from etils import epath
 
@@ -15,7 +16,7 @@ def read(file: epath.Path, wanted: Wanted) -> Iterator[Record]:
     """A Record for each line that is not blank, with a cell for each wanted column.
 
     A line without cells has its text and a reason: `not_utf8`, or `unparsable_line` where it is not
-    a JSON object.
+    a JSON object whose keys differ.
 
     Raises UserError, after the last line, where no object has a column that is not optional.
     """
@@ -27,7 +28,7 @@ def read(file: epath.Path, wanted: Wanted) -> Iterator[Record]:
             yield Record(number, {}, "not_utf8", shown(line))
             continue
         try:
-            value = json.loads(line)
+            value = _parsed(line)
             if "\\u" in line:  # half a surrogate pair is not text
                 json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
@@ -47,6 +48,18 @@ def keys(parts: Sequence[epath.Path], most_lines: int | None = None) -> list[str
     lines = itertools.chain.from_iterable(map(files.lines, parts))
     for line in itertools.islice(lines, most_lines):
         with contextlib.suppress(ValueError, RecursionError):
-            value = json.loads(line)
+            value = _parsed(line)
             names |= dict.fromkeys(value) if isinstance(value, dict) else {}
     return list(names)
+
+
+def _parsed(line: str) -> Any:
+    """The value of a line of JSON; raises ValueError where an object has a key twice."""
+    return json.loads(line, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return found

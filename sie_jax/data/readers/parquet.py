@@ -7,14 +7,23 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from etils import epath
 
 from sie_jax.data.readers import files
-from sie_jax.data.readers.records import Record, Wanted, cell, is_broken, shown
+from sie_jax.data.readers.records import (
+    Record,
+    Wanted,
+    cell,
+    check_distinct,
+    is_broken,
+    shown,
+)
 from sie_jax.errors import UserError
 
 _RECORDS_AT_ONCE = 8192  # dictionaries take several times the memory of their columns
+_ZEROS_OF_A_SECOND = r"(?:\.0+|(\.\d*[1-9])0+)($|[Z+-])"
 
 
 class RowGroup(NamedTuple):
@@ -34,14 +43,15 @@ class RowGroup(NamedTuple):
 def opened(file: epath.Path, wanted: Wanted) -> Iterator[pq.ParquetFile]:
     """The file, to be read inside the block.
 
-    Raises UserError where the file cannot be read or lacks a wanted column.
+    Raises UserError where the file cannot be read, lacks a wanted column or has two of one name.
     """
     try:
         with file.open("rb") as stream:
             parquet = pq.ParquetFile(stream)
+            check_distinct(file, parquet.schema_arrow.names)
             wanted.check(file, parquet.schema_arrow.names)
             yield parquet
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise UserError(
             f"{file} cannot be read as Parquet ({files.first_line(error)}): "
             "write it, or copy it, again"
@@ -49,12 +59,12 @@ def opened(file: epath.Path, wanted: Wanted) -> Iterator[pq.ParquetFile]:
 
 
 def columns(file: epath.Path, wanted: Wanted, rows: int) -> Iterator[pa.Table]:
-    """The wanted columns with the types that they have, at most so many rows at a time."""
+    """The wanted columns as `plain` gives them, at most so many rows at a time."""
     names = list(dict.fromkeys(wanted.columns))
     with opened(file, wanted) as parquet:
         for batch in parquet.iter_batches(rows, columns=names):
             batch.validate(full=True)  # writers need not check that strings are UTF-8
-            yield pa.table({name: _decoded(batch[name]) for name in names})
+            yield pa.table({name: plain(batch[name]) for name in names})
 
 
 def read(file: epath.Path, wanted: Wanted, place: RowGroup | None = None) -> Iterator[Record]:
@@ -98,17 +108,47 @@ def names(file: epath.Path) -> list[str]:
         return list(parquet.schema_arrow.names)
 
 
-def _decoded(column: pa.Array) -> pa.Array:
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+def plain(column: pa.Array) -> pa.Array:
+    """The values of a column without what their storage adds to them.
+
+    Texts are large_string, dates and times texts such as "2024-05-06 07:08:00", and floats float64;
+    of a shorter float the number that it was written as. NaN is null. Other types stay.
+    """
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        return plain(column.dictionary_decode())
+    if kind in (pa.string(), pa.string_view()):
+        return column.cast(pa.large_string())
+    if pa.types.is_date(kind) or pa.types.is_time(kind) or pa.types.is_timestamp(kind):
+        return pc.replace_substring_regex(
+            column.cast(pa.large_string()), _ZEROS_OF_A_SECOND, r"\1\2"
+        )
+    if pa.types.is_floating(kind):
+        if kind != pa.float64():
+            column = column.cast(pa.large_string()).cast(pa.float64())
+        return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+    return column
+
+
+def texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The cells of a column of any plain type as large_string, as `records.cell` writes them."""
+    return pa.chunked_array([_texts(plain(one)) for one in column.chunks], pa.large_string())
+
+
+def _texts(column: pa.Array) -> pa.Array:
+    kind = column.type
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        encoded = column.dictionary_encode()
+        cells = [cell(value) for value in encoded.dictionary.to_pylist()]
+        return pa.array(cells, pa.large_string()).take(encoded.indices)
+    return column.cast(pa.large_string())
 
 
 def _with_bytes(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch with its strings as bytes: writers need not check that they are UTF-8."""
     for at, name in enumerate(batch.schema.names):
-        column = _decoded(batch.column(at))
-        if pa.types.is_string(column.type):
-            column = column.cast(pa.binary())
-        elif pa.types.is_large_string(column.type):
+        column = plain(batch.column(at))
+        if pa.types.is_large_string(column.type):
             column = column.cast(pa.large_binary())
         batch = batch.set_column(at, name, column)
     return batch

@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -14,6 +15,14 @@ from sie_jax.errors import UserError
 Cells = dict[str, str | None]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+
+
+# what to do about records that are not rows, by reason
+FIXES = {
+    "wrong_field_count": "separate a .csv file by commas and a .tsv file by tabs",
+    "not_utf8": "convert it to UTF-8",
+    "unparsable_line": "give one JSON object a line, or, of CSV and TSV, quotes as in RFC 4180",
+}
 
 
 class Record(NamedTuple):
@@ -37,13 +46,23 @@ class Wanted(NamedTuple):
     optional: tuple[str, ...] = ()
 
     def check(self, file: epath.Path, present: Iterable[str]) -> None:
-        """Raises UserError where the columns of a file lack one of these."""
+        """Raises UserError where the columns of a file lack some of these; it names them all."""
         present = list(present)
-        for name in self.columns:
-            if name not in present:
-                raise UserError(
-                    f"{file} has no column {name!r}; it has {', '.join(present)}: {self.fix}"
-                )
+        lacking = dict.fromkeys(name for name in self.columns if name not in present)
+        if lacking:
+            raise UserError(f"{file} {without(lacking)}; it has {', '.join(present)}: {self.fix}")
+
+
+def without(names: Collection[str]) -> str:
+    """What a message says of a table that lacks columns of these names."""
+    return f"has no column{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+
+
+def check_distinct(file: epath.Path, names: Iterable[str]) -> None:
+    """Raises UserError where two columns of a file have one name."""
+    twice = [name for name, times in Counter(names).items() if times > 1]
+    if twice:
+        raise UserError(f"{file} has the column {twice[0]!r} more than once: rename one")
 
 
 def rejected(file: epath.Path, record: Record) -> Cells:
@@ -53,6 +72,26 @@ def rejected(file: epath.Path, record: Record) -> Cells:
         "text": record.text,
         "reason": record.reason,
     }
+
+
+def not_rows(rows: Sequence[Mapping[str, str | None]]) -> str:
+    """What a message says of records that `rejected` gave: the reasons, the first, and the fix."""
+    reasons = Counter(row["reason"] or "" for row in rows).most_common()
+    found = ", ".join(f"{times} {reason}" for reason, times in reasons)
+    return f"({found}); the first is {rows[0]['example_id']}: {FIXES[reasons[0][0]]}"
+
+
+def besides(message: str, left_out: Iterable[Mapping[str, str | None]]) -> str:
+    """A message about the rows of a table, with the records that are not rows, if there are any."""
+    rows = [row for row in left_out if row["reason"] in FIXES]
+    if not rows:
+        return message
+    return f"{message}; besides, {len(rows)} lines are not rows {not_rows(rows)}"
+
+
+def printable(text: str) -> str:
+    """A cell's text within a message of one line."""
+    return text if text.isprintable() else repr(text)
 
 
 def is_broken(text: str) -> bool:
@@ -66,16 +105,25 @@ def shown(text: str) -> str:
 
 
 def cell(value: Any) -> str | None:
-    """A value of JSON or Parquet as a cell's text; whole numbers are written without a point."""
+    """A value of JSON or Parquet as a cell's text.
+
+    A number is written in digits, a whole one without a point. `true` and `false` are in small
+    letters, lists and objects are JSON, and what is neither is written as it writes itself. NaN is
+    a sign for what is missing: it has no text.
+    """
     if value is None or isinstance(value, str):
         return value
+    if isinstance(value, float) and math.isnan(value):
+        return None
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     if isinstance(value, Decimal):
-        return str(int(value)) if value == value.to_integral_value() else str(value)
+        return str(int(value)) if value == value.to_integral_value() else f"{value:f}"
     if isinstance(value, bytes):
         return value.decode("utf-8", "surrogateescape")
-    return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, int | float | list | dict):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    return str(value)
 
 
 def number(text: str | None) -> float | None:

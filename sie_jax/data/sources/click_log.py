@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sie_jax.data import readers
-from sie_jax.data.readers import files
-from sie_jax.data.readers.records import Wanted
+from sie_jax.data.readers import files, parquet
+from sie_jax.data.readers.records import Wanted, without
 from sie_jax.data.schema import normalise_query
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import CHUNK_ROWS
@@ -96,12 +96,11 @@ def find(
                 "name one of these"
             )
     names = {field: columns.get(field) or field for field in fields}
-    for field in needed:
-        if names[field] not in there:
-            raise UserError(
-                f"clicks: {path} has no column {field!r}; it has {held}: name the one that holds "
-                f"it (columns.{field}=...)"
-            )
+    if lacking := [field for field in needed if names[field] not in there]:
+        raise UserError(
+            f"clicks: {path} {without(lacking)}; it has {held}: name the one that holds it "
+            f"({', '.join(f'columns.{field}=...' for field in lacking)})"
+        )
     return Table(path, {field: column for field, column in names.items() if column in there})
 
 
@@ -200,7 +199,7 @@ def _ones(batch: pa.Table) -> pa.ChunkedArray:
 
 def _strings(column: pa.ChunkedArray) -> pa.ChunkedArray:
     try:
-        return column.cast(pa.large_string())
+        return parquet.texts(column)
     except pa.ArrowException as error:
         raise UserError(
             f"clicks: a column of type {column.type} cannot be read as text: give text or numbers"

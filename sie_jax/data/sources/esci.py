@@ -70,8 +70,8 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
       locale with the same texts, as large_string.
 
     Raises:
-      UserError: the folder, a file or a column is missing, a file cannot be read, a column has
-        another type than the official one, or no judgment is of this locale and version.
+      UserError: the folder, a file or a column is missing, a file cannot be read, a column holds
+        lists or objects, or no judgment is of this locale and version.
     """
     if version not in VERSIONS:
         raise UserError(f"esci: version is {version!r}: give one of {', '.join(VERSIONS)}")
@@ -91,7 +91,10 @@ def _read(path: str, locale: str, version: str) -> Source:
     if locale:
         products = products.filter(pc.equal(products["product_locale"], locale))
 
-    place = pc.index_in(_product_key(examples), value_set=_product_key(products).combine_chunks())
+    place = pc.index_in(
+        _in_locale(examples, "product_id"),
+        value_set=_in_locale(products, "product_id").combine_chunks(),
+    )
     # One large_string array, to be taken from in any order.
     titles = _present(products["product_title"]).combine_chunks()
     description = _present(products["product_description"])
@@ -101,14 +104,11 @@ def _read(path: str, locale: str, version: str) -> Source:
     texts = pc.coalesce(both, description, bullets).combine_chunks()
 
     def ids(column: str) -> pa.ChunkedArray:
-        values = examples[column].cast(pa.string())
-        if locale:
-            return values
-        return pc.binary_join_element_wise(examples["product_locale"], values, ":")
+        return examples[column] if locale else _in_locale(examples, column)
 
     known = pa.table(
         {
-            "example_id": examples["example_id"].cast(pa.string()),
+            "example_id": examples["example_id"],
             "query_id": ids("query_id"),
             "query": examples["query"],
             "item_id": ids("product_id"),
@@ -127,7 +127,7 @@ def _read(path: str, locale: str, version: str) -> Source:
         parts.append(rows.select(RAW_SCHEMA.names).cast(RAW_SCHEMA))
     item_ids = products["product_id"]
     if not locale:
-        item_ids = _product_key(products)
+        item_ids = _in_locale(products, "product_id")
     catalogue = pa.table({"item_id": item_ids, "title": titles, "text": texts})
     return Source(
         table=pa.concat_tables(parts),
@@ -138,12 +138,15 @@ def _read(path: str, locale: str, version: str) -> Source:
 
 
 def _table(file: epath.Path, wanted: Wanted) -> pa.Table:
+    """The wanted columns as texts, however they are stored."""
     with parquet.opened(file, wanted) as opened:
-        return opened.read(columns=list(wanted.columns))
+        table = opened.read(columns=list(wanted.columns))
+        table.validate(full=True)  # writers need not check that strings are UTF-8
+    return pa.table({name: parquet.texts(table[name]) for name in wanted.columns})
 
 
 def _filtered(examples: pa.Table, file: epath.Path, locale: str, version: str) -> pa.Table:
-    keep = pc.equal(examples[f"{version}_version"], 1)
+    keep = _flagged(examples, version)
     if locale:
         keep = pc.and_(keep, pc.equal(examples["product_locale"], locale))
     kept = examples.filter(keep)
@@ -151,7 +154,7 @@ def _filtered(examples: pa.Table, file: epath.Path, locale: str, version: str) -
         return kept
     counts = {name: Counter[str]() for name in VERSIONS}
     for name in VERSIONS:
-        of_version = examples.filter(pc.equal(examples[f"{name}_version"], 1))
+        of_version = examples.filter(_flagged(examples, name))
         counts[name].update(str(value) for value in of_version["product_locale"].to_pylist())
     there = "; ".join(
         f"{name}: " + (", ".join(f"{key} ({n})" for key, n in sorted(count.items())) or "none")
@@ -163,12 +166,17 @@ def _filtered(examples: pa.Table, file: epath.Path, locale: str, version: str) -
     )
 
 
-def _product_key(table: pa.Table) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(table["product_locale"], table["product_id"], ":")
+def _flagged(examples: pa.Table, version: str) -> pa.ChunkedArray:
+    return pc.is_in(examples[f"{version}_version"], pa.array(["1", "true"], pa.large_string()))
+
+
+def _in_locale(table: pa.Table, column: str) -> pa.ChunkedArray:
+    """A column of ids, which are distinct over all locales once they begin with theirs."""
+    mark = pa.scalar(":", pa.large_string())
+    return pc.binary_join_element_wise(table["product_locale"], table[column], mark)
 
 
 def _present(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The column with null for what counts as missing."""
-    column = column.cast(pa.large_string())
     missing = pc.is_in(column, value_set=pa.array(["None", ""], pa.large_string()))
     return pc.if_else(missing, pa.scalar(None, pa.large_string()), column)

@@ -15,7 +15,16 @@ from etils import epath
 from sie_jax.data import readers
 from sie_jax.data.readers import files, parquet
 from sie_jax.data.readers.parquet import RowGroup
-from sie_jax.data.readers.records import Cells, Record, Wanted, number, rejected
+from sie_jax.data.readers.records import (
+    Cells,
+    Record,
+    Wanted,
+    besides,
+    not_rows,
+    number,
+    printable,
+    rejected,
+)
 from sie_jax.data.schema import (
     ATTRIBUTE,
     CURRENT,
@@ -26,6 +35,7 @@ from sie_jax.data.schema import (
     REJECTED_SCHEMA,
     LabelScale,
     Source,
+    check_labels,
     is_number,
     normalise_query,
 )
@@ -37,12 +47,6 @@ NEEDED = ("query", "title", "label")
 FIX = "map the columns with --config.data.columns.<field>=<column>"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MOST_GRADES = 10  # of a scale that is read off the labels
-# what to do about a file in which every line is unreadable for one reason
-FIXES = {
-    "wrong_field_count": "separate a .csv file by commas and a .tsv file by tabs",
-    "not_utf8": "convert it to UTF-8",
-    "unparsable_line": "give one JSON object a line, or, of CSV and TSV, quotes as in RFC 4180",
-}
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -55,6 +59,11 @@ class TableConfig(SourceSection):
     labels: tuple[str, ...] = ()  # the scale, lowest grade first; empty: the labels are 0, 1, …
     attributes: tuple[str, ...] = ()  # features, and to see importance by: brand, category
     raters: tuple[str, ...] = ()  # columns with the labels of single people
+
+    def check(self) -> None:
+        """Raises UserError for labels that are no scale."""
+        if self.labels:
+            check_labels("data.table.labels", self.labels)
 
     def read(self, request: Request) -> Source:
         """The table at `request.path`."""
@@ -73,7 +82,7 @@ class TableConfig(SourceSection):
         None where the scale or the rows to reject show only in all rows together, and where the
         table is not in Parquet files.
         """
-        if not self.labels or self.raters:
+        if not self.labels or self.raters or request.columns.get("truth"):
             return None
         further = further_of(self.attributes, features=request.features)
         groups = row_groups(request.path, columns=columns_of(request), further=further)
@@ -114,25 +123,29 @@ def read(
         name means that the table has no such column.
       attributes, raters, features: further columns, kept as ATTRIBUTE, RATER and NUMERIC columns.
       labels: the scale, lowest grade first. Where it is empty, the labels found must be the
-        integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES.
+        integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES, or false and true. There NaN,
+        the word too, is a missing label.
       gains: one for each label; where it is None, grade k gains k/(K − 1).
 
     Returns:
       Source. Cells are texts. A number of JSON or Parquet is written out, a whole one without a
-      point. White space around a label, a rating and a split is cut. An empty cell is null. CURRENT
+      point. White space around a label, a rating and a split is cut. An empty cell, and NaN of
+        JSON or Parquet, is null. CURRENT
       and NUMERIC columns are float64, by `records.number`, whatever the kind of file.
       `unreadable` has the records that are not rows, with the reason `unparsable_line`,
       `wrong_field_count` or `not_utf8`; and the rows with a rating outside the scale, with the
       reason `rater_outside_scale`.
 
     Raises:
-      UserError: the path, a column or the scale is wrong, a cell of a CURRENT or NUMERIC column is
-        not a number, or a file cannot be read as a whole.
+      UserError: the path, a column or the scale is wrong, raters or true labels are never on it, a
+        cell of a CURRENT or NUMERIC column is not a number, or a file cannot be read as a whole.
     """
     further = further_of(attributes, raters, features)
-    for field in NEEDED:
-        if not columns.get(field):
-            raise UserError(f"data.columns.{field} is empty: name the column that holds it")
+    if empty := [f"data.columns.{field}" for field in NEEDED if not columns.get(field)]:
+        raise UserError(
+            f"{' and '.join(empty)} {'are' if len(empty) > 1 else 'is'} empty: name the column "
+            "that holds it"
+        )
     unreadable: list[Cells] = []
     counts: Counter[str] = Counter()
 
@@ -146,12 +159,24 @@ def read(
 
     table = spool_rows(readable(), schema_of(columns, further))
     if not table.num_rows:
-        raise _no_rows(path, unreadable)
-    scale = scale_of(labels, gains, counts, path)
+        raise UserError(
+            f"{path} has {len(unreadable)} lines and no row {not_rows(unreadable)}"
+            if unreadable
+            else f"{path} has no rows: give a table with a header and rows"
+        )
+    try:
+        scale = scale_of(labels, gains, counts, path)
+    except UserError as error:
+        raise UserError(besides(str(error), unreadable)) from None
     left_out = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
     inside = np.ones(table.num_rows, bool)
     for name in raters:
-        inside &= _on_scale(table[RATER + name], scale, f"{path}: the rater column {name}")
+        inside &= _on_scale(
+            table[RATER + name], scale, f"{path}: the rater column {name}", "data.table.raters"
+        )
+    if columns.get("truth"):
+        named = f"{path}: the column {columns['truth']} of true labels"
+        _on_scale(table["truth"], scale, named, "data.columns.truth")
     if not inside.all():
         outside = table.filter(pa.array(~inside))
         reason = pa.array(["rater_outside_scale"] * outside.num_rows, pa.string())
@@ -241,17 +266,6 @@ def column_names(path: str) -> list[str]:
     return readers.column_names(files.find(path, SUFFIXES))
 
 
-def _no_rows(path: str, unreadable: Sequence[Cells]) -> UserError:
-    if not unreadable:
-        return UserError(f"{path} has no rows: give a table with a header and rows")
-    reasons = Counter(row["reason"] or "" for row in unreadable).most_common()
-    found = ", ".join(f"{times} {reason}" for reason, times in reasons)
-    return UserError(
-        f"{path} has {len(unreadable)} lines and no row ({found}); the first is "
-        f"{unreadable[0]['example_id']}: {FIXES[reasons[0][0]]}"
-    )
-
-
 def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:
     """The table's column of each cell that `rows` gives."""
     return {field: name for field, name in columns.items() if name} | dict(further)
@@ -306,10 +320,15 @@ def scale_of(
     """
     names = tuple(labels)
     if not names:
-        found = sorted(label for label in counts if label)
+        # the word is what some programs write where a label is missing: such a row is rejected
+        found = sorted(label for label in counts if label and label.casefold() != "nan")
         names = tuple(str(grade) for grade in range(len(found)))
+        if [label.casefold() for label in found] == ["false", "true"]:
+            names = tuple(found)
         if not 2 <= len(names) <= MOST_GRADES or set(found) != set(names):
-            common = ", ".join(f"{label or '(none)'} ({n})" for label, n in counts.most_common(10))
+            common = ", ".join(
+                f"{printable(label) or '(none)'} ({n})" for label, n in counts.most_common(10)
+            )
             raise UserError(
                 f"{path}: the labels are not the grades 0, 1, …; there are {common}: "
                 "name the scale with --config.data.table.labels=LOWEST,…,HIGHEST"
@@ -319,15 +338,18 @@ def scale_of(
     return LabelScale(names, tuple(gains))
 
 
-def _on_scale(ratings: pa.ChunkedArray, scale: LabelScale, what: str) -> np.ndarray:
-    """Whether each rating is null or on the scale; raises UserError where none is on it."""
+def _on_scale(ratings: pa.ChunkedArray, scale: LabelScale, what: str, flag: str) -> np.ndarray:
+    """Whether each rating is null or on the scale; raises UserError where none is on it.
+
+    what: names the column. flag: the one that says that it holds ratings.
+    """
     inside = pc.is_in(ratings, pa.array(scale.names))
     empty = ratings.is_null()
     if not pc.any(inside).as_py() and not pc.all(empty).as_py():
-        found = [value for value in ratings.unique().to_pylist() if value is not None][:10]
+        found = [printable(value) for value in ratings.unique().to_pylist() if value][:10]
         raise UserError(
             f"{what} has {', '.join(found)}, none of which is on the scale "
-            f"{', '.join(scale.names)}: leave it out of --config.data.table.raters, or write its "
-            "ratings as the labels"
+            f"{', '.join(scale.names)}: leave it out of --config.{flag}, or write its "
+            "values as the labels"
         )
     return pc.or_(inside, empty).to_numpy()

@@ -107,6 +107,9 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, kin
     message = f"{file} has no column 'title'; it has query, grade, rate: look again"
     assert told(lambda: list(readers.records(file, wanted))) == message
     assert told(lambda: list(readers.columns(file, wanted, 9))) == message
+    several = Wanted(("title", "query", "label", "title"), "look again")
+    message = f"{file} has no columns 'title', 'label'; it has query, grade, rate: look again"
+    assert told(lambda: list(readers.records(file, several))) == message
 
 
 def test_json_objects_may_leave_out_an_optional_column(tmp_path: Path) -> None:
@@ -130,7 +133,7 @@ def test_paths_without_files_of_one_kind(tmp_path: Path) -> None:
     assert "is an empty folder" in told(lambda: files.find(str(tmp_path), SUFFIXES))
     (tmp_path / "_SUCCESS").touch()
     (tmp_path / ".hidden.csv").touch()
-    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "_folder").mkdir()
     assert "is an empty folder" in told(lambda: files.find(str(tmp_path), SUFFIXES))
     for name in ("a.csv", "b.csv.gz"):  # one kind
         (tmp_path / name).touch()
@@ -138,6 +141,10 @@ def test_paths_without_files_of_one_kind(tmp_path: Path) -> None:
     assert "b.csv.gz ends in '.csv.gz': give a file that ends in .csv" in told(
         lambda: files.find(str(tmp_path), [".csv"])
     )
+    (tmp_path / "locale=us").mkdir()
+    message = told(lambda: files.find(str(tmp_path), SUFFIXES))
+    assert "holds the folder locale=us, whose files would not be read: move them up" in message
+    (tmp_path / "locale=us").rmdir()
     (tmp_path / "c.jsonl").touch()
     message = told(lambda: files.find(str(tmp_path), SUFFIXES))
     assert "holds files of several kinds, .csv, .jsonl: keep one kind" in message

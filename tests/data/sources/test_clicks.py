@@ -350,7 +350,11 @@ def test_files_that_are_not_a_log(tmp_path: Path, log: str) -> None:
         ("log.csv", "", "is empty"),
         ("log.jsonl", "", "is empty"),
         ("header.csv", "query,item_id,position,click\n", "has no rows"),
-        ("log.parquet.csv", "a,b\n1,2\n", "no column 'query'; it has a, b"),
+        (
+            "log.parquet.csv",
+            "a,b\n1,2\n",
+            "no columns 'query', 'item_id', 'position', 'click'; it has a, b",
+        ),
         ("bad.parquet", "no parquet", "cannot be read"),
     ):
         path = tmp_path / name

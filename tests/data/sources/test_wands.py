@@ -97,7 +97,7 @@ def test_broken_lines_of_all_files_are_kept_with_their_place(tmp_path: Path) -> 
         tmp_path,
         queries=[*QUERIES, "300\tno class field"],
         products=[*PRODUCTS, "8\t\udcff\tBeds\tFurniture\t\t\t\t\t", "13\tcut off"],
-        labels=[*LABELS, "7\t0\t7", "", '8\t0\t"7"x\tExact', "9\t0\t11\tExact"],
+        labels=[*LABELS, "7\t0\t7", "", '8\t0\t"7"x\tExact\t', "9\t0\t11\tExact"],
     )
     source = wands.read(str(tmp_path))
     assert source.table["example_id"].to_pylist() == ["0", "1", "4", "5", "6", "9"]
@@ -108,7 +108,7 @@ def test_broken_lines_of_all_files_are_kept_with_their_place(tmp_path: Path) -> 
         ("product.csv:8", "8\t\ufffd\tBeds\tFurniture\t\t\t\t\t", "not_utf8"),
         ("product.csv:9", "13\tcut off", "wrong_field_count"),
         ("label.csv:7", "7\t0\t7", "wrong_field_count"),
-        ("label.csv:9", '8\t0\t"7"x\tExact', "unparsable_line"),
+        ("label.csv:9", '8\t0\t"7"x\tExact\t', "unparsable_line"),
     ]
 
 

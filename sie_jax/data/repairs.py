@@ -1,17 +1,18 @@
 """Repairs of texts: markup, control characters, canonical composition and white space."""
 
 import html
+import itertools
 import re
-import unicodedata
 from collections.abc import Iterator
 from html.entities import html5
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from sie_jax.data.schema import CATALOGUE_SCHEMA
+from sie_jax.data.schema import CATALOGUE_SCHEMA, nfc
 from sie_jax.tables.spool import pieces, spool
 
+NESTED = 20
 REPAIRS = ("html_markup", "control_characters", "unicode_nfc", "whitespace")
 
 
@@ -25,17 +26,21 @@ def repair(text: str) -> tuple[str, frozenset[str]]:
     control_characters: controls (Unicode Cc) other than white space are removed, and so are the
       zero-width space, the word joiner, the byte order mark, the soft hyphen and marks of writing
       direction. The zero-width non-joiner and joiner stay, because scripts and emoji need them.
-    unicode_nfc: canonical composition.
+    unicode_nfc: canonical composition, as `schema.nfc`.
     whitespace: every run of white space becomes one space, and none is left at the ends.
 
     One repair can make another necessary (an entity becomes a tag, a removed control closes one).
-    So they are repeated until nothing changes: repair(repair(text)) = repair(text).
+    So they are repeated until nothing changes: repair(repair(text)) = repair(text). A text in which
+    markup is still hidden in markup after NESTED rounds was made to be so: it loses each "<" and
+    "&", and the time stays linear in its length.
     """
     changed: set[str] = set()
     before = None
-    while text != before:
+    for rounds in itertools.count():
+        if text == before:
+            break
         before = text
-        for rule, apply in _REPAIRS:
+        for rule, apply in _REPAIRS if rounds < NESTED else _LAST_REPAIRS:
             repaired = apply(text)
             if repaired != text:
                 changed.add(rule)
@@ -76,9 +81,11 @@ _SEPARATING_TAG = _tag(
     "legend|li|link|main|menu|meta|nav|object|ol|option|p|param|picture|pre|script|section|select|"
     "source|style|summary|svg|table|tbody|td|template|textarea|tfoot|th|thead|title|tr|ul|video"
 )
-_HIDDEN = re.compile(
-    rf"<!--.*?-->|<(script|style){_ATTRIBUTES}\s*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL
-)
+_HIDING = re.compile(rf"<(?:!--|(script|style){_ATTRIBUTES}\s*>)", re.IGNORECASE)
+_SHOWING = {
+    name: re.compile(end, re.IGNORECASE)
+    for name, end in {"": "-->", "script": r"</script\s*>", "style": r"</style\s*>"}.items()
+}
 _ENTITY = re.compile(r"&(?:#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]*);")
 _CONTROLS = re.compile(
     "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u00ad\u200b\u200e\u200f\u202a-\u202e"
@@ -88,8 +95,24 @@ _CONTROLS = re.compile(
 
 def _without_markup(text: str) -> str:
     if "<" in text:
-        text = _SEPARATING_TAG.sub(" ", _INLINE_TAG.sub("", _HIDDEN.sub(" ", text)))
+        text = _SEPARATING_TAG.sub(" ", _INLINE_TAG.sub("", _without_hidden(text)))
     return _ENTITY.sub(_entity_text, text) if "&" in text else text
+
+
+def _without_hidden(text: str) -> str:
+    """The text with a space for each comment, script and style that has an end."""
+    last = {
+        name: max((end.start() for end in pattern.finditer(text)), default=-1)
+        for name, pattern in _SHOWING.items()
+    }
+    kept, done, at = [], 0, 0
+    while begin := _HIDING.search(text, at):
+        name, at = (begin[1] or "").lower(), begin.start() + 1
+        # to look in vain for the end of each of many would take time that grows as n²
+        if begin.end() <= last[name] and (end := _SHOWING[name].search(text, begin.end())):
+            kept += [text[done : begin.start()], " "]
+            done = at = end.end()
+    return "".join([*kept, text[done:]])
 
 
 def _entity_text(match: re.Match[str]) -> str:
@@ -101,6 +124,7 @@ def _entity_text(match: re.Match[str]) -> str:
 _REPAIRS = (
     ("html_markup", _without_markup),
     ("control_characters", lambda text: _CONTROLS.sub("", text)),
-    ("unicode_nfc", lambda text: unicodedata.normalize("NFC", text)),
+    ("unicode_nfc", nfc),
     ("whitespace", lambda text: " ".join(text.split())),
 )
+_LAST_REPAIRS = (("html_markup", lambda text: re.sub("[<&]", "", text)), *_REPAIRS[1:])

@@ -1,6 +1,7 @@
 """The columns of a table of judged query–item pairs, and the scale of its labels."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,9 @@ import pyarrow.compute as pc
 
 from sie_jax.errors import UserError
 
+MARKS = 30
+# marks are neither letters nor white space; so are other signs, which `_apart` tells from them
+_MANY_MARKS = re.compile(rf"[^\w\s\x00-\u02ff]{{{MARKS + 1},}}")
 SPLITS = ("train", "validation", "test")
 
 # One row is one judgment. `text` is further item text and may be "". `split` is one of SPLITS, or
@@ -119,6 +123,26 @@ def is_number(name: str) -> bool:
     return name == CURRENT or name.startswith(NUMERIC)
 
 
+def nfc(text: str) -> str:
+    """Canonical composition of the text, in Unicode's stream-safe form (UAX 15).
+
+    In it no more than MARKS combining marks follow one another: U+034F, which is not seen, stands
+    after them. Without that the time grows as the square of their number.
+    """
+    return unicodedata.normalize("NFC", _MANY_MARKS.sub(_apart, text))
+
+
+def _apart(many: re.Match[str]) -> str:
+    parts, marks = [], 0
+    for one in many[0]:
+        marks = marks + 1 if unicodedata.combining(one) else 0
+        if marks > MARKS:
+            parts.append("\u034f")
+            marks = 1
+        parts.append(one)
+    return "".join(parts)
+
+
 def normalise_query(query: str) -> str:
     """The form in which equal queries count as one: NFC, case folded, white space collapsed.
 
@@ -126,8 +150,7 @@ def normalise_query(query: str) -> str:
     'red shoes'
     """
     # Folding can take a text out of NFC, so NFC is applied on both sides of it.
-    folded = unicodedata.normalize("NFC", query).casefold()
-    return " ".join(unicodedata.normalize("NFC", folded).split())
+    return " ".join(nfc(nfc(query).casefold()).split())
 
 
 def as_rejected(table: pa.Table, scale: LabelScale) -> pa.Table:

@@ -1,12 +1,16 @@
 """Every repair on texts made by hand, what holds for any text, and a catalogue."""
 
+import re
+import time
 import unicodedata
+from collections import Counter
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from sie_jax.data.repairs import REPAIRS, repair, repair_catalogue
+from sie_jax.data.schema import normalise_query
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,50 @@ def test_repairing_twice_is_repairing_once(seed: int) -> None:
         assert changed <= set(REPAIRS)
         assert unicodedata.is_normalized("NFC", once)
         assert once == " ".join(once.split())
+
+
+N = 20_000
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("<script>" * N, ""),  # without an end they are tags
+        ("<!--" * N, "<!--" * N),
+        ("<style>" * N + "x</style>", ""),
+        ('<b a="' * N, '<b a="' * N),
+        ("&" + "amp;" * 18 + "lt;b>", ""),
+        ("&" + "amp;" * N, "amp;" * (N - 20)),
+        ("<" * N + "b>" * N, "b>" * (N - 20)),
+        ("<\x00" * 19 + "b>" * 19, ""),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_the_time_grows_with_the_length(text: str, expected: str) -> None:
+    began = time.process_time()
+    assert repair(text)[0] == expected
+    assert time.process_time() - began < 10
+    assert repair(expected) == (expected, frozenset())
+
+
+@pytest.mark.parametrize("marks", ["\u0301", "\u0301\u0323", "\u0323\u0301"])
+def test_a_long_run_of_marks_is_cut_into_runs_of_thirty(marks: str) -> None:
+    text = "a" + marks * 50
+    assert normalise_query("E\u0301" + "x" * 40) == "\u00e9" + "x" * 40
+    began = time.process_time()
+    repaired, changed = repair(text * 2 + marks * N)
+    assert time.process_time() - began < 10
+    assert changed == {"unicode_nfc"}
+    assert repair(repaired) == (repaired, frozenset())
+    runs = re.findall("[\u0300-\u034e]+", unicodedata.normalize("NFD", repaired))
+    assert max(map(len, runs)) == 30
+    decomposed = unicodedata.normalize("NFD", repaired).replace("\u034f", "")
+    assert Counter(decomposed) == Counter(unicodedata.normalize("NFD", text * 2 + marks * N))
+
+
+def test_what_has_an_end_is_hidden_whatever_stands_before_it() -> None:
+    assert repair("<!-- <script> --> red <script>x</script ><!-- ")[0] == "red <!--"
+    assert repair('<style a="<script>x</script>"> red')[0] == "red"
 
 
 def test_a_catalogue_is_repaired_and_an_item_without_a_title_is_left_out():

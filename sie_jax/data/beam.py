@@ -145,7 +145,7 @@ def _store(
         raise UserError(read_json(refused[0]))
     reports = sorted(read_json(folder / "reports.json"), key=lambda report: report["start"])
     total = _total(reports)
-    _check(total, read_json(folder / "repeated.json"), scale)
+    _check(total, read_json(folder / "repeated.json"), read_json(folder / "shared.json"), scale)
     builders.write(
         data / "tokens",
         {name: _shards(reports, folder, name) for name in ("validation", "test", "train")},
@@ -207,6 +207,7 @@ def _total(reports: Sequence[dict[str, Any]]) -> dict[str, Counter[str]]:
 def _check(
     total: Mapping[str, Counter[str]],
     repeated: Sequence[tuple[str, int]],
+    shared: Sequence[tuple[str, Sequence[str]]],
     scale: LabelScale,
 ) -> None:
     """Raises UserError for what cannot be used, in the order in which `preparing` finds it."""
@@ -215,6 +216,8 @@ def _check(
     cleaning.check_kept({rule: total["broken"][rule] for rule in cleaning.RULES}, rows)
     if repeated:
         raise cleaning.repeated_id(*max(repeated, key=lambda found: found[1]))
+    if shared:
+        raise cleaning.shared_id(*min(shared), len(shared))
     splitting.check_given(total["given"])
     if lacking := [name for name in SPLITS if not total["splits"][name]]:
         raise UserError(

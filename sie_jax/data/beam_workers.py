@@ -157,13 +157,18 @@ def write_rows(
         | "Ids" >> beam.GroupByKey()
         | "Repeated" >> beam.FlatMap(_repeated)
     )
+    shared = (
+        finished
+        | "Texts of query ids" >> beam.FlatMap(lambda one: one["texts"])
+        | "Texts by id" >> beam.GroupByKey()
+        | "Two of each" >> beam.MapTuple(lambda query_id, texts: (query_id, sorted(set(texts))[:2]))
+        | "Shared" >> beam.Filter(lambda one: len(one[1]) > 1)
+    )
     reports = finished | "Counts" >> beam.Map(lambda one: one["report"])
-    for name, found in (("reports", reports), ("queries", queries), ("repeated", repeated)):
-        _ = (
-            found
-            | f"All {name}" >> beam.combiners.ToList()
-            | f"Leave {name}" >> beam.Map(_leave, folder / f"{name}.json")
-        )
+    left = {"reports": reports, "queries": queries, "repeated": repeated, "shared": shared}
+    for name, found in left.items():
+        listed = found | f"All {name}" >> beam.combiners.ToList()
+        _ = listed | f"Leave {name}" >> beam.Map(_leave, folder / f"{name}.json")
 
 
 class Cleaner(NamedTuple):
@@ -311,6 +316,10 @@ class Finisher(NamedTuple):
         write_parquet(self.folder / "tokens" / file_name(start), tokens)
         return {
             "ids": clean["example_id"].to_pylist(),
+            "texts": sorted(
+                (one["query_id"], normalise_query(one["query"]))
+                for one in clean.group_by(["query_id", "query"]).aggregate([]).to_pylist()
+            ),
             "queries": sorted(
                 {
                     (one["split"], one["query_id"])

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sie_jax.data.readers.records import printable
 from sie_jax.data.repairs import REPAIRS, repair
 from sie_jax.data.schema import (
     ATTRIBUTE,
@@ -36,6 +37,7 @@ RULES = (
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
 _JUDGED = np.dtype([("row", np.int64), ("pair", DIGEST), ("judgment", DIGEST), ("label", np.int16)])
 _NAMED = np.dtype([("row", np.int64), ("id", DIGEST)])
+_ASKED = np.dtype([("row", np.int64), ("id", DIGEST), ("query", DIGEST)])
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,8 @@ def clean(
 
     Raises:
       UserError: the table is empty, no row's label is on the scale, every row is rejected, an
-        example_id occurs twice among the kept rows, or a limit is below 1.
+        example_id occurs twice among the kept rows, a query_id stands for several queries (under
+        `normalise_query`), or a limit is below 1.
     """
     check_limits(max_query_characters, max_title_characters)
     table, rows = in_schema(table), table.num_rows
@@ -166,6 +169,7 @@ def clean(
         )
     check_kept(cleaned.counts, rows)
     _check_ids(kept)
+    _check_query_ids(kept)
     return cleaned
 
 
@@ -252,7 +256,7 @@ def check_read(labels: Counter[Any], scale: LabelScale) -> None:
         raise UserError("cleaning: the source has no rows: check its path and filters")
     if not any(label in scale.names for label in labels):
         most = [label for label, _ in labels.most_common(10)]
-        found = ", ".join("(none)" if label is None else label for label in most)
+        found = ", ".join("(none)" if label is None else printable(label) for label in most)
         raise UserError(
             f"cleaning: no row's label is on the scale {', '.join(scale.names)}; the labels found "
             f"are {found}: correct them, or name the scale that they are on"
@@ -329,4 +333,39 @@ def repeated_id(example_id: str, times: int) -> UserError:
     """The error about an id that several kept rows have."""
     return UserError(
         f"cleaning: example_id {example_id!r} occurs {times} times: give every row its own id"
+    )
+
+
+def _check_query_ids(kept: pa.Table) -> None:
+    """Lists are made and held out by the id, so that one id for several queries would mix them."""
+    shared, first = 0, np.zeros(0, _ASKED)
+    with hash_partitions(_ASKED) as by_id:
+        for start, piece in pieces(kept):
+            asked = np.empty(piece.num_rows, _ASKED)
+            asked["row"] = np.arange(start, start + piece.num_rows)
+            for field, column, text_of in (
+                ("id", "query_id", str), ("query", "query", normalise_query)
+            ):  # fmt: skip
+                encoded = piece[column].combine_chunks().dictionary_encode()
+                digests = [digest_of(text_of(text)) for text in encoded.dictionary.to_pylist()]
+                asked[field] = np.array(digests, DIGEST)[encoded.indices.to_numpy()]
+            by_id.add(asked["id"]["high"], asked)
+        for asked in by_id:
+            different = asked[np.unique(asked[["id", "query"]], return_index=True)[1]]
+            ids, times = np.unique(different["id"], return_counts=True)
+            shared += int((times > 1).sum())
+            if not len(first) and shared:
+                first = different[different["id"] == ids[times.argmax()]]
+    if shared:
+        one, other = (kept.slice(row, 1).to_pylist()[0] for row in sorted(first["row"])[:2])
+        raise shared_id(one["query_id"], (one["query"], other["query"]), shared)
+
+
+def shared_id(query_id: str, queries: Sequence[str], ids: int) -> UserError:
+    """The error about an id that kept rows of several queries have; `ids` is how many such."""
+    more = f", as {ids - 1} more ids are" if ids > 1 else ""
+    return UserError(
+        f"cleaning: query_id {query_id!r} is that of {queries[0]!r} and of {queries[1]!r}{more}: "
+        "give every query its own id, or name no column of query ids, and they are made of the "
+        "texts"
     )

@@ -271,6 +271,7 @@ def test_folds_are_refused(tokenizer_folder: str, tmp_path: Path) -> None:
     ("changed", "message"),
     [
         ({"example_id": "7"}, "example_id '7' occurs .* times"),
+        ({"query_id": "7"}, "query_id '7' is that of '.*' and of '.*': give every query its own"),
         ({"query": "red shoes"}, "would have no query: prepare so few"),
         ({"label": "Q"}, "the labels found are Q: correct them"),
     ],

@@ -22,7 +22,6 @@ from sie_jax.errors import UserError
 def raw(*rows: dict[str, Any]) -> pa.Table:
     """A raw table of valid rows, each with the changes of one argument."""
     sound = {
-        "query_id": "q",
         "query": "red shoes",
         "title": "a title",
         "text": "",
@@ -32,7 +31,10 @@ def raw(*rows: dict[str, Any]) -> pa.Table:
     }
     return pa.Table.from_pylist(
         [
-            sound | {"example_id": str(place), "item_id": f"i{place}"} | row
+            sound
+            | {"example_id": str(place), "item_id": f"i{place}"}
+            | {"query_id": f"q {row.get('query')}"}
+            | row
             for place, row in enumerate(rows)
         ],
         schema=RAW_SCHEMA,
@@ -210,13 +212,32 @@ def test_pieces_of_a_long_table_are_one_table(monkeypatch: pytest.MonkeyPatch) -
         ([], "no rows"),
         ([{"label": "yes"}, {"label": None}, {"label": "yes"}], r"I, C, S, E.*yes, \(none\)"),
         ([{"title": ""}], "every one of the 1 rows was rejected: missing_title 1"),
+        ([{"label": "E\nS"}], r"the labels found are 'E\\nS': correct"),
         ([{"example_id": "7"}, {"example_id": "7"}], "example_id '7' occurs 2 times"),
+        (
+            [{"query_id": "7", "query": query} for query in ("Red\nshoe", "red  shoe", "hat")],
+            "query_id '7' is that of 'Red shoe' and of 'hat': give every query its own id",
+        ),
+        (
+            [{"query_id": str(place % 3), "query": f"q{place}"} for place in range(6)],
+            "query_id '[012]' is that of 'q.' and of 'q.', as 2 more ids are: give",
+        ),
     ],
 )
 def test_tables_that_cannot_be_cleaned(rows: list[dict[str, Any]], words: str) -> None:
     with pytest.raises(UserError, match=words) as error:
         cleaned(*rows)
     assert "\n" not in str(error.value)
+
+
+def test_ids_of_queries_count_among_kept_rows_and_by_the_normal_form() -> None:
+    result = cleaned(
+        {"query_id": "7", "query": "red shoe"},
+        {"query_id": "7", "query": "<b>RED</b> shoe "},
+        {"query_id": "7", "query": "hat", "label": "none"},
+        {"query_id": "8", "query": "red shoe"},
+    )
+    assert result.kept.num_rows == 3
 
 
 def test_an_example_id_may_repeat_among_rejected_rows() -> None:

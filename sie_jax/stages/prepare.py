@@ -97,14 +97,20 @@ def prepare(
             ahead.check(job, data, selection.source.scale)
             ahead.check_queries(job, selection.kept, data)
             preparing.store(selection, job.folder, encoding, keep_catalogue=keep_catalogue)
-        _say_missing(job, data)
+        _say_counts(job, data)
 
     processes.alone(store)
 
 
-def _say_missing(job: Job, data: DataConfig) -> None:
-    """One line for each column of numbers that some kept pairs lack."""
+def _say_counts(job: Job, data: DataConfig) -> None:
+    """A line about repeated rows of a log, and about each column that some kept pairs lack."""
     counts = read_json(job.folder / "cleaning.json")
+    if repeated := counts["summary"].get("impressions_repeated"):
+        job.say(
+            f"{repeated:,} of {counts['summary']['impressions_read']:,} rows of the log repeat the "
+            "session, query, item and position of another: each counts as shown again; if the log "
+            "has a row for each event, give one with a row for each item shown"
+        )
     for name, pairs in counts.get("missing", {}).items():
         column, effect = name.removeprefix(NUMERIC), "it counts as its mean over the query"
         if name == CURRENT:

@@ -8,14 +8,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from sie_jax.data.cleaning import DIGEST, digest_of
 from sie_jax.data.sources import click_log, click_model
 from sie_jax.data.sources.click_log import FIELDS, NEEDED, RULES, Bots, Table
 from sie_jax.errors import UserError
-from sie_jax.tables.spool import CHUNK_ROWS
+from sie_jax.tables.spool import CHUNK_ROWS, hash_partitions
 
 # The share of impressions that may lie at positions which cannot be compared with the rest.
 STRAY_IMPRESSIONS = 0.05
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)  # so that the same texts in another order differ
 _COUNTS = ["impressions", "clicks", "carts", "purchases"]
 
 
@@ -27,6 +29,7 @@ class Log(NamedTuple):
     queries: `query` and `text`, its most frequent spelling.
     titles: `item_id` and `text`, its most frequent title; no rows where the log has no titles.
     read: rows of the log. removed: rows that `cells` leaves out, by reason.
+    repeated: rows of `cells` whose session, query, item and position an earlier row has.
     sessions, bot_sessions: how many there are, and how many of them were left out.
     """
 
@@ -35,6 +38,7 @@ class Log(NamedTuple):
     titles: pa.Table
     read: int
     removed: dict[str, int]
+    repeated: int
     sessions: int
     bot_sessions: int
 
@@ -76,8 +80,8 @@ def aggregate(
                               `maximum_click_rate` of them clicked
         position_too_deep     beyond `maximum_position`
 
-    A row without a session belongs to no bot. A session's rows and clicks are counted over the
-    whole log, so that the order and the parts of the log make no difference.
+    A row without a session belongs to no bot, and repeats no other. A session's rows and clicks are
+    counted over the whole log, so that the order and the parts of the log make no difference.
 
     Raises UserError as `clicks.read` does.
     """
@@ -91,21 +95,26 @@ def aggregate(
     removed = Counter[str]()
     read = zeros = 0
     example: dict[str, Any] = {}
-    for batch, unreadable in log.batches():
-        read += batch.num_rows + unreadable
-        removed["unreadable_line"] += unreadable
-        if not batch.num_rows:
-            continue
-        example = example or batch.slice(0, 1).to_pylist()[0]
-        rows, reason = click_log.judged(batch, found, maximum_position)
-        zeros += pc.sum(pc.equal(rows["position"], 0)).as_py() or 0
-        removed.update({rule: int((reason == at).sum()) for at, rule in enumerate(RULES)})
-        rows = rows.filter(pa.array(reason < 0))
-        cells.add(rows)
-        queries.add(_texts(rows, "query", "spelling"))
-        if "title" in rows.column_names:
-            named = _texts(rows, "item_id", "title")
-            titles.add(named.filter(pc.not_equal(named["text"], "")))
+    with hash_partitions(DIGEST) as shown:
+        for batch, unreadable in log.batches():
+            read += batch.num_rows + unreadable
+            removed["unreadable_line"] += unreadable
+            if not batch.num_rows:
+                continue
+            example = example or batch.slice(0, 1).to_pylist()[0]
+            rows, reason = click_log.judged(batch, found, maximum_position)
+            zeros += pc.sum(pc.equal(rows["position"], 0)).as_py() or 0
+            removed.update({rule: int((reason == at).sum()) for at, rule in enumerate(RULES)})
+            rows = rows.filter(pa.array(reason < 0))
+            cells.add(rows)
+            queries.add(_texts(rows, "query", "spelling"))
+            if "title" in rows.column_names:
+                named = _texts(rows, "item_id", "title")
+                titles.add(named.filter(pc.not_equal(named["text"], "")))
+            if "session" in rows.column_names:
+                digests = _digests(rows.filter(pc.not_equal(rows["session"], "")))
+                shown.add(digests["high"], digests)
+        repeated = sum(len(part) - len(np.unique(part)) for part in shown)
     _check_positions(log, read, zeros)
     _check_used(path, read, removed, cells.table(), example)
     return Log(
@@ -116,6 +125,7 @@ def aggregate(
         titles=_most_common(titles.table(), "item_id"),
         read=read,
         removed=dict(removed),
+        repeated=repeated,
         sessions=sessions.num_rows,
         bot_sessions=found.num_rows,
     )
@@ -204,6 +214,18 @@ def _sessions(log: Table) -> pa.Table:
         for batch, _ in log.only("session", "click", "cart", "purchase").batches():
             sums.add(click_log.of_sessions(batch))
     return sums.table()
+
+
+def _digests(rows: pa.Table) -> np.ndarray:
+    """128 bits of each row that are equal where session, query, item and position are."""
+    digests = np.zeros(rows.num_rows, DIGEST)
+    for name in ("session", "query", "item_id", "position"):
+        encoded = rows[name].combine_chunks().dictionary_encode()
+        known = [digest_of(str(value)) for value in encoded.dictionary.to_pylist()]
+        found = np.array(known, DIGEST)[encoded.indices.to_numpy()]
+        for half in DIGEST.names or ():
+            digests[half] = digests[half] * _ODD + found[half]  # as integers of 64 bits wrap
+    return digests
 
 
 def _texts(rows: pa.Table, key: str, text: str) -> pa.Table:

@@ -135,7 +135,8 @@ def judged(batch: pa.Table, bots: pa.Table, maximum_position: int) -> tuple[pa.T
     """The batch with its fields read, and of each row the place in RULES of its fault, or -1.
 
     The columns are `query` as `normalise_query` gives it, `spelling`, `item_id`, `position`,
-    `impressions` (1), `clicks`, `carts`, `purchases`, and `title` where the log has it.
+    `impressions` (1), `clicks`, `carts`, `purchases`, and `title` and `session` where the log has
+    them.
     """
     reason = np.full(batch.num_rows, -1)
 
@@ -170,8 +171,9 @@ def judged(batch: pa.Table, bots: pa.Table, maximum_position: int) -> tuple[pa.T
         "carts": events["cart"],
         "purchases": events["purchase"],
     }
-    if "title" in batch.column_names:
-        columns["title"] = text(batch, "title")
+    for name in ("title", "session"):
+        if name in batch.column_names:
+            columns[name] = text(batch, name)
     return pa.table(columns), reason
 
 

@@ -89,6 +89,8 @@ class ClickSummary(NamedTuple):
 
     impressions_read = impressions_used + Σ impressions_removed.values().
     impressions_removed: rows by each of RULES, 0 included.
+    impressions_repeated: rows at a position and of a query and an item that their session has in an
+      earlier row too. They count as shown again: people go back to a page.
     sessions, bot_sessions: 0 where the log has no sessions.
     pairs, pairs_kept: query-item pairs seen, and those with enough evidence to be graded.
     clicks, clicks_compared: all clicks that the position model saw, and those on pairs shown at
@@ -100,6 +102,7 @@ class ClickSummary(NamedTuple):
     impressions_read: int
     impressions_used: int
     impressions_removed: dict[str, int]
+    impressions_repeated: int
     sessions: int
     bot_sessions: int
     pairs: int
@@ -288,6 +291,7 @@ def _summary(
         impressions_read=log.read,
         impressions_used=used,
         impressions_removed=removed,
+        impressions_repeated=log.repeated,
         sessions=log.sessions,
         bot_sessions=log.bot_sessions,
         pairs=len(enough),

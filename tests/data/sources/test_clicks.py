@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
@@ -152,12 +153,61 @@ def test_the_summary_accounts_for_every_row(tmp_path: Path) -> None:
     assert summary.impressions_read == len(LOG + bad)
     assert summary.impressions_used == len(LOG) + 20 + 19 + 120
     assert summary.impressions_used == sum(found.evidence["impressions"].to_pylist())
+    # of "keen", "brief" and "s", each at one place; not those of a bot or without a session
+    assert summary.impressions_repeated == 19 + 18 + 8
     assert summary.bot_sessions == 3
     # one session per row of LOG, then "s", five named ones
     assert summary.sessions == len(LOG) + 1 + 5
     assert (summary.pairs, summary.pairs_kept) == (6, 5)
     assert [entry["position"] for entry in summary.positions] == [1, 2]
     assert sum(entry["impressions"] for entry in summary.positions) == summary.impressions_used + 9
+
+
+def test_repeated_rows_are_counted_over_all_parts(tmp_path: Path) -> None:
+    again = [
+        LOG[0],
+        LOG[0] | {"query": " RED  shoes", "title": "another"},  # the same query
+        LOG[0] | {"position": 2},
+        LOG[0] | {"item_id": "B"},
+        LOG[0] | {"session": "another"},
+        LOG[-1] | {"click": 1},
+        LOG[-1] | {"session": None},
+        LOG[-1] | {"session": " "},
+    ]
+    for place, rows in enumerate((LOG, again[:1], again[1:])):
+        written(tmp_path / f"{place}.parquet", rows)
+    assert clicks.read(str(tmp_path)).summary.impressions_repeated == 3
+    plain = [{name: cell for name, cell in one.items() if name != "session"} for one in LOG * 2]
+    path = written(tmp_path / "plain.parquet", plain)
+    assert clicks.read(path).summary.impressions_repeated == 0
+
+
+def test_numbers_and_texts_of_one_log_are_the_same_rows(tmp_path: Path) -> None:
+    table = pa.Table.from_pylist([one | {"item_id": ord(one["item_id"])} for one in LOG])
+    plain = clicks.read(written(tmp_path / "plain.parquet", table.to_pylist()))
+    half = pa.array([None if place % 2 else 0.0 for place in range(len(LOG))])
+    for name, kind in (
+        ("item_id", pa.float32()),
+        ("item_id", pa.decimal128(21, 2)),
+        ("position", pa.float64()),
+        ("position", pa.decimal128(19, 0)),
+        ("click", pa.bool_()),
+        ("query", pa.string_view()),
+        ("query", pa.dictionary(pa.int8(), pa.large_string())),
+    ):
+        at = table.column_names.index(name)
+        other = table.set_column(at, name, table[name].combine_chunks().cast(kind))
+        other = other.append_column("cart", pc.if_else(half.is_null(), np.nan, half))
+        path = tmp_path / "other.parquet"
+        pq.write_table(other, path)
+        found = clicks.read(str(path))
+        assert found.source.table.equals(plain.source.table), (name, kind)
+        assert found.summary == plain.summary
+    missing = [None if place < 40 else 65.0 for place in range(len(LOG))]
+    path = tmp_path / "missing.parquet"
+    ids = pa.array([np.nan if one is None else one for one in missing])
+    pq.write_table(table.set_column(table.column_names.index("item_id"), "item_id", ids), path)
+    assert clicks.read(str(path)).summary.impressions_removed["missing_item"] == 40
 
 
 def test_pairs_with_too_little_evidence_are_set_aside(log: str) -> None:

@@ -76,6 +76,8 @@ def split(
     leaked = np.zeros(len(query), bool) if folds else given != heaviest[query]
     wanted = to_carve(split_of.values(), validation=validation, test=test)
     training = [query for query, name in split_of.items() if name == "train"]
+    if len(training) < len(wanted) + 1:
+        raise _too_few(len(training), wanted, len(queries), torn=len(np.unique(query[leaked])))
     # one seed for all folds would keep the same queries from training in each of them
     split_of.update(_carved(training, wanted, seed + fold if folds else seed))
 
@@ -204,13 +206,22 @@ def _tested(queries: list[str], folds: int, fold: int, seed: int) -> np.ndarray:
     return assign(queries, folds=folds, seed=seed) == fold
 
 
+def _too_few(training: int, wanted: Iterable[str], queries: int, *, torn: int) -> UserError:
+    """The error about so few training queries; `torn` of all queries have several given splits."""
+    fix = "give rows of more queries"
+    if torn:
+        fix = (
+            f"{torn} of {queries} queries have rows in several given splits, and what is held out "
+            "cannot train: give all rows of a query the same split, or name no column of splits"
+        )
+    return UserError(
+        f"splitting: {training} training queries are too few for "
+        f"{' and '.join(['train', *wanted])}: {fix}"
+    )
+
+
 def _carved(queries: list[str], wanted: dict[str, float], seed: int) -> dict[str, str]:
     """The split of each of these queries, once the `wanted` splits are carved from them."""
-    if len(queries) < len(wanted) + 1:
-        raise UserError(
-            f"splitting: {len(queries)} training queries are too few for "
-            f"{' and '.join(['train', *wanted])}: give rows of more queries"
-        )
     place = {query: uniform(query, seed) for query in queries}
     members: dict[str, list[str]] = {"train": [], **{name: [] for name in wanted}}
     for query in sorted(queries, key=place.__getitem__):

@@ -147,7 +147,7 @@ def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int 
     Only `query` and `title` are needed. Texts are repaired and tokenised as those that the model
     was trained on; dropout is off. A row with the key `reason` is not scored. What ranks by
     features compares a pair with the others of its query, so give all items of a query at once.
-    Rows are of one query if they have the same `query_id`, or, without one, the same query text.
+    Rows are of one query if their `query_id`, if they have one, and their query text are the same.
 
     Returns:
       A table with the columns
@@ -232,7 +232,8 @@ def finished(described: pa.Table, scores: np.ndarray) -> pa.Table:
 
 def _query_number(row: Mapping[str, Any]) -> int:
     """64 bits that are equal for rows of one query."""
-    query = row.get("query_id") or normalise_query(row["query"])
+    # ids of several tables may begin at the same number: the text tells such queries apart
+    query = f"{row.get('query_id') or ''}\n{normalise_query(row['query'])}"
     digest = hashlib.blake2b(query.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big", signed=True)
 

@@ -205,7 +205,8 @@ def test_tiny_data_with_an_official_test() -> None:
         (
             ["a", "a", "b"],
             ["test", "train", "validation"],
-            "0 training queries are too few for train",
+            "0 training queries are too few for train: 1 of 2 queries have rows in several given "
+            "splits, and what is held out cannot train: give all rows of a query the same split",
         ),
         (["a", "b"], ["test", "dev"], "'dev'"),
     ],

@@ -20,6 +20,19 @@ def test_boundaries_double_up_to_the_greatest_length(
     assert scoring._boundaries(max_length) == boundaries
 
 
+def test_rows_are_of_one_query_by_id_and_text() -> None:
+    rows = [
+        {"query": "red lamp"},
+        {"query": "Red  lamp", "query_id": None},
+        {"query": "red lamp", "query_id": "1"},
+        {"query": "RED lamp", "query_id": "1"},
+        {"query": "shoe", "query_id": "1"},
+        {"query": "red lamp", "query_id": "2"},
+    ]
+    numbers = [scoring._query_number(row) for row in rows]
+    assert [numbers.index(number) for number in numbers] == [0, 0, 2, 2, 4, 5]
+
+
 def test_a_folder_of_sentence_transformers_scores_by_the_cosine(tmp_path: Path) -> None:
     """Also one that no run of ours made: then the settings are given."""
     rows = [

@@ -130,6 +130,15 @@ def plain(column: pa.Array) -> pa.Array:
     return column
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds texts, however they are stored, or nothing but nulls."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
+    return kind in (
+        pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.large_binary(), pa.null()
+    )  # fmt: skip
+
+
 def texts(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """The cells of a column of any plain type as large_string, as `records.cell` writes them."""
     return pa.chunked_array([_texts(plain(one)) for one in column.chunks], pa.large_string())

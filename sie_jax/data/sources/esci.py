@@ -28,6 +28,8 @@ _PRODUCT_COLUMNS = Wanted(
     ("product_id", "product_locale", "product_title", "product_description",
      "product_bullet_point"), _FIX,
 )  # fmt: skip
+# The columns of numbers; others hold texts. Either may be stored in any of the types for such.
+_NUMBERS = ("example_id", "query_id", "small_version", "large_version")
 # Texts are joined for this many rows at a time: the whole release holds more text than one Arrow
 # string array can (2 GiB).
 _CHUNK_ROWS = 100_000
@@ -70,8 +72,8 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
       locale with the same texts, as large_string.
 
     Raises:
-      UserError: the folder, a file or a column is missing, a file cannot be read, a column holds
-        lists or objects, or no judgment is of this locale and version.
+      UserError: the folder, a file or a column is missing, a file cannot be read, a column is of
+        another kind than the official one, or no judgment is of this locale and version.
     """
     if version not in VERSIONS:
         raise UserError(f"esci: version is {version!r}: give one of {', '.join(VERSIONS)}")
@@ -142,6 +144,9 @@ def _table(file: epath.Path, wanted: Wanted) -> pa.Table:
     with parquet.opened(file, wanted) as opened:
         table = opened.read(columns=list(wanted.columns))
         table.validate(full=True)  # writers need not check that strings are UTF-8
+    for field in table.schema:
+        if field.name not in _NUMBERS and not parquet.is_text(field.type):
+            raise pa.ArrowTypeError(f"{field.name} is {field.type}")
     return pa.table({name: parquet.texts(table[name]) for name in wanted.columns})
 
 

@@ -119,6 +119,42 @@ def told(call: Any) -> str:
     return message
 
 
+def stored(folder: Path, kind: str) -> None:
+    """Saves both files again with other types of the same meaning."""
+    for name in (esci.EXAMPLES, esci.PRODUCTS):
+        saved = pq.read_table(folder / name)
+        for at, field in enumerate(saved.schema):
+            column = saved[field.name].combine_chunks()
+            if field.name.endswith("_version"):
+                column = column.cast({"category": pa.string()}.get(kind, pa.bool_()))
+            elif field.name in ("example_id", "query_id"):
+                others = {"category": pa.float64(), "large_string": pa.decimal128(20, 0)}
+                column = column.cast(others.get(kind, pa.string()))
+            elif kind == "category":
+                column = column.dictionary_encode()
+            else:
+                column = column.cast(pa.string()).cast(getattr(pa, kind)())
+            saved = saved.set_column(at, field.name, column)
+        pq.write_table(saved, folder / name)
+
+
+@pytest.mark.parametrize("kind", ["large_string", "string_view", "category", "binary"])
+@pytest.mark.parametrize("locale", ["us", ""])
+def test_the_type_counts_and_not_its_storage(folder: Path, kind: str, locale: str) -> None:
+    plain = esci.read(str(folder), locale=locale)
+    stored(folder, kind)
+    again = esci.read(str(folder), locale=locale)
+    assert again.table.equals(plain.table)
+    assert again.catalogue.equals(plain.catalogue)
+
+
+def test_a_text_that_is_not_utf8(folder: Path) -> None:
+    products = pq.read_table(folder / esci.PRODUCTS)
+    titles = pa.array([b"B\xfccher"] * len(PRODUCTS), pa.binary()).view(pa.string())
+    pq.write_table(products.set_column(2, "product_title", titles), folder / esci.PRODUCTS)
+    assert f"{folder / esci.PRODUCTS} cannot be read" in told(lambda: esci.read(str(folder)))
+
+
 def test_a_missing_folder(tmp_path: Path) -> None:
     message = told(lambda: esci.read(str(tmp_path / "nowhere")))
     assert str(tmp_path / "nowhere") in message

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import itertools
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
@@ -46,6 +47,7 @@ from sie_jax.tables.spool import filtered, spool_rows
 NEEDED = ("query", "title", "label")
 FIX = "map the columns with --config.data.columns.<field>=<column>"
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_WHOLE = re.compile(r"^(\d+)\.0+$")
 MOST_GRADES = 10  # of a scale that is read off the labels
 
 
@@ -123,16 +125,16 @@ def read(
         name means that the table has no such column.
       attributes, raters, features: further columns, kept as ATTRIBUTE, RATER and NUMERIC columns.
       labels: the scale, lowest grade first. Where it is empty, the labels found must be the
-        integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES, or false and true. There NaN,
-        the word too, is a missing label.
+        integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES, or false and true. There 2.0
+        is 2, of `truth` and of raters too, and the word NaN is a missing label.
       gains: one for each label; where it is None, grade k gains k/(K − 1).
 
     Returns:
       Source. Cells are texts. A number of JSON or Parquet is written out, a whole one without a
-      point. White space around a label, a rating and a split is cut. An empty cell, and NaN of
-        JSON or Parquet, is null. CURRENT
-      and NUMERIC columns are float64, by `records.number`, whatever the kind of file.
-      `unreadable` has the records that are not rows, with the reason `unparsable_line`,
+        point. White space around a label, a rating and a split is cut. An empty cell is null, and
+        so is NaN in JSON or Parquet. CURRENT and NUMERIC columns are float64, by `records.number`,
+        whatever the kind of file.
+        `unreadable` has the records that are not rows, with the reason `unparsable_line`,
       `wrong_field_count` or `not_utf8`; and the rows with a rating outside the scale, with the
       reason `rater_outside_scale`.
 
@@ -154,6 +156,8 @@ def read(
             if "reason" in row:
                 unreadable.append(row)
             else:
+                if not labels:
+                    row |= {name: _grade(row[name]) for name in row if _is_label(name)}
                 counts[row["label"] or ""] += 1
                 yield row
 
@@ -281,7 +285,7 @@ def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int
         return dict(rejected(file, record))
     row: dict[str, Any] = {field: record.cells[name] or None for field, name in fields.items()}
     for name, text in row.items():
-        if text and (name in ("label", "split", "truth") or name.startswith(RATER)):
+        if text and (name == "split" or _is_label(name)):
             row[name] = text.strip() or None
         elif is_number(name):
             row[name] = _number(file, record, fields[name])
@@ -292,6 +296,15 @@ def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int
     if not row.get("item_id") and row["title"]:
         row["item_id"] = "i" + _hash(row["title"])
     return row
+
+
+def _is_label(name: str) -> bool:
+    return name in ("label", "truth") or name.startswith(RATER)
+
+
+def _grade(label: str | None) -> str | None:
+    """A label as a grade: many programs write 2.0 where a column has a missing label."""
+    return _WHOLE.sub(r"\1", label) if label else label
 
 
 def _number(file: epath.Path, record: Record, column: str) -> float | None:

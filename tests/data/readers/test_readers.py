@@ -1,11 +1,14 @@
 """The same rows through every format, as records and as columns, and files that are refused."""
 
+import datetime
 import gzip
 import json
+import uuid
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -173,6 +176,84 @@ def test_bytes_that_are_not_utf8_have_no_column(tmp_path: Path) -> None:
     assert f"{path} cannot be read as Parquet" in told(
         lambda: list(readers.columns(path, wanted, 9))
     )
+
+
+DAY, NOON = datetime.date(2024, 5, 6), datetime.datetime(2024, 5, 6, 7, 8)
+STORED: list[tuple[Any, pa.DataType, str | None]] = [
+    ("ü", pa.large_string(), "ü"),
+    ("ü", pa.string_view(), "ü"),
+    ("ü", pa.dictionary(pa.int8(), pa.large_string()), "ü"),
+    (2, pa.dictionary(pa.int8(), pa.int64()), "2"),
+    (2, pa.uint8(), "2"),
+    (2.0, pa.float64(), "2"),
+    (2.0, pa.float32(), "2"),
+    (12.99, pa.float32(), "12.99"),
+    (0.5, pa.float16(), "0.5"),
+    (float("nan"), pa.float32(), None),
+    (float("nan"), pa.float64(), None),
+    (Decimal("2"), pa.decimal128(3, 0), "2"),
+    (Decimal("2.00"), pa.decimal256(40, 2), "2"),
+    (Decimal("12.50"), pa.decimal128(8, 2), "12.50"),
+    (Decimal("0.0000001"), pa.decimal128(9, 7), "0.0000001"),
+    (True, pa.bool_(), "true"),
+    (DAY, pa.date32(), "2024-05-06"),
+    (DAY, pa.date64(), "2024-05-06"),
+    (NOON, pa.timestamp("s"), "2024-05-06 07:08:00"),
+    (NOON, pa.timestamp("us"), "2024-05-06 07:08:00"),
+    (NOON, pa.timestamp("ns"), "2024-05-06 07:08:00"),
+    (NOON.replace(microsecond=120000), pa.timestamp("ns"), "2024-05-06 07:08:00.12"),
+    (NOON, pa.timestamp("ms", "UTC"), "2024-05-06 07:08:00Z"),
+    (10**18, pa.timestamp("ns"), "2001-09-09 01:46:40"),
+    (10**18 + 1, pa.timestamp("ns"), "2001-09-09 01:46:40.000000001"),
+    (datetime.time(7, 8, 9), pa.time64("us"), "07:08:09"),
+    ([1.5], pa.list_(pa.float64()), "[1.5]"),
+    ({"a": "ü"}, pa.struct({"a": pa.string()}), '{"a": "ü"}'),
+    (b"ab", pa.binary(), "ab"),
+    (uuid.UUID(int=7), pa.uuid(), str(uuid.UUID(int=7))),
+    (None, pa.null(), None),
+]
+
+
+@pytest.mark.parametrize(("value", "kind", "text"), STORED, ids=lambda value: str(value)[:30])
+def test_a_cell_is_its_value_however_it_is_stored(
+    tmp_path: Path, value: Any, kind: pa.DataType, text: str | None
+) -> None:
+    if kind == pa.float16():
+        value = np.float16(value)
+    if kind == pa.uuid():
+        value = value.bytes
+    is_dictionary = pa.types.is_dictionary(kind)
+    column = pa.array([value, None], kind.value_type if is_dictionary else kind)
+    column = column.dictionary_encode() if is_dictionary else column
+    path = epath.Path(tmp_path / "rows.parquet")
+    pq.write_table(pa.table({"a": column}), path)
+    cells = [record.cells["a"] for record in readers.records(path, Wanted(("a",), ""))]
+    assert cells == [text, None]
+
+
+def test_json_says_missing_by_null_and_nan(tmp_path: Path) -> None:
+    path = epath.Path(tmp_path / "rows.jsonl")
+    path.write_text('{"a": NaN}\n{"a": null}\n{}\n{"a": "NaN"}\n{"a": 2.0}\n{"a": [NaN]}\n')
+    cells = [record.cells["a"] for record in readers.records(path, Wanted(("a",), ""))]
+    assert cells == [None, None, None, "NaN", "2", "[NaN]"]
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    twice = pa.Table.from_arrays([pa.array(["1"])] * 3, ["a", "b", "a"])
+    pq.write_table(twice, tmp_path / "rows.parquet")
+    (tmp_path / "rows.csv").write_text("a,b,a\n1,2,3\n")
+    for name in ("rows.parquet", "rows.csv"):
+        path = epath.Path(tmp_path / name)
+        message = f"{path} has the column 'a' more than once: rename one"
+        for call in (readers.records, lambda *given: readers.columns(*given, 9)):
+            assert (
+                told(lambda call=call, path=path: list(call(path, Wanted(("b",), "")))) == message
+            )
+        assert told(lambda path=path: readers.column_names([path])) == message
+    path = epath.Path(tmp_path / "rows.jsonl")
+    path.write_text('{"a": 1, "b": 2, "a": 3}\n{"a": 1, "b": {"c": 1, "c": 2}}\n{"a": 1, "b": 2}\n')
+    found = [record.reason for record in readers.records(path, Wanted(("b",), ""))]
+    assert found == ["unparsable_line", "unparsable_line", ""]
 
 
 @pytest.mark.parametrize(

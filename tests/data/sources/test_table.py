@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sie_jax.data import cleaning
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC, RATER, RAW_SCHEMA, Source
 from sie_jax.data.sources import table
 from sie_jax.errors import UserError
@@ -241,6 +242,87 @@ def test_named_labels(tmp_path: Path) -> None:
     assert (scale.names, scale.gains) == (("no", "maybe", "yes"), (0, 0.25, 1))
 
 
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl", "parquet"])
+def test_a_sign_for_what_is_missing_is_no_word(tmp_path: Path, kind: str) -> None:
+    """In text files an empty cell is that sign; the word is the user's, but for a label."""
+    words = kind in ("csv", "tsv")
+    nan, lost = ("NaN", None) if words else (float("nan"), float("nan"))
+    rows = [
+        {"search": f"q {place}", "name": "t", "grade": float(place % 2), "q": 7.0, "i": 8.0}
+        for place in range(4)
+    ]
+    rows[1] |= {"q": lost, "i": lost}
+    rows[2] |= {"grade": nan}
+    if kind == "jsonl":
+        rows[3] |= {"name": nan}
+    columns = COLUMNS | {"query_id": "q", "item_id": "i"}
+    found = read(write(tmp_path, kind, rows), columns=columns)
+    first, second, third, fourth = found.table.to_pylist()
+    assert found.scale.names == ("0", "1")
+    assert (first["query_id"], first["item_id"]) == (("7.0", "8.0") if words else ("7", "8"))
+    assert first["label"] == "0"
+    assert second["query_id"].startswith("q")
+    assert second["item_id"].startswith("i")
+    assert third["label"] == ("NaN" if words else None)
+    assert fourth["title"] == (None if kind == "jsonl" else "t")
+    cleaned = cleaning.clean(
+        found.table.slice(1), found.scale, max_query_characters=9, max_title_characters=9
+    )
+    assert cleaned.counts["label_outside_scale"] == 1
+    assert cleaned.counts["missing_title"] == (kind == "jsonl")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_labels_that_are_false_and_true_are_a_scale(tmp_path: Path, kind: str) -> None:
+    rows = [row | {"grade": bool(row["grade"])} for row in ROWS]
+    source = read(write(tmp_path, kind, rows))
+    assert [name.lower() for name in source.scale.names] == ["false", "true"]
+    assert [label.lower() for label in source.table["label"].to_pylist()] == [
+        "true", "false", "true"
+    ]  # fmt: skip
+    assert "there are True (1), yes (1), false (1)" in message(
+        write(tmp_path, "csv", [row | {"grade": word} for row, word in
+                                zip(ROWS, ("True", "yes", "false"), strict=True)])
+    )  # fmt: skip
+
+
+def test_true_labels_that_are_never_on_the_scale_are_refused(tmp_path: Path) -> None:
+    columns = COLUMNS | {"truth": "a"}
+    path = write(tmp_path, "csv", [row | {"a": "good"} for row in ROWS])
+    assert (
+        f"{path}: the column a of true labels has good, none of which is on the scale 0, 1, 2: "
+        "leave it out of --config.data.columns.truth"
+    ) in message(path, columns=columns)
+    known = read(write(tmp_path, "csv"), columns=columns)
+    assert known.table["truth"].to_pylist() == ["2", "1", None]
+    empty = read(write(tmp_path, "csv", [row | {"a": None} for row in ROWS]), columns=columns)
+    assert empty.table["truth"].null_count == 3
+
+
+def test_lines_that_are_no_rows_are_named_beside_labels_that_are_no_scale(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    rows = [f"q,caf{'é' if place % 2 else 'e'},{place % 2}" for place in range(8)]
+    path.write_bytes("\n".join(["search,name,grade", *rows]).encode("cp1252"))
+    said = message(path)
+    assert "there are 0 (4): name the scale" in said
+    assert "besides, 4 lines are not rows (4 not_utf8); the first is pairs.csv:3: convert" in said
+
+
+def test_names_with_line_breaks_stay_on_one_line(tmp_path: Path) -> None:
+    rows = [row | {"grade": "a\nb"} for row in ROWS]
+    assert "there are 'a\\nb' (3)" in message(write(tmp_path, "csv", rows))
+    rows = [row | {"a": "a\nb"} for row in ROWS]
+    assert "has 'a\\nb', none" in message(write(tmp_path, "csv", rows), raters=["a"])
+
+
+def test_labels_that_are_one_are_told_with_their_field() -> None:
+    config = table.TableConfig(labels=("bad", "bad", "good"))
+    with pytest.raises(UserError, match=r"^data\.table\.labels: label scale .*are different"):
+        config.check()
+    table.TableConfig(labels=("bad", "good")).check()
+    table.TableConfig().check()
+
+
 def test_grades_with_a_gap_are_not_guessed_at(tmp_path: Path) -> None:
     assert "0 (1)" in message(write(tmp_path, "csv", [row | {"grade": 3 * i} for i, row in
                                                       enumerate(ROWS)]))  # fmt: skip
@@ -284,6 +366,11 @@ def test_paths_that_are_not_a_table(tmp_path: Path) -> None:
     assert "data.columns.label is empty" in message(
         tmp_path / "pairs.csv", columns=COLUMNS | {"label": ""}
     )
+    assert "data.columns.query and data.columns.title are empty" in message(
+        tmp_path / "pairs.csv", columns={"label": "grade"}
+    )
+    wrong = dict.fromkeys(("query", "title", "label"), "x") | {"title": "y"}
+    assert "has no columns 'x', 'y'; it has" in message(tmp_path / "pairs.csv", columns=wrong)
 
 
 def test_a_truncated_parquet_file(tmp_path: Path) -> None:

@@ -1,0 +1,124 @@
+"""Inputs on which the product once failed: $SIE_JAX_DATA/cases, each with what is right."""
+
+import csv
+import datetime
+import os
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+
+import checkpoints
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sie_jax import serving
+from sie_jax.data import cleaning, sentences
+from sie_jax.data.schema import Source
+from sie_jax.data.sources import esci, table
+from sie_jax.evaluation import corrections
+from sie_jax.serving.settings import Settings
+
+CASES = Path(os.environ.get("SIE_JAX_DATA", "")) / "cases"
+COLUMNS = {"query": "query", "title": "title", "label": "label"}
+IDS = {"query_id": "query_id", "item_id": "item_id"}
+
+
+def case(name: str) -> Path:
+    if not (CASES / name).is_dir():
+        pytest.skip(f"SIE_JAX_DATA names no folder with cases/{name}")
+    return CASES / name
+
+
+def clean(source: Source) -> cleaning.Cleaned:
+    return cleaning.clean(
+        source.table, source.scale, max_query_characters=99, max_title_characters=99
+    )
+
+
+def test_nan_is_missing() -> None:
+    source = table.read(str(case("nan_jsonl") / "pairs.jsonl"), columns=COLUMNS | IDS)
+    cleaned = clean(source)
+    assert +Counter(cleaned.counts) == {"missing_title": 1}
+    kept = cleaned.kept.select(["query", "query_id", "item_id"]).to_pylist()
+    assert [row["query"] for row in kept] == ["garden hose", "wool socks", "tea pot"]
+    assert (kept[0]["query_id"], kept[0]["item_id"]) == ("a", "p1")
+    derived = [row[name] for row in kept[1:] for name in ("query_id", "item_id")]
+    assert [one[0] for one in derived] == ["q", "i", "q", "i"]
+    assert len(set(derived)) == 4
+
+
+def test_a_missing_label_is_one_rejected_row(tmp_path: Path) -> None:
+    lines = (case("nan_jsonl") / "pairs.jsonl").read_text().replace('"label":1', '"label":NaN', 1)
+    (tmp_path / "pairs.jsonl").write_text(lines)
+    source = table.read(str(tmp_path / "pairs.jsonl"), columns=COLUMNS | IDS)
+    assert source.scale.names == ("0", "1")
+    assert +Counter(clean(source).counts) == {"missing_title": 1, "label_outside_scale": 1}
+
+
+def test_predict_rejects_what_is_missing(tmp_path: Path) -> None:
+    encoder = sentences.load(checkpoints.write(tmp_path / "plain", ["steel kettle", "red kettle"]))
+    sentences.save(encoder, tmp_path / "model")
+    counts = serving.score_table(
+        tmp_path / "model",
+        str(case("nan_jsonl") / "predict.jsonl"),
+        tmp_path / "scored.parquet",
+        columns={"query": "query", "title": "title"},
+        settings=Settings((0.0, 1.0), max_length=32),
+    )
+    assert counts == (1, {"missing_title": 1, "missing_query": 1})
+    assert pq.read_table(tmp_path / "scored.parquet")["title"].to_pylist() == ["red kettle"]
+
+
+def test_decimals_and_dates_are_read_and_written_as_they_are(tmp_path: Path) -> None:
+    saved = pq.read_table(case("decimal_and_dates") / "labels.parquet")
+    further = {
+        "price": pa.array([Decimal("12.50")] * 4, pa.decimal128(8, 2)),
+        "day": pa.array([datetime.date(2024, 5, 6)] * 4),
+        "seen": pa.array([datetime.datetime(2024, 5, 6, 7, 8)] * 4, pa.timestamp("ns")),
+    }
+    for name, column in further.items():
+        saved = saved.append_column(name, column)
+    pq.write_table(saved, tmp_path / "labels.parquet")
+    pairs = str(tmp_path / "labels.parquet")
+    source = table.read(pairs, columns=COLUMNS, attributes=list(further))
+    assert source.scale.names == ("0", "1", "2")
+    assert clean(source).kept["label"].to_pylist() == [1, 0, 2, 1]
+    (tmp_path / "audit.csv").write_text("example_id,corrected_label\n3,2\n")
+    corrections.apply(
+        tmp_path / "audit.csv",
+        pairs,
+        tmp_path / "corrected.csv",
+        labels=source.scale.names,
+        columns=COLUMNS,
+    )
+    with (tmp_path / "corrected.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == ["1", "0", "2", "2"]
+    for row in rows:
+        assert (row["price"], row["day"]) == ("12.50", "2024-05-06")
+        assert row["seen"] == "2024-05-06 07:08:00"
+
+
+def test_quotes_between_tabs_are_ordinary_characters() -> None:
+    source = table.read(str(case("tsv_quote") / "pairs.tsv"), columns=COLUMNS)
+    assert source.unreadable.num_rows == 0
+    assert source.table.select(["query", "title", "label"]).to_pylist() == [
+        {"query": query, "title": title, "label": label}
+        for query, title, label in (
+            ("oak table", '"Classic oak table', "2"),
+            ("oak table", "Pine table", "1"),
+            ("oak table", "Glass vase", "0"),
+            ("sofa", 'Sofa bed 55"', "2"),
+            ("sofa", "Arm chair", "1"),
+            ("sofa", "Lamp", "0"),
+        )
+    ]
+
+
+def test_files_of_esci_that_were_saved_again() -> None:
+    plain = esci.read(str(case("esci_resaved") / "plain_control"))
+    again = esci.read(str(CASES / "esci_resaved" / "large_string"))
+    assert plain.table.num_rows == 8
+    assert again.table.equals(plain.table)
+    assert again.catalogue.equals(plain.catalogue)

@@ -147,6 +147,7 @@ def test_alone_on_foreign_predictions(tmp_path: Path, capsys: pytest.CaptureFixt
         ({"bad": "0.5"}, "row 1 are [0.5, 0.75]: give numbers from 0 to 1 with a sum of 1"),
         ({"bad": "-1", "good": "2"}, "row 1 are [-1.0, 2.0]"),
         ({"bad": "nan"}, "row 1 are [nan, 0.75]"),
+        ({"bad": "1e308", "good": "1e308"}, "row 1 are [1e+308, 1e+308]"),
         ({"bad": ""}, "row 1 are [nan, 0.75]"),
         ({"bad": "x"}, "line 3: the column 'probability_bad' holds 'x', which is not a finite"),
         ({"bad": "-inf", "good": "inf"}, "line 3: the column 'probability_bad' holds '-inf'"),

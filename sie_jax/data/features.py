@@ -135,6 +135,11 @@ def standardise(
     result = np.empty(values.shape, np.float32)
     for at, column in enumerate(np.asarray(values, np.float64).T):
         known = np.isfinite(column)
+        largest = np.zeros(queries)
+        np.maximum.at(largest, query_index[known], np.abs(column[known]))
+        # the squares of such numbers are no floats; 1 leaves others as they are to the last bit
+        extreme = (largest > 1e100) | (largest > 0) & (largest < 1e-100)
+        column = column / np.where(extreme, largest, 1.0)[query_index]
         of, x = query_index[known], column[known]
         lowest, highest = np.full(queries, np.inf), np.full(queries, -np.inf)
         np.minimum.at(lowest, of, x)

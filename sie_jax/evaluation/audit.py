@@ -142,7 +142,8 @@ def rank_table(
     )
     kept = cleaned.kept
     values = np.stack([kept[NUMERIC + name].to_numpy() for name in probability], 1)
-    off = np.flatnonzero(~(np.abs(values.sum(1) - 1) <= 1e-3) | (values < 0).any(1))
+    inside = np.clip(values, 0, 1)
+    off = np.flatnonzero((values != inside).any(1) | ~(np.abs(inside.sum(1) - 1) <= 1e-3))
     if len(off):
         row = kept["example_id"][off[0]].as_py()
         raise UserError(

@@ -119,6 +119,18 @@ def test_constant_and_missing_values_are_zero():
     np.testing.assert_allclose(scaled[:, 3], [-1, 0, 1], rtol=1e-6)
 
 
+@pytest.mark.parametrize("scale", [1e308, 1e200, 1e-200, 1e-307, -1e308])
+def test_numbers_whose_squares_are_no_floats(scale):
+    """Also in a query beside one of usual numbers, without a warning."""
+    values = np.array([1.0, 0.5, -1.0, np.nan, 3.0, 4.0])
+    factors, query = np.array([scale] * 4 + [1.0] * 2), np.array([0, 0, 0, 0, 1, 1])
+    with np.errstate(all="raise"):
+        scaled = features.standardise((values * factors)[:, None], query)
+        expected = features.standardise((values * np.sign(factors))[:, None], query)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-6)
+    assert scaled[3] == 0
+
+
 def test_the_same_numbers_alone_in_other_order_and_in_chunks(monkeypatch):
     queries = [text for text in ("red shoes", "samsung phone 16 gb", "case") for _ in range(5)]
     given = features.Pairs(queries, TITLES * 3, TEXTS * 3, queries)

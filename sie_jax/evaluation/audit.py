@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from sie_jax.data import cleaning
+from sie_jax.data.readers.records import printable
 from sie_jax.data.schema import NUMERIC, check_labels
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
@@ -145,7 +146,7 @@ def rank_table(
     inside = np.clip(values, 0, 1)
     off = np.flatnonzero((values != inside).any(1) | ~(np.abs(inside.sum(1) - 1) <= 1e-3))
     if len(off):
-        row = kept["example_id"][off[0]].as_py()
+        row = printable(kept["example_id"][off[0]].as_py())
         raise UserError(
             f"{pairs}: the probabilities of row {row} are {values[off[0]].tolist()}: give numbers "
             "from 0 to 1 with a sum of 1"

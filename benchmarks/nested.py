@@ -10,6 +10,8 @@ $SIE_JAX_DATA names. A ranker that learns is fitted five times on four fifths of
 tested on the fifth, so that every query is tested once; its settings are chosen by a further cross-
 validation inside the four fifths, and features are standardised within the query. What a stack
 knows of a cross-encoder are scores by models that never saw the pair's query (nested_encoder.py).
+`unseen` are the queries of the official test split, where there is one: what is in the features was
+not chosen on them.
 Rankers `of_pairs` have the features of a pair's words and its titles' cosine alone: not `feedback`,
 which compares the items of a list, nor the cosine of further text.
 Each seed draws the folds again; encoders have one, or as many as --encoder_seeds says. --recipes
@@ -181,6 +183,12 @@ def summary(data: Judged, cells: dict[str, list[dict[str, Any]]]) -> dict[str, A
         },
         "minus_best_baseline": _differences(rows, best),
         **{f"minus_{one}": _differences(rows, one) for one in REFERENCES if one in rows},
+        "unseen_minus_linear_of_pairs": _differences(
+            {method: each[:, data.unseen] for method, each in rows.items()}, "linear_of_pairs"
+        )
+        if data.unseen.any() and "linear_of_pairs" in rows
+        else {},
+        "unseen": int(data.unseen.sum()),
         "seeds": {
             method: [round(float(value), 5) for value in np.nanmean(each, axis=1)]
             for method, each in rows.items()

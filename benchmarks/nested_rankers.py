@@ -47,6 +47,12 @@ class Judged:
         return np.array(self.scale.gains)
 
     @functools.cached_property
+    def unseen(self) -> np.ndarray:
+        """Whether each query is of an official test split."""
+        test = np.array([split == "test" for split in self.table["split"].to_pylist()])
+        return np.bincount(self.query, test) > 0
+
+    @functools.cached_property
     def ties(self) -> np.ndarray:
         """The place of each pair among those of equal score."""
         return ranking.tie_order(self.table["example_id"].to_pylist())

@@ -55,6 +55,8 @@ class Towers(EncoderModel):
       UserError: the encoder refuses the configuration.
     """
 
+    segments = 1
+
     def __init__(
         self,
         config: PretrainedConfig,
@@ -127,14 +129,15 @@ class Towers(EncoderModel):
             pooling = _pooling(folder / POOLING)
         else:
             notes.append(f"{folder} has no {POOLING}: the mean over tokens was assumed.")
-        config = huggingface.read_config(folder, families.FAMILIES)
-        checkpoint = huggingface.Checkpoint.open(folder, families.of(config).prefix)
+        config, family, checkpoint = huggingface.open_folder(folder, families.FAMILIES)
         longest = min(_longest(folder) or LONGEST, config.max_position_embeddings)
         model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
             lambda: cls(config, pooling=pooling, max_length=longest, dtype=dtype, rngs=nnx.Rngs(0))
         )
-        huggingface.load(model, checkpoint)
-        return model, tuple(notes)
+        report = huggingface.load(model, checkpoint)
+        replaced = [f"{family.stored(part)}." for part in (family.pooler, family.classifier)]
+        ignored = [name for name in report.ignored if not any(part in name for part in replaced)]
+        return model, (*notes, *huggingface.LoadReport([], ignored).notes(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that sentence-transformers reads, with the same vectors.

@@ -47,21 +47,41 @@ def test_equals_transformers(tokenizer: PreTrainedTokenizerFast, max_length: int
     for i, (query, item) in enumerate(zip(QUERIES, ITEMS, strict=True)):
         if not item:  # transformers takes an empty second text for none at all
             continue
-        wanted = tokenizer(query, item, truncation="only_second", max_length=max_length)
+        wanted = tokenizer(query, item, truncation=True, max_length=max_length)
         assert encoded.input_ids[i].tolist() == wanted["input_ids"]
         segments = (np.arange(len(encoded.input_ids[i])) >= encoded.query_lengths[i]).astype(int)
         assert segments.tolist() == wanted["token_type_ids"]
 
 
-def test_only_the_item_is_truncated(tokenizer: PreTrainedTokenizerFast) -> None:
-    query, item = QUERIES[1], ITEMS[1]
-    query_ids, item_ids = plain(tokenizer, query), plain(tokenizer, item)
-    room = 4
-    length = len(query_ids) + 3 + room
-    encoded = tokenization.encode_pairs(tokenizer, [query], [item], max_length=length)
-    assert len(encoded.input_ids[0]) == length
-    assert encoded.input_ids[0][1 : 1 + len(query_ids)].tolist() == query_ids
-    assert encoded.input_ids[0][-1 - room :].tolist() == [*item_ids[:room], tokenizer.sep_token_id]
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("room", [5, 6, 7, 8, 15])
+@pytest.mark.parametrize(("first", "second"), [(4, 30), (30, 4), (4, 4), (3, 4), (20, 20), (7, 1)])
+def test_a_pair_is_cut_as_by_truncation_alone(
+    tmp_path: Path, side: str, room: int, first: int, second: int
+) -> None:
+    """Whatever is longer, and also where the folder's tokenizer cuts at the beginning."""
+    words = list("abcdefghijklmnopqrstuvwxyz0123456789")
+    trained = tokenization.train([" ".join(words)], vocabulary_size=100)
+    trained.truncation_side = side
+    tokenization.save(trained, tmp_path, max_length=room + 3)
+    texts = " ".join(words[:first]), " ".join(words[-second:])
+    encoded = tokenization.encode_pairs(
+        tokenization.load(tmp_path), *([text] for text in texts), max_length=room + 3
+    )
+    outside = PreTrainedTokenizerFast.from_pretrained(tmp_path, local_files_only=True)
+    wanted = outside(*texts, truncation=True)
+    assert encoded.fits.tolist() == [first < room]  # or the query alone would fill the pair
+    if first < room:
+        assert encoded.input_ids[0].tolist() == wanted["input_ids"]
+        assert encoded.query_lengths.tolist() == [wanted["token_type_ids"].index(1)]
+    apart = tokenization.encode_pairs(
+        outside, *([text] for text in texts), max_length=room + 3, apart=True
+    )
+    (ids,), (size,) = apart.input_ids, apart.query_lengths
+    query, item = (outside(text, truncation=True)["input_ids"] for text in texts)
+    assert (ids[:size].tolist(), [ids[0], *ids[size:].tolist()]) == (query, item)
+    lengths = tokenization.places(np.array([len(ids)]), apart.query_lengths, apart=True)
+    assert lengths.tolist() == [max(len(query), len(item))]
 
 
 def test_a_query_that_leaves_no_room_does_not_fit(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -151,7 +171,7 @@ def test_vocab_txt_alone(
     [
         ({}, "no tokenizer.json and no vocab.txt"),
         ({"tokenizer.json": "{"}, "the tokenizer cannot be read"),
-        ({"vocab.txt": "[PAD]\n[UNK]\nred\n"}, "the tokenizer cannot be read"),
+        ({"vocab.txt": "[PAD]\n[UNK]\nred\n"}, r"vocabulary has no \[CLS\]"),
         ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]\nred\n"}, r"vocabulary has no \[PAD\]"),
     ],
 )

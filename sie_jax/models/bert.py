@@ -313,7 +313,7 @@ def _check(config: BertConfig) -> None:
     hidden, inner = config.hidden_size, config.intermediate_size
     tokens = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
     layer = 4 * hidden * (hidden + 1) + 2 * hidden * inner + inner + 5 * hidden
-    parameters = tokens * hidden + config.num_hidden_layers * layer
+    parameters = (tokens + 2) * hidden + config.num_hidden_layers * layer  # but for the pooler
     sizes = ", ".join(f"{name} {getattr(config, name)}" for name in _SIZES)
     memory.check_machine(4 * parameters, f"a BERT of {sizes}")
 

@@ -136,15 +136,16 @@ class PairClassifier(EncoderModel):
         config, family, checkpoint = huggingface.open_folder(folder, families.FAMILIES)
         classifier = family.stored(family.classifier)
         stored = checkpoint.shape(f"{classifier}.bias")
-        if (
-            num_labels is None
-            and label_names is None
-            and stored not in (None, (config.num_labels,))
-        ):
-            raise UserError(
-                f"{folder}: id2label in config.json names {config.num_labels} labels, but "
-                f"{classifier}.bias has the shape {list(stored)}: take both from one model"
-            )
+        if num_labels is None and label_names is None:
+            if not config.num_labels:
+                raise UserError(
+                    f"{folder}: id2label in config.json names no label: give a classifier"
+                )
+            if stored is not None and stored != (config.num_labels,):
+                raise UserError(
+                    f"{folder}: id2label in config.json names {config.num_labels} labels, but "
+                    f"{classifier}.bias has the shape {list(stored)}: take both from one model"
+                )
         if num_labels is None:
             num_labels = config.num_labels if label_names is None else len(label_names)
         stored_names = [config.id2label[i] for i in range(config.num_labels)]

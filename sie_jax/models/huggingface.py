@@ -161,7 +161,7 @@ def read_config(folder: str | Path, families: Sequence[Architecture]) -> tuple[A
                 raise UserError(f"{path}: not a {family.config.__name__}: {reason}") from error
             names = config.id2label
             named = all(isinstance(name, str) for name in names.values())
-            if not names or set(names) != set(range(len(names))) or not named:
+            if set(names) != set(range(len(names))) or not named:
                 raise UserError(
                     f"{path}: id2label is {_shortened(names)}: give a name for each number from 0 "
                     "on"
@@ -351,7 +351,7 @@ def _read(sources: Mapping[str, _Stored]) -> dict[str, np.ndarray]:
     for file in sorted({stored.file for stored in sources.values()}):
         try:
             # framework "flax" rather than "np": it reads bfloat16 as well
-            with safe_open(file, framework="flax") as opened:
+            with safe_open(file, framework="flax") as opened, np.errstate(over="ignore"):
                 for key, stored in sources.items():
                     if stored.file == file:
                         arrays[key] = np.asarray(opened.get_tensor(stored.name), np.float32)

@@ -6,6 +6,7 @@ layout), the pooling that makes one vector of its hidden states, and as a rule n
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +200,7 @@ def _longest(folder: Path) -> int | None:
         value = _fields(folder / file).get(name) if (folder / file).is_file() else None
         if value is None:
             continue
-        if not isinstance(value, int | float) or value < _SPECIAL + 1:
+        if not isinstance(value, int | float) or not _SPECIAL < value < math.inf:
             raise UserError(f"{folder / file}: {name} is {value!r}: give a number of tokens")
         return int(value)
     return None
@@ -215,7 +216,7 @@ def _pooling(path: Path) -> str:
             for name, value in fields.items()
             if name.startswith("pooling_mode_") and value
         )
-    asked = [asked] if isinstance(asked, str) else list(asked)
+    asked = asked if isinstance(asked, list) else [asked]
     found = [name for name, word in POOLINGS.items() if asked in ([name], [word])]
     if not found:
         raise UserError(

@@ -108,7 +108,9 @@ class PerExampleGrads:
     def weighted_sum(self, weights: Array) -> Any:
         """Σ_i w_i ∇ℓ_i, like params.
 
-        An example of weight 0 contributes exactly 0, even if its loss or gradient is NaN.
+        An example of weight 0 contributes exactly 0, even if its loss or gradient is NaN. A float64
+        convolution on a CPU is the exception: XLA makes the gradients of a batch in one product
+        with zeros there, and the NaN of one example is in all of them, norms included.
 
         Raises:
           ValueError: the weights are not of shape [B].

@@ -1,6 +1,5 @@
 """What a model's folder says about itself beside Hugging Face's files, in sie_jax.json."""
 
-import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,7 +66,7 @@ class Settings(NamedTuple):
 
 def _is_number(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and -math.inf < value < math.inf
+    return number and abs(value) < 1e300  # an integer may be beyond a float
 
 
 def _is_count(value: Any, least: int) -> bool:

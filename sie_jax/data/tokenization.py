@@ -87,6 +87,8 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
         )
         known = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False).keys()
         known |= _added(folder, options)
+        if not tokenizer.model_max_length >= 1:
+            raise ValueError(f"model_max_length is {tokenizer.model_max_length}")
     except UserError:
         raise
     except Exception as error:  # the tokenizers library raises Exception itself

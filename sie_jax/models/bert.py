@@ -250,9 +250,10 @@ class FlaxBert(nnx.Module):
         """
         config, _, checkpoint = huggingface.open_folder(folder, [BERT])
         pooling = BERT.stored(BERT.pooler, "kernel") in checkpoint.tensors
-        model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
-            lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0), add_pooling_layer=pooling)
-        )
+        with huggingface.named(folder):
+            model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
+                lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0), add_pooling_layer=pooling)
+            )
         huggingface.load(model, checkpoint)
         return model
 

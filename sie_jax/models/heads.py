@@ -159,9 +159,10 @@ class PairClassifier(EncoderModel):
             config.label2id = {name: i for i, name in enumerate(label_names)}
         if not same_labels or stored != (num_labels,):
             checkpoint = checkpoint.without(f"{classifier}.")
-        model = nnx.eval_shape(  # abstract: what is not read is initialised below
-            lambda: cls(config, num_labels=num_labels, dtype=dtype, rngs=nnx.Rngs(0))
-        )
+        with huggingface.named(folder):
+            model = nnx.eval_shape(  # abstract: what is not read is initialised below
+                lambda: cls(config, num_labels=num_labels, dtype=dtype, rngs=nnx.Rngs(0))
+            )
         report = huggingface.load(model, checkpoint, heads=[{family.pooler}, {family.classifier}])
         rngs = rngs or nnx.Rngs(0)
         hidden = config.hidden_size

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,17 +152,18 @@ def read_config(folder: str | Path, families: Sequence[Architecture]) -> tuple[A
     model_type = fields.get("model_type")
     for family in families:
         if family.model_type == model_type:
-            labels = fields.get("num_labels")
-            if isinstance(labels, int) and labels > _MOST_LABELS:
-                raise UserError(f"{path}: num_labels is {labels}: give at most {_MOST_LABELS}")
+            number, named = fields.get("num_labels"), fields.get("id2label")
+            for labels in (number, len(named) if isinstance(named, dict) else None):
+                if isinstance(labels, int) and labels > _MOST_LABELS:
+                    raise UserError(f"{path}: num_labels is {labels}: give at most {_MOST_LABELS}")
             try:
                 config = family.config.from_dict(fields)
             except Exception as error:  # validation raises several kinds
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path}: not a {family.config.__name__}: {reason}") from error
             names = config.id2label
-            named = all(isinstance(name, str) for name in names.values())
-            if set(names) != set(range(len(names))) or not named:
+            texts = all(isinstance(name, str) for name in names.values())
+            if set(names) != set(range(len(names))) or not texts:
                 raise UserError(
                     f"{path}: id2label is {_shortened(names)}: give a name for each number from 0 "
                     "on"
@@ -172,6 +174,15 @@ def read_config(folder: str | Path, families: Sequence[Architecture]) -> tuple[A
         f"{path}: model_type is {model_type!r}, only {known} can be read: give the folder of such "
         "a model"
     )
+
+
+@contextmanager
+def named(folder: str | Path) -> Iterator[None]:
+    """Names the folder in a UserError about the configuration that was read there."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def load(model: Any, checkpoint: Checkpoint, *, heads: Sequence[Set[str]] = ()) -> LoadReport:

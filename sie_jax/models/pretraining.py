@@ -97,7 +97,8 @@ class PretrainingModel(EncoderModel):
         config, family, checkpoint = huggingface.open_folder(folder, families.FAMILIES)
         # the label names of a classifier do not apply to pairs of texts
         config.num_labels = 2
-        model = cls(config, dtype=dtype, rngs=rngs or nnx.Rngs(0))
+        with huggingface.named(folder):
+            model = cls(config, dtype=dtype, rngs=rngs or nnx.Rngs(0))
         heads = [
             {family.pooler},
             {"transform", "transform_norm", "vocabulary_bias"},

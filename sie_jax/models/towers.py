@@ -132,9 +132,11 @@ class Towers(EncoderModel):
             notes.append(f"{folder} has no {POOLING}: the mean over tokens was assumed.")
         config, family, checkpoint = huggingface.open_folder(folder, families.FAMILIES)
         longest = min(_longest(folder) or LONGEST, config.max_position_embeddings)
-        model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
-            lambda: cls(config, pooling=pooling, max_length=longest, dtype=dtype, rngs=nnx.Rngs(0))
-        )
+        options: dict[str, Any] = {"pooling": pooling, "max_length": longest, "dtype": dtype}
+        with huggingface.named(folder):
+            model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
+                lambda: cls(config, **options, rngs=nnx.Rngs(0))
+            )
         report = huggingface.load(model, checkpoint)
         replaced = [f"{family.stored(part)}." for part in (family.pooler, family.classifier)]
         ignored = [name for name in report.ignored if not any(part in name for part in replaced)]

@@ -277,6 +277,18 @@ def without(tokenizer: PreTrainedTokenizerFast, section: str) -> str:
             },
             r"does not make \[CLS\] query",
         ),
+        *(
+            (
+                {"vocab.txt": VOCABULARY, "tokenizer_config.json": json.dumps({name: value})},
+                "the tokenizer cannot be read",
+            )
+            for name, value in (
+                ("model_max_length", "long"),
+                ("model_max_length", -5),
+                ("truncation_side", "middle"),
+                ("pad_token", 5),
+            )
+        ),
         (
             {"vocab.txt": VOCABULARY, "tokenizer_config.json": '{"pad_token": "<pad>"}'},
             "vocabulary has no <pad>",

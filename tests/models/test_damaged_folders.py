@@ -43,6 +43,7 @@ def test_values_that_no_model_has(fields, folder):
     for kind in (FlaxBert, PairClassifier, PretrainingModel, Towers):
         message = user_error(lambda kind=kind: kind.from_pretrained(folder))
         assert name in message
+        assert message.startswith(str(folder))
 
 
 def test_a_model_beyond_the_memory_is_refused_before_anything_is_made(folder, config, monkeypatch):

@@ -116,9 +116,8 @@ def tokenise(folder: Path, rows: int) -> Figures:
     """Every pair's texts to token ids, as `preparing.store` has them made."""
     prepared = preparing.load(folder)
     began, cpu, done = time.perf_counter(), time.process_time(), 0
-    for encoded in preparing.encoded(
-        prepared.pairs, prepared.tokenizer, item_text=False, max_length=MAX_LENGTH
-    ):
+    encoding = DataConfig(max_length=MAX_LENGTH).encoding()
+    for encoded in preparing.encoded(prepared.pairs, prepared.tokenizer, encoding):
         done += encoded.num_rows
     return rates(done, began, cpu)
 

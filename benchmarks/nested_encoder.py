@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console
 
 from sie_jax.data import batches, builders, folds, preparing, tokenization
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import LabelScale, normalise_query
+from sie_jax.data.section import DataConfig
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import from_columns
 from sie_jax.files import whole, whole_folder
@@ -146,11 +146,11 @@ def models_of(
 ) -> Models:
     """The models of clean pairs, all of which are in the folds, whatever splits they have."""
     tokenizer = tokenization.load(pretrained)
+    encoding = DataConfig(max_length=max_length).encoding(str(pretrained))
     tokens = pa.Table.from_batches(
-        preparing.encoded(pairs, tokenizer, item_text=False, max_length=max_length),
-        schema=builders.TOKENS_SCHEMA,
+        preparing.encoded(pairs, tokenizer, encoding), schema=builders.TOKENS_SCHEMA
     )
-    lengths = pc.list_value_length(tokens["input_ids"]).to_numpy()
+    lengths = preparing.places(tokens, encoding)
     if not lengths.all():
         raise ValueError(f"{(lengths == 0).sum()} queries leave no room for their item")
     in_one = pa.array([SPLIT] * pairs.num_rows)

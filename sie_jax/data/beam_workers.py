@@ -290,14 +290,9 @@ class Finisher(NamedTuple):
         split = pa.array(names, pa.string())
         kept = clean.set_column(clean.column_names.index("split"), "split", split)
         kept = kept.filter(pa.array(~leaked))
-        encoded = preparing.encoded(
-            kept,
-            self.tokenizer,
-            item_text=self.encoding.item_text,
-            max_length=self.encoding.max_length,
-        )
+        encoded = preparing.encoded(kept, self.tokenizer, self.encoding)
         tokens = pa.Table.from_batches(encoded, builders.TOKENS_SCHEMA)
-        lengths = pc.list_value_length(tokens["input_ids"])
+        lengths = pa.array(preparing.places(tokens, self.encoding), pa.int32())
         fits = pc.greater(lengths, 0)
         rejected = {
             "cleaning": cleaning.with_reasons(raw.filter(pa.array(~keep)), reasons[~keep]),

@@ -174,7 +174,8 @@ def _rows(
             chunk[name].to_pylist() for name in ("example_id", "query", "title")
         )
         encoded = tokenization.encode_pairs(tokenizer, texts, titles, max_length=max_length)
-        for at, title in enumerate(titles):
+        for at in np.flatnonzero(encoded.fits):  # texts that are read apart may be longer
+            title = titles[at]
             group = number.setdefault(normalise_query(texts[at]), len(number))
             first_length = int(encoded.query_lengths[at])
             name = f"example {names[at]}"

@@ -22,11 +22,12 @@ class Apart(NamedTuple):
     """What is known of the source's rows where query and item are read apart.
 
     query_lengths: `[N]`, the tokens of each query, [CLS] and [SEP] included. items: `[N]`, the item
-    of each row, equal numbers for equal items.
+    of each row, equal numbers for equal items. longest: the most tokens that a text may have.
     """
 
     query_lengths: np.ndarray
     items: np.ndarray
+    longest: int
 
 
 class PlannedBatches:
@@ -41,8 +42,8 @@ class PlannedBatches:
 
     With `apart`, a batch holds `query_ids` and `query_mask` `[b, Q]`, [CLS] query [SEP], and
     `item_ids` and `item_mask` `[b, T]`, [CLS] item [SEP], in place of the ids of both together, and
-    `item` int32 `[b]`. Q is a power of two, so that few programs are compiled. `attention_mask`
-    `[b, Q + T]` is that of query and item.
+    `item` int32 `[b]`. Q is a power of two or `longest`, so that few programs are compiled.
+    `attention_mask` `[b, Q + T]` is that of query and item.
 
     A padding row attends to its own first token, because attention to nothing would be undefined.
     """
@@ -148,7 +149,7 @@ class PlannedBatches:
         if self._apart is None:
             return 0
         longest = self._apart.query_lengths[batch.rows[batch.rows >= 0]].max(initial=SHORTEST)
-        return 1 << int(longest - 1).bit_length()
+        return min(1 << int(longest - 1).bit_length(), self._apart.longest)
 
     def _padded(self, rows: int, length: int) -> tuple[np.ndarray, np.ndarray]:
         """Ids and mask of rows without tokens, of which each attends to its first place."""

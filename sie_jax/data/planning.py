@@ -93,10 +93,11 @@ class Planner:
     def taken_apart(self) -> dict[str, Apart]:
         """What is known of each split's rows where query and item are read apart."""
         tokenizer, found = self.prepared.tokenizer, {}
+        longest = self.prepared.boundaries[-1]  # no text of a pair has more tokens
         for split in SPLITS:
             queries = self.prepared.split(split)["query"].to_pylist()
-            lengths = tokenization.query_lengths(tokenizer, queries)
-            found[split] = Apart(lengths, self._numbers(split, "item_id"))
+            lengths = np.minimum(tokenization.query_lengths(tokenizer, queries), longest)
+            found[split] = Apart(lengths, self._numbers(split, "item_id"), longest)
         return found
 
     def _numbers(self, split: str, column: str) -> np.ndarray:

@@ -44,6 +44,8 @@ class Encoding:
     vocabulary_size: of a vocabulary that is trained.
     item_text: whether an item's further text follows its title.
     max_length: the most tokens of a pair. buckets: as in `batches.bucket_lengths`.
+    lowercase: whether a vocabulary that is trained is of lower-case letters alone.
+    apart: whether query and item are read by themselves, each of `max_length` tokens at most.
     """
 
     tokenizer_folder: str
@@ -51,6 +53,8 @@ class Encoding:
     item_text: bool
     max_length: int
     buckets: int
+    lowercase: bool = True
+    apart: bool = False
 
 
 class Selection(NamedTuple):
@@ -119,18 +123,17 @@ def store(
     Raises UserError where a split has no rows left.
     """
     source, kept = selection.source, selection.kept
-    item_text, max_length = encoding.item_text, encoding.max_length
     if encoding.tokenizer_folder:
         tokenizer = tokenization.load(encoding.tokenizer_folder)
     else:
         training = filtered(kept, pc.equal(kept["split"], "train"))
         tokenizer = tokenization.train(
-            _TextsInTurn(training, item_text), vocabulary_size=encoding.vocabulary_size
+            _TextsInTurn(training, encoding.item_text),
+            vocabulary_size=encoding.vocabulary_size,
+            lowercase=encoding.lowercase,
         )
-    tokens = spool(
-        encoded(kept, tokenizer, item_text=item_text, max_length=max_length), builders.TOKENS_SCHEMA
-    )
-    lengths = pc.list_value_length(tokens["input_ids"]).to_numpy()
+    tokens = spool(encoded(kept, tokenizer, encoding), builders.TOKENS_SCHEMA)
+    lengths = places(tokens, encoding)
     fits = pa.array(lengths > 0)
     too_long = without_room(kept.filter(pa.array(lengths == 0)), source.scale)
     rejected = pa.concat_tables([selection.rejected, too_long], promote_options="default")
@@ -161,7 +164,7 @@ def store(
             tokenizer=tokenizer,
             scale=source.scale,
             boundaries=batches.bucket_lengths(
-                lengths, buckets=encoding.buckets, max_length=max_length
+                lengths, buckets=encoding.buckets, max_length=encoding.max_length
             ),
             rejected=rejected,
             counts={
@@ -177,17 +180,18 @@ def store(
 
 
 def encoded(
-    pairs: pa.Table, tokenizer: PreTrainedTokenizerFast, *, item_text: bool, max_length: int
+    pairs: pa.Table, tokenizer: PreTrainedTokenizerFast, encoding: Encoding
 ) -> Iterator[pa.RecordBatch]:
     """The token ids of clean pairs, in batches of builders.TOKENS_SCHEMA.
 
-    With `item_text` an item's further text follows its title. Where the query leaves no room for
-    the item within `max_length`, `input_ids` is empty.
+    Where the query leaves no room for the item within `max_length`, `input_ids` is empty.
     """
     labels = pairs["label"]
     start = 0
-    for queries, items in _texts(pairs, item_text):
-        part = tokenization.encode_pairs(tokenizer, queries, items, max_length=max_length)
+    for queries, items in _texts(pairs, encoding.item_text):
+        part = tokenization.encode_pairs(
+            tokenizer, queries, items, max_length=encoding.max_length, apart=encoding.apart
+        )
         lengths = [len(ids) for ids in part.input_ids]
         offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
         values = pa.array(np.concatenate(part.input_ids), pa.int32())
@@ -200,6 +204,12 @@ def encoded(
             schema=builders.TOKENS_SCHEMA,
         )
         start += len(queries)
+
+
+def places(tokens: pa.Table, encoding: Encoding) -> np.ndarray:
+    """`tokenization.places` of rows of builders.TOKENS_SCHEMA; 0 where the pair has no room."""
+    sizes = pc.list_value_length(tokens["input_ids"]).to_numpy()
+    return tokenization.places(sizes, tokens["query_length"].to_numpy(), apart=encoding.apart)
 
 
 def without_room(pairs: pa.Table, scale: LabelScale) -> pa.Table:

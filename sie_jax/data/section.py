@@ -64,9 +64,10 @@ class DataConfig:
     max_query_characters: int = 512  # a row with a longer query is rejected
     max_title_characters: int = 2000  # a row with a longer title is rejected
     item_text: bool = False  # whether the item's further text is appended to its title
-    max_length: int = 32  # tokens of a pair; the item loses its last ones
+    max_length: int = 32  # tokens of a pair, or of each text where they are read apart
     buckets: int = 2  # how many lengths batches are padded to; each is compiled once
     vocabulary_size: int = 4096  # of a WordPiece vocabulary; trained if there is no checkpoint
+    lowercase: bool = True  # whether that vocabulary is of lower-case letters alone
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
@@ -169,14 +170,19 @@ class DataConfig:
             fold=self.test_fold,
         )
 
-    def encoding(self, tokenizer_folder: str = "") -> Encoding:
-        """How texts become token ids, with the tokenizer of a folder or one that is trained."""
+    def encoding(self, tokenizer_folder: str = "", *, apart: bool = False) -> Encoding:
+        """How texts become token ids, with the tokenizer of a folder or one that is trained.
+
+        apart: as of `preparing.Encoding`.
+        """
         return Encoding(
             tokenizer_folder=tokenizer_folder,
             vocabulary_size=self.vocabulary_size,
             item_text=self.item_text,
             max_length=self.max_length,
             buckets=self.buckets,
+            lowercase=self.lowercase,
+            apart=apart,
         )
 
     def with_gains(self, scale: LabelScale) -> LabelScale:

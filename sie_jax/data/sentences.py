@@ -62,7 +62,7 @@ def load(folder: str | Path) -> SentenceEncoder:
 def save(encoder: SentenceEncoder, folder: Path) -> None:
     """Writes a folder that `load` and sentence-transformers read, with the same vectors."""
     encoder.towers.save_pretrained(folder)
-    encoder.tokenizer.save_pretrained(folder)
+    tokenization.save(encoder.tokenizer, folder, max_length=encoder.max_length)
 
 
 def encode(
@@ -157,7 +157,7 @@ def _token_ids(
     for start in range(0, len(texts), tokenization.ROWS_AT_ONCE):
         piece = list(texts[start : start + tokenization.ROWS_AT_ONCE])
         for encoding in backend.encode_batch_fast(piece, add_special_tokens=False):
-            inner = encoding.ids[: longest - 2]
+            inner = tokenization.cut(tokenizer, encoding.ids, longest - 2)
             rows.append([tokenizer.cls_token_id, *inner, tokenizer.sep_token_id])
     return rows
 

@@ -72,9 +72,21 @@ def limit(devices: Sequence[jax.Device]) -> int | None:
     stats = devices[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return int(stats["bytes_limit"])
-    if devices[0].platform == "cpu":
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // len(devices)
-    return None
+    return of_machine() // len(devices) if devices[0].platform == "cpu" else None
+
+
+def of_machine() -> int:
+    """The memory of this machine's processor, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def check_machine(needed: int, what: str) -> None:
+    """Raises UserError if `what` needs more bytes than this machine has; nothing is allocated."""
+    if needed > of_machine():
+        raise UserError(
+            f"{what} needs {size(needed)} of memory, but this machine has {size(of_machine())}: "
+            "make it smaller"
+        )
 
 
 def check(need: Need, devices: Sequence[jax.Device]) -> str:

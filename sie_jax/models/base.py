@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import DTypeLike
 from transformers import PretrainedConfig
 
+from sie_jax.errors import UserError
 from sie_jax.models import families
 from sie_jax.models.architecture import Architecture, Encoder
 
@@ -19,10 +20,21 @@ class EncoderModel(nnx.Module):
     BERT.
 
     Attributes:
+      segments: how many segments the texts of a row are: 2 where they are pairs.
       architecture: what the family states about itself.
+
+    Raises:
+      UserError: the encoder refuses the configuration, or it has fewer segments.
     """
 
+    segments = 2
+
     def __init__(self, config: PretrainedConfig, *, dtype: DTypeLike, rngs: nnx.Rngs) -> None:
+        if getattr(config, "type_vocab_size", self.segments) < self.segments:
+            raise UserError(
+                f"type_vocab_size in the configuration is {config.type_vocab_size}, but a pair of "
+                f"texts has {self.segments} segments: give a checkpoint that was made for pairs"
+            )
         self.architecture: Architecture = families.of(config)
         encoder = self.architecture.encoder(config, dtype=dtype, rngs=rngs)
         setattr(self, self.architecture.prefix, encoder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from pathlib import Path
 
 import jax
@@ -12,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 from transformers import BertConfig
 
+from sie_jax.devices import memory
 from sie_jax.errors import UserError
 from sie_jax.models import huggingface
 from sie_jax.models.architecture import Architecture
@@ -100,7 +102,8 @@ class FlaxBert(nnx.Module):
     Raises:
       UserError: FlaxBert does not support the configuration. It supports `hidden_act` gelu,
         gelu_new, gelu_pytorch_tanh, relu, silu and swish; no decoder, no relative positions, and
-        only a `hidden_size` that is a multiple of `num_attention_heads`.
+        only a `hidden_size` that is a multiple of `num_attention_heads`. Sizes are at least 1,
+        rates are in [0, 1), and the parameters fit the machine's memory.
     """
 
     def __init__(
@@ -245,12 +248,12 @@ class FlaxBert(nnx.Module):
         Raises:
           UserError: the folder cannot be read as a BERT, with the reason in one line.
         """
-        config = huggingface.read_config(folder, [BERT])
-        checkpoint = huggingface.Checkpoint.open(folder, BERT.prefix)
+        config, _, checkpoint = huggingface.open_folder(folder, [BERT])
         pooling = BERT.stored(BERT.pooler, "kernel") in checkpoint.tensors
-        model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
-            lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0), add_pooling_layer=pooling)
-        )
+        with huggingface.named(folder):
+            model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
+                lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0), add_pooling_layer=pooling)
+            )
         huggingface.load(model, checkpoint)
         return model
 
@@ -263,7 +266,33 @@ def _fold(key: PRNGKeyArray | None, index: int) -> PRNGKeyArray | None:
     return None if key is None else jax.random.fold_in(key, index)
 
 
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+)
+
+
 def _check(config: BertConfig) -> None:
+    place = "in the BERT configuration"
+    for name in _SIZES:
+        if not 1 <= getattr(config, name) < 2**31:
+            raise UserError(f"{name} {place} is {getattr(config, name)}: give at least 1")
+    rates = ["hidden_dropout_prob", "attention_probs_dropout_prob"]
+    rates += [] if config.classifier_dropout is None else ["classifier_dropout"]
+    for name in rates:
+        if not 0 <= getattr(config, name) < 1:
+            raise UserError(f"{name} {place} is {getattr(config, name)}: give 0 or more, below 1")
+    for name in ("layer_norm_eps", "initializer_range"):
+        if not 0 <= getattr(config, name) < math.inf:
+            raise UserError(f"{name} {place} is {getattr(config, name)}: give a number from 0 on")
+    padding = config.pad_token_id
+    if padding is not None and not 0 <= padding < config.vocab_size:
+        raise UserError(f"pad_token_id {place} is {padding}: give a token below vocab_size")
     if config.hidden_act not in ACTIVATIONS:
         raise UserError(
             f"hidden_act {config.hidden_act!r} in the BERT configuration is not supported: "
@@ -282,6 +311,12 @@ def _check(config: BertConfig) -> None:
             f"position_embedding_type {position_kind!r} in the BERT configuration is not "
             "supported: only 'absolute' is"
         )
+    hidden, inner = config.hidden_size, config.intermediate_size
+    tokens = config.vocab_size + config.max_position_embeddings + config.type_vocab_size
+    layer = 4 * hidden * (hidden + 1) + 2 * hidden * inner + inner + 5 * hidden
+    parameters = (tokens + 2) * hidden + config.num_hidden_layers * layer  # but for the pooler
+    sizes = ", ".join(f"{name} {getattr(config, name)}" for name in _SIZES)
+    memory.check_machine(4 * parameters, f"a BERT of {sizes}")
 
 
 BERT = Architecture(

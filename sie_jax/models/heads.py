@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, DTypeLike, Float, Int, PRNGKeyArray
 from transformers import PretrainedConfig
 
+from sie_jax.errors import UserError
 from sie_jax.models import families, huggingface
 from sie_jax.models.base import EncoderModel, training_flops
 from sie_jax.models.layers import STORED_IN_PARTS, dropout, linear
@@ -129,10 +130,22 @@ class PairClassifier(EncoderModel):
 
         Raises:
           ValueError: `label_names` are not `num_labels` different names.
-          UserError: the folder cannot be read, with the reason in one line.
+          UserError: the folder cannot be read, with the reason in one line; or it is to give its
+            own labels, and its classifier has another number of them than config.json.
         """
-        config = huggingface.read_config(folder, families.FAMILIES)
-        family = families.of(config)
+        config, family, checkpoint = huggingface.open_folder(folder, families.FAMILIES)
+        classifier = family.stored(family.classifier)
+        stored = checkpoint.shape(f"{classifier}.bias")
+        if num_labels is None and label_names is None:
+            if not config.num_labels:
+                raise UserError(
+                    f"{folder}: id2label in config.json names no label: give a classifier"
+                )
+            if stored is not None and stored != (config.num_labels,):
+                raise UserError(
+                    f"{folder}: id2label in config.json names {config.num_labels} labels, but "
+                    f"{classifier}.bias has the shape {list(stored)}: take both from one model"
+                )
         if num_labels is None:
             num_labels = config.num_labels if label_names is None else len(label_names)
         stored_names = [config.id2label[i] for i in range(config.num_labels)]
@@ -144,13 +157,12 @@ class PairClassifier(EncoderModel):
             same_labels = stored_names in (made_up, list(label_names))
             config.id2label = dict(enumerate(label_names))
             config.label2id = {name: i for i, name in enumerate(label_names)}
-        checkpoint = huggingface.Checkpoint.open(folder, family.prefix)
-        classifier = family.stored(family.classifier)
-        if not same_labels or checkpoint.shape(f"{classifier}.bias") != (num_labels,):
+        if not same_labels or stored != (num_labels,):
             checkpoint = checkpoint.without(f"{classifier}.")
-        model = nnx.eval_shape(  # abstract: what is not read is initialised below
-            lambda: cls(config, num_labels=num_labels, dtype=dtype, rngs=nnx.Rngs(0))
-        )
+        with huggingface.named(folder):
+            model = nnx.eval_shape(  # abstract: what is not read is initialised below
+                lambda: cls(config, num_labels=num_labels, dtype=dtype, rngs=nnx.Rngs(0))
+            )
         report = huggingface.load(model, checkpoint, heads=[{family.pooler}, {family.classifier}])
         rngs = rngs or nnx.Rngs(0)
         hidden = config.hidden_size

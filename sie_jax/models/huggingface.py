@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from sie_jax.models.architecture import Architecture
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
+_MOST_LABELS = 10_000  # transformers makes up a name for each
+_FLOATING = ("F64", "F32", "F16", "BF16")  # as safetensors calls them
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class _Stored:
     file: Path
     name: str
     shape: tuple[int, ...]
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -74,24 +78,26 @@ class Checkpoint:
         """Read the names and shapes; `prefix` is that of the encoder, without the dot.
 
         Raises:
-          UserError: the folder has no safetensors, or they cannot be read.
+          UserError: the folder has no safetensors, they cannot be read, or they hold a tensor
+            twice.
         """
         folder = Path(folder)
         tensors: dict[str, _Stored] = {}
-        unused: list[str] = []
         for file in _files(folder):
             try:
                 with safe_open(file, framework="np") as opened:
                     for name in opened.keys():  # noqa: SIM118 (the handle is no mapping)
-                        shape = tuple(opened.get_slice(name).get_shape())
-                        canonical = _canonical(name, prefix)
-                        if canonical in tensors:
-                            unused.append(name)
-                        else:
-                            tensors[canonical] = _Stored(file, name, shape)
+                        found = opened.get_slice(name)
+                        stored = _Stored(file, name, tuple(found.get_shape()), found.get_dtype())
+                        other = tensors.setdefault(_canonical(name, prefix), stored)
+                        if other is not stored:
+                            raise UserError(
+                                f"{file}: {name} is the tensor that {other.file.name} holds as "
+                                f"{other.name}: copy the checkpoint again, into an empty folder"
+                            )
             except (OSError, SafetensorError) as error:
                 raise UserError(_unreadable(file, error)) from error
-        return cls(folder, tensors, tuple(unused))
+        return cls(folder, tensors)
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """The tensor's shape, or None if there is no such tensor."""
@@ -104,12 +110,39 @@ class Checkpoint:
         return Checkpoint(self.folder, kept, self.unused + aside)
 
 
-def read_config(folder: str | Path, families: Sequence[Architecture]) -> Any:
-    """Read `config.json` as the configuration of one of the families.
+def open_folder(
+    folder: str | Path, families: Sequence[Architecture]
+) -> tuple[Any, Architecture, Checkpoint]:
+    """The configuration of a folder, the family that it is of, and the tensors, not yet read.
+
+    Raises:
+      UserError: as `read_config` and `Checkpoint.open`, and where config.json names another number
+        of layers than the tensors are of: a model with fewer layers would be another model.
+    """
+    config, family = read_config(folder, families)
+    checkpoint = Checkpoint.open(folder, family.prefix)
+    layers = f"{family.stored('layers')}."
+    held = {
+        int(number)
+        for name in checkpoint.tensors
+        if name.startswith(layers)
+        and (number := name.removeprefix(layers).partition(".")[0]).isdecimal()
+    }
+    if held != set(range(min(config.num_hidden_layers, len(held) + 1))):
+        raise UserError(
+            f"{checkpoint.folder}: num_hidden_layers in config.json is {config.num_hidden_layers}, "
+            f"but the tensors are of {len(held)} layers ({layers}NUMBER): take both from one model"
+        )
+    return config, family, checkpoint
+
+
+def read_config(folder: str | Path, families: Sequence[Architecture]) -> tuple[Any, Architecture]:
+    """Read `config.json` as the configuration of one of the families, which is returned too.
 
     Raises:
       UserError: there is no such folder or file, the file holds no JSON object or values that the
-        family's configuration refuses, or its `model_type` is of another family.
+        family's configuration refuses, its `model_type` is of another family, or its labels are
+        not numbered from 0 on.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -119,16 +152,37 @@ def read_config(folder: str | Path, families: Sequence[Architecture]) -> Any:
     model_type = fields.get("model_type")
     for family in families:
         if family.model_type == model_type:
+            number, named = fields.get("num_labels"), fields.get("id2label")
+            for labels in (number, len(named) if isinstance(named, dict) else None):
+                if isinstance(labels, int) and labels > _MOST_LABELS:
+                    raise UserError(f"{path}: num_labels is {labels}: give at most {_MOST_LABELS}")
             try:
-                return family.config.from_dict(fields)
+                config = family.config.from_dict(fields)
             except Exception as error:  # validation raises several kinds
                 reason = " ".join(str(error).split())
                 raise UserError(f"{path}: not a {family.config.__name__}: {reason}") from error
+            names = config.id2label
+            texts = all(isinstance(name, str) for name in names.values())
+            if set(names) != set(range(len(names))) or not texts:
+                raise UserError(
+                    f"{path}: id2label is {_shortened(names)}: give a name for each number from 0 "
+                    "on"
+                )
+            return config, family
     known = ", ".join(repr(family.model_type) for family in families)
     raise UserError(
         f"{path}: model_type is {model_type!r}, only {known} can be read: give the folder of such "
         "a model"
     )
+
+
+@contextmanager
+def named(folder: str | Path) -> Iterator[None]:
+    """Names the folder in a UserError about the configuration that was read there."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{folder}: {error}") from None
 
 
 def load(model: Any, checkpoint: Checkpoint, *, heads: Sequence[Set[str]] = ()) -> LoadReport:
@@ -142,7 +196,8 @@ def load(model: Any, checkpoint: Checkpoint, *, heads: Sequence[Set[str]] = ()) 
         its values.
 
     Raises:
-      UserError: tensors are absent or have another shape. The message names all of them.
+      UserError: tensors are absent, have another shape, hold integers, NaN or infinity, or are of
+        a part of the encoder that the model does not have. The message names all of them.
     """
     state = nnx.state(model, nnx.Param)
     family: Architecture = model.architecture
@@ -153,10 +208,11 @@ def load(model: Any, checkpoint: Checkpoint, *, heads: Sequence[Set[str]] = ()) 
         if any(_canonical(name, family.prefix) not in checkpoint.tensors for name in mine):
             initialised |= mine
     sources: dict[str, _Stored] = {}
+    known = {full_name: _canonical(full_name, family.prefix) for full_name in wanted}
     for full_name, (path, leaf) in wanted.items():
         if full_name in initialised:
             continue
-        name = _canonical(full_name, family.prefix)
+        name = known[full_name]
         stored = checkpoint.tensors.get(name)
         shape = tuple(leaf.shape)
         expected = shape[::-1] if path[-1] == "kernel" else shape
@@ -164,13 +220,29 @@ def load(model: Any, checkpoint: Checkpoint, *, heads: Sequence[Set[str]] = ()) 
             problems.append(f"{name} is missing")
         elif stored.shape != expected:
             problems.append(f"{name} has shape {list(stored.shape)}, expected {list(expected)}")
+        elif stored.dtype not in _FLOATING:
+            problems.append(f"{name} holds {stored.dtype}, expected {' or '.join(_FLOATING)}")
         else:
             sources[full_name] = stored
-    if problems:
-        raise UserError(
-            f"{checkpoint.folder}: the tensors do not fit config.json: {'; '.join(problems)}"
-        )
+    rooms = {family.stored(part).partition(".")[0] for part in ("word_embeddings", "layers")}
+    problems += [
+        f"{name} is of no part of the encoder that config.json describes"
+        for name in sorted(checkpoint.tensors.keys() - set(known.values()))
+        if name.partition(".")[0] in rooms
+        # integers are buffers, such as position_ids
+        and checkpoint.tensors[name].dtype in _FLOATING
+    ]
+    _refuse(checkpoint.folder, "the tensors do not fit config.json", problems)
     arrays = _read(sources)
+    _refuse(
+        checkpoint.folder,
+        "the weights are damaged, copy the checkpoint again",
+        [
+            f"{name} holds NaN or infinity"
+            for name, array in arrays.items()
+            if not np.isfinite(array).all()
+        ],
+    )
     for full_name, array in arrays.items():
         path, leaf = wanted[full_name]
         leaf.set_value(jnp.asarray(array.T if path[-1] == "kernel" else array))
@@ -226,6 +298,17 @@ def config_to_dict(config: PretrainedConfig) -> dict[str, Any]:
     return fields | {"id2label": names, "label2id": {name: int(i) for i, name in names.items()}}
 
 
+def _refuse(folder: Path, what: str, problems: Sequence[str]) -> None:
+    if problems:
+        more = f"; and {len(problems) - 20} more" if len(problems) > 20 else ""
+        raise UserError(f"{folder}: {what}: {'; '.join(problems[:20])}{more}")
+
+
+def _shortened(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
 def _canonical(name: str, prefix: str) -> str:
     name = name.removeprefix(f"{prefix}.")
     if name.endswith(".LayerNorm.gamma"):
@@ -243,7 +326,13 @@ def _files(folder: Path) -> list[Path]:
         shards = _read_json(index).get("weight_map")
         if not isinstance(shards, dict) or not all(isinstance(s, str) for s in shards.values()):
             raise UserError(f"{index}: has no weight_map from tensor names to files")
-        files = [folder / name for name in sorted(set(shards.values()))]
+        names = sorted(set(shards.values()))
+        if outside := [name for name in names if Path(name).name != name]:
+            raise UserError(
+                f"{index}: names files that are not of this folder: {', '.join(outside)}: copy the "
+                "checkpoint again, with its shards beside the index"
+            )
+        files = [folder / name for name in names]
         missing = [file.name for file in files if not file.is_file()]
         if missing:
             raise UserError(f"{index}: names files that are not there: {', '.join(missing)}")
@@ -261,7 +350,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         fields = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(_unreadable(path, error)) from error
     if not isinstance(fields, dict):
         raise UserError(f"{path}: not a JSON object")
@@ -273,7 +362,7 @@ def _read(sources: Mapping[str, _Stored]) -> dict[str, np.ndarray]:
     for file in sorted({stored.file for stored in sources.values()}):
         try:
             # framework "flax" rather than "np": it reads bfloat16 as well
-            with safe_open(file, framework="flax") as opened:
+            with safe_open(file, framework="flax") as opened, np.errstate(over="ignore"):
                 for key, stored in sources.items():
                     if stored.file == file:
                         arrays[key] = np.asarray(opened.get_tensor(stored.name), np.float32)

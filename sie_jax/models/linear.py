@@ -69,6 +69,8 @@ class LinearRanker:
         )
         if len(ranker.names) != len(ranker.weights):
             raise ValueError("names and weights differ in number")
+        if not np.isfinite(ranker.weights).all():
+            raise ValueError("a weight is NaN or infinite")
         return ranker
 
 

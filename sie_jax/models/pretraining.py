@@ -94,12 +94,11 @@ class PretrainingModel(EncoderModel):
         Raises:
           UserError: the folder cannot be read, with the reason in one line.
         """
-        config = huggingface.read_config(folder, families.FAMILIES)
-        family = families.of(config)
+        config, family, checkpoint = huggingface.open_folder(folder, families.FAMILIES)
         # the label names of a classifier do not apply to pairs of texts
         config.num_labels = 2
-        model = cls(config, dtype=dtype, rngs=rngs or nnx.Rngs(0))
-        checkpoint = huggingface.Checkpoint.open(folder, family.prefix)
+        with huggingface.named(folder):
+            model = cls(config, dtype=dtype, rngs=rngs or nnx.Rngs(0))
         heads = [
             {family.pooler},
             {"transform", "transform_norm", "vocabulary_bias"},

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
@@ -85,12 +85,20 @@ class Ranker:
                 raise ValueError(f"it has no ranker {ranker.kind!r}, only {', '.join(_PARTS)}")
             if missing := [part for part in _PARTS[ranker.kind] if not getattr(ranker, part)]:
                 raise ValueError(f"{ranker.kind} without its {' and '.join(missing)}")
+            for name in (*ranker.encoders.values(), *_files(ranker)):
+                place = PurePath(name)
+                if place.is_absolute() or ".." in place.parts:
+                    raise ValueError(f"{name} is not in this folder")
             return ranker
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{path} cannot be read ({reason}): copy the model's folder again"
             ) from None
+
+
+def _files(ranker: Ranker) -> tuple[str, ...]:
+    return ranker.checkpoint, ranker.translation, ranker.corpus
 
 
 def _linear(values: Mapping[str, object] | None) -> LinearRanker | None:

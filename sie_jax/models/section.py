@@ -38,6 +38,8 @@ class ModelConfig:
         for field in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
             sections.at_least(f"model.{field}", getattr(self, field), 1)
         sections.at_least("model.intermediate_size", self.intermediate_size, 1)
+        # every layer is compiled by itself
+        sections.between("model.num_hidden_layers", self.num_hidden_layers, 1, 1000)
         if self.hidden_size % self.num_attention_heads:
             raise UserError(
                 f"model.hidden_size {self.hidden_size} is not a multiple of "

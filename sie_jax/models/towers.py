@@ -6,6 +6,7 @@ layout), the pooling that makes one vector of its hidden states, and as a rule n
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ class Towers(EncoderModel):
     Raises:
       UserError: the encoder refuses the configuration.
     """
+
+    segments = 1
 
     def __init__(
         self,
@@ -127,14 +130,17 @@ class Towers(EncoderModel):
             pooling = _pooling(folder / POOLING)
         else:
             notes.append(f"{folder} has no {POOLING}: the mean over tokens was assumed.")
-        config = huggingface.read_config(folder, families.FAMILIES)
-        checkpoint = huggingface.Checkpoint.open(folder, families.of(config).prefix)
+        config, family, checkpoint = huggingface.open_folder(folder, families.FAMILIES)
         longest = min(_longest(folder) or LONGEST, config.max_position_embeddings)
-        model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
-            lambda: cls(config, pooling=pooling, max_length=longest, dtype=dtype, rngs=nnx.Rngs(0))
-        )
-        huggingface.load(model, checkpoint)
-        return model, tuple(notes)
+        options: dict[str, Any] = {"pooling": pooling, "max_length": longest, "dtype": dtype}
+        with huggingface.named(folder):
+            model = nnx.eval_shape(  # abstract: every parameter is read, none is initialised
+                lambda: cls(config, **options, rngs=nnx.Rngs(0))
+            )
+        report = huggingface.load(model, checkpoint)
+        replaced = [f"{family.stored(part)}." for part in (family.pooler, family.classifier)]
+        ignored = [name for name in report.ignored if not any(part in name for part in replaced)]
+        return model, (*notes, *huggingface.LoadReport([], ignored).notes(folder))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write a folder that sentence-transformers reads, with the same vectors.
@@ -196,7 +202,7 @@ def _longest(folder: Path) -> int | None:
         value = _fields(folder / file).get(name) if (folder / file).is_file() else None
         if value is None:
             continue
-        if not isinstance(value, int | float) or value < _SPECIAL + 1:
+        if not isinstance(value, int | float) or not _SPECIAL < value < math.inf:
             raise UserError(f"{folder / file}: {name} is {value!r}: give a number of tokens")
         return int(value)
     return None
@@ -212,7 +218,7 @@ def _pooling(path: Path) -> str:
             for name, value in fields.items()
             if name.startswith("pooling_mode_") and value
         )
-    asked = [asked] if isinstance(asked, str) else list(asked)
+    asked = asked if isinstance(asked, list) else [asked]
     found = [name for name, word in POOLINGS.items() if asked in ([name], [word])]
     if not found:
         raise UserError(

@@ -65,6 +65,9 @@ class PerExampleGrads:
     meet data more than once, are handled exactly. `params`-like results have the parameters' tree
     type and dtypes; everything else is float32 (float64 for float64 parameters).
 
+    Range: squares of entries are added up in that precision. In float32 a norm above 1e19 or so is
+    infinite, and what entries below 1e-19 add to a norm is lost; scale the loss, or take float64.
+
     Memory: as the backward pass of plain training; an unrecognised use of a weight costs B times
     that weight (`explain` tells which).
     """
@@ -105,7 +108,9 @@ class PerExampleGrads:
     def weighted_sum(self, weights: Array) -> Any:
         """Σ_i w_i ∇ℓ_i, like params.
 
-        An example of weight 0 contributes exactly 0, even if its loss or gradient is NaN.
+        An example of weight 0 contributes exactly 0, even if its loss or gradient is NaN. A float64
+        convolution on a CPU is the exception: XLA makes the gradients of a batch in one product
+        with zeros there, and the NaN of one example is in all of them, norms included.
 
         Raises:
           ValueError: the weights are not of shape [B].
@@ -124,7 +129,13 @@ class PerExampleGrads:
         return self._treedef.unflatten([form.weighted_sum(weights) for form in forms])
 
     def mean(self) -> Any:
-        """The gradient of the mean loss, like params."""
+        """The gradient of the mean loss, like params.
+
+        Raises:
+          ValueError: the batch has no example.
+        """
+        if not self.batch_size:
+            raise ValueError("mean: the batch has no example; pass one or more")
         return self.weighted_sum(jnp.full((self.batch_size,), 1 / self.batch_size))
 
     def dot(self, tree: Any) -> Array:

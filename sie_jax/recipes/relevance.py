@@ -38,7 +38,7 @@ from sie_jax.stages.train import train
 from sie_jax.stages.translation import translation
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
-from sie_jax.tasks import classifies, listed, scores
+from sie_jax.tasks import apart, classifies, listed, scores
 from sie_jax.training.run import Run, Weighting
 from sie_jax.workdir import Made, Workdir
 from sie_jax.workdir.claim import claimed
@@ -191,6 +191,7 @@ def prepared(config: Config, workdir: Workdir, *, beam: Sequence[str] | None = N
         data=config.data,
         pretrained=config.model.pretrained,
         keep_catalogue=config.pretrain.steps > 0,
+        apart=apart(config.train.task),
         ahead=Ahead(config.model, config.train, config.importance, config.pretrain.steps > 0, beam),
     )
 
@@ -247,30 +248,31 @@ def _stages(
         )
         importance = importance.with_candidate(chosen.value)
     choosing = () if chosen is None else (chosen,)
+    sections = _sections(config.importance, importance)
+    further = [name for one in sections.values() for name in one.further_scores]
+    estimators = tuple(dict.fromkeys(further))
     scored = score(
         workdir,
         replace(start, after=(*start.after, *choosing)),
-        held_out if importance.needs_folds else None,
-        estimators=importance.further_scores,
+        held_out if any(one.needs_folds for one in sections.values()) else None,
+        estimators=estimators,
         warmup_epochs=importance.warmup_epochs,
     )
     weighed = weigh(
         workdir,
         pairs,
         scored,
-        importance=importance.only(importance.policy),
-        columns=(*scores(config.train.task), *importance.further_scores),
+        importance=_only(importance),
+        columns=(*scores(config.train.task), *estimators),
         after=choosing,
     )
     audited = None
     if classifies(config.train.task):
         audited = audit(workdir, pairs, scored if held_out is None else None, held_out)
-    runs = _runs(importance)
+    runs = _runs(sections)
     # what chose a run's weights, so that it is made again where they are chosen anew
-    chose = {"uniform": (), "weighted": (weighed,)}
-    starts = {
-        name: replace(start, after=(*start.after, *chose.get(name, choosing))) for name in runs
-    }
+    weighted = replace(start, after=(*start.after, weighed))
+    starts = {name: weighted if name == "weighted" else start for name in runs}
     trained = []
     for repeat in range(config.train.seeds):
         for name, weighting in runs.items():
@@ -281,14 +283,14 @@ def _stages(
                 starts[name],
                 _fixed(weighting, scored),
                 data=data,
-                importance=_only(importance, weighting),
+                importance=_only(sections[name]) if name in sections else None,
             )
             trained.append(made)
     first = dict(zip(runs, trained, strict=False))
     rehearsed: dict[str, tuple[Made[Rehearsed], ...]] = {}
     seen = set[str]()  # runs that have seen the labels of the queries that they would be judged on
     if held_out is not None:
-        rehearsed = _rehearsed(workdir, starts, held_out, scored, importance, config.train.folds)
+        rehearsed = _rehearsed(workdir, starts, held_out, scored, sections, config.train.folds)
     else:
         seen = {name for name, weighting in runs.items() if weighting.kind == "learned"}
     judgeable = {name: made for name, made in first.items() if name not in seen}
@@ -329,26 +331,33 @@ def _stages(
         workdir,
         results,
         evaluation=evaluation,
-        importance=importance,
+        importance=sections,
         train=start.train,
         pretrained=bool(config.model.pretrained or config.pretrain.steps),
         seed=start.seed,
     )
 
 
-def _runs(importance: ImportanceConfig) -> dict[str, Weighting]:
+def _sections(given: ImportanceConfig, chosen: ImportanceConfig) -> dict[str, ImportanceConfig]:
+    """The section of each weighted run, by its name without its seed.
+
+    given: what the config says, which holds for the policies to compare. chosen: the same, or what
+    `auto` made of it.
+    """
+    return {"weighted": chosen, **{name: replace(given, policy=name) for name in given.compare}}
+
+
+def _runs(sections: Mapping[str, ImportanceConfig]) -> dict[str, Weighting]:
     """How each run treats its examples, by the run's name without its seed."""
-    further = {name: name for name in importance.compare}
-    policies = {"weighted": importance.policy, **further}
-    weighted = {name: _weighting(importance, policy) for name, policy in policies.items()}
+    weighted = {name: _weighting(section) for name, section in sections.items()}
     return {"uniform": Weighting(), **weighted}
 
 
-def _weighting(importance: ImportanceConfig, policy: str) -> Weighting:
+def _weighting(importance: ImportanceConfig) -> Weighting:
     if importance.mode == "learned":
         return Weighting("learned", importance.score)
     kind = importance.mode if importance.mode == "online" else importance.use
-    return Weighting(kind, importance.score, policy)
+    return Weighting(kind, importance.score, importance.policy)
 
 
 def _fixed(weighting: Weighting, scores: Made[Scores]) -> Made[Scores] | None:
@@ -356,11 +365,9 @@ def _fixed(weighting: Weighting, scores: Made[Scores]) -> Made[Scores] | None:
     return scores if weighting.kind in ("weights", "sampling") else None
 
 
-def _only(importance: ImportanceConfig, weighting: Weighting) -> ImportanceConfig | None:
-    """What of the section a run depends on."""
-    if weighting.kind == "uniform":
-        return None
-    return importance.only(weighting.policy or importance.policy)
+def _only(importance: ImportanceConfig) -> ImportanceConfig:
+    """What of its section a run depends on."""
+    return importance.only(importance.policy)
 
 
 def _rehearsed(
@@ -368,14 +375,13 @@ def _rehearsed(
     starts: Mapping[str, Start],
     held_out: Made[OutOfFold],
     scores: Made[Scores],
-    importance: ImportanceConfig,
+    sections: Mapping[str, ImportanceConfig],
     folds: int,
 ) -> dict[str, tuple[Made[Rehearsed], ...]]:
     """Every weighted run on the folds; the uniform one's models are those of cross_fit."""
     found = {}
-    for name, weighting in _runs(importance).items():
-        if weighting.kind == "uniform":
-            continue
+    for name, section in sections.items():
+        weighting = _weighting(section)
         found[name] = tuple(
             rehearse(
                 workdir,
@@ -384,7 +390,7 @@ def _rehearsed(
                 held_out,
                 _fixed(weighting, scores),
                 fold=fold,
-                importance=importance.only(weighting.policy or importance.policy),
+                importance=_only(section),
             )
             for fold in range(folds)
         )

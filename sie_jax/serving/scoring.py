@@ -47,7 +47,7 @@ class Scorer(NamedTuple):
 
     task: what the model does with a pair. scale: of the labels, None where it gives a relevance
     alone. ranking: what ranks, None where the model itself does. encoders: those that it takes
-    scores of, by the names of their columns.
+    scores of, by the names of their columns. notes: what was left out of the folders or assumed.
     """
 
     task: Graded | Regression | Contrastive
@@ -58,6 +58,7 @@ class Scorer(NamedTuple):
     mesh: Mesh
     ranking: Ranking | None = None
     encoders: Mapping[str, "Scorer"] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
     @property
     def predicts(self) -> bool:
@@ -87,6 +88,8 @@ def load(
       UserError: the folder holds no BERT with a classifier and no towers, or its parts do not fit
         together.
     """
+    if not str(folder):
+        raise UserError("the model's folder has no name: give the folder model/ of a run")
     folder = Path(folder)
     scorer = _encoder(folder, settings)
     ranker = Ranker.load(folder)
@@ -96,13 +99,16 @@ def load(
         column: scorer if name == "." else _encoder(folder / name, settings)
         for column, name in ranker.encoders.items()
     }
-    return scorer._replace(ranking=ranking.load(folder, ranker), encoders=encoders)
+    made = ranking.load(folder, ranker)
+    notes = [note for one in (scorer, *encoders.values()) for note in one.notes]
+    notes += made.sentences.notes if made.sentences else ()
+    return scorer._replace(ranking=made, encoders=encoders, notes=tuple(dict.fromkeys(notes)))
 
 
 def _encoder(folder: Path, settings: Settings | None) -> Scorer:
     model: PairClassifier | Towers
     if is_towers(folder):
-        model, _ = Towers.from_pretrained(folder)
+        model, notes = Towers.from_pretrained(folder)
     else:
         model, report = PairClassifier.from_pretrained(folder)
         if report.initialised:
@@ -110,6 +116,7 @@ def _encoder(folder: Path, settings: Settings | None) -> Scorer:
                 f"{folder} has no {', '.join(report.initialised)}: it was not trained to classify "
                 "pairs; give the folder model/ of a finished run"
             )
+        notes = tuple(report.notes(folder))
     settings = settings or Settings.read(folder)
     config = model.config
     if config.max_position_embeddings < settings.max_length:
@@ -138,7 +145,8 @@ def _encoder(folder: Path, settings: Settings | None) -> Scorer:
             f"is {config.vocab_size}: take both from one model"
         )
     mesh = meshes.make(-1)
-    return Scorer(task, meshes.place(mesh, params), tokenizer, settings, scale, mesh)
+    placed = meshes.place(mesh, params)
+    return Scorer(task, placed, tokenizer, settings, scale, mesh, notes=notes)
 
 
 def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int = 64) -> pa.Table:
@@ -251,7 +259,11 @@ def _encode(
     if settings.item_text:
         items = [f"{title} {text}".strip() for title, text in zip(titles, texts, strict=True)]
     encoded = tokenization.encode_pairs(
-        scorer.tokenizer, queries, items, max_length=settings.max_length
+        scorer.tokenizer,
+        queries,
+        items,
+        max_length=settings.max_length,
+        apart=isinstance(scorer.task, Contrastive),
     )
     reasons: list[str | None] = []
     for row, query, title, fits in zip(rows, queries, titles, encoded.fits, strict=True):
@@ -280,8 +292,10 @@ def _predicted(
         columns = [f"{PROBABILITY}{grade}" for grade in range(grades)] or [RELEVANCE]
         return dict.fromkeys(columns, np.zeros(0, np.float32))
     made = predict_pass(scorer.task, scorer.mesh)
+    apart = _apart(scorer, encoded)
+    sizes = np.array([len(ids) for ids in encoded.input_ids])
     plan = plans.in_order(
-        np.array([len(ids) for ids in encoded.input_ids]),
+        tokenization.places(sizes, encoded.query_lengths, apart=apart is not None),
         batch_size=batch_size,
         boundaries=_boundaries(scorer.settings.max_length),
         rows=usable,
@@ -291,7 +305,7 @@ def _predicted(
         [plan],
         batch_size=batch_size,
         pad_token_id=scorer.tokenizer.pad_token_id,
-        apart=_apart(scorer, encoded),
+        apart=apart,
     )
     parts = sweep.sweep(made, scorer.params, iterate(batches), scorer.mesh)
     return sweep.gather(parts, usable)
@@ -301,7 +315,8 @@ def _apart(scorer: Scorer, encoded: tokenization.EncodedPairs) -> Apart | None:
     if not isinstance(scorer.task, Contrastive):
         return None
     # each an item of its own: a prediction does not ask which are equal
-    return Apart(encoded.query_lengths, np.arange(len(encoded.input_ids)))
+    number, longest = len(encoded.input_ids), scorer.settings.max_length
+    return Apart(encoded.query_lengths, np.arange(number), longest)
 
 
 class _Encoded:

@@ -1,12 +1,13 @@
 """What a model's folder says about itself beside Hugging Face's files, in sie_jax.json."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
 
 NAME = "sie_jax.json"
+SHORTEST = 8  # the least that max_length may be
 
 
 class Settings(NamedTuple):
@@ -35,7 +36,7 @@ class Settings(NamedTuple):
         """Reads sie_jax.json from a model's folder.
 
         Raises:
-          UserError: the file is missing, or does not hold settings.
+          UserError: the file is missing, or does not hold settings that a model can be used with.
         """
         path = folder / NAME
         if not path.is_file():
@@ -45,6 +46,28 @@ class Settings(NamedTuple):
             )
         try:
             values = read_json(path)
-            return cls(**{**values, "gains": tuple(values["gains"])})
-        except (ValueError, TypeError, KeyError) as error:
+            settings = cls(**{**values, "gains": tuple(values["gains"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(f"{path} cannot be read: {error}") from None
+        for name, wrong, wanted in (
+            ("gains", not all(map(_is_number, settings.gains)), "a list of numbers"),
+            ("item_text", not isinstance(settings.item_text, bool), "true or false"),
+            ("max_length", not _is_count(settings.max_length, SHORTEST), f"{SHORTEST} or more"),
+            *(
+                (name, not _is_count(getattr(settings, name), 1), "1 or more")
+                for name in ("max_query_characters", "max_title_characters")
+            ),
+        ):
+            if wrong:
+                value = values.get(name)
+                raise UserError(f"{path} cannot be read: {name} is {value!r}: give {wanted}")
+        return settings
+
+
+def _is_number(value: Any) -> bool:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and abs(value) < 1e300  # an integer may be beyond a float
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**31

@@ -79,6 +79,8 @@ def score_table(
         if not columns.get(field):
             raise UserError(f"--{field} is empty: name the column that holds it")
     scorer, console = load(model, settings, encoder_alone=encoder_alone), console or _QUIET
+    for note in scorer.notes:
+        _say(console, note)
     ranking = scorer.ranking
     if ranking is not None and ranking.ranker.text and not columns.get("text"):
         _say(

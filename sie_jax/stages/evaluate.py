@@ -96,7 +96,7 @@ def evaluate(
     results: Results,
     *,
     evaluation: EvaluationConfig,
-    importance: ImportanceConfig,
+    importance: Mapping[str, ImportanceConfig],
     train: Schedule,
     pretrained: bool,
     seed: int,
@@ -105,8 +105,8 @@ def evaluate(
 
     rankings.parquet has the score of every test pair by each ranker, a column per run and seed.
 
-    train: how the runs were optimised. pretrained: whether they started from a pretrained model.
-    seed: of the random baseline.
+    importance: the section of each weighted run. train: how the runs were optimised.
+    pretrained: whether they started from a pretrained model. seed: of the random baseline.
     """
     prepared, scale = results.prepared.value, results.prepared.value.scale
     training = prepared.split("train")
@@ -117,9 +117,10 @@ def evaluate(
     table, counts = results.weighed.value, prepared.counts
     everyone = {**_without_encoder(results, seed), **predictions}
     everyone |= _stack(results, everyone)
+    further = [name for section in importance.values() for name in section.further_scores]
     hard = {
         name: hardness(name, table[name].to_numpy())
-        for name in (*scores(train.task), *importance.further_scores)
+        for name in dict.fromkeys((*scores(train.task), *further))
     }
     metrics = {
         "rows": {
@@ -156,7 +157,7 @@ def evaluate(
         job.workdir.draw_log()
         _write_trec(job, prepared, predictions)
         _write_rankings(job, prepared, everyone)
-        by_group = _groups(job, prepared, table, importance.score)
+        by_group = _groups(job, prepared, table, importance["weighted"].score)
         reporting.write(job, results, metrics, everyone, by_group, evaluation)
         write_json(job.folder / METRICS, metrics)
 
@@ -223,7 +224,9 @@ def _selected(results: Results) -> dict[str, Any]:
     return {"selected": found} if chosen else {}
 
 
-def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str, Any]]:
+def _costs(
+    results: Results, importance: Mapping[str, ImportanceConfig]
+) -> dict[str, dict[str, Any]]:
     """What one model of each run costs: the mean over seeds, and what its weights needed in full.
 
     The stack costs its features, its members, and their models on folds. What was estimated to be
@@ -235,8 +238,8 @@ def _costs(results: Results, importance: ImportanceConfig) -> dict[str, dict[str
         spent = each[0]._replace(seconds=sum(one.seconds for one in each) / len(each))
         if run == "weighted" and results.chosen is not None:
             spent += total(results.chosen.cost)
-        if run != "uniform" and importance.mode == "offline":
-            spent += _scoring(results, importance)
+        if run in importance and importance[run].mode == "offline":
+            spent += _scoring(results, importance[run])
         costs[run] = spent
     if results.contest.value.stack is not None:
         parts: list[Made[Any]] = [
@@ -303,7 +306,9 @@ def _cross_validation(results: Results, config: EvaluationConfig) -> dict[str, A
     return found
 
 
-def _amounts(results: Results, importance: ImportanceConfig) -> dict[str, dict[str, float]]:
+def _amounts(
+    results: Results, importance: Mapping[str, ImportanceConfig]
+) -> dict[str, dict[str, float]]:
     """Of each run's weights over the training set: how many rows they amount to, and as sampling.
 
     `effective_sample_size` is a share of the rows. `gradient_variance_ratio` is what drawing rows
@@ -311,16 +316,15 @@ def _amounts(results: Results, importance: ImportanceConfig) -> dict[str, dict[s
     policies that leave no row out: by the norms after the warm-up, ‖ḡ‖² left out of both. Weights
     that are made in each batch have neither.
     """
-    if importance.mode != "offline":
+    if importance["weighted"].mode != "offline":
         return {}
     table, training = results.weighed.value, results.prepared.value.split("train")
     norms, rows = table["grad_norm"].to_numpy().astype(np.float64), table.num_rows
     uniform, amounts = np.full(rows, 1 / rows), {}
-    policies = {"uniform": "uniform", "weighted": importance.policy}
+    uniformly = dataclasses.replace(importance["weighted"], policy="uniform")
     for run in results.runs():
-        made = importance.weights(
-            table[importance.score].to_numpy(), training, policies.get(run, run)
-        )
+        section = importance.get(run, uniformly)
+        made = section.weights(table[section.score].to_numpy(), training, section.policy)
         weights = made.astype(np.float64)
         amounts[run] = {"effective_sample_size": sampling.effective_sample_size(weights) / rows}
         if weights.all():

@@ -86,15 +86,12 @@ def export(
 
 def _card(ranker: Ranker, contest: Contest, towers: bool) -> str:
     """What a reader of the folder has to know of it. towers: whether the encoder is of two."""
-    library, alone, where = "transformers", "the encoder's own score", ""
+    library, alone = "transformers", "the encoder's own score"
     layout = "Hugging Face layout: config.json, model.safetensors, the tokenizer"
     if towers:
         library, alone = "sentence-transformers", "the cosine of query and item"
-        where = " where no item is cut at max_length"
         layout = "sentence-transformers layout: modules.json, the pooling, the tokenizer"
-    orders = (
-        f"The encoder in this folder is what ranks: {library} alone gives the same order{where}."
-    )
+    orders = f"The encoder in this folder is what ranks: {library} alone gives the same order."
     if ranker.kind != ENCODER:
         orders = (
             f"What ranks is {ranker.kind}, not the encoder alone: `python -m sie_jax.predict` "

@@ -19,7 +19,8 @@ from sie_jax.models.section import ModelConfig
 from sie_jax.sections import TELLS
 from sie_jax.stages import choose, cross_fit
 from sie_jax.tables.spool import filtered
-from sie_jax.tasks import apart, label_names, listed
+from sie_jax.tasks import apart as reads_apart
+from sie_jax.tasks import label_names, listed
 from sie_jax.training.section import TrainConfig
 from sie_jax.workdir import Job, Made, stage
 
@@ -51,7 +52,7 @@ class Ahead:
     def check_queries(self, job: Job, pairs: pa.Table, data: DataConfig) -> None:
         """Raises UserError where the training queries do not do for the folds or the task."""
         training = filtered(pairs, pc.equal(pairs["split"], "train").combine_chunks())
-        if listed(self.train.task) and not apart(self.train.task):
+        if listed(self.train.task) and not reads_apart(self.train.task):
             sizes = training["query_id"].value_counts().field("counts").to_numpy()
             alone = int((sizes < lists.LEAST).sum())
             if alone == len(sizes):
@@ -80,14 +81,21 @@ def read(made: Made[Prepared]) -> Prepared:
 
 @stage(leaves=("data", "rejected.parquet", "cleaning.json"), read=read)
 def prepare(
-    job: Job, *, data: DataConfig, pretrained: str, keep_catalogue: bool, ahead: Ahead
+    job: Job,
+    *,
+    data: DataConfig,
+    pretrained: str,
+    keep_catalogue: bool,
+    apart: bool,
+    ahead: Ahead,
 ) -> None:
     """Leaves data/, the rows that are left out and why.
 
     pretrained: the folder whose tokenizer is taken, "" to train one. keep_catalogue: whether the
-    texts of all items are kept, which pretraining reads.
+    texts of all items are kept, which pretraining reads. apart: whether query and item are read by
+    themselves.
     """
-    encoding = data.encoding(remote.local(pretrained))
+    encoding = data.encoding(remote.local(pretrained), apart=apart)
 
     def store() -> None:
         if ahead.beam is not None:

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from sie_jax import processes, sections
 from sie_jax.data import batches as plans
-from sie_jax.data import corpus
+from sie_jax.data import corpus, tokenization
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.section import DataConfig
@@ -160,7 +160,7 @@ def pretrain(
 
     def leave() -> None:
         trained.save_pretrained(folder / "model")
-        pairs.tokenizer.save_pretrained(folder / "model")
+        tokenization.save(pairs.tokenizer, folder / "model", max_length=data.max_length)
         write_json(folder / HELD_OUT, values)
 
     processes.alone(leave)

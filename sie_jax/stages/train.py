@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from flax import nnx
 
 from sie_jax import processes
+from sie_jax.data import tokenization
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.section import DataConfig
 from sie_jax.devices import mesh as meshes
@@ -158,7 +159,7 @@ def _save(folder: Path, model: PairClassifier | Towers, pairs: Prepared, data: D
     """Leaves the model as a Hugging Face folder, with how its pairs were made."""
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)
-        pairs.tokenizer.save_pretrained(temporary)
+        tokenization.save(pairs.tokenizer, temporary, max_length=data.max_length)
         Settings(
             gains=pairs.scale.gains,
             max_length=data.max_length,

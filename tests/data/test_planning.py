@@ -7,7 +7,6 @@ import pytest
 from small_shop import Shop
 
 from sie_jax.data import batches as plans
-from sie_jax.data import tokenization
 from sie_jax.data.planning import Planner
 from sie_jax.devices import mesh as meshes
 
@@ -133,7 +132,8 @@ def test_read_apart_each_row_is_beside_its_query_and_has_its_item(shop: Shop) ->
     ):
         pairs = prepared.split(split)
         queries, items = (np.array(pairs[name]) for name in ("query_id", "item_id"))
-        lengths = tokenization.query_lengths(prepared.tokenizer, pairs["query"].to_pylist())
+        records = prepared.tokens(split).__getitems__(range(len(pairs)))
+        lengths = np.array([record["query_length"] for record in records])
         for batch in read(planned):
             rows = rows_of(batch)
             real = batch["mask"]

@@ -83,9 +83,7 @@ def test_tokens_lie_in_the_order_of_the_pairs(prepared: preparing.Prepared) -> N
         assert len(tokens) == len(pairs) == len(prepared.lengths[name])
         for i, pair in enumerate(pairs):
             record = tokens[i]
-            wanted = tokenizer(
-                pair["query"], pair["title"], truncation="only_second", max_length=MAX_LENGTH
-            )
+            wanted = tokenizer(pair["query"], pair["title"], truncation=True, max_length=MAX_LENGTH)
             assert record["input_ids"].tolist() == wanted["input_ids"]
             assert record["query_length"] == wanted["token_type_ids"].index(1)
             assert record["label"] == pair["label"]

@@ -1,11 +1,13 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from sie_jax.data import tokenization
+from sie_jax.devices import memory
 from sie_jax.errors import UserError
 
 QUERIES = ["red shoes", "blue running shoes for men", "a", "Blue  shoes!", "red shoes"]
@@ -47,21 +49,41 @@ def test_equals_transformers(tokenizer: PreTrainedTokenizerFast, max_length: int
     for i, (query, item) in enumerate(zip(QUERIES, ITEMS, strict=True)):
         if not item:  # transformers takes an empty second text for none at all
             continue
-        wanted = tokenizer(query, item, truncation="only_second", max_length=max_length)
+        wanted = tokenizer(query, item, truncation=True, max_length=max_length)
         assert encoded.input_ids[i].tolist() == wanted["input_ids"]
         segments = (np.arange(len(encoded.input_ids[i])) >= encoded.query_lengths[i]).astype(int)
         assert segments.tolist() == wanted["token_type_ids"]
 
 
-def test_only_the_item_is_truncated(tokenizer: PreTrainedTokenizerFast) -> None:
-    query, item = QUERIES[1], ITEMS[1]
-    query_ids, item_ids = plain(tokenizer, query), plain(tokenizer, item)
-    room = 4
-    length = len(query_ids) + 3 + room
-    encoded = tokenization.encode_pairs(tokenizer, [query], [item], max_length=length)
-    assert len(encoded.input_ids[0]) == length
-    assert encoded.input_ids[0][1 : 1 + len(query_ids)].tolist() == query_ids
-    assert encoded.input_ids[0][-1 - room :].tolist() == [*item_ids[:room], tokenizer.sep_token_id]
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("room", [5, 6, 7, 8, 15])
+@pytest.mark.parametrize(("first", "second"), [(4, 30), (30, 4), (4, 4), (3, 4), (20, 20), (7, 1)])
+def test_a_pair_is_cut_as_by_truncation_alone(
+    tmp_path: Path, side: str, room: int, first: int, second: int
+) -> None:
+    """Whatever is longer, and also where the folder's tokenizer cuts at the beginning."""
+    words = list("abcdefghijklmnopqrstuvwxyz0123456789")
+    trained = tokenization.train([" ".join(words)], vocabulary_size=100)
+    trained.truncation_side = side
+    tokenization.save(trained, tmp_path, max_length=room + 3)
+    texts = " ".join(words[:first]), " ".join(words[-second:])
+    encoded = tokenization.encode_pairs(
+        tokenization.load(tmp_path), *([text] for text in texts), max_length=room + 3
+    )
+    outside = PreTrainedTokenizerFast.from_pretrained(tmp_path, local_files_only=True)
+    wanted = outside(*texts, truncation=True)
+    assert encoded.fits.tolist() == [first < room]  # or the query alone would fill the pair
+    if first < room:
+        assert encoded.input_ids[0].tolist() == wanted["input_ids"]
+        assert encoded.query_lengths.tolist() == [wanted["token_type_ids"].index(1)]
+    apart = tokenization.encode_pairs(
+        outside, *([text] for text in texts), max_length=room + 3, apart=True
+    )
+    (ids,), (size,) = apart.input_ids, apart.query_lengths
+    query, item = (outside(text, truncation=True)["input_ids"] for text in texts)
+    assert (ids[:size].tolist(), [ids[0], *ids[size:].tolist()]) == (query, item)
+    lengths = tokenization.places(np.array([len(ids)]), apart.query_lengths, apart=True)
+    assert lengths.tolist() == [max(len(query), len(item))]
 
 
 def test_a_query_that_leaves_no_room_does_not_fit(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -146,12 +168,134 @@ def test_vocab_txt_alone(
     assert encoded.input_ids[0].tolist() == wanted["input_ids"]
 
 
+VOCABULARY = "[PAD] [UNK] [CLS] [SEP] [MASK] x ze że schön schon Ze 靴 靴x".replace(" ", "\n")
+BRAND = {"content": "[BRAND]", "special": True, "normalized": False}
+BERTS = {"tokenizer_class": "BertTokenizer"}
+
+
+def cased() -> str:
+    """A tokenizer.json that says more than BERT's options can."""
+    trained = tokenization.train([VOCABULARY] * 2, vocabulary_size=100, lowercase=False)
+    return trained.backend_tokenizer.to_str()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"tokenizer_config.json": BERTS | {"strip_accents": False}},
+        {"tokenizer_config.json": BERTS | {"do_lower_case": False, "strip_accents": True}},
+        {"tokenizer_config.json": BERTS | {"tokenize_chinese_chars": False}},
+        {"tokenizer_config.json": BERTS | {"additional_special_tokens": ["[BRAND]"]}},
+        {"tokenizer_config.json": BERTS | {"added_tokens_decoder": {"13": BRAND}}},
+        {"tokenizer_config.json": BERTS, "added_tokens.json": {"[BRAND]": 13}},
+        {"tokenizer_config.json": BERTS | {"unk_token": "x"}},
+        {"special_tokens_map.json": {"sep_token": "ze"}},
+        {"tokenizer_config.json": BERTS | {"truncation_side": "left", "model_max_length": 9}},
+        {"tokenizer_config.json": {"tokenizer_class": "BertTokenizerFast"}},
+        {"config.json": {"model_type": "bert", "tokenizer_class": "BertTokenizer"}},
+        {"tokenizer.json": cased()},
+        {"tokenizer.json": cased(), "tokenizer_config.json": BERTS | {"do_lower_case": False}},
+        {
+            "tokenizer.json": cased(),
+            "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast"},
+        },
+    ],
+    ids=str,
+)
+def test_every_option_of_a_folder_is_read_as_by_transformers(
+    tmp_path: Path, files: dict[str, Any]
+) -> None:
+    folder = {"vocab.txt": VOCABULARY, "config.json": {"model_type": "bert"}, **files}
+    for name, value in folder.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    ours, theirs = tokenization.load(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+    assert len(ours) == len(theirs)
+    query, item = "ŻE schön [BRAND] x [PAD]", "że Ze 靴x [brand] ze SCHON schön x x x"
+    for length in (9, 12, 64):
+        wanted = theirs(query, item, truncation=True, max_length=length)
+        found = tokenization.encode_pairs(ours, [query], [item], max_length=length)
+        assert found.input_ids[0].tolist() == wanted["input_ids"][: 64 if found.fits[0] else 0]
+    tokenization.save(ours, tmp_path / "saved", max_length=9)
+    (tmp_path / "saved" / "config.json").write_text('{"model_type": "bert"}')
+    again = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    assert again(query, item)["input_ids"] == theirs(query, item)["input_ids"]
+    assert (again.model_max_length, again.truncation_side) == (9, theirs.truncation_side)
+
+
+def test_words_that_differ_in_marks_are_different_words() -> None:
+    pairs = {
+        "ガラス": "カラス",
+        "año": "ano",
+        "й": "и",
+        "że": "ze",
+        "हिंदी": "हद",
+        "ångström": "angstrom",
+    }
+    words = [word for pair in pairs.items() for word in pair]
+    for lowercase in (True, False):
+        trained = tokenization.train(words * 9, vocabulary_size=400, lowercase=lowercase)
+        for word, other in pairs.items():
+            assert plain(trained, word) != plain(trained, other)
+            assert trained.unk_token_id not in plain(trained, word) + plain(trained, other)
+        assert (plain(trained, "AÑO") == plain(trained, "año")) is lowercase
+
+
+def test_a_vocabulary_beyond_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "of_machine", lambda: 10**9)
+    with pytest.raises(UserError, match="a vocabulary of 1,000,000,000 needs"):
+        tokenization.train(["red"], vocabulary_size=10**9)
+
+
+def without(tokenizer: PreTrainedTokenizerFast, section: str) -> str:
+    stated = json.loads(tokenizer.backend_tokenizer.to_str())
+    return json.dumps(stated | {section: None})
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
+        ({"vocab.txt": VOCABULARY, "tokenizer_config.json": "[]"}, "is not a JSON object"),
+        ({"vocab.txt": VOCABULARY, "tokenizer_config.json": "[" * 100_000}, "nested too deeply"),
+        *(
+            (
+                {"vocab.txt": VOCABULARY, name: json.dumps({"tokenizer_class": kind})},
+                f"tokenizer_class is {kind}, and only BertTokenizer can be read",
+            )
+            for name, kind in (
+                ("tokenizer_config.json", "RobertaTokenizer"),
+                ("tokenizer_config.json", "BertJapaneseTokenizer"),
+                ("config.json", "XLMRobertaTokenizerFast"),
+            )
+        ),
+        (
+            {
+                "tokenizer.json": without(
+                    tokenization.train(["red"] * 2, vocabulary_size=50), "post_processor"
+                )
+            },
+            r"does not make \[CLS\] query",
+        ),
+        *(
+            (
+                {"vocab.txt": VOCABULARY, "tokenizer_config.json": json.dumps({name: value})},
+                "the tokenizer cannot be read",
+            )
+            for name, value in (
+                ("model_max_length", "long"),
+                ("model_max_length", -5),
+                ("truncation_side", "middle"),
+                ("pad_token", 5),
+            )
+        ),
+        (
+            {"vocab.txt": VOCABULARY, "tokenizer_config.json": '{"pad_token": "<pad>"}'},
+            "vocabulary has no <pad>",
+        ),
         ({}, "no tokenizer.json and no vocab.txt"),
         ({"tokenizer.json": "{"}, "the tokenizer cannot be read"),
-        ({"vocab.txt": "[PAD]\n[UNK]\nred\n"}, "the tokenizer cannot be read"),
+        ({"vocab.txt": "[PAD]\n[UNK]\nred\n"}, r"vocabulary has no \[CLS\]"),
         ({"vocab.txt": "[UNK]\n[CLS]\n[SEP]\nred\n"}, r"vocabulary has no \[PAD\]"),
     ],
 )

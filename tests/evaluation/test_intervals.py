@@ -144,6 +144,14 @@ def test_equivalence_without_spread_or_without_data():
     assert (better["not_worse"], better["equivalent"]) == (True, False)
     assert intervals.equivalence(np.full(4, 0.25), margin=0.5)["equivalent"]
     assert not intervals.equivalence(np.full(4, -0.75), margin=0.5)["not_worse"]
+    # on the margin nothing is shown, whatever is left by rounding: 0.495 - 0.5 is not -0.005
+    for loss in (np.full(4, -0.5), np.array([0.495, 0.81, 0.7]) - np.array([0.5, 0.815, 0.705])):
+        margin = round(-loss[0], 3)
+        found = intervals.equivalence(loss, margin=margin)
+        assert (found["p_worse"], found["not_worse"], found["p_better"]) == (1, False, 0)
+        mirrored = intervals.equivalence(-loss, margin=margin)
+        assert (mirrored["p_better"], mirrored["equivalent"]) == (1, False)
+        assert intervals.equivalence(loss, margin=margin * 1.001)["not_worse"]
     one = intervals.equivalence(np.array([0.25]), margin=0.5)
     assert (one["value"], one["low"], one["p_worse"]) == (0.25, None, None)
     assert (one["not_worse"], one["equivalent"]) == (False, False)

@@ -6,7 +6,10 @@ import jax
 import numpy as np
 import pytest
 from flax import nnx
+from model_folders import NAMES
 from transformers import BertConfig
+
+from sie_jax.models import FlaxBert, PairClassifier
 
 
 @pytest.fixture
@@ -35,6 +38,25 @@ def randomise():
         return model
 
     return run
+
+
+@pytest.fixture
+def bert(config, randomise):
+    return randomise(FlaxBert(config, rngs=nnx.Rngs(0)))
+
+
+@pytest.fixture
+def classifier(config, randomise):
+    config.id2label = dict(enumerate(NAMES))
+    config.label2id = {name: i for i, name in enumerate(NAMES)}
+    return randomise(PairClassifier(config, num_labels=3, rngs=nnx.Rngs(0)))
+
+
+@pytest.fixture
+def folder(bert, tmp_path):
+    """A folder that save_pretrained wrote."""
+    bert.save_pretrained(tmp_path)
+    return tmp_path
 
 
 @pytest.fixture

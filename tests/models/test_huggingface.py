@@ -8,56 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from model_folders import NAMES, rewrite, set_config, shard, user_error
 from safetensors import safe_open
 from safetensors.flax import save_file as save_flax_file
 from safetensors.numpy import load_file, save_file
 
-from sie_jax.errors import UserError
 from sie_jax.models import FlaxBert, PairClassifier
-
-NAMES = ["irrelevant", "partial", "exact"]
-
-
-@pytest.fixture
-def bert(config, randomise):
-    return randomise(FlaxBert(config, rngs=nnx.Rngs(0)))
-
-
-@pytest.fixture
-def classifier(config, randomise):
-    config.id2label = dict(enumerate(NAMES))
-    config.label2id = {name: i for i, name in enumerate(NAMES)}
-    return randomise(PairClassifier(config, num_labels=3, rngs=nnx.Rngs(0)))
-
-
-@pytest.fixture
-def folder(bert, tmp_path):
-    """A folder that save_pretrained wrote."""
-    bert.save_pretrained(tmp_path)
-    return tmp_path
-
-
-def rewrite(folder, change):
-    """Pass the stored tensors through `change`."""
-    path = folder / "model.safetensors"
-    save_file(change(load_file(path)), path)
-
-
-def set_config(folder, **fields):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
 
 
 def assert_same_parameters(left, right):
     jax.tree.map(np.testing.assert_array_equal, nnx.state(left), nnx.state(right))
-
-
-def user_error(call):
-    """The message of the UserError that `call` raises: one line."""
-    with pytest.raises(UserError) as caught:
-        call()
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_bert_round_trip_is_exact(bert, folder, batch):
@@ -201,18 +161,6 @@ def test_label_names_must_be_different_and_as_many(folder):
             PairClassifier.from_pretrained(folder, **arguments)
 
 
-def shard(folder):
-    tensors = load_file(folder / "model.safetensors")
-    (folder / "model.safetensors").unlink()
-    names = sorted(tensors)
-    files = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
-    for i, file in enumerate(files):
-        save_file({name: tensors[name] for name in names[i::2]}, folder / file)
-    index = {"weight_map": {name: files[i % 2] for i, name in enumerate(names)}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    return files
-
-
 def test_sharded_safetensors(bert, folder):
     shard(folder)
     assert_same_parameters(FlaxBert.from_pretrained(folder), bert)
@@ -248,7 +196,9 @@ def test_missing_config(folder):
     )
 
 
-@pytest.mark.parametrize("text", ["{", "[]", b"\xff"])
+@pytest.mark.parametrize(
+    "text", ["{", "[]", b"\xff", "[" * 100_000, '{"hidden_size": 1' + "0" * 5000]
+)
 def test_unreadable_config(text, folder):
     path = folder / "config.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

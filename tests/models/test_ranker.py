@@ -35,12 +35,29 @@ def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
         (Ranker("checkpoint", "u"), "checkpoint without its checkpoint"),
         (Ranker("linear", "u", corpus="c"), "linear without its linear"),
         (Ranker("current", "u"), "current without its column"),
+        (Ranker("bm25", "u", corpus="../corpus.parquet"), r"\.\./corpus.parquet is not in this"),
+        (
+            Ranker("encoder", "u", encoders={"run:a": "/tmp/model"}),
+            "/tmp/model is not in this folder",
+        ),
+        (Ranker("checkpoint", "u", checkpoint="a/../../b"), "is not in this folder"),
     ],
 )
 def test_a_ranker_without_what_it_needs_is_refused(tmp_path, ranker, told):
     ranker.save(tmp_path)
     with pytest.raises(UserError, match=told):
         Ranker.load(tmp_path)
+
+
+def test_a_weight_that_is_no_number_is_refused(tmp_path):
+    linear = LinearRanker(("a", "b"), (0.1, 0.2), 0.5)
+    Ranker("linear", "u", linear=linear, corpus="c").save(tmp_path)
+    path = tmp_path / "ranker.json"
+    for value in ("NaN", "Infinity", '"many"', "null"):
+        path.write_text(path.read_text().replace("0.2", value))
+        with pytest.raises(UserError, match=r"ranker\.json cannot be read"):
+            Ranker.load(tmp_path)
+        path.write_text(path.read_text().replace(value, "0.2"))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"kind": "stack", "stack": 3, "linear": 1}'])

@@ -96,6 +96,24 @@ def test_a_checkpoint_that_is_too_small(
             make(NAMES, **{**GIVEN, **changed})
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"hidden_size": 10**6, "num_attention_heads": 8}, "hidden_size 1000000"),
+        ({"intermediate_size": 10**12}, "intermediate_size in the BERT configuration is"),
+    ],
+)
+def test_a_size_beyond_any_memory(changed: dict[str, int], message: str) -> None:
+    section = dataclasses.replace(SMALL, **changed)
+    for make in (section.classifier, section.pretraining_model):
+        with pytest.raises(UserError, match=message):
+            make(NAMES, **GIVEN)
+    with pytest.raises(UserError, match=r"vocab_size 2000000000, .* of memory, but this machine"):
+        SMALL.towers(**{**GIVEN, "vocabulary_size": 2 * 10**9})
+    with pytest.raises(UserError, match="num_hidden_layers is 100000: give a number from 1 to"):
+        dataclasses.replace(SMALL, num_hidden_layers=100_000).check()
+
+
 def test_a_checkpoint_that_is_not_there(tmp_path: Path) -> None:
     absent = dataclasses.replace(SMALL, pretrained=str(tmp_path / "absent"))
     with pytest.raises(UserError, match=r"model\.pretrained: .*absent: no such folder"):

@@ -138,3 +138,13 @@ def test_groups_of_other_sizes_and_params_are_refused(make_case):
     )
     with pytest.raises(ValueError, match="agreement: 5 examples are not in 2 groups"):
         grads.agreement(fewer)
+
+
+def test_no_example_has_no_mean():
+    _, grads = per_example.value_and_grad(lambda p, x: jnp.sum(p * x))(
+        jnp.ones(3), jnp.ones((0, 3))
+    )
+    assert grads.norms().shape == (0,)
+    np.testing.assert_array_equal(grads.weighted_sum(jnp.ones(0)), np.zeros(3))
+    with pytest.raises(ValueError, match="mean: the batch has no example"):
+        grads.mean()

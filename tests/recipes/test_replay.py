@@ -47,8 +47,7 @@ def losses(workdir: Path, rows: np.ndarray) -> np.ndarray:
     inputs = tokenization.load(workdir / "models" / "weighted-0")(
         pairs["query"].to_pylist(),
         pairs["title"].to_pylist(),
-        truncation="only_second",
-        max_length=24,
+        truncation=True,  # the folder says where
         padding=True,
         return_tensors="np",
     )

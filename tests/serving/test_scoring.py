@@ -1,11 +1,15 @@
+import io
 from pathlib import Path
 
 import checkpoints
 import numpy as np
 import pytest
+from model_folders import rewrite
+from rich.console import Console
 
 from sie_jax import serving
 from sie_jax.data import sentences
+from sie_jax.errors import UserError
 from sie_jax.serving import scoring
 from sie_jax.serving.settings import Settings
 
@@ -31,6 +35,33 @@ def test_rows_are_of_one_query_by_id_and_text() -> None:
     ]
     numbers = [scoring._query_number(row) for row in rows]
     assert [numbers.index(number) for number in numbers] == [0, 0, 2, 2, 4, 5]
+
+
+def test_what_a_folder_holds_beside_the_model_is_told(tmp_path: Path) -> None:
+    folder = checkpoints.write(tmp_path / "model", ["red lamp"], num_labels=2)
+    settings = Settings((0.0, 1.0), max_length=16)
+    assert serving.load(folder, settings).notes == ()
+    rewrite(folder, lambda tensors: tensors | {"cls.predictions.bias": np.zeros(3, np.float32)})
+    assert serving.load(folder, settings).notes == (f"{folder}: ignored cls.predictions.bias",)
+    (tmp_path / "pairs.csv").write_text("query,title\nred lamp,lamp\n")
+    said = io.StringIO()
+    serving.score_table(
+        folder,
+        str(tmp_path / "pairs.csv"),
+        tmp_path / "scored.parquet",
+        columns={"query": "query", "title": "title"},
+        settings=settings,
+        console=Console(file=said),
+    )
+    assert "ignored cls.predictions.bias" in said.getvalue()
+
+
+def test_a_folder_without_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be the current one."""
+    checkpoints.write(tmp_path, ["red lamp"], num_labels=2)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="the model's folder has no name"):
+        serving.load("", Settings((0.0, 1.0), max_length=16))
 
 
 def test_a_folder_of_sentence_transformers_scores_by_the_cosine(tmp_path: Path) -> None:

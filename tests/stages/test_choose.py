@@ -3,19 +3,18 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import workdirs
 from tiny_runs import run, unexplained
 
-from sie_jax import importance
 from sie_jax.config import Config
+from sie_jax.data import preparing
 from sie_jax.files import read_json
 from sie_jax.importance import choosing
 from sie_jax.stages import choose
-from sie_jax.stages.pair_runs import PairRuns
+from sie_jax.stages.pair_runs import Examples, PairRuns
 from sie_jax.tables import parts
 
 pytestmark = pytest.mark.slow
@@ -27,20 +26,23 @@ class Chosen(NamedTuple):
     workdir: Path
     first: list[str]
     second: list[str]
+    weights: dict[str, Examples]
 
 
 def auto() -> Config:
-    return unexplained(policy="auto", choosing_budget=6.0)
+    return unexplained(policy="auto", choosing_budget=6.0, balance="class")
 
 
 @pytest.fixture(scope="module")
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Chosen:
     """It was killed after the last trial, and run again."""
     workdir, trained = tmp_path_factory.mktemp("chosen") / "run", list[str]()
+    weights = dict[str, Examples]()
     fit = PairRuns.fit
 
     def spy(self: PairRuns, run: Any, *args: Any, **options: Any) -> Any:
         trained.append(run.name)
+        weights[run.name] = args[0] if args else Examples()
         return fit(self, run, *args, **options)
 
     def killed(*_: object) -> None:
@@ -55,7 +57,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Chosen:
         first = list(trained)
         trained.clear()
         run(auto(), workdir)
-    return Chosen(workdir, first, trained)
+    return Chosen(workdir, first, trained, weights)
 
 
 def test_it_keeps_to_its_budget_and_takes_what_is_better(chosen: Chosen) -> None:
@@ -74,8 +76,9 @@ def test_it_keeps_to_its_budget_and_takes_what_is_better(chosen: Chosen) -> None
     assert 0 < cost["spent"] <= 6.0 * (1 + 1e-12)
     rows = read_json(chosen.workdir / "cleaning.json")["splits"]["train"]
     table = pq.read_table(chosen.workdir / "importance.parquet")
-    scores = importance.hardness(taken.score, table[taken.score].to_numpy())
-    weights = taken.policy(jnp.asarray(scores))
+    section = auto().importance.with_candidate(taken)
+    training = preparing.load(chosen.workdir).split("train")
+    weights = section.weights(table[taken.score].to_numpy(), training, section.policy)
     np.testing.assert_allclose(table["weight"].to_numpy(), weights * rows, rtol=1e-5)
     origin = parts.provenance(chosen.workdir / "importance.parquet")
     assert origin["weight"].score == taken.policy.name
@@ -100,6 +103,17 @@ def test_the_weighted_run_is_charged_what_choosing_took(chosen: Chosen) -> None:
     # the budget is for shares of the rows, of which whole queries are taken: at most as much
     planned = 3 * rows * read_json(chosen.workdir / "choosing.json")["cost"]["spent"]
     assert planned / 2 < took <= planned * (1 + 1e-12)
+
+
+def test_every_trial_is_balanced_as_the_run_will_be(chosen: Chosen) -> None:
+    labels = preparing.load(chosen.workdir).split("train")["label"].to_numpy()
+    tried = [one for name, one in chosen.weights.items() if name.startswith("choosing_")]
+    tried = [one for one in tried if one.weights is not None]
+    assert len(tried) > 3
+    for rows, weights, _ in tried:
+        counts = np.bincount(labels[rows])
+        # sums of some hundred float32 numbers, whose mean is 1
+        np.testing.assert_allclose(np.bincount(labels[rows], weights[rows]), counts, rtol=1e-4)
 
 
 def test_choosing_that_was_stopped_repeats_no_run(chosen: Chosen) -> None:

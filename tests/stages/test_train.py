@@ -75,8 +75,7 @@ def probabilities(model: PairClassifier, folder: Path, pairs: Any) -> np.ndarray
     inputs = tokenization.load(folder)(
         pairs["query"].to_pylist(),
         pairs["title"].to_pylist(),
-        truncation="only_second",
-        max_length=24,
+        truncation=True,  # the folder says where
         padding=True,
         return_tensors="np",
     )

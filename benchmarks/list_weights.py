@@ -1,13 +1,16 @@
 """Does it help a listwise ranker to weight its pairs, or its lists, where labels are wrong?
 
     python benchmarks/list_weights.py
+    python benchmarks/list_weights.py --kinds none annotator --only="keep, query, loss" --seeds=6 \\
+        --market=4 --out=benchmarks/results/list_weights_again.json
 
-The quickstart's market of another seed, with 1,000 test queries whose labels are right, and 30 % of
-the other labels wrong as each kind of noise says (`data/sources/market/noise.py`), or none. Every
-run trains the task `listwise` from one pretrained encoder. Weights are made of the scores after the
-warm-up, for each pair (`pair`) or one for all pairs of a query (`query`). `keep` leaves out 30 %.
-Differences to `uniform` of the same seeds are over queries and training seeds, and p values are
-Holm's over all of them. `uniform` without noise is what a perfect cleaning would give. The same
+The quickstart's market of another seed, with 1,000 test queries whose labels are right, and a share
+of the other labels wrong as each kind of noise says (`data/sources/market/noise.py`), or none.
+Every run trains the task `listwise` from one pretrained encoder. Weights are made of the scores
+after the warm-up, for each pair (`pair`) or one for all pairs of a query (`query`). `keep` leaves
+out 30 %. Differences to `uniform` of the same seeds are over queries and training seeds, and p
+values are Holm's over all of them. `uniform` without noise is what a perfect cleaning would give.
+The second command takes what was best of the first to a market that had no part in it. The same
 command resumes what was stopped. Leaves benchmarks/results/list_weights.json.
 """
 
@@ -15,6 +18,7 @@ import argparse
 import dataclasses
 import itertools
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,37 +42,40 @@ from sie_jax.training.run import Run, Weighting
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "list_weights.json"
-RATE = 0.3
-KINDS = ("none", "annotator", "missing_positive", "confusion")
+KINDS = {"none": 0.0, "annotator": 0.3, "missing_positive": 0.15}
+"""The kinds of noise, and the share of labels that each makes wrong."""
+KEPT = 0.7
 POLICIES = ("clipped", "keep")
 SCORES = (("pair", "grad_norm"), ("query", "grad_norm"), ("query", "loss"))
 WEIGHTINGS = {
     f"{policy}, {level}, {score}": ImportanceConfig(
-        policy=policy, level=level, score=score, keep_fraction=1 - RATE
+        policy=policy, level=level, score=score, keep_fraction=KEPT
     )
     for policy, (level, score) in itertools.product(POLICIES, SCORES)
 }
 
 
-def config_of(kind: str) -> Config:
+def config_of(kind: str, market: int) -> Config:
     """The quickstart's config on another market, with lists for a task."""
     config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
-    config.data.market.seed = 3
-    config.data.market.noise = 0.0 if kind == "none" else RATE
+    config.data.market.seed = market
+    config.data.market.noise = KINDS[kind]
     config.data.market.noise_kind = "uniform" if kind == "none" else kind
     config.train.task = "listwise"
     return config
 
 
-def values_of(kind: str, folder: Path, seeds: int, console: Console) -> dict[str, np.ndarray]:
+def values_of(
+    config: Config, folder: Path, weightings: Sequence[str], seeds: int, console: Console
+) -> dict[str, np.ndarray]:
     """nDCG@10 `[S, Q]` on the test queries of each run's encoder."""
-    config = config_of(kind)
     with relevance.opened(config, folder, console=console) as workdir:
         start = relevance.started(config, workdir)
         prepared = start.prepared.value
         scored = score(workdir, start, None, estimators=(), warmup_epochs=1)
         found = {}
-        for name, weighting in {"uniform": None, **WEIGHTINGS}.items():
+        for name in ("uniform", *weightings):
+            weighting = WEIGHTINGS.get(name)
             kinds = Weighting()
             if weighting is not None:
                 kinds = Weighting("weights", weighting.score, weighting.policy)
@@ -121,19 +128,28 @@ def _p_value(differences: np.ndarray) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/list_weights"))
+    parser.add_argument(
+        "--kinds", nargs="*", choices=KINDS, default=[*KINDS], help="none and others"
+    )
+    parser.add_argument("--only", nargs="*", choices=WEIGHTINGS, default=[*WEIGHTINGS])
+    parser.add_argument("--market", type=int, default=3, help="its seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     console = Console()
     values: dict[str, dict[str, np.ndarray]] = {}
-    for kind in KINDS:
-        values[kind] = values_of(kind, arguments.workdir / kind, arguments.seeds, console)
+    for kind in arguments.kinds:
+        config = config_of(kind, arguments.market)
+        folder = arguments.workdir / f"{kind}-{arguments.market}"
+        values[kind] = values_of(config, folder, arguments.only, arguments.seeds, console)
         result = {
             **machine(),
             "commit": commit_of("HEAD"),
-            "rate": RATE,
+            "market": arguments.market,
+            "rates": {kind: KINDS[kind] for kind in values},
+            "kept": KEPT,
             "seeds": arguments.seeds,
-            "schedule": dataclasses.asdict(config_of(kind).train.schedule()),
+            "schedule": dataclasses.asdict(config.train.schedule()),
             "kinds": summary(values),
         }
         write_json(arguments.out, result)

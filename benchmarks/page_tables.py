@@ -13,7 +13,11 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 CONFIGS = ("quickstart", "esci", "icecat")  # whose results are the metrics.json of a run
 # result files and their benchmarks
-OF_ANOTHER_NAME = {"choosing_other_seeds": "choosing", "nested_features": "nested"}
+OF_ANOTHER_NAME = {
+    "choosing_other_seeds": "choosing",
+    "list_weights_again": "list_weights",
+    "nested_features": "nested",
+}
 ABOUT = ("cpu", "device", "cores", "platform", "jax", "python", "date", "commit")
 
 

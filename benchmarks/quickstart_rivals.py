@@ -3,11 +3,11 @@
     python train.py --config=configs/quickstart.py
     python benchmarks/quickstart_rivals.py --workdir=runs/quickstart
 
-Needs the extra `benchmark`. LambdaMART on the features of market_rankers, and on these with word
-translation learnt from the training pairs, both with the run's own labels, wrong ones included, and
-stopped on its validation queries. Leaves benchmarks/results/quickstart_rivals.json: nDCG@10 on the
-test queries, whose labels are right, and the exported ranker minus each rival, with a 95 % interval
-over queries (Student's t).
+Needs the extra `benchmark`. LambdaMART on the features of market_rankers and the run's own
+`feedback`, which compares the items of a list, and on these with word translation learnt from the
+training pairs, both with the run's own labels, wrong ones included, and stopped on its validation
+queries. Leaves benchmarks/results/quickstart_rivals.json: nDCG@10 on the test queries, whose labels
+are right, and the exported ranker minus each rival, with a 95 % interval over queries (Student, t).
 """
 
 import argparse
@@ -23,6 +23,7 @@ from market_rankers import Pairs, lexical, translation
 
 from sie_jax import config as configs
 from sie_jax.data import preparing
+from sie_jax.data.features import FEEDBACK
 from sie_jax.data.schema import ATTRIBUTE, SPLITS
 from sie_jax.evaluation import claims, ranking
 from sie_jax.files import read_json, write_json
@@ -53,6 +54,13 @@ def pairs_of(workdir: Path) -> tuple[Pairs, list[str]]:
     ), table["example_id"].to_pylist()
 
 
+def _feedback(workdir: Path, ids: list[str]) -> np.ndarray:
+    """The run's feature of that name `[N, 1]`."""
+    table = pq.read_table(workdir / "features.parquet", columns=["example_id", FEEDBACK])
+    found = dict(zip(table["example_id"].to_pylist(), table[FEEDBACK].to_pylist(), strict=True))
+    return np.array([[found[name]] for name in ids])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
@@ -62,7 +70,7 @@ def main() -> None:
     arguments = parser.parse_args()
     exported = read_json(arguments.workdir / "metrics.json")["verdict"]["ranker"]
     pairs, ids = pairs_of(arguments.workdir)
-    words = lexical(pairs)
+    words = np.concatenate([lexical(pairs), _feedback(arguments.workdir, ids)], axis=1)
     translated = np.concatenate([words, translation(pairs)], axis=1)
     tested = pairs.split == "test"
     table = pq.read_table(arguments.workdir / "rankings.parquet")

@@ -221,7 +221,7 @@ def test_corrections_of_every_kind_of_table(tmp_path: Path, suffix: str) -> None
     output = tmp_path / "new.csv"
     corrected = corrections(tmp_path / "c.csv", ("'=a", "1"))  # as the audit writes such an id
     found = correcting.apply(corrected, str(path), output, labels=("0", "1"), columns=columns)
-    assert found == (2, 1, 0)
+    assert found == (2, 1, 0, {})
     with output.open(newline="") as file:
         assert list(csv.DictReader(file)) == [{**rows[0], "label": "1"}, rows[1]]
 

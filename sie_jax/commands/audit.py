@@ -1,6 +1,5 @@
 """`python -m sie_jax.audit`: ranks a table's labels by its predictions, or applies corrections."""
 
-import argparse
 from pathlib import Path
 
 from sie_jax.commands import process
@@ -23,15 +22,17 @@ def entry(argv: list[str]) -> None:
         )
         print(f"{applied.rows} pairs in {options.output}")
         print(f"{applied.changed} labels changed, {applied.confirmed} confirmed")
-        return
-    counts = audit.rank_table(options.pairs, options.output, labels=labels, columns=columns)
-    print(f"{counts.ranked} pairs ranked in {options.output}")
-    for reason, rows in counts.rejected.items():
+        rejected = applied.rejected
+    else:
+        counts = audit.rank_table(options.pairs, options.output, labels=labels, columns=columns)
+        print(f"{counts.ranked} pairs ranked in {options.output}")
+        rejected = counts.rejected
+    for reason, rows in rejected.items():
         print(f"{rows} rows left out, {reason}: see {audit.rejected_file(options.output)}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> process.Parser:
+    parser = process.Parser(
         prog="python -m sie_jax.audit",
         description=(
             "Ranks the labels of a table that are most worth checking by the predictions beside "

@@ -1,6 +1,5 @@
 """`python -m sie_jax.predict`: scores the pairs of a table by the model that a run left."""
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +7,7 @@ from rich.console import Console
 from sie_jax import serving
 from sie_jax.commands import process
 from sie_jax.errors import UserError
+from sie_jax.serving.settings import SHORTEST
 from sie_jax.serving.table import rejected_file
 
 
@@ -30,8 +30,8 @@ def entry(argv: list[str]) -> None:
         print(f"{rows} rows left out, {reason}: see {rejected_file(options.output)}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> process.Parser:
+    parser = process.Parser(
         prog="python -m sie_jax.predict",
         description="Scores the pairs of a table by the model that a run left.",
     )
@@ -69,6 +69,8 @@ def _settings(gains: str, max_length: int) -> serving.Settings | None:
         values = tuple(float(gain) for gain in gains.split(","))
     except ValueError:
         raise UserError(f"--gains={gains}: give numbers separated by commas") from None
-    if max_length < 8:
-        raise UserError(f"--max_length={max_length}: give at least 8, together with --gains")
+    if max_length < SHORTEST:
+        raise UserError(
+            f"--max_length={max_length}: give at least {SHORTEST}, together with --gains"
+        )
     return serving.Settings(values, max_length)

@@ -62,6 +62,11 @@ class Ranking(NamedTuple):
         found = {name: name.removeprefix(ATTRIBUTE) for name in attributes}
         return found | {NUMERIC + name: name for name in self.features if not is_own(name)}
 
+    @property
+    def may_lack(self) -> set[str]:
+        """The columns of `columns` in which NaN is a number that the table lacks."""
+        return {name.removeprefix(NUMERIC) for name in self.further}
+
 
 def load(folder: Path, ranker: Ranker) -> Ranking:
     """Reads what ranker.json names; UserError where a part of it is missing."""

@@ -6,9 +6,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import jax
-from orbax.checkpoint import multihost
-
 from sie_jax.errors import StoppedError
 
 _requested = _deferring = False
@@ -48,6 +45,9 @@ def before_leaving(action: Callable[[], object]) -> Iterator[None]:
 
 def asked(step: int) -> bool:
     """Whether to stop after this step, the same in every process; call it after every step."""
+    import jax  # here, so that a command can listen before it imports what takes seconds
+    from orbax.checkpoint import multihost
+
     if jax.process_count() > 1:
         return bool(multihost.reached_preemption(step))
     return _requested

@@ -132,10 +132,11 @@ def score_table(
         parts = _parts(scorer, rows(), folder, job, batch_size, console)
         if digests(Path(pairs)) != job["pairs"]:
             raise UserError(f"{pairs} was changed while it was scored: rerun the same command")
-        counts = _join(scorer, parts, outputs, str(model))
+        scores = _scores(scorer, parts, str(model))
     except (UserError, NumericalError):
         _remove_parts(folder)  # of no use to the command that comes after the fault is mended
         raise
+    counts = _join(parts, scores, outputs)
     _remove_parts(folder)
     return counts
 
@@ -227,8 +228,8 @@ def _remove_parts(folder: Path) -> None:
         folder.rmdir()
 
 
-def _join(scorer: Scorer, parts: Sequence[Path], outputs: Outputs, model: str) -> Counts:
-    """Writes scored rows and rejected rows each to their file, a part at a time."""
+def _scores(scorer: Scorer, parts: Sequence[Path], model: str) -> np.ndarray:
+    """The score of every row, NaN where it has none; raises NumericalError where none has one."""
     reasons = pa.chunked_array([one for part in parts for one in _column(part, "reason").chunks])
     valid = reasons.is_null().to_numpy()
 
@@ -238,14 +239,18 @@ def _join(scorer: Scorer, parts: Sequence[Path], outputs: Outputs, model: str) -
     scores = np.full(len(valid), np.nan)
     if valid.any():
         scores[valid] = final(scorer, column)
-    scored = int(np.isfinite(scores).sum())
     broken = pc.sum(pc.equal(reasons, NOT_FINITE)).as_py() or 0
-    broken += int(valid.sum()) - scored
-    if broken and not scored:
+    broken += int((valid & ~np.isfinite(scores)).sum())
+    if broken and not np.isfinite(scores).any():
         raise NumericalError(
             f"{model} gives no finite score for any of {broken} rows: its weights are damaged, or "
             "too large for float32: give another --model"
         )
+    return scores
+
+
+def _join(parts: Sequence[Path], scores: np.ndarray, outputs: Outputs) -> Counts:
+    """Writes scored rows and rejected rows each to their file, a part at a time."""
     counts: Counter[str] = Counter()
     start = 0
     with outputs.whole() as (main, other):
@@ -266,7 +271,7 @@ def _join(scorer: Scorer, parts: Sequence[Path], outputs: Outputs, model: str) -
                 counts.update(lost["reason"].to_pylist())
         if not counts:
             other.unlink()
-    return Counts(scored, dict(counts))
+    return Counts(int(np.isfinite(scores).sum()), dict(counts))
 
 
 def _column(part: Path, name: str) -> pa.ChunkedArray:

@@ -1,0 +1,41 @@
+"""Sizes that cannot work, told from a config alone, before anything is read or compiled."""
+
+from jax.sharding import Mesh
+
+from sie_jax.config import Config
+from sie_jax.devices import memory
+from sie_jax.devices import mesh as meshes
+
+BYTES_PER_TOKEN = 200  # that a vocabulary takes while it is trained
+
+
+def check(config: Config, mesh: Mesh) -> None:
+    """Raises UserError for a model or a batch that no device can hold, however short the texts are.
+
+    The sizes of a checkpoint are not known here.
+    """
+    model, data, devices = config.model, config.data, mesh.local_devices
+    if model.pretrained:
+        return
+    memory.require(
+        f"data.vocabulary_size {data.vocabulary_size:,}",
+        BYTES_PER_TOKEN * data.vocabulary_size,
+        memory.of_machine(),
+        fix="lower it",
+    )
+    parameters = model.parameters(vocabulary_size=data.vocabulary_size, max_length=data.max_length)
+    split = mesh.shape["fsdp"] * mesh.shape["tensor"]
+    memory.require(
+        f"a model of {parameters:,} parameters",
+        16 * parameters // split,  # float32, with gradients and the two moments of AdamW
+        memory.limit(devices),
+        fix="lower model.hidden_size, model.intermediate_size, model.num_hidden_layers, "
+        "data.vocabulary_size or data.max_length",
+    )
+    batches = {"train.batch_size": config.train.batch_size}
+    if config.pretrain.steps:
+        batches["pretrain.batch_size"] = config.pretrain.batch_size
+    for field, size in batches.items():
+        rows = size // meshes.shares(mesh)
+        width, layers = model.hidden_size, model.num_hidden_layers
+        memory.require_batch(field, rows, devices, width=width, layers=layers)

@@ -93,7 +93,8 @@ def write_json(path: Path, value: Any) -> None:
     """Writes JSON, indented; raises ValueError for NaN and infinity, which JSON does not have."""
     with whole(path) as temporary:
         text = json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False)
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+        # half a surrogate pair, as of a name that is not UTF-8, is written as JSON's own escape
+        temporary.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:

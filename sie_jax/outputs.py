@@ -135,12 +135,23 @@ def _same_file(one: AnyPath, other: AnyPath) -> bool:
         return False
 
 
+def is_text(path: AnyPath) -> bool:
+    """Whether a path is UTF-8, without which Arrow opens no file."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_place(path: Path) -> None:
     """Writes and removes an empty file under the longest name that writing this one takes."""
     folders = list(
         itertools.takewhile(lambda one: not os.path.lexists(one), path.absolute().parents)
     )
     trial = temporary_of(temporary_of(path))
+    if not is_text(path):
+        raise UserError(f"{path} is not UTF-8, as Arrow needs it: {FIX}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         trial.touch()
@@ -148,7 +159,9 @@ def _check_place(path: Path) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(f"{path} cannot be written ({error.strerror}): {FIX}") from None
+        below_a_file = isinstance(error, FileExistsError | NotADirectoryError)
+        reason = "a file stands where its folder would be" if below_a_file else error.strerror
+        raise UserError(f"{path} cannot be written ({reason}): {FIX}") from None
     finally:
         for folder in folders:
             with contextlib.suppress(OSError):  # it is not empty, or was not made

@@ -27,7 +27,7 @@ def entry(argv: list[str]) -> None:
     )
     print(f"{counts.scored} pairs scored in {options.output}")
     for reason, rows in counts.rejected.items():
-        print(f"{rows} rows left out, {reason}: see {rejected_file(options.output)}")
+        print(f"{rows} rows left out, {reason}: see {rejected_file(Path(options.output))}")
 
 
 def _parser() -> process.Parser:
@@ -35,9 +35,18 @@ def _parser() -> process.Parser:
         prog="python -m sie_jax.predict",
         description="Scores the pairs of a table by the model that a run left.",
     )
-    parser.add_argument("--model", required=True, help="the folder model/ of a run's workdir")
-    parser.add_argument("--input", required=True, help="the table: .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("--output", required=True, type=Path, help="the .parquet file to write")
+    parser.add_argument(
+        "--model", required=True, type=process.path, help="the folder model/ of a run's workdir"
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=process.path,
+        help="the table: .csv, .tsv, .jsonl or .parquet",
+    )
+    parser.add_argument(
+        "--output", required=True, type=process.path, help="the .parquet file to write"
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="pairs at a time")
     parser.add_argument(
         "--encoder_alone",

@@ -17,6 +17,7 @@ heard before.
 import argparse
 import errno
 import functools
+import io
 import os
 import signal
 import sys
@@ -48,6 +49,13 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message}; --help lists the flags")
 
 
+def path(text: str) -> str:
+    """The type of a flag that names a file or a folder: anything but nothing."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, give a path")
+    return text
+
+
 def command(work: Callable[[list[str]], None]) -> Callable[[list[str]], int]:
     """Makes an entry point that returns the exit code of what raises.
 
@@ -60,7 +68,7 @@ def command(work: Callable[[list[str]], None]) -> Callable[[list[str]], int]:
         logging.set_verbosity(logging.FATAL)
         try:
             work(argv)
-            sys.stdout.flush()
+            print(end="", flush=True)  # what cannot be printed is noticed here
         except (UserError, NumericalError, StoppedError) as error:
             kind = "stopped" if isinstance(error, StoppedError) else "error"
             print(f"{kind}: {_one_line(error)}", file=sys.stderr)
@@ -90,6 +98,8 @@ def main(entry: Callable[[list[str]], int]) -> NoReturn:
     """Runs a command as the whole process, which signals and failed threads end too."""
     signal.signal(signal.SIGINT, _interrupted)
     threading.excepthook = _thread_failed
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold what the terminal cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
     stopping.listen()
     sys.exit(entry(sys.argv))
 

@@ -55,7 +55,7 @@ class ModelConfig:
         sections.one_of("model.remat", self.remat, REMAT)
 
     def parameters(self, *, vocabulary_size: int, max_length: int) -> int:
-        """How many parameters a BERT of this size has at least; biases and heads are not counted."""
+        """How many parameters a BERT of this size has at least: its matrices alone."""
         width, positions = self.hidden_size, max(512, max_length)
         layer = 4 * width**2 + 2 * width * self.intermediate_size
         return (vocabulary_size + positions) * width + self.num_hidden_layers * layer

@@ -15,6 +15,10 @@ def check(config: Config, mesh: Mesh) -> None:
     The sizes of a checkpoint are not known here.
     """
     model, data, devices = config.model, config.data, mesh.local_devices
+    resamples = config.evaluation.resamples
+    memory.require(
+        f"evaluation.resamples {resamples}", 8 * resamples, memory.host(), fix="lower it"
+    )
     if model.pretrained:
         return
     memory.require(

@@ -27,6 +27,10 @@ from sie_jax.tasks import label_names, listed
 from sie_jax.training.section import TrainConfig
 from sie_jax.workdir import Job, Made, stage
 
+CHECKPOINT = "checkpoint.json"
+POSITIONS = 512  # that any model may have
+SMALL = 1024  # a batch of so many pairs may be larger than the data
+
 
 @dataclasses.dataclass(frozen=True)
 class Ahead:
@@ -62,7 +66,8 @@ class Ahead:
             job.say(note)
 
     def check_queries(self, job: Job, pairs: pa.Table, data: DataConfig) -> None:
-        """Raises UserError where the training queries do not do for the folds or the task."""
+        """Raises UserError where the pairs do not do for the folds, the task, or these sizes."""
+        _check_length(pairs, data)
         training = filtered(pairs, pc.equal(pairs["split"], "train").combine_chunks())
         if listed(self.train.task) and not reads_apart(self.train.task):
             sizes = training["query_id"].value_counts().field("counts").to_numpy()
@@ -90,11 +95,16 @@ class Ahead:
         """Raises UserError where no run can be planned in memory, or has the steps to profile."""
         train, rows = self.train, training.num_rows
         epochs = max(train.epochs, self.importance.warmup_epochs)
+        if train.batch_size > max(SMALL, rows):
+            raise UserError(
+                f"train.batch_size is {train.batch_size}, but there are {rows:,} training pairs: "
+                f"give at most {max(SMALL, rows):,}"
+            )
         memory.require(
-            f"the plan of {epochs:,} epochs",
+            f"train.epochs or importance.warmup_epochs {epochs}",
             4 * rows * epochs,
             memory.of_machine(),
-            fix="lower epochs",
+            fix="lower them",
         )
         in_epoch = rows // train.batch_size + data.buckets + 1
         if listed(train.task):  # a batch may hold a single list
@@ -107,7 +117,18 @@ class Ahead:
             )
 
 
-CHECKPOINT = "checkpoint.json"
+def _check_length(pairs: pa.Table, data: DataConfig) -> None:
+    """Raises UserError for positions of a model that no pair has a token for."""
+    if data.max_length <= POSITIONS:
+        return
+    texts = ("query", "title", *(["text"] if data.item_text else []))
+    longest = [pc.max(pc.utf8_length(pairs[name])).as_py() or 0 for name in texts]
+    most = max(POSITIONS, sum(longest) + len(texts) + 1)  # special tokens and a space
+    if data.max_length > most:
+        raise UserError(
+            f"data.max_length is {data.max_length}, but no pair has more than {sum(longest)} "
+            f"characters: give at most {most}"
+        )
 
 
 def inputs_of(data: DataConfig, pretrained: str) -> dict[str, Any]:
@@ -161,8 +182,8 @@ def prepare(
             _on_beam(job, data, encoding, keep_catalogue, ahead)
         else:
             selection = data.select(data.read())
-            ahead.check(job, data, selection.source.scale)
             ahead.check_queries(job, selection.kept, data)
+            ahead.check(job, data, selection.source.scale)
             preparing.store(selection, job.folder, encoding, keep_catalogue=keep_catalogue)
         if inputs_of(data, pretrained) != inputs:
             raise UserError(f"{data.path or pretrained} was changed while it was read: rerun")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sie_jax import processes, remote
 from sie_jax.errors import UserError
+from sie_jax.outputs import is_text
 from sie_jax.training import stopping
 
 
@@ -38,6 +39,8 @@ def _held(workdir: Path) -> Iterator[None]:
     made = list(itertools.takewhile(lambda folder: not os.path.lexists(folder), folders))
 
     def hold() -> None:
+        if not is_text(workdir):
+            raise UserError(f"{workdir} is not UTF-8: give another folder with --workdir")
         there = next(folder for folder in folders if os.path.lexists(folder))
         if not there.is_dir():
             raise UserError(f"{there} is {_kind(there)}: give a folder with --workdir")

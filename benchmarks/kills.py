@@ -1,0 +1,189 @@
+"""Do kills and Ctrl-C at random moments leave outputs whole or absent, and inputs untouched?
+
+    python benchmarks/kills.py --out=benchmarks/results/kills.json     # some ten minutes on two cores
+
+Each of `predict` and `audit --apply` is run once in peace, and then killed at twenty random moments
+(the seed is committed), by `kill -9` and by SIGINT in turn, from 0.3 seconds after its start to its
+end. Every second time an older output is there before. After each kill the output has to be the
+older one, the new one, or absent where there was none; the inputs have to be as they were; and the
+same command has to end with the same bytes as the one in peace. Exits 1 where one of these does not
+hold, or where Ctrl-C ends in anything but one line and 130.
+"""
+
+import argparse
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.csv
+from flax import nnx
+from interleaved import machine
+from transformers import BertConfig
+
+from sie_jax.data import tokenization
+from sie_jax.data.sources import synthetic
+from sie_jax.files import digests, write_json
+from sie_jax.models import PairClassifier
+from sie_jax.serving import Settings
+
+RESULTS = Path(__file__).parent / "results" / "kills.json"
+SEED, KILLS, FROM_SECONDS = 0, 20, 0.3
+LABELS = "ICSE"
+
+
+class Command(NamedTuple):
+    """A command without its output; `older` are flags that make it leave something else."""
+
+    words: Sequence[str]
+    older: Sequence[str]
+    output: Path
+    inputs: Sequence[Path]
+
+    def start(self, flags: Sequence[str] = ()) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", *self.words, *flags, f"--output={self.output}"]
+        return subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+
+    def finish(self, flags: Sequence[str] = ()) -> bytes:
+        process = self.start(flags)
+        _, said = process.communicate()
+        if process.returncode:
+            sys.exit(f"{self.words}: {said}")
+        return self.output.read_bytes()
+
+    def clear(self) -> None:
+        stem = self.output.stem
+        for path in self.output.parent.glob(f"*{stem}*"):
+            if path.is_file():
+                path.unlink()
+
+
+def commands(folder: Path, rows: int) -> dict[str, Command]:
+    """Both commands with their inputs."""
+    table = synthetic.read(queries=rows // 20, items_per_query=20, seed=5, dirt=0.0).table
+    pairs, corrections = folder / "pairs.csv", folder / "corrections.csv"
+    pyarrow.csv.write_csv(table.select(["example_id", "query", "title", "label"]), pairs)
+    ids = table["example_id"].to_pylist()
+    lines = [f"{one},{LABELS[place % 4]}" for place, one in enumerate(ids[::50])]
+    corrections.write_text("\n".join(["example_id,corrected_label", *lines, ""]))
+    texts = table["query"].to_pylist() + table["title"].to_pylist()
+    tokenizer = tokenization.train(texts, vocabulary_size=500)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        id2label=dict(enumerate(LABELS)),
+        label2id={label: place for place, label in enumerate(LABELS)},
+    )
+    model = folder / "model"
+    PairClassifier(config, num_labels=len(LABELS), rngs=nnx.Rngs(0)).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    Settings((0.0, 0.01, 0.1, 1.0), 32).write(model)
+    of_audit = ["sie_jax.audit", f"--pairs={pairs}", f"--labels={','.join(LABELS)}"]
+    of_audit += [f"--apply={corrections}", "--example_id=example_id"]
+    return {
+        "predict": Command(
+            ["sie_jax.predict", f"--model={model}", f"--input={pairs}"],
+            ["--query=title"],
+            folder / "scored.parquet",
+            [pairs, model],
+        ),
+        "audit --apply": Command(
+            of_audit, ["--label=title"], folder / "corrected.csv", [pairs, corrections]
+        ),
+    }
+
+
+def content(paths: Sequence[Path]) -> list[dict[str, str]]:
+    return [digests(path) for path in paths]
+
+
+def killed(command: Command, moment: float, number: signal.Signals, *, older: bool) -> Any:
+    """Kills a command once, and lets the same command end."""
+    command.clear()
+    before = command.finish(command.older) if older else None
+    inputs = content(command.inputs)
+    started = time.perf_counter()
+    process = command.start()
+    try:
+        _, said = process.communicate(timeout=moment)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+        _, said = process.communicate()
+    seconds = time.perf_counter() - started
+    folder = command.output.with_name(f"{command.output.name}.parts")
+    parts = len(list(folder.glob("part-*")))
+    after = command.output.read_bytes() if command.output.exists() else None
+    untouched = content(command.inputs) == inputs
+    final = command.finish()
+    states = {"as before": after == before, "new": after == final}
+    return {
+        "signal": number.name,
+        "at_seconds": round(moment, 2),
+        "ended_after_seconds": round(seconds, 2),
+        "exit_code": process.returncode,
+        "said": said.strip().splitlines(),
+        "older_output": older,
+        "output": next((state for state, holds in states.items() if holds), "damaged"),
+        "parts_kept": parts,
+        "inputs_untouched": untouched and content(command.inputs) == inputs,
+    }, final
+
+
+def holds(kill: dict[str, Any]) -> bool:
+    """Whether a kill did no harm, and Ctrl-C was answered as it should be."""
+    answered = kill["exit_code"] in (0, -signal.SIGKILL)
+    if kill["exit_code"] == 130:
+        answered = len(kill["said"]) == 1
+    return (
+        answered
+        and kill["output"] != "damaged"
+        and kill["inputs_untouched"]
+        and kill["same_bytes_resumed"]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--kills", type=int, default=KILLS)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    draw = random.Random(SEED)
+    found: dict[str, Any] = {"rows": options.rows, "seed": SEED}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, command in commands(Path(folder), options.rows).items():
+            command.finish()  # what is compiled is kept
+            command.clear()
+            started = time.perf_counter()
+            wanted = command.finish()
+            seconds = time.perf_counter() - started
+            kills = []
+            for turn in range(options.kills):
+                moment = draw.uniform(FROM_SECONDS, seconds)
+                number = (signal.SIGKILL, signal.SIGINT)[turn % 2]
+                kill, final = killed(command, moment, number, older=turn % 4 > 1)
+                kills.append({**kill, "same_bytes_resumed": final == wanted})
+                print(name, kills[-1], flush=True)
+            found[name] = {
+                "seconds_in_peace": round(seconds, 2),
+                "held": sum(map(holds, kills)),
+                "kills": kills,
+            }
+        found |= machine()
+    write_json(options.out, found)
+    if any(found[name]["held"] < options.kills for name in ("predict", "audit --apply")):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

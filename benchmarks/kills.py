@@ -1,6 +1,6 @@
 """Do kills and Ctrl-C at random moments leave outputs whole or absent, and inputs untouched?
 
-    python benchmarks/kills.py --out=benchmarks/results/kills.json     # some ten minutes on two cores
+    python benchmarks/kills.py     # some ten minutes on two cores
 
 Each of `predict` and `audit --apply` is run once in peace, and then killed at twenty random moments
 (the seed is committed), by `kill -9` and by SIGINT in turn, from 0.3 seconds after its start to its
@@ -154,7 +154,7 @@ def holds(kill: dict[str, Any]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=12_000)
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

@@ -28,6 +28,8 @@ from sie_jax.evaluation import baselines
 from sie_jax.models.ranker import LINEAR, TRANSLATION, Ranker
 
 TRANSLATED = RUN + TRANSLATION
+# the columns that a learnt model makes beside encoders: each pair has a number there
+OF_MODELS = (TRANSLATED, COSINE, COSINE_TEXT)
 TITLE = f"{RUN}title"  # no feature is called so
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
@@ -61,11 +63,6 @@ class Ranking(NamedTuple):
         attributes = [name for name in self.features if name.startswith(ATTRIBUTE)]
         found = {name: name.removeprefix(ATTRIBUTE) for name in attributes}
         return found | {NUMERIC + name: name for name in self.features if not is_own(name)}
-
-    @property
-    def may_lack(self) -> set[str]:
-        """The columns of `columns` in which NaN is a number that the table lacks."""
-        return {name.removeprefix(NUMERIC) for name in self.further}
 
 
 def load(folder: Path, ranker: Ranker) -> Ranking:

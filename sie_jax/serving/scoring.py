@@ -196,13 +196,13 @@ def described(
         made[column] = predicted.scores
         if encoder.params is scorer.params and scorer.scale is not None:
             own = probabilities(found), predicted.classes
-    may_lack: set[str] = set()
     if scorer.ranking is not None:
         made |= ranking.columns(scorer.ranking, texts)
-        may_lack = scorer.ranking.may_lack
+    # of other features NaN says that something is not known
+    of_models = made.keys() & {GAIN, *scorer.encoders, *ranking.OF_MODELS}
     finite = np.ones(len(usable), bool)
-    for name, values in made.items():
-        finite &= np.isfinite(values) | (name in may_lack)
+    for name in of_models:
+        finite &= np.isfinite(made[name])
     for at in usable[~finite]:
         reasons[at] = NOT_FINITE
 

@@ -3,11 +3,12 @@
     python benchmarks/kills.py     # some ten minutes on two cores
 
 Each of `predict` and `audit --apply` is run once in peace, and then killed at twenty random moments
-(the seed is committed), by `kill -9` and by SIGINT in turn, from 0.3 seconds after its start to its
-end. Every second time an older output is there before. After each kill the output has to be the
-older one, the new one, or absent where there was none; the inputs have to be as they were; and the
-same command has to end with the same bytes as the one in peace. Exits 1 where one of these does not
-hold, or where Ctrl-C ends in anything but one line and 130.
+(the seed is committed), by `kill -9` and by SIGINT in turn: five of them while it starts, from 0.3
+seconds on, and the others after it has begun to write. Half of the time an older output is there
+before. After each kill the output has to be the older one, the new one, or absent where there was
+none; the inputs have to be as they were; and the same command has to end with the same bytes as the
+one in peace. Exits 1 where one of these does not hold, or where Ctrl-C ends in anything but one
+line and 130.
 """
 
 import argparse
@@ -58,11 +59,21 @@ class Command(NamedTuple):
             sys.exit(f"{self.words}: {said}")
         return self.output.read_bytes()
 
-    def clear(self) -> None:
-        stem = self.output.stem
-        for path in self.output.parent.glob(f"*{stem}*"):
-            if path.is_file():
-                path.unlink()
+    def files(self) -> list[Path]:
+        """The output and what is called after it."""
+        return [path for path in self.output.parent.glob(f"*{self.output.stem}*") if path.is_file()]
+
+    def put(self, contents: dict[Path, bytes]) -> None:
+        """Leaves these files as they were, and no other that is called after the output."""
+        for path in self.files():
+            path.unlink()
+        for path, content in contents.items():
+            path.write_bytes(content)
+
+    def has_begun(self) -> bool:
+        """Whether it has begun to write."""
+        folder, name = self.output.parent, self.output.name
+        return (folder / f"{name}.parts").exists() or (folder / f".{name}.tmp").exists()
 
 
 def commands(folder: Path, rows: int) -> dict[str, Command]:
@@ -107,32 +118,51 @@ def content(paths: Sequence[Path]) -> list[dict[str, str]]:
     return [digests(path) for path in paths]
 
 
-def killed(command: Command, moment: float, number: signal.Signals, *, older: bool) -> Any:
-    """Kills a command once, and lets the same command end."""
-    command.clear()
-    before = command.finish(command.older) if older else None
-    inputs = content(command.inputs)
+def timed(command: Command) -> tuple[float, float, bytes]:
+    """The seconds until it writes and from there to its end, in peace; and its output."""
     started = time.perf_counter()
     process = command.start()
+    while process.poll() is None and not command.has_begun():
+        time.sleep(0.001)
+    begun = time.perf_counter()
+    _, said = process.communicate()
+    if process.returncode:
+        sys.exit(f"{command.words}: {said}")
+    return begun - started, time.perf_counter() - begun, command.output.read_bytes()
+
+
+def killed(
+    command: Command,
+    delay: float,
+    number: signal.Signals,
+    *,
+    working: bool,
+    before: dict[Path, bytes],
+) -> tuple[dict[str, Any], bytes]:
+    """Kills a command once, so long after its start or after it has begun to write; resumes it."""
+    command.put(before)
+    inputs = content(command.inputs)
+    process = command.start()
+    while working and process.poll() is None and not command.has_begun():
+        time.sleep(0.001)
     try:
-        _, said = process.communicate(timeout=moment)
+        _, said = process.communicate(timeout=delay)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
         _, said = process.communicate()
-    seconds = time.perf_counter() - started
     folder = command.output.with_name(f"{command.output.name}.parts")
     parts = len(list(folder.glob("part-*")))
     after = command.output.read_bytes() if command.output.exists() else None
     untouched = content(command.inputs) == inputs
     final = command.finish()
-    states = {"as before": after == before, "new": after == final}
+    states = {"as before": after == before.get(command.output), "new": after == final}
     return {
         "signal": number.name,
-        "at_seconds": round(moment, 2),
-        "ended_after_seconds": round(seconds, 2),
+        "while": "writing" if working else "starting",
+        "after_seconds": round(delay, 3),
         "exit_code": process.returncode,
         "said": said.strip().splitlines(),
-        "older_output": older,
+        "older_output": bool(before),
         "output": next((state for state, holds in states.items() if holds), "damaged"),
         "parts_kept": parts,
         "inputs_untouched": untouched and content(command.inputs) == inputs,
@@ -154,7 +184,7 @@ def holds(kill: dict[str, Any]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=12_000)
+    parser.add_argument("--rows", type=int, default=40_000)
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
@@ -162,20 +192,21 @@ def main() -> None:
     found: dict[str, Any] = {"rows": options.rows, "seed": SEED}
     with tempfile.TemporaryDirectory() as folder:
         for name, command in commands(Path(folder), options.rows).items():
-            command.finish()  # what is compiled is kept
-            command.clear()
-            started = time.perf_counter()
-            wanted = command.finish()
-            seconds = time.perf_counter() - started
+            command.finish(command.older)  # what is compiled is kept
+            older = {path: path.read_bytes() for path in command.files()}
+            command.put({})
+            start, work, wanted = timed(command)
             kills = []
             for turn in range(options.kills):
-                moment = draw.uniform(FROM_SECONDS, seconds)
-                number = (signal.SIGKILL, signal.SIGINT)[turn % 2]
-                kill, final = killed(command, moment, number, older=turn % 4 > 1)
+                working = turn % 4 > 0
+                delay = draw.uniform(0, work) if working else draw.uniform(FROM_SECONDS, start)
+                number = (signal.SIGKILL, signal.SIGINT)[turn // 4 % 2 ^ turn % 2]
+                before = older if turn // 2 % 2 else {}
+                kill, final = killed(command, delay, number, working=working, before=before)
                 kills.append({**kill, "same_bytes_resumed": final == wanted})
                 print(name, kills[-1], flush=True)
             found[name] = {
-                "seconds_in_peace": round(seconds, 2),
+                "seconds_in_peace": {"starting": round(start, 2), "writing": round(work, 2)},
                 "held": sum(map(holds, kills)),
                 "kills": kills,
             }

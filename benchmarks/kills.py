@@ -184,7 +184,7 @@ def holds(kill: dict[str, Any]) -> bool:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--rows", type=int, default=40_000)
+    parser.add_argument("--rows", type=int, default=16_000)
     parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

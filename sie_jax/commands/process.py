@@ -101,7 +101,10 @@ def main(entry: Callable[[list[str]], int]) -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a path may hold what the terminal cannot show
         sys.stdout.reconfigure(errors="backslashreplace")
     stopping.listen()
-    sys.exit(entry(sys.argv))
+    code = entry(sys.argv)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # the work is done, and the interpreter is ending
+    sys.exit(code)
 
 
 def connect() -> None:

@@ -273,6 +273,18 @@ def test_a_signal_ends_any_command_in_one_line(
     assert err.count("\n") == 1
 
 
+def test_a_signal_after_the_work_is_done_changes_nothing() -> None:
+    code = """
+import atexit, os, signal
+from sie_jax.commands import process
+for number in (signal.SIGINT, signal.SIGTERM):
+    atexit.register(os.kill, os.getpid(), number)
+process.main(process.command(lambda argv: print("done")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
+
+
 @pytest.mark.parametrize("module", ["sie_jax.predict", "sie_jax.audit"])
 def test_the_names_that_users_know_call_their_commands(module: str) -> None:
     done = subprocess.run(

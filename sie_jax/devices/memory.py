@@ -91,7 +91,7 @@ def require(what: str, needed: int, there: int | None, *, fix: str) -> None:
     """Raises UserError where something needs at least so many bytes, and fewer are there."""
     if there is not None and needed > there:
         raise UserError(
-            f"{what} needs {size(needed)} of memory, but there are {size(there)}: {fix}"
+            f"{what} needs {size(needed)} of memory, but this machine has {size(there)}: {fix}"
         )
 
 

@@ -38,7 +38,7 @@ from sie_jax.stages.train import train
 from sie_jax.stages.translation import translation
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
-from sie_jax.tasks import apart, classifies, listed, scores
+from sie_jax.tasks import apart, classifies, scores
 from sie_jax.training.run import Run, Weighting
 from sie_jax.workdir import Made, Workdir
 from sie_jax.workdir.claim import claimed
@@ -119,8 +119,6 @@ def opened(
             raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
     mesh = mesh or config.mesh.make()
     meshes.check_batch(mesh, config.train.batch_size)
-    if listed(config.train.task):
-        _check_lists(config, mesh)
     if config.pretrain.steps:
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
     sizes.check(config, mesh)
@@ -142,17 +140,6 @@ def opened(
             config.tracking,
             frozenset(redo),
             defaults=as_json(Config()),
-        )
-
-
-def _check_lists(config: Config, mesh: Mesh) -> None:
-    """Raises UserError where a list could not lie on one device."""
-    places = config.train.batch_size // meshes.shares(mesh)
-    if config.train.list_size > places:
-        raise UserError(
-            f"train.list_size is {config.train.list_size}, but a device takes {places} pairs of a "
-            f"batch, and a list has to lie on one: give at most {places}, or a larger "
-            "train.batch_size"
         )
 
 

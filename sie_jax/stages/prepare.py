@@ -100,12 +100,8 @@ class Ahead:
                 f"train.batch_size is {train.batch_size}, but there are {rows:,} training pairs: "
                 f"give at most {max(SMALL, rows):,}"
             )
-        memory.require(
-            f"train.epochs or importance.warmup_epochs {epochs}",
-            4 * rows * epochs,
-            memory.of_machine(),
-            fix="lower them",
-        )
+        plan = f"train.epochs or importance.warmup_epochs {epochs}"
+        memory.check_machine(4 * rows * epochs, plan, fix="lower them")
         in_epoch = rows // train.batch_size + data.buckets + 1
         if listed(train.task):  # a batch may hold a single list
             in_epoch = len(training["query_id"].unique())

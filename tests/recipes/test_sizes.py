@@ -25,7 +25,7 @@ def test_what_no_machine_holds_is_named(section: str, field: str, value: int) ->
     config = Config()
     sizes.check(config, meshes.make(1))
     setattr(getattr(config, section), field, value)
-    with pytest.raises(UserError, match=rf"takes at least .* of memory.*: lower .*({field}|it)"):
+    with pytest.raises(UserError, match=rf"needs .* of memory.*: lower .*({field}|it)"):
         sizes.check(config, meshes.make(1))
 
 
@@ -42,7 +42,7 @@ def test_the_parameters_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """16 bytes each: (100 + 512) · 8 of embeddings, and 2 · (4 · 8² + 2 · 8 · 16) of layers."""
     told: dict[str, Any] = {}
     monkeypatch.setattr(
-        sizes.memory, "require", lambda what, least, there, fix: told.update({what: least})
+        sizes.memory, "require", lambda what, needed, there, fix: told.update({what: needed})
     )
     config = Config()
     config.data.vocabulary_size, config.model.hidden_size = 100, 8

@@ -176,8 +176,8 @@ def test_what_is_read_is_no_place_for_a_workdir(tmp_path: Path) -> None:
     ("section", "field", "value", "told"),
     [
         ("train", "batch_size", 10**7, r"train.batch_size is 10000000, but there are \d+ training"),
-        ("train", "epochs", 10**12, "train.epochs or importance.warmup_epochs 1000000000000 takes"),
-        ("importance", "warmup_epochs", 10**12, "importance.warmup_epochs 1000000000000 takes"),
+        ("train", "epochs", 10**12, "train.epochs or importance.warmup_epochs 1000000000000 needs"),
+        ("importance", "warmup_epochs", 10**12, "importance.warmup_epochs 1000000000000 needs"),
         ("train", "profile_steps", (100, 110), "begins with 100, but no run has more than"),
         (
             "data",

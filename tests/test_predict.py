@@ -290,14 +290,14 @@ def test_parts_that_are_no_parts_stay(model: Path, tmp_path: Path, kind: str) ->
 
 
 def broken(model: Path, folder: Path, word: str = "") -> Path:
-    """The model with NaN for a word, or for everything."""
+    """The model with weights of a word, or of all, whose sum is beyond float32."""
     shutil.copytree(model, folder)
     file = folder / "model.safetensors"
     tensors = load_file(file)
     name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
     values = tensors[name].copy()
     place = tokenization.load(folder).convert_tokens_to_ids(word) if word else slice(None)
-    values[place] = np.nan
+    values[place] = 3e38
     save_file(tensors | {name: values}, file)
     return folder
 

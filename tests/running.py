@@ -65,7 +65,7 @@ def config_text(fields: Mapping[str, Any]) -> str:
 def forks() -> Any:
     """The context of processes that begin with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train", "sie_jax.report.plots"])
+    context.set_forkserver_preload(["sie_jax.commands.train", "sie_jax.report.plots"])
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.commands import audit as command
+from sie_jax.errors import UserError
 from sie_jax.evaluation import audit, spreadsheet
 from sie_jax.evaluation import corrections as correcting
 
@@ -193,6 +194,7 @@ def test_corrections_make_a_new_version_in_which_nothing_else_changed(
     assert command.entry(["audit", *flags, f"--apply={corrected}", f"--output={output}"]) == 0
     assert "4 pairs in" in (said := capsys.readouterr().out)
     assert "1 labels changed, 1 confirmed" in said
+    assert "1 rows left out, wrong_field_count: see " in said
     # ids are added; only row 2's label differs; the broken last line is set aside
     expected = [f"example_id,{before[0]}", *(f"{i},{line}" for i, line in enumerate(before[1:5]))]
     expected[3] = "2,blue hose,hose,bad,1,0"
@@ -221,7 +223,7 @@ def test_corrections_of_every_kind_of_table(tmp_path: Path, suffix: str) -> None
     output = tmp_path / "new.csv"
     corrected = corrections(tmp_path / "c.csv", ("'=a", "1"))  # as the audit writes such an id
     found = correcting.apply(corrected, str(path), output, labels=("0", "1"), columns=columns)
-    assert found == (2, 1, 0)
+    assert found == (2, 1, 0, {})
     with output.open(newline="") as file:
         assert list(csv.DictReader(file)) == [{**rows[0], "label": "1"}, rows[1]]
 
@@ -254,6 +256,153 @@ def test_corrections_that_cannot_be(
     assert words in said
     assert said.count("\n") == 1
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["example_id,corrected_label", "0"], "line 2 cannot be read (wrong_field_count)"),
+        (["example_id,corrected_label", "0,bad,bad"], "line 2 cannot be read (wrong_field_count)"),
+        (
+            ["example_id,corrected_label,corrected_label", "0,bad,good"],
+            "has the column 'corrected_label' more than once",
+        ),
+        (["example_id,example_id,corrected_label", "0,1,bad"], "'example_id' more than once"),
+        (["example_id;corrected_label", "0;bad"], "separate the fields by commas"),
+        ([""], "is empty"),
+        (["example_id,corrected_label", '0,"bad'], "line 2: a quote opens"),
+        (
+            ["example_id,query,title,corrected_label", "0,red shoes,lamp,good"],
+            "example_id 0 has another query or title than the pair of",
+        ),
+        (
+            ["example_id,query,title,corrected_label", "0,blue hose,shoes,good"],
+            "example_id 0 has another query or title than the pair of",
+        ),
+    ],
+)
+def test_corrections_that_cannot_be_trusted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str], words: str
+) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    (tmp_path / "c.csv").write_text("\n".join(lines))
+    before = sorted(tmp_path.iterdir())
+    apply = [f"--apply={tmp_path / 'c.csv'}", f"--output={tmp_path / 'new.csv'}"]
+    assert command.entry(["audit", *flags, *apply]) == 2
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+NAMED = {"query": "query", "title": "title", "label": "label", "example_id": "example_id"}
+
+
+def keyed(path: Path, *keys: str) -> Path:
+    """A table with a row for each id, its title the place from 0."""
+    lines = [f"{key},red,lamp {place},0" for place, key in enumerate(keys)]
+    path.write_text("\n".join(["example_id,query,title,label", *lines, ""]))
+    return path
+
+
+def corrected(tmp_path: Path, *rows: str, header: str = "example_id,corrected_label") -> list[str]:
+    """The labels after these lines are applied to pairs.csv."""
+    (tmp_path / "c.csv").write_text("\n".join([header, *rows, ""]))
+    output = tmp_path / "new.csv"
+    correcting.apply(
+        tmp_path / "c.csv", str(tmp_path / "pairs.csv"), output, labels="01", columns=NAMED
+    )
+    with output.open(newline="") as file:
+        return [row["label"] for row in csv.DictReader(file)]
+
+
+def test_an_id_of_several_pairs_corrects_none(tmp_path: Path) -> None:
+    keyed(tmp_path / "pairs.csv", "a", "b", "a")
+    assert corrected(tmp_path, "b,1") == ["0", "1", "0"]
+    with pytest.raises(UserError, match="example_id a is that of 2 pairs of"):
+        corrected(tmp_path, "b,1", "a,1")
+
+
+def test_ids_that_look_escaped_are_told_apart(tmp_path: Path) -> None:
+    """As an audit writes them, or, where only one can be meant, as they are."""
+    keyed(tmp_path / "pairs.csv", "=A", "'=A", "''=A", "'B", "-1")
+    with_texts = {"header": "example_id,query,title,corrected_label"}
+    for place, key in enumerate(["=A", "'=A", "''=A"]):
+        line = f"{spreadsheet.escape(key)},red,lamp {place},1"
+        wanted = ["1" if one == place else "0" for one in range(5)]
+        assert corrected(tmp_path, line, **with_texts) == wanted
+    with pytest.raises(UserError, match="example_id =A could be the pair =A or the pair '=A"):
+        corrected(tmp_path, "'=A,1")
+    assert corrected(tmp_path, "=A,1", "'B,1", "-1,1") == ["1", "0", "0", "1", "1"]
+    keyed(tmp_path / "pairs.csv", "'=A", "b")
+    assert corrected(tmp_path, "'=A,1") == ["1", "0"]  # no other can be meant
+
+
+@pytest.mark.parametrize("text", ["=A", "'=A", "''=A", "'A", "A", "", "'", "'-", "＝1", "'＝1"])
+def test_unescape_gives_back_every_text(text: str) -> None:
+    assert spreadsheet.unescape(spreadsheet.escape(text)) == text
+    assert not spreadsheet.escape(text).startswith(spreadsheet.FORMULA_STARTS)
+
+
+def test_an_audit_of_other_data_is_noticed(tmp_path: Path) -> None:
+    """Without ids a row that was put in before moves all others to other ids."""
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    output = tmp_path / "audit.csv"
+    assert command.entry(["audit", *flags, f"--output={output}"]) == 0
+    rows = audit.read(output, most=10)
+    with output.open("w", newline="") as file:
+        writer = csv.DictWriter(file, audit.COLUMNS)
+        writer.writeheader()
+        writer.writerows({**row, "corrected_label": "bad"} for row in rows)
+    apply = [*flags, f"--apply={output}", f"--output={tmp_path / 'new.csv'}"]
+    assert command.entry(["audit", *apply]) == 0
+    lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    (tmp_path / "pairs.csv").write_text("\n".join([lines[0], "new,new,bad,0.5,0.5", *lines[1:]]))
+    assert command.entry(["audit", *apply]) == 2
+
+
+def test_nothing_that_is_read_or_of_others_is_lost(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, output = tmp_path / "pairs.csv", tmp_path / "audit.csv"
+    flags = table_with_predictions(pairs)
+    source = pairs.read_bytes()
+    assert command.entry(["audit", *flags, f"--output={output}"]) == 0
+    assert command.entry(["audit", *flags, f"--output={output}"]) == 0  # its own
+    output.write_text(output.read_text().replace("bad,0.0", "bad,0.0", 1) + "\n")  # by hand
+    edited = output.read_bytes()
+    run = tmp_path / "run"  # with an audit.csv that its own stage made
+    run.mkdir()
+    (run / "audit.csv").write_bytes(edited)
+    (tmp_path / "other.changes.csv").write_bytes(b"mine")
+    capsys.readouterr()
+    for given in (
+        [f"--output={output}"],
+        [f"--output={pairs}"],
+        [f"--output={run / 'audit.csv'}"],
+        [f"--apply={output}", f"--output={output}"],
+        [f"--apply={output}", f"--output={pairs}"],
+        [f"--apply={output}", f"--output={run / 'audit.csv'}"],
+        [f"--apply={output}", f"--output={tmp_path / 'other.csv'}"],
+    ):
+        assert command.entry(["audit", *flags, *given]) == 2
+        said = capsys.readouterr().err
+        assert "is read: give another --output" in said or "is not what this command" in said
+        assert said.count("\n") == 1
+    assert pairs.read_bytes() == source
+    assert output.read_bytes() == (run / "audit.csv").read_bytes() == edited
+    assert (tmp_path / "other.changes.csv").read_bytes() == b"mine"
+
+
+def test_rejected_rows_of_an_earlier_audit_are_gone(tmp_path: Path) -> None:
+    flags = table_with_predictions(tmp_path / "pairs.csv")
+    output = tmp_path / "audit.csv"
+    assert command.entry(["audit", *flags, f"--output={output}"]) == 0
+    assert output.with_suffix(".rejected.parquet").exists()
+    lines = (tmp_path / "pairs.csv").read_text().splitlines()
+    (tmp_path / "pairs.csv").write_text("\n".join(lines[:4]))
+    assert command.entry(["audit", *flags, f"--output={output}"]) == 0
+    assert not output.with_suffix(".rejected.parquet").exists()
 
 
 def test_corrections_without_their_column(

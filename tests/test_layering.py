@@ -12,6 +12,7 @@ ORDER = [
     "errors",
     "sections",
     "files",
+    "outputs",
     "processes",
     "remote",
     "per_example",

@@ -1,6 +1,8 @@
 """Scores against the model called by hand, resuming, and what is refused."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from compiling import compile_quickly
 from flax import nnx
+from safetensors.numpy import load_file, save_file
 
 from sie_jax import serving
 from sie_jax.commands import predict
@@ -177,6 +180,194 @@ def test_parts_of_another_job_are_refused(
         serving.score_table(model, *arguments, columns=COLUMNS)
 
 
+def score(model: Path, pairs: Path, output: Path, **options: Any) -> serving.Counts:
+    return serving.score_table(model, str(pairs), output, columns=COLUMNS, **options)
+
+
+def test_an_input_that_was_edited_is_noticed_whatever_its_size_and_times(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it was stopped, and while it was scored; then nothing is left in the way."""
+    pairs, output = tmp_path / "pairs.csv", tmp_path / "scored.parquet"
+    write_pairs(pairs)
+    text, stat, real = pairs.read_text(), pairs.stat(), parts.described
+
+    def edit(old: str, new: str) -> None:
+        pairs.write_text(text.replace(old, new))
+        os.utime(pairs, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+    def stopping(*given: Any, **options: Any) -> pa.Table:
+        raise KeyboardInterrupt
+
+    def edited(*given: Any, **options: Any) -> pa.Table:
+        edit("blue", "lamp")
+        return real(*given, **options)
+
+    monkeypatch.setattr(parts, "described", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        score(model, pairs, output)
+    edit("lamp", "shoe")
+    with pytest.raises(UserError, match="begun with another pairs: remove it"):
+        score(model, pairs, output)
+    edit("", "")
+    monkeypatch.setattr(parts, "described", edited)
+    with pytest.raises(UserError, match=r"pairs\.csv was changed while it was scored"):
+        score(model, pairs, output)
+    monkeypatch.setattr(parts, "described", real)
+    assert score(model, pairs, output).scored == 10
+
+
+def test_a_fault_in_a_late_row_is_found_first_and_leaves_nothing_in_the_way(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", 4)
+    pairs, output = tmp_path / "pairs.csv", tmp_path / "scored.parquet"
+    write_pairs(pairs)
+    with pairs.open("a") as file:
+        file.write('red,"lamp\n')
+    with monkeypatch.context() as patch:
+        patch.setattr(parts, "described", None)  # nothing is scored before
+        with pytest.raises(UserError, match="line 12"):
+            score(model, pairs, output)
+    assert sorted(tmp_path.iterdir()) == [pairs]
+    pairs.write_text(pairs.read_text().rstrip() + '"\n')
+    assert score(model, pairs, output).scored == 11
+
+
+@pytest.mark.parametrize("damage", ["{", "[1]", "", "[" * 100_000, '"text"'])
+def test_a_damaged_job_is_named(model: Path, tmp_path: Path, damage: str) -> None:
+    write_pairs(tmp_path / "pairs.csv")
+    folder = tmp_path / "scored.parquet.parts"
+    folder.mkdir()
+    (folder / parts.JOB).write_text(damage)
+    with pytest.raises(UserError, match=r"parts has a damaged job\.json .*: remove it, or give"):
+        score(model, tmp_path / "pairs.csv", tmp_path / "scored.parquet")
+
+
+def test_a_damaged_part_is_made_again(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parts, "PART_ROWS", 4)
+    pairs, real, calls = tmp_path / "pairs.csv", parts.described, list[int]()
+    write_pairs(pairs)
+    score(model, pairs, tmp_path / "whole.parquet")
+
+    def stopping(*given: Any, **options: Any) -> pa.Table:
+        calls.append(len(given[1]))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(*given, **options)
+
+    monkeypatch.setattr(parts, "described", stopping)
+    output = tmp_path / "scored.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        score(model, pairs, output)
+    part = tmp_path / "scored.parquet.parts" / "part-000000.parquet"
+    part.write_bytes(part.read_bytes()[:-20])
+    (part.parent / ".part-000002.parquet.tmp").write_bytes(b"PAR1")  # of a process that was killed
+    score(model, pairs, output)
+    assert calls == [4, 4, 2, 4, 2]
+    assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert not part.parent.exists()
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "note"])
+def test_parts_that_are_no_parts_stay(model: Path, tmp_path: Path, kind: str) -> None:
+    write_pairs(tmp_path / "pairs.csv")
+    folder = tmp_path / "scored.parquet.parts"
+    if kind == "link":
+        (tmp_path / "other").mkdir()
+        folder.symlink_to(tmp_path / "other")
+    elif kind == "file":
+        folder.write_text("mine")
+    else:
+        folder.mkdir()
+        (folder / "note.txt").write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match="is or holds what no prediction left"):
+        score(model, tmp_path / "pairs.csv", tmp_path / "scored.parquet")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def broken(model: Path, folder: Path, word: str = "") -> Path:
+    """The model with weights of a word, or of all, whose sum is beyond float32."""
+    shutil.copytree(model, folder)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    name = next(name for name in tensors if name.endswith("word_embeddings.weight"))
+    values = tensors[name].copy()
+    place = tokenization.load(folder).convert_tokens_to_ids(word) if word else slice(None)
+    values[place] = 3e38
+    save_file(tensors | {name: values}, file)
+    return folder
+
+
+def test_a_score_that_is_not_finite_is_rejected_by_row(model: Path, tmp_path: Path) -> None:
+    """A pair without the word keeps its score, to the last bit."""
+    nan = broken(model, tmp_path / "nan", "shoe")
+    pairs = [
+        ("red", "lamp"),
+        ("blue", "shoe"),
+        ("red shoe", "lamp"),
+        ("blue", "chair"),
+        ("shoe", ""),
+    ]
+    lines = ["search,name", *(f"{query},{title}" for query, title in pairs), ""]
+    (tmp_path / "pairs.csv").write_text("\n".join(lines))
+    counts = score(nan, tmp_path / "pairs.csv", tmp_path / "nan.parquet")
+    assert counts == (2, {"score_not_finite": 2, "missing_title": 1})
+    score(model, tmp_path / "pairs.csv", tmp_path / "all.parquet")
+    kept = pq.read_table(tmp_path / "nan.parquet")
+    assert kept.equals(pq.read_table(tmp_path / "all.parquet").take([0, 3]))
+    rejected = pq.read_table(tmp_path / "nan.rejected.parquet")
+    assert rejected["example_id"].to_pylist() == ["1", "2", "4"]
+    rows = [{"query": query, "title": title} for query, title in pairs]
+    found = serving.score(serving.load(nan), rows)
+    broken_rows = ["score_not_finite"] * 2
+    assert found["reason"].to_pylist() == [None, *broken_rows, None, "missing_title"]
+    for name in ("score", "prediction", "probability_bad"):
+        assert found[name].is_null().to_pylist() == [False, True, True, False, True]
+
+
+def test_a_model_that_gives_nothing_finite_ends_with_3_and_is_not_in_the_way(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_pairs(tmp_path / "pairs.csv")
+    output = tmp_path / "scored.parquet"
+    nan = broken(model, tmp_path / "nan")
+    flags = [f"--input={tmp_path / 'pairs.csv'}", f"--output={output}", "--query=search"]
+    before = sorted(tmp_path.iterdir())
+    assert predict.entry(["predict", f"--model={nan}", "--title=name", *flags]) == 3
+    assert "gives no finite score for any of 10 rows: its weights" in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+    assert predict.entry(["predict", f"--model={model}", "--title=name", *flags]) == 0
+
+
+def test_nothing_that_is_read_or_of_others_is_lost(model: Path, tmp_path: Path) -> None:
+    """The inputs are what an earlier prediction left, which this command may replace otherwise."""
+    pairs, output = tmp_path / "pairs.csv", tmp_path / "scored.parquet"
+    pairs.write_text("search,name\nred,lamp\n,lamp\n")
+    assert score(model, pairs, output) == (1, {"missing_query": 1})
+    rejected = tmp_path / "scored.rejected.parquet"
+    kept = {path: path.read_bytes() for path in (output, rejected, pairs)}
+    columns = {"query": "query", "title": "title"}
+    for read in (output, rejected):
+        with pytest.raises(UserError, match="is read: give another --output"):
+            serving.score_table(model, str(read), output, columns=columns)
+    with pytest.raises(UserError, match=r"is read: give another --output"):
+        score(model, pairs, model / "scored.parquet")
+    table = pq.read_table(output)
+    pq.write_table(table.append_column("mine", table["score"]), output)
+    with pytest.raises(UserError, match=r"scored\.parquet is there and is not what this command"):
+        score(model, pairs, output)
+    assert "mine" in pq.read_schema(output).names
+    output.write_bytes(kept[output])
+    assert all(path.read_bytes() == content for path, content in kept.items())
+    pairs.write_text("search,name\nred,lamp\n")
+    assert score(model, pairs, output) == (1, {})
+    assert not rejected.exists()  # of the earlier table
+
+
 def test_what_cannot_be_gets_one_line(
     model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -201,6 +392,13 @@ def test_what_cannot_be_gets_one_line(
     assert "labels bad, fair, good" in refused(gains="0,1", max_length=16)
     assert "24 positions" in refused(gains="0,1,2", max_length=25)
     assert "--max_length=0" in refused(gains="0,1,2")
+    for batch_size in (0, -8, 4097, 10**7):
+        line = refused(batch_size=batch_size)
+        assert f"--batch_size={batch_size}: give a number from 1 to 4096" in line
+    os.mkfifo(tmp_path / "pipe.csv")
+    assert "is a named pipe or a device" in refused(input=tmp_path / "pipe.csv")
+    (tmp_path / "folder.parquet").mkdir()
+    assert "folder.parquet is a folder" in refused(output=tmp_path / "folder.parquet")
 
     config = PairClassifier.from_pretrained(model)[0].config
     FlaxBert(config, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "encoder")

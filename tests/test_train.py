@@ -599,7 +599,7 @@ def test_its_corrected_pairs_are_a_table_that_can_be_read(finished, tmp_path):
     output = tmp_path / "new.csv"
     counts = corrections.apply(fixed, str(finished.workdir), output)
     pairs = pq.read_table(finished.workdir / "data" / "pairs.parquet")
-    assert counts == (pairs.num_rows, 1, 0)
+    assert counts == (pairs.num_rows, 1, 0, {})
     names = {name: name for name in ("query", "title", "label", "example_id", "query_id", "split")}
     again = table.read(str(output), columns=names, labels=("I", "C", "S", "E")).table
     for name in ("example_id", "query_id", "query", "title", "split"):

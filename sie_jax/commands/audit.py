@@ -1,6 +1,5 @@
 """`python -m sie_jax.audit`: ranks a table's labels by its predictions, or applies corrections."""
 
-import argparse
 from pathlib import Path
 
 from sie_jax.commands import process
@@ -16,22 +15,25 @@ def entry(argv: list[str]) -> None:
     """Runs one command line and returns its exit code."""
     options = _parser().parse_args(argv[1:])
     labels = [name.strip() for name in options.labels.split(",") if name.strip()]
+    output = Path(options.output)
     columns = {field: getattr(options, field) for field in COLUMNS}
     if options.apply:
         applied = corrections.apply(
-            options.apply, options.pairs, options.output, labels=labels, columns=columns
+            Path(options.apply), options.pairs, output, labels=labels, columns=columns
         )
-        print(f"{applied.rows} pairs in {options.output}")
+        print(f"{applied.rows} pairs in {output}")
         print(f"{applied.changed} labels changed, {applied.confirmed} confirmed")
-        return
-    counts = audit.rank_table(options.pairs, options.output, labels=labels, columns=columns)
-    print(f"{counts.ranked} pairs ranked in {options.output}")
-    for reason, rows in counts.rejected.items():
-        print(f"{rows} rows left out, {reason}: see {audit.rejected_file(options.output)}")
+        rejected = applied.rejected
+    else:
+        counts = audit.rank_table(options.pairs, output, labels=labels, columns=columns)
+        print(f"{counts.ranked} pairs ranked in {output}")
+        rejected = counts.rejected
+    for reason, rows in rejected.items():
+        print(f"{rows} rows left out, {reason}: see {audit.rejected_file(output)}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> process.Parser:
+    parser = process.Parser(
         prog="python -m sie_jax.audit",
         description=(
             "Ranks the labels of a table that are most worth checking by the predictions beside "
@@ -42,10 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pairs",
         required=True,
+        type=process.path,
         help="the table: .csv, .tsv, .jsonl or .parquet; with --apply also the workdir of a run",
     )
-    parser.add_argument("--apply", type=Path, metavar="CSV", help="an audit with corrected labels")
-    parser.add_argument("--output", required=True, type=Path, help="the .csv file to write")
+    parser.add_argument(
+        "--apply", type=process.path, metavar="CSV", help="an audit with corrected labels"
+    )
+    parser.add_argument("--output", required=True, type=process.path, help="the .csv file to write")
     parser.add_argument("--labels", default="", help="lowest grade first: bad,fair,good")
     for field, column in COLUMNS.items():
         parser.add_argument(

@@ -1,6 +1,5 @@
 """`python -m sie_jax.predict`: scores the pairs of a table by the model that a run left."""
 
-import argparse
 from pathlib import Path
 
 from rich.console import Console
@@ -8,6 +7,7 @@ from rich.console import Console
 from sie_jax import serving
 from sie_jax.commands import process
 from sie_jax.errors import UserError
+from sie_jax.serving.settings import SHORTEST
 from sie_jax.serving.table import rejected_file
 
 
@@ -27,17 +27,26 @@ def entry(argv: list[str]) -> None:
     )
     print(f"{counts.scored} pairs scored in {options.output}")
     for reason, rows in counts.rejected.items():
-        print(f"{rows} rows left out, {reason}: see {rejected_file(options.output)}")
+        print(f"{rows} rows left out, {reason}: see {rejected_file(Path(options.output))}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def _parser() -> process.Parser:
+    parser = process.Parser(
         prog="python -m sie_jax.predict",
         description="Scores the pairs of a table by the model that a run left.",
     )
-    parser.add_argument("--model", required=True, help="the folder model/ of a run's workdir")
-    parser.add_argument("--input", required=True, help="the table: .csv, .tsv, .jsonl or .parquet")
-    parser.add_argument("--output", required=True, type=Path, help="the .parquet file to write")
+    parser.add_argument(
+        "--model", required=True, type=process.path, help="the folder model/ of a run's workdir"
+    )
+    parser.add_argument(
+        "--input",
+        required=True,
+        type=process.path,
+        help="the table: .csv, .tsv, .jsonl or .parquet",
+    )
+    parser.add_argument(
+        "--output", required=True, type=process.path, help="the .parquet file to write"
+    )
     parser.add_argument("--batch_size", type=int, default=64, help="pairs at a time")
     parser.add_argument(
         "--encoder_alone",
@@ -69,6 +78,8 @@ def _settings(gains: str, max_length: int) -> serving.Settings | None:
         values = tuple(float(gain) for gain in gains.split(","))
     except ValueError:
         raise UserError(f"--gains={gains}: give numbers separated by commas") from None
-    if max_length < 8:
-        raise UserError(f"--max_length={max_length}: give at least 8, together with --gains")
+    if max_length < SHORTEST:
+        raise UserError(
+            f"--max_length={max_length}: give at least {SHORTEST}, together with --gains"
+        )
     return serving.Settings(values, max_length)

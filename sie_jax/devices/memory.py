@@ -9,6 +9,8 @@ import numpy as np
 
 from sie_jax.errors import UserError
 
+SHORTEST = 8  # the fewest tokens that a batch is padded to
+
 
 class Need(NamedTuple):
     """Bytes on one device; of an array that the mesh splits, the device's own part.
@@ -80,13 +82,28 @@ def of_machine() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def check_machine(needed: int, what: str) -> None:
+def check_machine(needed: int, what: str, *, fix: str = "make it smaller") -> None:
     """Raises UserError if `what` needs more bytes than this machine has; nothing is allocated."""
-    if needed > of_machine():
+    require(what, needed, of_machine(), fix=fix)
+
+
+def require(what: str, needed: int, there: int | None, *, fix: str) -> None:
+    """Raises UserError where something needs at least so many bytes, and fewer are there."""
+    if there is not None and needed > there:
         raise UserError(
-            f"{what} needs {size(needed)} of memory, but this machine has {size(of_machine())}: "
-            "make it smaller"
+            f"{what} needs {size(needed)} of memory, but this machine has {size(there)}: {fix}"
         )
+
+
+def require_batch(
+    field: str, rows: int, devices: Sequence[jax.Device], *, width: int, layers: int
+) -> None:
+    """As `require`, of a batch of the shortest texts, with so many rows on each device.
+
+    Each layer of a model of this width keeps what it starts from, in float32.
+    """
+    least = 4 * SHORTEST * width * layers * rows
+    require(f"{field} of {rows:,} on each device", least, limit(devices), fix="lower it")
 
 
 def check(need: Need, devices: Sequence[jax.Device]) -> str:

@@ -18,6 +18,7 @@ from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
 from sie_jax.evaluation.spreadsheet import escape, unescape
 from sie_jax.files import whole
+from sie_jax.outputs import Outputs
 from sie_jax.tables.spool import CHUNK_ROWS, write_parquet
 
 COLUMNS = (
@@ -133,9 +134,11 @@ def rank_table(
 
     Raises:
       UserError: as `data.sources.table.read`; a probability is missing or impossible; the output
-        does not end in .csv.
+        does not end in .csv, or may not be written (`outputs.Outputs`).
     """
     check_arguments(output, labels)
+    outputs = Outputs(output, (output.with_suffix(".jsonl"), rejected_file(output)))
+    outputs.check([pairs])
     probability = [f"probability_{name}" for name in labels]
     source = own_table.read(pairs, columns=columns, features=probability, labels=labels)
     cleaned = cleaning.clean(
@@ -151,10 +154,11 @@ def rank_table(
             f"{pairs}: the probabilities of row {row} are {values[off[0]].tolist()}: give numbers "
             "from 0 to 1 with a sum of 1"
         )
-    write(output, output.with_suffix(".jsonl"), ranked(kept, labels, values))
     rejected = pa.concat_tables([source.unreadable, cleaned.rejected], promote_options="default")
-    if rejected.num_rows:
-        write_parquet(rejected_file(output), rejected)
+    with outputs.whole() as (table, lines, left_out):
+        write(table, lines, ranked(kept, labels, values))
+        if rejected.num_rows:
+            write_parquet(left_out, rejected)
     return Counts(kept.num_rows, dict(Counter(rejected["reason"].to_pylist())))
 
 

@@ -1,40 +1,69 @@
 """A new version of the data, with the labels that were corrected in an audit."""
 
 import csv
+import dataclasses
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from etils import epath
 
+from sie_jax.data.readers import delimited, parquet
+from sie_jax.data.readers.records import Wanted
+from sie_jax.data.repairs import repair
 from sie_jax.data.schema import ATTRIBUTE, NUMERIC, RATER, REJECTED_SCHEMA
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
 from sie_jax.evaluation.audit import check_arguments, rejected_file
 from sie_jax.evaluation.spreadsheet import escape, unescape
-from sie_jax.files import read_json, whole
-from sie_jax.tables.spool import write_parquet
+from sie_jax.files import read_json
+from sie_jax.outputs import Outputs
 
 CELL = "cell:"  # in front of a table's own columns, beside the fields that they are mapped to
+TEXTS = ("query", "title")
 
 
 class Applied(NamedTuple):
-    """How many rows were written, labels changed, and labels confirmed."""
+    """How many rows were written, labels changed and confirmed, and rows left out, by reason."""
 
     rows: int
     changed: int
     confirmed: int
+    rejected: dict[str, int]
 
 
 class _Data(NamedTuple):
-    """The data to correct: its columns, and its rows with CELL before each column."""
+    """The data to correct: its columns, and its rows with CELL before each column.
+
+    rows: gives all of them whenever it is called.
+    """
 
     names: Sequence[str]
     label: str
     example_id: str
-    rows: Iterable[Mapping[str, Any]]
+    rows: Callable[[], Iterator[Mapping[str, Any]]]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Correction:
+    """One line of the corrections.
+
+    raw: the id as it stands there, of which a spreadsheet may have been kept from making a formula.
+    texts: the query and the title beside it, None where these columns are not there.
+    """
+
+    place: str
+    raw: str
+    label: str
+    texts: tuple[str, ...] | None
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids that may be meant, as an audit writes them first."""
+        return tuple(dict.fromkeys((unescape(self.raw), self.raw)))
 
 
 def apply(
@@ -47,84 +76,93 @@ def apply(
 ) -> Applied:
     """Writes a new version of the data, in which the corrected labels replace the old ones.
 
-    Every other cell, and the order, stay as they are. A table without a column of ids gets one,
-    `example_id`. The changes are written beside the output, in <output>.changes.csv: example_id,
-    query, title, label, corrected_label. Lines that cannot be read as rows go to
-    <output>.rejected.parquet.
+    Every other cell, and the order, stay as they are: what a spreadsheet would run as a formula
+    too. A table without a column of ids gets one, `example_id`. The changes are written beside the
+    output, in <output>.changes.csv: example_id, query, title, label, corrected_label. Lines that
+    cannot be read as rows go to <output>.rejected.parquet.
 
     Args:
       corrections: a CSV file with the columns `example_id` and `corrected_label`, such as an audit;
-        rows where the latter is empty are ignored.
+        rows where the latter is empty are ignored. Where it has the columns of TEXTS too, these
+        have to be those of the pair, so that corrections of other data are noticed.
       pairs: the workdir of a run, whose pairs are written as a table for the source `table`; or a
         table, as for `audit.rank_table`.
       output: the CSV file to write.
       labels, columns: of a table, as for `audit.rank_table`; a workdir needs neither.
 
     Raises:
-      UserError: the corrections lack a column, name an id that is not among the pairs or a label
-        that is not on the scale, or correct one id to two labels; or as `audit.rank_table`.
-        Nothing is written then.
+      UserError: the corrections lack a column, have a line that cannot be read, name an id that is
+        not among the pairs, that several pairs have or that could be two, or a label that is not on
+        the scale, correct one id to two labels, or are of other texts; the output may not be
+        written (`outputs.Outputs`); or as `audit.rank_table`. Nothing is written then.
     """
     run = Path(pairs) / "data" / "pairs.parquet"
     if of_run := run.is_file():
-        labels = read_json(run.with_name("prepared.json"))["labels"]
+        labels = _labels(run.with_name("prepared.json"))
     check_arguments(output, labels)
+    outputs = Outputs(output, (output.with_suffix(".changes.csv"), rejected_file(output)))
+    outputs.check([corrections, run.parent if of_run else pairs])
     data = _of_run(run, labels) if of_run else _of_table(pairs, columns or {})
-    wanted = _read(corrections, labels)
+    wanted = _resolved(_read(corrections, labels), data, corrections, pairs)
     unreadable: list[Mapping[str, Any]] = []
-    counts = Counter(dict.fromkeys(Applied._fields, 0))
-    with (
-        whole(output) as temporary,
-        whole(output.with_suffix(".changes.csv")) as other,
-        temporary.open("w", encoding="utf-8", newline="") as file,
-        other.open("w", encoding="utf-8", newline="") as changes_file,
-    ):
-        writer, changes = csv.writer(file), csv.writer(changes_file)
-        writer.writerow(data.names)
-        changes.writerow(("example_id", "query", "title", "label", "corrected_label"))
-        unknown = dict(wanted)
-        for row in data.rows:
-            if "reason" in row:
-                unreadable.append(row)
-                continue
-            key = row["example_id"] or ""
-            cells = {name: row.get(CELL + name) for name in data.names} | {data.example_id: key}
-            unknown.pop(key, None)
-            if (new := wanted.get(key)) is not None:
-                old = (cells[data.label] or "").strip()
-                counts["confirmed" if old == new else "changed"] += 1
-                if old != new:
-                    texts = (key, row["query"], row["title"], old, new)
-                    changes.writerow([escape(text) for text in texts])
-                cells[data.label] = new
-            writer.writerow(["" if cell is None else cell for cell in cells.values()])
-            counts["rows"] += 1
-        if unknown:
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise UserError(
-                f"{corrections}: no pair of {pairs} has the example_id "
-                f"{', '.join(list(unknown)[:5])}{more}: give the data that was audited"
-            )
-    if unreadable:
-        table = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
-        write_parquet(rejected_file(output), table)
-    return Applied(**counts)
+    counts = Counter(dict.fromkeys(("rows", "changed", "confirmed"), 0))
+    with outputs.whole() as (temporary, other, left_out):
+        with (
+            temporary.open("w", encoding="utf-8", newline="") as file,
+            other.open("w", encoding="utf-8", newline="") as changes_file,
+        ):
+            writer, changes = csv.writer(file), csv.writer(changes_file)
+            writer.writerow(data.names)
+            changes.writerow(("example_id", *TEXTS, "label", "corrected_label"))
+            for row in data.rows():
+                if "reason" in row:
+                    unreadable.append(row)
+                    continue
+                key = row["example_id"] or ""
+                cells = {name: row.get(CELL + name) for name in data.names} | {data.example_id: key}
+                if (correction := wanted.get(key)) is not None:
+                    _check_texts(correction, row, pairs)
+                    old, new = (cells[data.label] or "").strip(), correction.label
+                    counts["confirmed" if old == new else "changed"] += 1
+                    if old != new:
+                        texts = (key, *(row[name] for name in TEXTS), old, new)
+                        changes.writerow([escape(text) for text in texts])
+                    cells[data.label] = new
+                writer.writerow(["" if cell is None else cell for cell in cells.values()])
+                counts["rows"] += 1
+        if unreadable:
+            table = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
+            pq.write_table(table, left_out)
+    return Applied(**counts, rejected=dict(Counter(row["reason"] for row in unreadable)))
+
+
+def _labels(prepared: Path) -> Sequence[str]:
+    try:
+        labels: list[str] = read_json(prepared)["labels"]
+        return labels
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{prepared} cannot be read ({error}): the command that made the run writes it again"
+        ) from None
 
 
 def _of_table(pairs: str, columns: Mapping[str, str]) -> _Data:
     names = own_table.column_names(pairs)
     example_id = columns.get("example_id") or "example_id"
-    rows = own_table.rows(pairs, columns=columns, further={CELL + name: name for name in names})
-    names = list(dict.fromkeys((example_id, *names)))
-    return _Data(names, columns["label"], example_id, rows)
+    further = {CELL + name: name for name in names}
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        return own_table.rows(pairs, columns=columns, further=further)
+
+    return _Data(list(dict.fromkeys((example_id, *names))), columns["label"], example_id, rows)
 
 
 def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
     """A run's pairs, labels by name and attributes by their own names."""
-    schema = pq.read_schema(pairs)
+    file = epath.Path(pairs)
     plain = {
         name: name.removeprefix(ATTRIBUTE).removeprefix(RATER).removeprefix(NUMERIC)
-        for name in schema.names
+        for name in parquet.names(file)
     }
     del plain["length"]  # in tokens, of this run
     # a column of the table may be an attribute and a feature: its texts are as they were
@@ -138,39 +176,86 @@ def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
         return value
 
     def rows() -> Iterator[Mapping[str, Any]]:
-        for batch in pq.ParquetFile(pairs).iter_batches(columns=list(plain)):
-            for row in batch.to_pylist():
-                cells = {CELL + plain[name]: named(name, value) for name, value in row.items()}
-                yield {**{name: row[name] for name in ("example_id", "query", "title")}, **cells}
+        with parquet.opened(file, Wanted(("example_id", *TEXTS), "restore it")) as opened:
+            for batch in opened.iter_batches(columns=list(plain)):
+                for row in batch.to_pylist():
+                    cells = {CELL + plain[name]: named(name, value) for name, value in row.items()}
+                    yield {**{name: row[name] for name in ("example_id", *TEXTS)}, **cells}
 
-    return _Data(list(plain.values()), "label", "example_id", rows())
+    return _Data(list(plain.values()), "label", "example_id", rows)
 
 
-def _read(path: Path, labels: Sequence[str]) -> dict[str, str]:
-    """The corrected label by example id."""
-    wanted: dict[str, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            for name in ("example_id", "corrected_label"):
-                if name not in (reader.fieldnames or ()):
-                    present = ", ".join(reader.fieldnames or ())
-                    raise UserError(f"{path} has no column {name!r}; it has {present}")
-            for row in reader:
-                label = unescape(row["corrected_label"] or "").strip()
-                key = unescape(row["example_id"])
-                if not label:
-                    continue
-                place = f"{path}, line {reader.line_num}: example_id {key}"
-                if label not in labels:
-                    raise UserError(
-                        f"{place} is corrected to {label!r}, which is not on the scale "
-                        f"{', '.join(labels)}: give one of these, or nothing"
-                    )
-                if wanted.setdefault(key, label) != label:
-                    raise UserError(
-                        f"{place} is corrected to {wanted[key]} and to {label}: keep one"
-                    )
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} cannot be read: {error}") from None
-    return wanted
+def _read(path: Path, labels: Sequence[str]) -> list[_Correction]:
+    """The lines that correct a label."""
+    found: list[_Correction] = []
+    header, records = delimited.read(epath.Path(path), delimiter=",")
+    fix = "give an audit, with its header, saved as CSV"
+    Wanted(("example_id", "corrected_label"), fix).check(epath.Path(path), header)
+    for record in records:
+        place = f"{path}, line {record.line}"
+        if record.reason:
+            raise UserError(f"{place} cannot be read ({record.reason}): write the line again")
+        cells = {name: text or "" for name, text in record.cells.items()}
+        label = unescape(cells["corrected_label"]).strip()
+        if not label:
+            continue
+        texts = tuple(unescape(cells[name]) for name in TEXTS if name in cells)
+        raw = cells["example_id"]
+        place = f"{place}: example_id {unescape(raw)}"
+        if label not in labels:
+            raise UserError(
+                f"{place} is corrected to {label!r}, which is not on the scale "
+                f"{', '.join(labels)}: give one of these, or nothing"
+            )
+        found.append(_Correction(place, raw, label, texts if len(texts) == len(TEXTS) else None))
+    return found
+
+
+def _resolved(
+    corrections: Sequence[_Correction], data: _Data, file: Path, pairs: str
+) -> dict[str, _Correction]:
+    """The corrections by the id of the one pair that each is of."""
+    named = {key for correction in corrections for key in correction.ids}
+    times = Counter(key for row in data.rows() if (key := row["example_id"] or "") in named)
+    found: dict[str, _Correction] = {}
+    unknown: dict[str, None] = {}
+    for correction in corrections:
+        ids = [key for key in correction.ids if times[key]]
+        if not ids:
+            unknown[correction.ids[0]] = None
+            continue
+        key = ids[0]
+        if len(ids) > 1 and correction.texts is None:
+            raise UserError(
+                f"{correction.place} could be the pair {ids[0]} or the pair {ids[1]}: add the "
+                "columns query and title, as an audit has them"
+            )
+        if times[key] > 1:
+            raise UserError(
+                f"{correction.place} is that of {times[key]} pairs of {pairs}: give each pair an "
+                "example_id of its own"
+            )
+        if found.setdefault(key, correction).label != correction.label:
+            raise UserError(
+                f"{correction.place} is corrected to {found[key].label} and to "
+                f"{correction.label}: keep one"
+            )
+    if unknown:
+        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+        raise UserError(
+            f"{file}: no pair of {pairs} has the example_id {', '.join(list(unknown)[:5])}{more}: "
+            "give the data that was audited"
+        )
+    return found
+
+
+def _check_texts(correction: _Correction, row: Mapping[str, Any], pairs: str) -> None:
+    """Raises UserError where the pair is another than the one whose label was checked."""
+    texts = tuple(repair(row[name] or "")[0] for name in TEXTS)
+    if correction.texts is not None and texts != tuple(
+        repair(text)[0] for text in correction.texts
+    ):
+        raise UserError(
+            f"{correction.place} has another query or title than the pair of {pairs}: give the "
+            "data that was audited, or leave these two columns out to go by the id alone"
+        )

@@ -17,6 +17,7 @@ from sie_jax.models.pretraining import PretrainingModel
 from sie_jax.models.towers import Towers
 
 DTYPES = ("float32", "bfloat16")
+MOST_LAYERS = 1000
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -37,6 +38,10 @@ class ModelConfig:
         """Raises UserError for the first value that cannot work."""
         for field in ("hidden_size", "num_hidden_layers", "num_attention_heads"):
             sections.at_least(f"model.{field}", getattr(self, field), 1)
+        if self.num_hidden_layers > MOST_LAYERS:  # beyond, compiling a step takes hours
+            raise UserError(
+                f"model.num_hidden_layers is {self.num_hidden_layers}: give at most {MOST_LAYERS}"
+            )
         sections.at_least("model.intermediate_size", self.intermediate_size, 1)
         # every layer is compiled by itself
         sections.between("model.num_hidden_layers", self.num_hidden_layers, 1, 1000)
@@ -48,6 +53,12 @@ class ModelConfig:
         sections.between("model.dropout", self.dropout, 0.0, 0.99)
         sections.one_of("model.dtype", self.dtype, DTYPES)
         sections.one_of("model.remat", self.remat, REMAT)
+
+    def parameters(self, *, vocabulary_size: int, max_length: int) -> int:
+        """How many parameters a BERT of this size has at least: its matrices alone."""
+        width, positions = self.hidden_size, max(512, max_length)
+        layer = 4 * width**2 + 2 * width * self.intermediate_size
+        return (vocabulary_size + positions) * width + self.num_hidden_layers * layer
 
     def folder(self) -> str:
         """The local folder of the checkpoint, copied from an object store if need be, or "".

@@ -10,12 +10,12 @@ from typing import Any
 from jax.sharding import Mesh
 from rich.console import Console
 
-from sie_jax import processes, remote
+from sie_jax import outputs, processes, remote
 from sie_jax.config import Config, as_json
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.importance.section import AUTO, ImportanceConfig
-from sie_jax.recipes import nested
+from sie_jax.recipes import nested, sizes
 from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
@@ -28,7 +28,7 @@ from sie_jax.stages.features import features
 from sie_jax.stages.linear import linear
 from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.pool import pool
-from sie_jax.stages.prepare import Ahead, prepare
+from sie_jax.stages.prepare import Ahead, inputs_of, prepare
 from sie_jax.stages.pretrain import pretrain
 from sie_jax.stages.rehearse import Rehearsed, rehearse
 from sie_jax.stages.reporting import REPORT
@@ -38,10 +38,11 @@ from sie_jax.stages.train import train
 from sie_jax.stages.translation import translation
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
-from sie_jax.tasks import apart, classifies, listed, scores
+from sie_jax.tasks import apart, classifies, scores
 from sie_jax.training.run import Run, Weighting
 from sie_jax.workdir import Made, Workdir
 from sie_jax.workdir.claim import claimed
+from sie_jax.workdir.job import FOLDERS, LEFT
 
 STAGES = tuple(
     one.__name__
@@ -118,10 +119,12 @@ def opened(
             raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
     mesh = mesh or config.mesh.make()
     meshes.check_batch(mesh, config.train.batch_size)
-    if listed(config.train.task):
-        _check_lists(config, mesh)
     if config.pretrain.steps:
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
+    sizes.check(config, mesh)
+    reads = [path for path in (config.data.path, config.model.pretrained) if path]
+    writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
+    outputs.apart(writes, reads, fix="give another --workdir")
     console = (console or Console()) if processes.first() else Console(quiet=True)
 
     def say(text: str) -> None:
@@ -137,17 +140,6 @@ def opened(
             config.tracking,
             frozenset(redo),
             defaults=as_json(Config()),
-        )
-
-
-def _check_lists(config: Config, mesh: Mesh) -> None:
-    """Raises UserError where a list could not lie on one device."""
-    places = config.train.batch_size // meshes.shares(mesh)
-    if config.train.list_size > places:
-        raise UserError(
-            f"train.list_size is {config.train.list_size}, but a device takes {places} pairs of a "
-            f"batch, and a list has to lie on one: give at most {places}, or a larger "
-            "train.batch_size"
         )
 
 
@@ -190,9 +182,10 @@ def prepared(config: Config, workdir: Workdir, *, beam: Sequence[str] | None = N
         workdir,
         data=config.data,
         pretrained=config.model.pretrained,
+        inputs=processes.told(lambda: inputs_of(config.data, config.model.pretrained)),
         keep_catalogue=config.pretrain.steps > 0,
         apart=apart(config.train.task),
-        ahead=Ahead(config.model, config.train, config.importance, config.pretrain.steps > 0, beam),
+        ahead=Ahead(config.model, config.train, config.importance, config.pretrain.steps, beam),
     )
 
 

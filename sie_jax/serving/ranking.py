@@ -28,6 +28,8 @@ from sie_jax.evaluation import baselines
 from sie_jax.models.ranker import LINEAR, TRANSLATION, Ranker
 
 TRANSLATED = RUN + TRANSLATION
+# the columns that a learnt model makes beside encoders: each pair has a number there
+OF_MODELS = (TRANSLATED, COSINE, COSINE_TEXT)
 TITLE = f"{RUN}title"  # no feature is called so
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score

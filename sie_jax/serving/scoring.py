@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from flax import nnx
 from jax.sharding import Mesh
 from transformers import PreTrainedTokenizerFast
@@ -38,6 +39,7 @@ from sie_jax.tasks.regression import Regression
 SHORTEST = 16  # the fewest tokens that a batch is padded to
 GIVEN = ("example_id", "query_id", "item_id", "query", "title")  # passed on as they are
 FIELDS = ("query", "title", "text", "example_id", "query_id", "item_id")
+NOT_FINITE = "score_not_finite"  # the reason of a row for which the model gives no number
 MADE = "made:"  # what the columns of a part begin with that scores are made of
 QUERY, GAIN = f"{RUN}query", f"{RUN}gain"  # no feature is called so
 
@@ -166,8 +168,8 @@ def score(scorer: Scorer, rows: Sequence[Mapping[str, Any]], *, batch_size: int 
         score: float64, which ranks the items of a query: of an encoder Σ_c p_c · gain_c or its one
           output, otherwise what `serving.ranking` makes of the columns that ranker.json names.
         reason: null if the row has a score; otherwise why it has none: `missing_query`,
-          `missing_title`, `query_too_long`, `title_too_long`, `query_fills_max_length`, or the
-          reason that came with the row.
+          `missing_title`, `query_too_long`, `title_too_long`, `query_fills_max_length`,
+          `score_not_finite` (the model gives NaN or infinity), or the reason that came with it.
     """
     found = described(scorer, rows, batch_size=batch_size)
     usable = found["reason"].is_null().to_numpy(zero_copy_only=False)
@@ -186,6 +188,23 @@ def described(
     """
     encoded, repaired, reasons = _encode(scorer, rows)
     usable = np.flatnonzero([reason is None for reason in reasons])
+    texts = [{**rows[at], **repaired[at]} for at in usable.tolist()]
+    made, own = {}, None
+    for column, encoder in ({GAIN: scorer} if scorer.ranking is None else scorer.encoders).items():
+        found = _predicted(encoder, encoded, usable, batch_size)
+        predicted = from_columns(found, scorer.settings.gains)
+        made[column] = predicted.scores
+        if encoder.params is scorer.params and scorer.scale is not None:
+            own = probabilities(found), predicted.classes
+    if scorer.ranking is not None:
+        made |= ranking.columns(scorer.ranking, texts)
+    # of other features NaN says that something is not known
+    of_models = made.keys() & {GAIN, *scorer.encoders, *ranking.OF_MODELS}
+    finite = np.ones(len(usable), bool)
+    for name in of_models:
+        finite &= np.isfinite(made[name])
+    for at in usable[~finite]:
+        reasons[at] = NOT_FINITE
 
     def spread(values: np.ndarray) -> np.ndarray:
         missing = None if values.dtype == object else np.nan
@@ -193,29 +212,23 @@ def described(
         everywhere[usable] = values
         return everywhere
 
-    texts = [{**rows[at], **repaired[at]} for at in usable.tolist()]
     columns = {name: pa.array([row.get(name) for row in rows], pa.string()) for name in GIVEN}
-    made = {QUERY: np.zeros(len(rows), np.int64)}
-    made[QUERY][usable] = [_query_number(row) for row in texts]
-    encoders = {GAIN: scorer} if scorer.ranking is None else scorer.encoders
-    for column, encoder in encoders.items():
-        found = _predicted(encoder, encoded, usable, batch_size)
-        predicted = from_columns(found, scorer.settings.gains)
-        made[column] = spread(predicted.scores)
-        if encoder.params is scorer.params and scorer.scale is not None:
-            names = scorer.scale.names
-            missing = np.array([reason is not None for reason in reasons], bool)
-            columns |= {
-                f"probability_{name}": pa.array(values, pa.float32(), mask=missing)
-                for name, values in zip(names, spread(probabilities(found)).T, strict=True)
-            }
-            labels = np.full(len(rows), None, object)
-            labels[usable] = np.array(names, object)[predicted.classes]
-            columns["prediction"] = pa.array(labels, pa.string())
-    if scorer.ranking is not None:
-        further = ranking.columns(scorer.ranking, texts)
-        made |= {name: spread(values) for name, values in further.items()}
-    columns |= {MADE + name: pa.array(values) for name, values in made.items()}
+    if own is not None and scorer.scale is not None:
+        shares, classes = own
+        names = scorer.scale.names
+        missing = np.array([reason is not None for reason in reasons], bool)
+        columns |= {
+            f"probability_{name}": pa.array(values, pa.float32(), mask=missing)
+            for name, values in zip(names, spread(shares).T, strict=True)
+        }
+        labels = np.full(len(rows), None, object)
+        labels[usable] = np.array(names, object)[classes]
+        labels[missing] = None
+        columns["prediction"] = pa.array(labels, pa.string())
+    numbers = np.zeros(len(rows), np.int64)
+    numbers[usable] = [_query_number(row) for row in texts]
+    columns[MADE + QUERY] = pa.array(numbers)
+    columns |= {MADE + name: pa.array(spread(values)) for name, values in made.items()}
     return pa.table({**columns, "reason": pa.array(reasons, pa.string())})
 
 
@@ -234,8 +247,11 @@ def finished(described: pa.Table, scores: np.ndarray) -> pa.Table:
     """What `score` returns, of what `described` gave and the scores of its rows, NaN without."""
     kept = [name for name in described.column_names if not name.startswith(MADE)]
     at = kept.index("reason")
-    values = pa.array(scores, pa.float64(), mask=np.isnan(scores))
-    return described.select(kept).add_column(at, "score", values)
+    lacking = ~np.isfinite(scores)
+    values = pa.array(scores, pa.float64(), mask=lacking)
+    broken = pa.array(np.full(len(scores), NOT_FINITE), pa.string(), mask=~lacking)
+    reasons = pc.coalesce(described["reason"], broken)
+    return described.select(kept).set_column(at, "reason", reasons).add_column(at, "score", values)
 
 
 def _query_number(row: Mapping[str, Any]) -> int:

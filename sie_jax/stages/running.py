@@ -12,7 +12,6 @@ from sie_jax import processes
 from sie_jax.data.loading import Arrays, PlannedBatches
 from sie_jax.devices import memory, peaks
 from sie_jax.devices import mesh as meshes
-from sie_jax.errors import UserError
 from sie_jax.files import whole
 from sie_jax.training import stopping
 from sie_jax.training.checkpoints import RunCheckpoints
@@ -64,9 +63,9 @@ def fit(
     need = memory.of_step(step, state, meshes.place_batch(mesh, batches[batches.longest]))
     job.say(f"{run.name}: {memory.check(need, mesh.local_devices)}")
     if telling.profile_steps and telling.profile_steps[1] > len(batches):
-        raise UserError(
-            f"train.profile_steps ends with {telling.profile_steps[1]}, but run {run.name} has "
-            f"{len(batches)} steps: give steps that it takes"
+        job.say(
+            f"{run.name}: has {len(batches)} steps, of which those from {telling.profile_steps[0]} "
+            "on are profiled"
         )
     processes.alone(run.write, job.run_folder(run.name))
     peak = peaks.peak_flops(mesh.devices.flat[0].device_kind, watch.dtype)

@@ -165,9 +165,12 @@ def _checked(
         named = ", ".join(str(one) for one in blamed[:20])
         more = f" and {len(blamed) - 20} more" if len(blamed) > 20 else ""
         section = "pretrain" if run.train.task == "masked" else "train"
+        fix = f"lower {section}.learning_rate or look at these rows"
+        if report.step == 1:  # no learning rate has changed anything yet
+            fix = "look at the weights that it starts from, and at these rows"
         raise NumericalError(
             f"run {run.name}: loss {loss}, gradient norm {norm} at step {report.step}, "
-            f"example ids {named}{more}: lower {section}.learning_rate or look at these rows; "
+            f"example ids {named}{more}: {fix}; "
             "the last good checkpoint is kept"
         )
     meter.step(rows=len(rows), tokens=report.tokens, slots=report.slots, flops=report.flops)

@@ -2,12 +2,8 @@
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
-import jax
-from orbax.checkpoint import multihost
+from contextlib import contextmanager, suppress
 
 from sie_jax.errors import StoppedError
 
@@ -48,6 +44,9 @@ def before_leaving(action: Callable[[], object]) -> Iterator[None]:
 
 def asked(step: int) -> bool:
     """Whether to stop after this step, the same in every process; call it after every step."""
+    import jax  # here, so that a command can listen before it imports what takes seconds
+    from orbax.checkpoint import multihost
+
     if jax.process_count() > 1:
         return bool(multihost.reached_preemption(step))
     return _requested
@@ -58,9 +57,10 @@ def leave(message: str, exit_code: int) -> None:
 
     Unwinding instead would interrupt Orbax in the middle of a save, and its threads would complain.
     """
-    show_cursor = b"\x1b[?25h\n" if sys.stdout.isatty() else b""  # the progress bar hides it
-    os.write(1, show_cursor)
-    os.write(2, f"{message}\n".encode())
+    show_cursor = b"\x1b[?25h\n" if os.isatty(1) else b""  # the progress bar hides it
+    for stream, text in ((1, show_cursor), (2, f"{message}\n".encode(errors="replace"))):
+        with suppress(OSError):  # it is closed, or on the full disk
+            os.write(stream, text)
     while _before_leaving:
         _before_leaving.pop()()
     os._exit(exit_code)

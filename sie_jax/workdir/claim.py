@@ -1,5 +1,6 @@
 """One run at a time in a workdir, and a local folder for a workdir that is in an object store."""
 
+import errno
 import fcntl
 import itertools
 import os
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from sie_jax import processes, remote
 from sie_jax.errors import UserError
+from sie_jax.outputs import is_text
 from sie_jax.training import stopping
 
 
@@ -34,15 +36,24 @@ def _held(workdir: Path) -> Iterator[None]:
     """Holds the folder. The lock is on the folder itself, so it ends with the process."""
     held: list[int] = []
     folders = (workdir.absolute(), *workdir.absolute().parents)
-    made = list(itertools.takewhile(lambda folder: not folder.exists(), folders))
+    made = list(itertools.takewhile(lambda folder: not os.path.lexists(folder), folders))
 
     def hold() -> None:
-        there = next(folder for folder in folders if folder.exists())
+        if not is_text(workdir):
+            raise UserError(f"{workdir} is not UTF-8: give another folder with --workdir")
+        there = next(folder for folder in folders if os.path.lexists(folder))
         if not there.is_dir():
-            raise UserError(f"{there} is a file: give a folder with --workdir")
+            raise UserError(f"{there} is {_kind(there)}: give a folder with --workdir")
         if not os.access(there, os.W_OK):
             raise UserError(f"{there} cannot be written to: give another folder with --workdir")
-        workdir.mkdir(parents=True, exist_ok=True)
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise UserError(
+                f"{workdir} cannot be made ({error.strerror}): give another folder with --workdir"
+            ) from None
         descriptor = os.open(workdir, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -64,3 +75,7 @@ def _held(workdir: Path) -> Iterator[None]:
                     break
                 folder.rmdir()
             os.close(descriptor)
+
+
+def _kind(path: Path) -> str:
+    return "a link that leads nowhere" if path.is_symlink() and not path.exists() else "a file"

@@ -3,6 +3,7 @@
 import dataclasses
 import fnmatch
 import functools
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,17 @@ from sie_jax.workdir.ledger import Ledger
 
 STAGES, RUNS = "stages", "checkpoints"
 CONFIG = "config.json"
+# folders that are made where they are missing, and the rest of what runs leave in a workdir
+FOLDERS = (STAGES, RUNS, "ledger", "scratch", "replay", "tracking", "folds")
+LEFT = (
+    *("data", "rejected.parquet", "cleaning.json", "checkpoint.json", "features.parquet"),
+    *("corpus.json", "linear.json", "translation.parquet", "pretraining", "tuning.json"),
+    *("out_of_fold.parquet", "choosing.json", "scores.parquet", "scores.json", "vectors"),
+    *("importance.parquet", "audit.csv", "audit.jsonl", "models", "predictions", "rehearsals"),
+    *("contest.json", "model", "explanations.parquet", "robustness.json", "nested.json"),
+    *("metrics.json", "report.html", "rankings.parquet", "trec", "groups", "metrics.jsonl"),
+    "speed.jsonl",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +62,21 @@ class Workdir:
         processes.alone(self._check)
 
     def _check(self) -> None:
+        for name in FOLDERS:
+            if os.path.lexists(self.folder / name) and not (self.folder / name).is_dir():
+                raise UserError(
+                    f"{self.folder} has a file {name}, where a run keeps a folder: remove the "
+                    "file, or give another --workdir"
+                )
         if (self.folder / STAGES).exists() or not self.folder.exists():
             return
         if (self.folder / CONFIG).exists():
             raise UserError(
                 f"{self.folder} was made by an older version of sie_jax: give another --workdir"
             )
-        for name in ("data", RUNS, "model", "metrics.json"):
-            if (self.folder / name).exists():
+        # of a run with folds, these may be all that was made before it was killed
+        for name in (*(one for one in FOLDERS if one != "folds"), *LEFT):
+            if os.path.lexists(self.folder / name):
                 kind = "folder" if (self.folder / name).is_dir() else "file"
                 raise UserError(
                     f"{self.folder} has a {kind} {name} that no run made: give another --workdir"

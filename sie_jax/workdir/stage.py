@@ -1,10 +1,10 @@
 """A stage is a function memoised in the workdir: made once, and again only where it has to be.
 
 A stage declares the files that it leaves. Its arguments are the results of other stages, sections
-of the config, and JSON values. Once it is done a marker in the folder `stages` says what it was
-made of (its settings, the ids of the results it was given), what it left (size and digest of every
-file) and what that cost. The marker is written last, so a stage is done or not, whenever the
-process dies.
+of the config, and JSON values; one called `inputs` tells what is read from outside the workdir.
+Once it is done a marker in the folder `stages` says what it was made of (its settings, the ids of
+the results it was given), what it left (size and digest of every file) and what that cost. The
+marker is written last, so a stage is done or not, whenever the process dies.
 
     marker and files as they were, same settings, same inputs    nothing runs
     a file missing or damaged                                    named, and made again
@@ -152,8 +152,9 @@ class _Making:
             self.job.clear()  # nothing says what earlier jobs made their parts and runs of
         elif found := self._other_settings(marker):
             if self._trains and not redo:
+                kind = "inputs" if all(one.startswith("inputs.") for one in found) else "settings"
                 raise UserError(
-                    f"stage {self._name} in {self._workdir.folder} was made with other settings "
+                    f"stage {self._name} in {self._workdir.folder} was made with other {kind} "
                     f"({'; '.join(found)}): give these, or another --workdir, or "
                     f"--redo={self._name} to make it and what follows from it again"
                 )

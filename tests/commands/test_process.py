@@ -1,4 +1,5 @@
 import errno
+import os
 import signal
 import subprocess
 import sys
@@ -7,9 +8,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import pyarrow as pa
 import pytest
 
-from sie_jax.commands import process
+from sie_jax.commands import audit, predict, process
 from sie_jax.errors import NumericalError, StoppedError, UserError
 from sie_jax.training import stopping
 
@@ -65,6 +67,66 @@ def test_a_fault_of_the_program_keeps_its_traceback(left: list[tuple[str, int]])
     with pytest.raises(ZeroDivisionError):
         failing(ZeroDivisionError())([])
     assert not left
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "the memory is not enough"),
+        (pa.ArrowMemoryError("malloc of size 9 failed"), "malloc of size 9 failed): lower the"),
+        (jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out\nof memory"), "lower the batch size"),
+        (PermissionError(errno.EACCES, "Permission denied", "/a"), "/a cannot be used (Permission"),
+        (OSError(errno.EROFS, "Read-only file system", "/b/c"), "/b/c cannot be used (Read-only"),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "ccc"), "ccc cannot be used"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_machine_that_is_too_small_or_closed_is_one_line(
+    capsys: pytest.CaptureFixture[str], error: Exception, said: str
+) -> None:
+    for one in (error, wrapped(error)):
+        assert failing(one)([]) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("error: ")
+        assert said in line
+        assert line.count("\n") == 1
+
+
+def test_a_file_that_the_program_lost_keeps_its_traceback() -> None:
+    with pytest.raises(FileNotFoundError):
+        failing(FileNotFoundError(errno.ENOENT, "No such file", "/a"))([])
+
+
+def test_ctrl_c_where_no_handler_is_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert failing(KeyboardInterrupt())([]) == 130
+    assert capsys.readouterr().err == "interrupted: rerun the same command to resume\n"
+
+
+@pytest.mark.parametrize(
+    ("entry", "flags", "said"),
+    [
+        (predict.entry, ["--batch_size=x"], "argument --batch_size: invalid int value: 'x'"),
+        (predict.entry, ["--model=", "--input=a"], "argument --model: it is empty, give a path"),
+        (predict.entry, ["--nothing"], "required: --model, --input, --output"),
+        (audit.entry, ["--pairs=a", "--output="], "argument --output: it is empty"),
+        (audit.entry, ["--apply="], "argument --apply: it is empty"),
+        (audit.entry, ["--pairs"], "argument --pairs: expected one argument"),
+    ],
+)
+def test_flags_that_are_wrong_get_one_line(
+    capsys: pytest.CaptureFixture[str], entry: Any, flags: list[str], said: str
+) -> None:
+    assert entry(["name", *flags]) == 2
+    line = capsys.readouterr().err
+    assert line.startswith("error: ")
+    assert said in line
+    assert line.count("\n") == 1
+
+
+def test_signals_are_heard_before_what_takes_seconds_to_import() -> None:
+    code = "import sys, sie_jax.commands.process; print({'jax', 'pyarrow'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
 
 
 def wrapped(inner: BaseException) -> Exception:
@@ -174,6 +236,20 @@ process.main(entry)
 """
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has it")
+def test_an_end_that_cannot_be_told_is_still_an_end() -> None:
+    """Where standard output is full or closed."""
+    code = "from sie_jax.commands import process as p; p.main(p.command(lambda argv: print('a')))"
+    for stream, wanted in (("/dev/full", 2), ("/dev/null", 0)):
+        with open(stream, "w") as out:
+            done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE)
+        assert done.returncode == wanted
+        assert (b"no space is left" in done.stderr) == (wanted == 2)
+        assert b"Traceback" not in done.stderr
+    closed = subprocess.run(["sh", "-c", f'{sys.executable} -c "{code}" >&- 2>&-'])
+    assert closed.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("number", "code", "word"),
     [(signal.SIGINT, 130, "interrupted: "), (signal.SIGTERM, 143, "stopped: ")],
@@ -195,6 +271,18 @@ def test_a_signal_ends_any_command_in_one_line(
     assert running.returncode == code
     assert err.startswith(word)
     assert err.count("\n") == 1
+
+
+def test_a_signal_after_the_work_is_done_changes_nothing() -> None:
+    code = """
+import atexit, os, signal
+from sie_jax.commands import process
+for number in (signal.SIGINT, signal.SIGTERM):
+    atexit.register(os.kill, os.getpid(), number)
+process.main(process.command(lambda argv: print("done")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
 @pytest.mark.parametrize("module", ["sie_jax.predict", "sie_jax.audit"])

@@ -126,7 +126,7 @@ def test_corrected_pairs_have_the_columns_of_numbers(done: Run, tmp_path: Path) 
     pairs = pq.read_table(done.workdir / "data" / "pairs.parquet")
     (tmp_path / "none.csv").write_text("example_id,corrected_label\n")
     counts = corrections.apply(tmp_path / "none.csv", str(done.workdir), tmp_path / "new.csv")
-    assert counts == (360, 0, 0)
+    assert counts == (360, 0, 0, {})
     with (tmp_path / "new.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["rank"] for row in rows] == pairs["attribute:rank"].to_pylist()

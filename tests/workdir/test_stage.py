@@ -17,6 +17,7 @@ from sie_jax.sections import TELLS
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
 from sie_jax.workdir import Job, Made, Workdir, stage
+from sie_jax.workdir.job import FOLDERS
 
 MADE: list[str] = []
 
@@ -365,6 +366,46 @@ def test_a_stage_that_does_not_leave_its_files_is_an_error(open_workdir: Any) ->
 
     with pytest.raises(AssertionError, match="a stage has not left"):
         forgetful(open_workdir())
+
+
+def test_a_change_of_what_is_read_from_outside_is_told_as_such(open_workdir: Any) -> None:
+    @stage(leaves=("x",), read=lambda made: None)
+    def reading(job: Job, *, inputs: dict[str, Any], size: int = 0) -> None:
+        (job.folder / "x").write_text("x")
+
+    reading(open_workdir(), inputs={"data": {"a.csv": "content 1"}})
+    for inputs, told in (
+        ({"data": {"a.csv": "content 2"}}, "inputs.data.a.csv 'content 1', not 'content 2'"),
+        (
+            {"data": {"a.csv": "content 1", "b.csv": "content 3"}},
+            "inputs.data.b.csv None, not 'content 3'",
+        ),
+        ({"data": {}}, "inputs.data.a.csv 'content 1', not None"),
+    ):
+        with pytest.raises(UserError, match=f"was made with other inputs .{told}.*--redo=reading"):
+            reading(open_workdir(), inputs=inputs)
+    with pytest.raises(UserError, match="was made with other settings"):
+        reading(open_workdir(), inputs={"data": {"a.csv": "content 2"}}, size=1)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_file_where_a_run_keeps_a_folder_is_refused(
+    open_workdir: Any, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "run" / name).symlink_to("nowhere")
+    with pytest.raises(UserError, match=f"has a file {name}, where a run keeps a folder: remove"):
+        open_workdir()
+    (tmp_path / "run" / name).unlink()
+    (tmp_path / "run" / name).write_text("mine")
+    with pytest.raises(UserError, match=f"has a file {name}, where a run keeps a folder: remove"):
+        open_workdir()
+
+
+@pytest.mark.parametrize("name", ["audit.csv", "report.html", "rejected.parquet", "ledger"])
+def test_what_a_run_would_replace_is_refused(open_workdir: Any, tmp_path: Path, name: str) -> None:
+    (tmp_path / "run" / name).mkdir()
+    with pytest.raises(UserError, match=f"has a folder {name} that no run made: give another"):
+        open_workdir()
 
 
 def test_a_folder_that_no_run_made_is_refused(open_workdir: Any, tmp_path: Path) -> None:

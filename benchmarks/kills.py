@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import pyarrow.csv
 from flax import nnx
 from interleaved import machine
+from same_results import commit_of
 from transformers import BertConfig
 
 from sie_jax.data import tokenization
@@ -213,7 +214,7 @@ def main() -> None:
                 "held": sum(map(holds, kills)),
                 "kills": kills,
             }
-        found |= machine()
+        found |= {**machine(), "commit": commit_of("HEAD")}
     write_json(options.out, found)
     if any(found[name]["held"] < options.kills for name in ("predict", "audit --apply")):
         sys.exit(1)

@@ -110,7 +110,9 @@ def test_a_size_beyond_any_memory(changed: dict[str, int], message: str) -> None
             make(NAMES, **GIVEN)
     with pytest.raises(UserError, match=r"vocab_size 2000000000, .* of memory, but this machine"):
         SMALL.towers(**{**GIVEN, "vocabulary_size": 2 * 10**9})
-    with pytest.raises(UserError, match="num_hidden_layers is 100000: give a number from 1 to"):
+    with pytest.raises(
+        UserError, match=r"model\.num_hidden_layers is 100000: give a number from 1 to"
+    ):
         dataclasses.replace(SMALL, num_hidden_layers=100_000).check()
 
 

@@ -1,4 +1,4 @@
-"""Contributions on 1, 2 and 8 devices and on two processes: the results of one device.
+"""Contributions on 8 devices and on two processes: the results of one device.
 
 Simulated devices need processes of their own: this file, run as a program, leaves what each case
 gives with its units, list after list, over all devices.
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 CASES = ("softmax", "towers")
 # processes and devices of each
-LAYOUTS = {"one": (1, 1), "two": (1, 2), "eight": (1, 8), "two processes": (2, 4)}
+LAYOUTS = {"one": (1, 1), "eight": (1, 8), "two processes": (2, 4)}
 
 
 def numbers_moved(text: str) -> list[int]:

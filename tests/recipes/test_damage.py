@@ -198,9 +198,9 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "run"))
 
 
-@pytest.mark.parametrize("turn", range(4))
+@pytest.mark.parametrize("turn", [0, 1])
 def test_stages_with_damaged_markers_are_made_again(copy: Path, finished: Path, turn: int) -> None:
-    """Each marker has every kind of damage once."""
+    """Each marker has two kinds of damage, and every kind stands in some."""
     kinds = (*OF_FILES, garbled)
     stages = workdirs.markers(copy)
     for place, stage in enumerate(stages):

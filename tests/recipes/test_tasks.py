@@ -1,6 +1,7 @@
 """Whole runs of tasks without classes: what they leave, what folders score, what is refused."""
 
 import io
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +35,7 @@ class Run(NamedTuple):
 
 @pytest.fixture(scope="module", params=WITHOUT_CLASSES)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = unexplained(compare=("keep",))
+    config = unexplained()
     config.train.task, config.train.list_size = request.param, 4
     config.train.folds = 3
     workdir = tmp_path_factory.mktemp("task") / "run"
@@ -43,11 +44,11 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 def test_runs_are_ranked_and_classify_nothing(done: Run) -> None:
     metrics = done.metrics
-    for name in ("uniform", "weighted", "keep", "stack"):
+    for name in ("uniform", "weighted", "stack"):
         assert "accuracy" not in metrics["test"][name]
         assert 0 <= metrics["test"][name]["ndcg@10"]["value"] <= 1
     assert {"loss", "ndcg@10"} == metrics["train"]["uniform"].keys()
-    assert metrics["contest"]["standings"].keys() >= {"uniform", "weighted", "keep", "stack"}
+    assert metrics["contest"]["standings"].keys() >= {"uniform", "weighted", "stack"}
     assert not (done.workdir / "audit.csv").exists()
     assert "Labels most worth checking" not in (done.workdir / "report.html").read_text()
 
@@ -97,16 +98,16 @@ def test_the_folder_alone_gives_the_scores_of_the_run(
         assert "transformers alone gives" in card
 
 
-def test_online_weights(done: Run, tmp_path: Path) -> None:
+def test_online_weights(tmp_path: Path) -> None:
     config = unexplained(mode="online")
-    config.train.task, config.train.list_size = done.config.train.task, 4
+    config.train.task, config.train.list_size = "listwise", 4
     metrics = run(config, tmp_path / "run")
     assert metrics["cost"]["weighted"]["forward_equivalents"] > 0
     assert metrics["weights"] == {}
 
 
 def test_another_task_is_another_run(done: Run) -> None:
-    config = unexplained(compare=("keep",))
+    config = unexplained()
     config.train.task, config.train.folds = "graded", 3
     with pytest.raises(UserError, match=r"--redo="):
         run(config, done.workdir)
@@ -170,9 +171,9 @@ def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
     run(config, tmp_path / "regression")
 
 
-def test_a_checkpoint_that_pools_otherwise_is_refused(tmp_path: Path) -> None:
+def test_how_a_checkpoint_pools_is_read_assumed_and_said_or_refused(tmp_path: Path) -> None:
     folder = checkpoints.write(tmp_path / "checkpoint", ["red lamp", "blue shoe"])
-    config = unexplained()
+    config, said = unexplained(), io.StringIO()
     config.train.task, config.model.pretrained = "contrastive", str(folder)
     (folder / "1_Pooling").mkdir()
     pooling = folder / "1_Pooling" / "config.json"
@@ -181,18 +182,11 @@ def test_a_checkpoint_that_pools_otherwise_is_refused(tmp_path: Path) -> None:
         run(config, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
-    pooling.write_text('{"pooling_mode_cls_token": true}')
-    run(config, tmp_path / "run")
-    towers, notes = Towers.from_pretrained(tmp_path / "run" / "models" / "uniform-0")
-    assert (towers.pooling, notes) == ("cls", ())
-
-
-def test_a_checkpoint_without_facts_pools_by_the_mean_and_it_is_said(tmp_path: Path) -> None:
-    folder = checkpoints.write(tmp_path / "checkpoint", ["red lamp", "blue shoe"])
-    config, said = unexplained(), io.StringIO()
-    config.train.task, config.model.pretrained = "contrastive", str(folder)
+    shutil.rmtree(pooling.parent)
     run(config, tmp_path / "run", said=said)
     assert "the mean over tokens was assumed" in said.getvalue()
+    towers, notes = Towers.from_pretrained(tmp_path / "run" / "models" / "uniform-0")
+    assert (towers.pooling, notes) == ("mean", ())
 
 
 @pytest.mark.parametrize("name", importance.ESTIMATORS)

@@ -31,8 +31,6 @@ TAKEN = (
     ("tensor", 1, ("online",)),
     ("all three", 1, KINDS),
     ("data", 2, ("online", *LISTED)),
-    ("fsdp", 2, ("online",)),
-    ("tensor", 2, ("online",)),
     ("all three", 2, ("weighted", "online")),
 )
 

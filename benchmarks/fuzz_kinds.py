@@ -35,6 +35,12 @@ from sie_jax.workdir import Workdir
 
 ROOT = Path(__file__).parents[1]
 TABLES = ("pairs.csv", "pairs.tsv", "pairs.jsonl", "pairs.parquet")
+FLAGS = ("--redo=x", "--redo", "--config", "x", "--", "--workdir", "--config.train.x=1", "-h=")
+# what some fields of a config may hold
+WORDS = (
+    *("auto", "listwise", "pairwise", "contrastive", "masked", "online", "learned", "sampling"),
+    *("loss", "grad_norm", "proportional", "bfloat16", "clicks", "esci", "synthetic", "label"),
+)
 Draw = random.Random
 Entry = Callable[[list[str]], int]
 
@@ -259,13 +265,14 @@ def _config(draw: Draw, folder: Path) -> tuple[list[str], str]:
     shutil.rmtree(folder / "run")
     kind = draw.randrange(4)
     fields = draw.sample(sorted(FIELDS), draw.choice((1, 1, 2, 4)))
-    odd = {name: draw.choice((*mutations.ODD, *mutations.ODD, FIELDS[name])) for name in fields}
+    odd = {name: mutations.odd(draw, FIELDS[name]) for name in fields}
+    words = [name for name in fields if isinstance(FIELDS[name], str) and draw.random() < 0.5]
+    odd |= {name: draw.choice(WORDS) for name in words}
     if kind == 0:
         return flags, mutations.file(draw, folder / "tiny.py")
     if kind == 1:
         given = [f"--config.{name}={value}" for name, value in odd.items()]
-        words = ("--redo=x", "--redo", "--config", "x", "--", "--workdir", "--config.train.x=1")
-        given += [draw.choice(words)] if draw.random() < 0.2 else []
+        given += [draw.choice(FLAGS)] if draw.random() < 0.2 else []
         return [*flags, *given], f"flags: {', '.join(given)[:200]}"
     _write_config(folder, odd)
     return flags, f"tiny.py: {repr(odd)[:200]}"

@@ -41,6 +41,12 @@ DEPTH = 100_000
 Change = Callable[[random.Random, bytes], bytes]
 
 
+def odd(draw: random.Random, value: Any) -> Any:
+    """Something odd in a value's place, half of the time of its type."""
+    alike = [one for one in ODD if type(one) is type(value)]
+    return draw.choice(alike if alike and draw.random() < 0.5 else ODD)
+
+
 def file(draw: random.Random, path: Path) -> str:
     """Changes a file once or a few times, and says how."""
     if draw.random() < 0.06:
@@ -195,7 +201,7 @@ def _changed(draw: random.Random, value: Any) -> Any:
     """The value with something odd at some depth."""
     inside = isinstance(value, dict | list) and len(value) > 0
     if not inside or draw.random() < 0.15:
-        return draw.choice(ODD)
+        return odd(draw, value)
     if isinstance(value, list):
         at = draw.randrange(len(value))
         kept = list(value)

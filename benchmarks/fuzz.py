@@ -3,12 +3,13 @@
     python benchmarks/fuzz.py                 # some ten minutes on two cores
     python benchmarks/fuzz.py --only=jobs/17  # one input again, with its traceback
 
-Model folders, tables, corrections, job files and configs, each sound and tiny, are changed at
-random: bytes, lines, cells, JSON values, tensors, columns, names, encodings (`mutations.py`). The
-seed is committed, and each input depends on its own number alone. All of them go through the entry
-points of the commands in one process; a config goes through the checks alone, and a table to train
-on through the checks and the stage `prepare`, because a sound one would be trained on. Some of
-every kind go through the real commands too, of those two kinds some that were refused.
+Model folders, tables, corrections, unfinished predictions, workdirs and configs, each sound and
+tiny, are changed at random: bytes, lines, cells, JSON values, tensors, columns, names, encodings
+(`mutations.py`; `fuzz_kinds.py` has the kinds). The seed is committed, and each input depends on
+its own number alone. All of them go through the entry points of the commands in one process; a
+config goes through the checks alone, and a table to train on and a workdir through the checks and
+the stage `prepare`, because a sound one would be trained on. A hundred go through the real commands
+too; of configs and tables to train on, some that were refused.
 
 An input holds where the exit code is 0 and the output is there; or is 2 or 3, the last line on
 stderr is the error, and there is no output; and where the real command ends likewise. Exits 1 where

@@ -272,6 +272,8 @@ def _config(draw: Draw, folder: Path) -> tuple[list[str], str]:
         return flags, mutations.file(draw, folder / "tiny.py")
     if kind == 1:
         given = [f"--config.{name}={value}" for name, value in odd.items()]
+        # no shell can give these to a command
+        given = [one.replace("\0", "").encode(errors="replace").decode() for one in given]
         given += [draw.choice(FLAGS)] if draw.random() < 0.2 else []
         return [*flags, *given], f"flags: {', '.join(given)[:200]}"
     _write_config(folder, odd)
@@ -305,11 +307,11 @@ KINDS = {
     "encoders": Kind(600, 20, predict.entry, PREDICT, _model("model"), "scored.parquet"),
     "stacks": Kind(500, 15, predict.entry, PREDICT, _model("stack"), "scored.parquet"),
     "tables to score": Kind(300, 10, predict.entry, PREDICT, _scored_table, "scored.parquet"),
-    "jobs": Kind(300, 10, predict.entry, PREDICT, _jobs),
+    "jobs": Kind(300, 15, predict.entry, PREDICT, _jobs),
     "judged tables": Kind(600, 15, audit.entry, AUDIT, _judged_table, "audit.csv"),
     "corrections": Kind(400, 10, audit.entry, AUDIT, _corrections, "corrected.csv"),
     "runs to correct": Kind(200, 5, audit.entry, AUDIT, _run_to_correct, "corrected.csv"),
-    "workdirs": Kind(200, 5, _prepared, TRAIN, _workdir),
+    "workdirs": Kind(200, 0, _prepared, TRAIN, _workdir),
     "tables to train on": Kind(400, 5, _prepared, TRAIN, _training_table),
     "configs": Kind(500, 5, _checked, TRAIN, _config),
 }

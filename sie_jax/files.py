@@ -98,7 +98,9 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Reads what `write_json` wrote; raises ValueError for what is no JSON."""
+    """Reads what `write_json` wrote; raises ValueError for what is no JSON, or no file."""
+    if os.path.exists(path) and not path.is_file():
+        raise ValueError("it is a folder, a named pipe or a device")  # a pipe could be waited for
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from sie_jax.errors import UserError
 
 TELLS: Mapping[str, bool] = {"tells": True}
+MOST = 2**63 - 1  # of an integer: what is counted with it stays a number
 
 
 class Section(Protocol):
@@ -67,11 +68,15 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
 def check_types(section: Any, prefix: str = "") -> None:
     """Raises UserError where a field holds a value of another type than it was declared with.
 
-    An integer in a float's place becomes a float, a list in a tuple's place a tuple.
+    An integer in a float's place becomes a float, a list in a tuple's place a tuple. And where an
+    integer is beyond 64 bits.
     """
     for field in dataclasses.fields(section):
         value, name = getattr(section, field.name), f"{prefix}{field.name}"
         kind: Any = field.type
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if type(one) is int and not -MOST <= one <= MOST:
+                raise UserError(f"{name} is beyond {MOST:,}: give a smaller number")
         if dataclasses.is_dataclass(kind):
             if not isinstance(value, kind):  # type: ignore[arg-type]  # a class, as checked
                 raise UserError(f"{name} must be a {kind.__name__}")  # type: ignore[union-attr]

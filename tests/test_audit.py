@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.commands import audit as command
+from sie_jax.data.schema import CLEAN_SCHEMA
 from sie_jax.errors import UserError
 from sie_jax.evaluation import audit, spreadsheet
 from sie_jax.evaluation import corrections as correcting
@@ -417,3 +418,48 @@ def test_corrections_without_their_column(
     assert "has no column 'corrected_label'; it has example_id, label" in capsys.readouterr().err
     assert command.entry(["audit", *apply, "--labels="]) == 2
     assert "--labels is empty" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "told"),
+    [
+        ("label", ["good", "bad"], "holds string as label"),
+        ("label", [0, 2], "has a label 2, which is no grade"),
+        ("label", [0, None], "has a label None, which is no grade"),
+        ("truth", [-2, 0], "has a truth -2, which is no grade"),
+        ("rater:ann", [0.5, 1.0], "holds double as rater:ann"),
+        ("title", [1, 2], "holds int64 as title"),
+        ("length", None, "has no column 'length'"),
+        ("query", None, "has no column 'query'"),
+    ],
+)
+def test_a_run_whose_pairs_were_changed_is_not_corrected(
+    tmp_path: Path, column: str, values: list[Any] | None, told: str
+) -> None:
+    """The pairs of a run are as the run left them, or are named with the way to make them again."""
+    cells = {key: ["a", "b"] for key in CLEAN_SCHEMA.names} | {"label": [0, 1], "truth": [-1, 1]}
+    cells |= {"rater:ann": [1, -1], "length": [5, 5]}
+    data = tmp_path / "run" / "data"
+    data.mkdir(parents=True)
+    (data / "prepared.json").write_text('{"labels": ["bad", "good"]}')
+    (tmp_path / "au.csv").write_text("example_id,corrected_label\na,good\n")
+    made, run, output = tmp_path / "au.csv", str(tmp_path / "run"), tmp_path / "out.csv"
+    pq.write_table(pa.table(cells), data / "pairs.parquet")
+    assert correcting.apply(made, run, output).changed == 1
+    output.unlink()
+    changed = {name: given for name, given in cells.items() if name != column}
+    changed |= {} if values is None else {column: values}
+    pq.write_table(pa.table(changed), data / "pairs.parquet")
+    with pytest.raises(UserError, match=rf"pairs\.parquet {told}.*the command that made the run"):
+        correcting.apply(made, run, output)
+    assert not output.exists()
+
+
+@pytest.mark.parametrize("labels", ['"good"', "5", "[1, 2]", '{"a": 1}', "null"])
+def test_a_run_whose_labels_were_changed_is_not_corrected(tmp_path: Path, labels: str) -> None:
+    data = tmp_path / "run" / "data"
+    data.mkdir(parents=True)
+    (data / "pairs.parquet").touch()
+    (data / "prepared.json").write_text(f'{{"labels": {labels}}}')
+    with pytest.raises(UserError, match=r"prepared\.json cannot be read .*labels are no list"):
+        correcting.apply(tmp_path / "au.csv", str(tmp_path / "run"), tmp_path / "out.csv")

@@ -135,6 +135,14 @@ def test_numbers_and_booleans_are_not_mixed_up(field: str, value: Any) -> None:
         changed(field, value).check()
 
 
+@pytest.mark.parametrize("value", [10**400, -(2**63), 2**63])
+@pytest.mark.parametrize("field", ["data.max_length", "train.learning_rate", "data.gains"])
+def test_an_integer_beyond_64_bits_names_its_field(field: str, value: int) -> None:
+    given = (0, value) if field == "data.gains" else value
+    with pytest.raises(UserError, match=rf"^{field} is beyond 9,223,372,036,854,775,807: give a"):
+        changed(field, given).check()
+
+
 def test_an_integer_is_taken_for_a_float() -> None:
     config = changed("train.learning_rate", 1)
     config.check()

@@ -1,5 +1,6 @@
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,10 @@ def test_what_would_be_waited_for_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "link.csv").symlink_to("nowhere")
     with pytest.raises(UserError, match="is a link that leads nowhere"):
         files.digests(tmp_path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir])
+def test_json_is_read_of_files_alone(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "value.json")
+    with pytest.raises(ValueError, match="a folder, a named pipe or a device"):
+        files.read_json(tmp_path / "value.json")

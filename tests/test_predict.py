@@ -234,18 +234,24 @@ def test_a_fault_in_a_late_row_is_found_first_and_leaves_nothing_in_the_way(
     assert score(model, pairs, output).scored == 11
 
 
-@pytest.mark.parametrize("damage", ["{", "[1]", "", "[" * 100_000, '"text"'])
-def test_a_damaged_job_is_named(model: Path, tmp_path: Path, damage: str) -> None:
+@pytest.mark.parametrize(
+    "damage", ["{", "[1]", "", "[" * 100_000, '"text"', '{"parts": 5}', '{"parts": ["a"]}', None]
+)
+def test_a_damaged_job_is_named(model: Path, tmp_path: Path, damage: str | None) -> None:
     write_pairs(tmp_path / "pairs.csv")
     folder = tmp_path / "scored.parquet.parts"
     folder.mkdir()
-    (folder / parts.JOB).write_text(damage)
+    if damage is None:
+        os.mkfifo(folder / parts.JOB)
+    else:
+        (folder / parts.JOB).write_text(damage)
     with pytest.raises(UserError, match=r"parts has a damaged job\.json .*: remove it, or give"):
         score(model, tmp_path / "pairs.csv", tmp_path / "scored.parquet")
 
 
+@pytest.mark.parametrize("damage", ["cut", "columns", "values"])
 def test_a_damaged_part_is_made_again(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
     monkeypatch.setattr(parts, "PART_ROWS", 4)
     pairs, real, calls = tmp_path / "pairs.csv", parts.described, list[int]()
@@ -263,7 +269,15 @@ def test_a_damaged_part_is_made_again(
     with pytest.raises(KeyboardInterrupt):
         score(model, pairs, output)
     part = tmp_path / "scored.parquet.parts" / "part-000000.parquet"
-    part.write_bytes(part.read_bytes()[:-20])
+    if damage == "cut":
+        part.write_bytes(part.read_bytes()[:-20])
+    else:  # a whole table of as many rows
+        table = pq.read_table(part)
+        other = table.drop_columns("title")
+        if damage == "values":
+            rows = table.to_pylist()
+            other = pa.Table.from_pylist([row | {"made:run:gain": 9.0} for row in rows])
+        pq.write_table(other, part)
     (part.parent / ".part-000002.parquet.tmp").write_bytes(b"PAR1")  # of a process that was killed
     score(model, pairs, output)
     assert calls == [4, 4, 2, 4, 2]
@@ -271,7 +285,7 @@ def test_a_damaged_part_is_made_again(
     assert not part.parent.exists()
 
 
-@pytest.mark.parametrize("kind", ["file", "link", "note"])
+@pytest.mark.parametrize("kind", ["file", "link", "note", "folder"])
 def test_parts_that_are_no_parts_stay(model: Path, tmp_path: Path, kind: str) -> None:
     write_pairs(tmp_path / "pairs.csv")
     folder = tmp_path / "scored.parquet.parts"
@@ -280,6 +294,8 @@ def test_parts_that_are_no_parts_stay(model: Path, tmp_path: Path, kind: str) ->
         folder.symlink_to(tmp_path / "other")
     elif kind == "file":
         folder.write_text("mine")
+    elif kind == "folder":
+        (folder / "part-000000.parquet").mkdir(parents=True)
     else:
         folder.mkdir()
         (folder / "note.txt").write_text("mine")

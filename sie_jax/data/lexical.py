@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -24,6 +25,8 @@ _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
 
 # The defaults of bm25s.
 K1, B = 1.5, 0.75
+
+_SCHEMA = pa.schema({"word": pa.string(), "title": pa.int64(), "text": pa.int64()})
 
 
 def words(text: str) -> list[str]:
@@ -76,6 +79,13 @@ class FieldStatistics:
         frequency = np.array([self.frequencies.get(word, 0) for word in vocabulary], np.float64)
         return np.log1p((self.documents - frequency + 0.5) / (frequency + 0.5))
 
+    def check(self) -> None:
+        """Raises ValueError or TypeError where these are no counts of a catalogue."""
+        if not (0 <= self.documents < 2**63 and 0 <= self.mean_length < math.inf):
+            raise ValueError("its counts of documents or words are no numbers of 0 or more")
+        if not all(0 <= found <= self.documents for found in self.frequencies.values()):
+            raise ValueError("a word is in more documents than there are")
+
 
 def count(texts: Iterable[str | None]) -> FieldStatistics:
     """The statistics of one field of a catalogue, whose texts are gone through once.
@@ -107,17 +117,11 @@ class CorpusStatistics:
             name: {"documents": field.documents, "mean_length": field.mean_length}
             for name, field in fields.items()
         }
-        table = pa.table(
-            {
-                "word": pa.array(vocabulary, pa.string()),
-                **{
-                    name: pa.array(
-                        [field.frequencies.get(word, 0) for word in vocabulary], pa.int64()
-                    )
-                    for name, field in fields.items()
-                },
-            }
-        )
+        counts = {
+            name: [field.frequencies.get(word, 0) for word in vocabulary]
+            for name, field in fields.items()
+        }
+        table = pa.table({"word": vocabulary, **counts}, _SCHEMA)
         with whole(path) as temporary:
             pq.write_table(table.replace_schema_metadata({"fields": json.dumps(facts)}), temporary)
 
@@ -127,6 +131,8 @@ class CorpusStatistics:
         try:
             table = pq.read_table(path)
             facts = json.loads((table.schema.metadata or {})[b"fields"])
+            if table.schema != _SCHEMA or any(column.null_count for column in table.columns):
+                raise ValueError("its columns are others than those of corpus statistics")
             vocabulary = table["word"].to_pylist()
             fields = {
                 name: FieldStatistics(
@@ -140,7 +146,12 @@ class CorpusStatistics:
                 )
                 for name in ("title", "text")
             }
-        except (OSError, KeyError, ValueError, pa.ArrowException) as error:
+            for field in fields.values():
+                field.check()
+        except (
+            *(OSError, KeyError, ValueError, TypeError, RecursionError),
+            pa.ArrowException,
+        ) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{path}: the corpus statistics cannot be read ({reason}): copy the model's folder "

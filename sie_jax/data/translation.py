@@ -19,6 +19,16 @@ TRANSLATED, SAME, ANY = 0.75, 0.05, 0.2
 
 _ROUNDS = 5  # of expectation and maximisation; what is learnt hardly changes after them
 _CHUNK = 8_192  # pairs whose words are crossed at a time; it bounds memory
+_SCHEMA = pa.schema(
+    {
+        "query_word": pa.list_(pa.string()),
+        "item_word": pa.list_(pa.string()),
+        "cell": pa.list_(pa.int64()),
+        "probability": pa.list_(pa.float64()),
+        "frequency": pa.list_(pa.float64()),
+        "unseen": pa.list_(pa.float64()),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -79,35 +89,50 @@ class Translation:
     def save(self, path: Path) -> None:
         """Writes one Parquet file; the numbers are exact."""
         columns = {
-            "query_word": pa.array(self.query_words, pa.string()),
-            "item_word": pa.array(self.item_words, pa.string()),
-            "cell": pa.array(self.cells),
-            "probability": pa.array(self.probabilities),
-            "frequency": pa.array(self.frequencies),
-            "unseen": pa.array([self.unseen]),
-        }
-        lists = {
-            name: pa.array([column.to_pylist()], pa.list_(column.type))
-            for name, column in columns.items()
+            "query_word": list(self.query_words),
+            "item_word": list(self.item_words),
+            "cell": self.cells.tolist(),
+            "probability": self.probabilities.tolist(),
+            "frequency": self.frequencies.tolist(),
+            "unseen": [self.unseen],
         }
         with whole(path) as temporary:
-            pq.write_table(pa.table(lists), temporary)
+            pq.write_table(pa.Table.from_pylist([columns], _SCHEMA), temporary)
+
+    def _check(self) -> None:
+        """Raises ValueError where `scores` would fail, or give no number."""
+        numbers = np.concatenate([self.probabilities, self.frequencies, [self.unseen]])
+        if not ((numbers >= 0) & (numbers <= 1 + 1e-9)).all():  # sums of rounded shares
+            raise ValueError("a probability is not a number from 0 to 1")
+        words = (self.query_words, self.item_words)
+        ends = {"prepend": -1, "append": len(self.query_words) * len(self.item_words)}
+        if (
+            any(None in one for one in words)
+            or len(self.frequencies) != len(self.query_words)
+            or len(self.probabilities) != len(self.cells)
+            or not (np.diff(self.cells, **ends) > 0).all()
+        ):
+            raise ValueError("its words and numbers do not fit together")
 
     @classmethod
     def load(cls, path: Path) -> "Translation":
         """Reads what `save` wrote; UserError where there is no such file or it is another one."""
         try:
             table = pq.read_table(path)
+            if table.schema != _SCHEMA or table.num_rows != 1:
+                raise ValueError("its columns are others than those of a word translation")
             fields = {name: table[name].combine_chunks().flatten() for name in table.column_names}
-            return cls(
+            made = cls(
                 query_words=tuple(fields["query_word"].to_pylist()),
                 item_words=tuple(fields["item_word"].to_pylist()),
                 cells=fields["cell"].to_numpy(),
                 probabilities=fields["probability"].to_numpy(),
                 frequencies=fields["frequency"].to_numpy(),
-                unseen=float(fields["unseen"].to_numpy()[0]),
+                unseen=float(fields["unseen"].to_numpy().item()),
             )
-        except (OSError, KeyError, pa.ArrowException) as error:
+            made._check()
+            return made
+        except (OSError, ValueError, pa.ArrowException) as error:
             reason = " ".join(str(error).split())
             raise UserError(
                 f"{path}: the word translation cannot be read ({reason}): copy the model's folder "

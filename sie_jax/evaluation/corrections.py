@@ -14,7 +14,7 @@ from etils import epath
 from sie_jax.data.readers import delimited, parquet
 from sie_jax.data.readers.records import Wanted
 from sie_jax.data.repairs import repair
-from sie_jax.data.schema import ATTRIBUTE, NUMERIC, RATER, REJECTED_SCHEMA
+from sie_jax.data.schema import ATTRIBUTE, CLEAN_SCHEMA, NUMERIC, RATER, REJECTED_SCHEMA
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
 from sie_jax.evaluation.audit import check_arguments, rejected_file
@@ -24,6 +24,7 @@ from sie_jax.outputs import Outputs
 
 CELL = "cell:"  # in front of a table's own columns, beside the fields that they are mapped to
 TEXTS = ("query", "title")
+REMAKE = "the command that made the run writes it again"
 
 
 class Applied(NamedTuple):
@@ -139,11 +140,11 @@ def apply(
 def _labels(prepared: Path) -> Sequence[str]:
     try:
         labels: list[str] = read_json(prepared)["labels"]
+        if not isinstance(labels, list) or not all(isinstance(one, str) for one in labels):
+            raise ValueError("its labels are no list of texts")
         return labels
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{prepared} cannot be read ({error}): the command that made the run writes it again"
-        ) from None
+        raise UserError(f"{prepared} cannot be read ({error}): {REMAKE}") from None
 
 
 def _of_table(pairs: str, columns: Mapping[str, str]) -> _Data:
@@ -160,9 +161,16 @@ def _of_table(pairs: str, columns: Mapping[str, str]) -> _Data:
 def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
     """A run's pairs, labels by name and attributes by their own names."""
     file = epath.Path(pairs)
+    with parquet.opened(file, Wanted((*CLEAN_SCHEMA.names, "length"), REMAKE)) as opened:
+        schema = opened.schema_arrow
+    for field in schema:
+        graded = _is_graded(field.name)
+        right = pa.types.is_integer(field.type) if graded else parquet.is_text(field.type)
+        if not right and (graded or field.name in CLEAN_SCHEMA.names):
+            raise UserError(f"{pairs} holds {field.type} as {field.name}: {REMAKE}")
     plain = {
         name: name.removeprefix(ATTRIBUTE).removeprefix(RATER).removeprefix(NUMERIC)
-        for name in parquet.names(file)
+        for name in schema.names
     }
     del plain["length"]  # in tokens, of this run
     # a column of the table may be an attribute and a feature: its texts are as they were
@@ -171,9 +179,11 @@ def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
         del plain[name]
 
     def named(name: str, value: Any) -> str | None:
-        if name in ("label", "truth") or name.startswith(RATER):
-            return labels[value] if value >= 0 else None
-        return value
+        if not _is_graded(name):
+            return value
+        if value is None or not -1 <= value < len(labels):
+            raise UserError(f"{pairs} has a {name} {value}, which is no grade: {REMAKE}")
+        return labels[value] if value >= 0 else None
 
     def rows() -> Iterator[Mapping[str, Any]]:
         with parquet.opened(file, Wanted(("example_id", *TEXTS), "restore it")) as opened:
@@ -183,6 +193,11 @@ def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
                     yield {**{name: row[name] for name in ("example_id", *TEXTS)}, **cells}
 
     return _Data(list(plain.values()), "label", "example_id", rows)
+
+
+def _is_graded(name: str) -> bool:
+    """Whether a column of a run's pairs holds places on the scale."""
+    return name in ("label", "truth") or name.startswith(RATER)
 
 
 def _read(path: Path, labels: Sequence[str]) -> list[_Correction]:

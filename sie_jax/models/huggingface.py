@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from transformers import PretrainedConfig
 
 from sie_jax.errors import UserError
+from sie_jax.files import read_json
 from sie_jax.models.architecture import Architecture
 
 _CONFIG = "config.json"
@@ -347,10 +348,10 @@ def _files(folder: Path) -> list[Path]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(_unreadable(path, error)) from error
     if not isinstance(fields, dict):
         raise UserError(f"{path}: not a JSON object")

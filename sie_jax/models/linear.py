@@ -69,6 +69,10 @@ class LinearRanker:
         )
         if len(ranker.names) != len(ranker.weights):
             raise ValueError("names and weights differ in number")
+        if not all(isinstance(name, str) for name in ranker.names):
+            raise ValueError("a name is no text")
+        if len(set(ranker.names)) < len(ranker.names):
+            raise ValueError("a name occurs twice")
         if not np.isfinite(ranker.weights).all():
             raise ValueError("a weight is NaN or infinite")
         return ranker

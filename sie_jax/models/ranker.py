@@ -81,10 +81,14 @@ class Ranker:
                     "stack": _linear(values["stack"]),
                 }
             )
+            _check_types(ranker)
             if ranker.kind not in _PARTS:
                 raise ValueError(f"it has no ranker {ranker.kind!r}, only {', '.join(_PARTS)}")
             if missing := [part for part in _PARTS[ranker.kind] if not getattr(ranker, part)]:
                 raise ValueError(f"{ranker.kind} without its {' and '.join(missing)}")
+            for part in (LINEAR, STACK):
+                if getattr(ranker, part) is not None and part not in _PARTS[ranker.kind]:
+                    raise ValueError(f"{ranker.kind} with a {part}, which it has no use for")
             for name in (*ranker.encoders.values(), *_files(ranker)):
                 place = PurePath(name)
                 if place.is_absolute() or ".." in place.parts:
@@ -95,6 +99,17 @@ class Ranker:
             raise UserError(
                 f"{path} cannot be read ({reason}): copy the model's folder again"
             ) from None
+
+
+def _check_types(ranker: Ranker) -> None:
+    """Raises ValueError for a field of another type than it has to be."""
+    wanted = {"seed": int, "text": bool, "encoders": dict}
+    wanted |= dict.fromkeys(("kind", "run", "checkpoint", "translation", "corpus", "column"), str)
+    for name, kind in wanted.items():
+        if type(getattr(ranker, name)) is not kind:
+            raise ValueError(f"{name} is {getattr(ranker, name)!r}, not of type {kind.__name__}")
+    if not all(isinstance(folder, str) for folder in ranker.encoders.values()):
+        raise ValueError("encoders are not names of folders")
 
 
 def _files(ranker: Ranker) -> tuple[str, ...]:

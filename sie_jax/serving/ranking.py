@@ -25,7 +25,7 @@ from sie_jax.data.sentences import SentenceEncoder
 from sie_jax.data.translation import Translation, item_texts
 from sie_jax.errors import UserError
 from sie_jax.evaluation import baselines
-from sie_jax.models.ranker import LINEAR, TRANSLATION, Ranker
+from sie_jax.models.ranker import FILE, LINEAR, TRANSLATION, Ranker
 
 TRANSLATED = RUN + TRANSLATION
 # the columns that a learnt model makes beside encoders: each pair has a number there
@@ -66,13 +66,35 @@ class Ranking(NamedTuple):
 
 
 def load(folder: Path, ranker: Ranker) -> Ranking:
-    """Reads what ranker.json names; UserError where a part of it is missing."""
+    """Reads what ranker.json names.
+
+    Raises UserError where a part of it is missing, or it ranks by a feature that cannot be made.
+    """
+    if ranker.linear is not None:
+        _check_columns(folder / FILE, ranker, ranker.linear.names)
     statistics = CorpusStatistics(_NOTHING, _NOTHING)
     if ranker.corpus:
         statistics = CorpusStatistics.load(folder / ranker.corpus)
     encoder = sentences.load(folder / ranker.checkpoint) if ranker.checkpoint else None
     words = Translation.load(folder / ranker.translation) if ranker.translation else None
     return Ranking(ranker, statistics, words, encoder)
+
+
+def _check_columns(path: Path, ranker: Ranker, names: Sequence[str]) -> None:
+    """Raises UserError where a column of the sums is none that `columns` makes, or is missing."""
+    made = {*LEXICAL, FEEDBACK, *((COSINE, COSINE_TEXT) if ranker.checkpoint else ())}
+    wrong = {
+        name
+        for name in names
+        if is_own(name) and name not in made and not name.startswith(ATTRIBUTE)
+    }
+    if ranker.stack is not None:
+        wrong |= {*names, RUN + LINEAR, TRANSLATED, *ranker.encoders} ^ set(ranker.stack.names)
+    if wrong:
+        raise UserError(
+            f"{path} cannot be used (its sums do not fit together, of {', '.join(sorted(wrong))}): "
+            "copy the model's folder again"
+        )
 
 
 def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:

@@ -20,7 +20,7 @@ from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.data.sources import table as own_table
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
-from sie_jax.files import digests, read_json, write_json
+from sie_jax.files import digest, digests, read_json, write_json
 from sie_jax.outputs import Outputs
 from sie_jax.serving.ranking import Ranking
 from sie_jax.serving.scoring import (
@@ -119,7 +119,7 @@ def score_table(
         "settings": {**scorer.settings._asdict(), "gains": list(scorer.settings.gains)},
         "batch_size": batch_size,
     }
-    _check_parts(folder, job)
+    job["parts"] = _check_parts(folder, job)
     further = {} if ranking is None else _further(ranking, pairs, str(model), console)
 
     def rows() -> Iterator[own_table.Cells]:
@@ -183,40 +183,42 @@ def _parts(
         while piece := list(itertools.islice(rows, PART_ROWS)):
             part = folder / f"part-{len(parts):06d}.parquet"
             parts.append(part)
-            if not _is_whole(part, len(piece)):
+            if not part.is_file() or digest(part) != job["parts"].get(part.name):
                 write_parquet(part, described(scorer, piece, batch_size=batch_size))
+                job["parts"][part.name] = digest(part)
+                write_json(folder / JOB, job)
             progress(len(piece))
     return parts
 
 
-def _is_whole(part: Path, rows: int) -> bool:
-    try:
-        return part.exists() and pq.read_table(part).num_rows == rows
-    except (OSError, pa.ArrowException):
-        return False
+def _check_parts(folder: Path, job: dict[str, Any]) -> dict[str, str]:
+    """The digests of the parts that were made, by their names.
 
-
-def _check_parts(folder: Path, job: dict[str, Any]) -> None:
-    """Raises UserError if the folder of parts holds those of another job, or anything else."""
+    Raises UserError if the folder of parts holds those of another job, or anything else.
+    """
     if not os.path.lexists(folder):
-        return
+        return {}
     if folder.is_symlink() or not folder.is_dir() or any(map(_is_foreign, folder.iterdir())):
         raise UserError(f"{folder} is or holds what no prediction left: give another output")
-    if not (folder / JOB).exists():
-        return
+    if not os.path.lexists(folder / JOB):
+        return {}
     way = "remove it, or give another output"
     try:
+        if not (folder / JOB).is_file():
+            raise ValueError("it is no file")
         other = dict(read_json(folder / JOB))
+        made = dict(other.get("parts", {}))
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"{folder} has a damaged {JOB} ({error}): {way}") from None
     changed = [name for name, value in job.items() if other.get(name) != value]
     if changed:
         raise UserError(f"{folder} was begun with another {' and '.join(changed)}: {way}")
+    return made
 
 
 def _is_foreign(path: Path) -> bool:
     name = path.name.removeprefix(".").removesuffix(".tmp")
-    return name != JOB and not re.fullmatch(r"part-\d{6,}\.parquet", name)
+    return path.is_dir() or (name != JOB and not re.fullmatch(r"part-\d{6,}\.parquet", name))
 
 
 def _remove_parts(folder: Path) -> None:

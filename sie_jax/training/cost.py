@@ -1,12 +1,12 @@
 """What one piece of work has cost so far, kept in a small file."""
 
-import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sie_jax import processes
-from sie_jax.files import write_json
+from sie_jax.files import read_json, write_json
 
 
 class Cost(NamedTuple):
@@ -18,6 +18,14 @@ class Cost(NamedTuple):
     seconds: float = 0.0
     examples: int = 0
     forward_equivalents: int = 0
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> "Cost":
+        """The cost whose fields these are; TypeError where they are no numbers or others."""
+        cost = cls(**fields)
+        if not all(type(one) in (int, float) for one in cost):
+            raise TypeError("a cost is no number")
+        return cost
 
     def __add__(self, other: "Cost") -> "Cost":  # type: ignore[override]  # not of tuples
         return Cost(
@@ -72,6 +80,6 @@ class CostMeter:
 def read(path: Path) -> Cost:
     """What a meter wrote; nothing where the file is missing or damaged."""
     try:
-        return Cost(**json.loads(path.read_text(encoding="utf-8")))
+        return Cost.from_json(read_json(path))
     except (OSError, ValueError, TypeError):
         return Cost()

@@ -85,6 +85,6 @@ def _records(path: Path) -> tuple[list[dict[str, Any]], int]:
         try:
             record = json.loads(line)
             records.append({"run": record.pop("run"), "step": record.pop("step"), **record})
-        except (ValueError, TypeError, AttributeError, KeyError):
+        except (ValueError, TypeError, AttributeError, KeyError, RecursionError):
             broken += 1
     return records, broken

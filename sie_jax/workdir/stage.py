@@ -115,7 +115,7 @@ def stage(
                     raise
                 processes.together()
                 marker = processes.told(making.conclude)
-            cost = {entry: Cost(**one) for entry, one in marker["cost"].items()}
+            cost = {entry: Cost.from_json(one) for entry, one in marker["cost"].items()}
             return Made(name, marker["id"], cost, workdir.folder, read)
 
         return once
@@ -252,19 +252,31 @@ class _Making:
         return {"done": done, "settings": self._settings, "basis": self._basis}
 
     def _marker(self) -> dict[str, Any] | None:
-        if not self._file.exists():
+        if not os.path.lexists(self._file):
             return None
         try:
             marker: dict[str, Any] = read_json(self._file)
-            if not {"done", "settings", "basis", "files"} <= marker.keys():
-                raise ValueError("it has not all of its fields")
-        except (OSError, ValueError, AttributeError) as error:
+            _check_marker(marker)
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             self._workdir.say(
                 f"{self._file} is damaged ({error}): stage {self._name} is made again"
             )
             self._file.unlink()
             return None
         return marker
+
+
+def _check_marker(marker: dict[str, Any]) -> None:
+    """Raises ValueError, TypeError or AttributeError for what no stage ever wrote."""
+    kinds = {"done": bool, "settings": dict, "basis": dict, "files": dict}
+    if marker.get("done"):
+        kinds |= {"cost": dict, "id": str}
+    if wrong := [name for name, kind in kinds.items() if not isinstance(marker.get(name), kind)]:
+        raise ValueError(f"it has no {', '.join(wrong)}")
+    if not all({"size", "digest", "modified"} <= one.keys() for one in marker["files"].values()):
+        raise ValueError("it does not say what the files were")
+    for one in marker.get("cost", {}).values():
+        Cost.from_json(one)
 
 
 def _ids(given: Any, prefix: str = "") -> dict[str, str]:

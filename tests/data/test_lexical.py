@@ -1,7 +1,11 @@
 """Words, corpus statistics and BM25, against bm25s."""
 
+import json
+
 import bm25s
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.data import lexical
@@ -120,5 +124,40 @@ def test_statistics_that_cannot_be_read_are_named(tmp_path, content):
     path = tmp_path / "corpus.parquet"
     if content is not None:
         path.write_bytes(content)
+    with pytest.raises(UserError, match=r"corpus\.parquet: the corpus statistics cannot be read"):
+        lexical.CorpusStatistics.load(path)
+
+
+@pytest.mark.parametrize(
+    ("title", "facts"),
+    [
+        ([1, None], {}),
+        ([1, 3], {}),
+        ([1, -1], {}),
+        (["1", "2"], {}),
+        ([1, 2], {"documents": "2"}),
+        ([1, 2], {"documents": 10**400}),
+        ([1, 2], {"mean_length": None}),
+        ([1, 2], {"mean_length": float("nan")}),
+        ([1, 2], {"mean_length": -1.0}),
+        ([1, 2], []),
+        ([1, 2], None),
+    ],
+)
+def test_statistics_with_other_cells_are_named(tmp_path, title, facts):
+    path = tmp_path / "corpus.parquet"
+    table = pa.table({"word": ["red", "shoe"], "title": title, "text": [0, 0]})
+    of_title = {"documents": 2, "mean_length": 2.0} | facts if isinstance(facts, dict) else facts
+    fields = {"title": of_title, "text": {"documents": 0, "mean_length": 0.0}}
+    pq.write_table(table.replace_schema_metadata({"fields": json.dumps(fields)}), path)
+    with pytest.raises(UserError, match=r"corpus\.parquet: the corpus statistics cannot be read"):
+        lexical.CorpusStatistics.load(path)
+
+
+@pytest.mark.parametrize("fields", ["[" * 100_000, "[]", "{}", "1"])
+def test_statistics_without_counts_are_named(tmp_path, fields):
+    path = tmp_path / "corpus.parquet"
+    table = pa.table({"word": ["red"], "title": [1], "text": [0]})
+    pq.write_table(table.replace_schema_metadata({"fields": fields}), path)
     with pytest.raises(UserError, match=r"corpus\.parquet: the corpus statistics cannot be read"):
         lexical.CorpusStatistics.load(path)

@@ -1,8 +1,11 @@
 """Word translation: probabilities and scores by their formulas, what is learnt, the file."""
 
+import contextlib
 from collections import defaultdict
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.data import translation
@@ -97,6 +100,37 @@ def test_a_damaged_file_is_said_in_one_line(tmp_path):
     with pytest.raises(UserError, match="word translation cannot be read") as caught:
         Translation.load(tmp_path / "translation.parquet")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("query_word", "red"),
+        ("query_word", [None, "lamp"]),
+        ("item_word", []),
+        ("cell", [0.5]),
+        ("cell", [10**6]),
+        ("probability", [float("nan")]),
+        ("probability", []),
+        ("frequency", [2.0]),
+        ("frequency", None),
+        ("unseen", []),
+        ("unseen", [-0.1]),
+    ],
+)
+def test_a_file_with_other_cells_is_said_in_one_line(tmp_path, column, value):
+    path = tmp_path / "translation.parquet"
+    translation.learn(["red lamp"], ["lamp"], np.ones(1)).save(path)
+    table = pq.read_table(path)
+    cells = pa.array([value])
+    with contextlib.suppress(pa.ArrowException):  # another type
+        cells = cells.cast(table.schema.field(column).type)
+    table = table.set_column(table.column_names.index(column), column, cells)
+    for damaged in (table, pa.concat_tables([table] * 2), table.drop_columns(column)):
+        pq.write_table(damaged, path)
+        with pytest.raises(UserError, match="word translation cannot be read") as caught:
+            Translation.load(path)
+        assert "\n" not in str(caught.value)
 
 
 def test_without_a_pair_that_teaches_only_equal_words_count():

@@ -1,8 +1,12 @@
+from dataclasses import replace
+
 import pytest
 
 from sie_jax.errors import UserError
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import Ranker
+
+SUM = LinearRanker(("a", "b"), (0.1, 0.2), 0.5)
 
 
 def test_a_ranker_survives_its_file(tmp_path):
@@ -41,6 +45,16 @@ def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
             "/tmp/model is not in this folder",
         ),
         (Ranker("checkpoint", "u", checkpoint="a/../../b"), "is not in this folder"),
+        (Ranker("bm25", 7, corpus="c"), "run is 7, not of type str"),
+        (Ranker("bm25", "u", corpus=["c"]), r"corpus is \['c'\], not of type str"),
+        (Ranker("current", "u", column=5), "column is 5, not of type str"),
+        (Ranker("encoder", "u", encoders=["."]), "encoders is .* not of type dict"),
+        (Ranker("encoder", "u", encoders={"run:a": 1}), "encoders are not names of folders"),
+        (Ranker("encoder", "u", seed=True), "seed is True, not of type int"),
+        (Ranker("bm25", "u", corpus="c", stack=SUM), "bm25 with a stack"),
+        (Ranker("linear", "u", corpus="c", linear=SUM, stack=SUM), "linear with a stack"),
+        (Ranker("linear", "u", corpus="c", linear=replace(SUM, names=("a", 5))), "no text"),
+        (Ranker("linear", "u", corpus="c", linear=replace(SUM, names=("a", "a"))), "occurs twice"),
     ],
 )
 def test_a_ranker_without_what_it_needs_is_refused(tmp_path, ranker, told):

@@ -53,7 +53,9 @@ def test_what_is_charged_is_set_and_not_added(tmp_path: Path) -> None:
     assert cost.read(tmp_path / "one.json")[1:] == (7, 21)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'{"hours": 1}', b"\xff"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[1]", b'{"hours": 1}', b"\xff", b"[" * 100_000, b'{"seconds": "x"}']
+)
 def test_a_damaged_file_counts_as_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "one.json").write_bytes(content)
     meter = CostMeter(tmp_path / "one.json")

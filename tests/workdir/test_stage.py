@@ -215,6 +215,41 @@ def test_a_damaged_marker_makes_the_stage_again(
     assert line(open_workdir()) == (["numbers"], "sum: 3")
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("id", None),
+        ("id", 5),
+        ("done", "x"),
+        ("settings", []),
+        ("basis", None),
+        ("files", {"numbers.json": {"size": 1}}),
+        ("files", {"numbers.json": 5}),
+        ("cost", {"all": {"seconds": "x"}}),
+        ("cost", {"all": {"minutes": 1}}),
+        ("cost", [1]),
+    ],
+)
+def test_a_marker_with_other_fields_makes_the_stage_again(
+    open_workdir: Any, tmp_path: Path, said: Lines, field: str, value: Any
+) -> None:
+    line(open_workdir())
+    marker = tmp_path / "run" / "stages" / "numbers.json"
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {field: value}))
+    assert line(open_workdir()) == (["numbers"], "sum: 3")
+    assert any("numbers.json is damaged" in one for one in said.lines)
+
+
+def test_a_named_pipe_in_a_marker_s_place_is_not_waited_for(
+    open_workdir: Any, tmp_path: Path
+) -> None:
+    line(open_workdir())
+    marker = tmp_path / "run" / "stages" / "numbers.json"
+    marker.unlink()
+    os.mkfifo(marker)
+    assert line(open_workdir()) == (["numbers"], "sum: 3")
+
+
 def test_a_file_that_was_only_touched_is_whole(open_workdir: Any, tmp_path: Path) -> None:
     line(open_workdir())
     os.utime(tmp_path / "run" / "numbers.json", (1, 1))

@@ -1,0 +1,49 @@
+"""A ranker's folder whose parts do not fit together is refused before anything is scored."""
+
+import pytest
+
+from sie_jax.data import translation
+from sie_jax.errors import UserError
+from sie_jax.models.linear import LinearRanker
+from sie_jax.models.ranker import Ranker
+from sie_jax.serving import ranking
+
+
+def total(*names):
+    return LinearRanker(names, (0.1,) * len(names), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("linear", "stack", "wrong"),
+    [
+        (total("phrase", "run:linear"), None, "run:linear"),
+        (total("phrase", "example_id"), None, "example_id"),
+        (total("phrase", "cosine"), None, "cosine"),  # without a checkpoint
+        (total("phrase"), total("phrase", "run:linear"), "run:translation, run:uniform"),
+        (
+            total("phrase"),
+            total("price", "phrase", "run:linear", "run:translation", "run:uniform"),
+            "price",
+        ),
+    ],
+)
+def test_a_sum_of_what_is_not_made_is_refused(tmp_path, linear, stack, wrong):
+    encoders = {} if stack is None else {"run:uniform": "."}
+    ranker = Ranker("stack", "uniform", linear=linear, stack=stack, encoders=encoders)
+    with pytest.raises(UserError, match=rf"ranker\.json cannot be used \(.* of {wrong}\)"):
+        ranking.load(tmp_path, ranker)
+
+
+def test_a_sum_of_all_that_is_made_is_read(tmp_path):
+    """Attributes and numbers of the table's own are told from what is made here."""
+    names = ("phrase", "feedback", "attribute:brand", "price")
+    translation.learn(["a"], ["b"], [1.0]).save(tmp_path / "words.parquet")
+    ranker = Ranker(
+        "stack",
+        "uniform",
+        linear=total(*names),
+        stack=total(*names, "run:linear", "run:translation", "run:uniform"),
+        encoders={"run:uniform": "."},
+        translation="words.parquet",
+    )
+    assert ranking.load(tmp_path, ranker).ranker == ranker

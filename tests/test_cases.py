@@ -1,23 +1,32 @@
 """Inputs on which the product once failed: $SIE_JAX_DATA/cases, each with what is right."""
 
+import contextlib
 import csv
 import datetime
+import json
 import os
+import shutil
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
 
 import checkpoints
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tiny_runs
+from transformers import AutoTokenizer
 
 from sie_jax import serving
-from sie_jax.data import cleaning, sentences
+from sie_jax.commands import predict
+from sie_jax.data import cleaning, sentences, tokenization
 from sie_jax.data.schema import Source
 from sie_jax.data.sources import esci, table
+from sie_jax.errors import UserError
 from sie_jax.evaluation import corrections
-from sie_jax.serving.settings import Settings
+from sie_jax.models.section import ModelConfig
+from sie_jax.serving import Settings
 
 CASES = Path(os.environ.get("SIE_JAX_DATA", "")) / "cases"
 COLUMNS = {"query": "query", "title": "title", "label": "label"}
@@ -122,3 +131,78 @@ def test_files_of_esci_that_were_saved_again() -> None:
     assert plain.table.num_rows == 8
     assert again.table.equals(plain.table)
     assert again.catalogue.equals(plain.catalogue)
+
+
+def test_data_that_was_exchanged_is_noticed(tmp_path: Path) -> None:
+    config = tiny_runs.tiny()
+    config.data.source, config.data.path = "table", str(tmp_path / "data.csv")
+    for name, known in (("before.csv", True), ("after.csv", False)):
+        shutil.copyfile(case("stale_data") / name, tmp_path / "data.csv")
+        told = contextlib.nullcontext() if known else pytest.raises(UserError, match="other inputs")
+        with told, tiny_runs.opened(config, tmp_path / "run"):
+            pass
+
+
+def test_marks_of_letters_tell_words_apart() -> None:
+    words = ["ガラス", "カラス", "año", "ano", "й", "и"]
+    tokenizer = tokenization.train(words * 5, vocabulary_size=200)
+    ids = tokenizer(words, add_special_tokens=False)["input_ids"]
+    assert len(set(map(tuple, ids))) == len(words)
+
+
+def test_one_segment_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = case("one_segment_type")
+    flags = [f"--model={folder / 'model'}", f"--input={folder / 'pairs.csv'}"]
+    assert predict.entry(["predict", *flags, f"--output={tmp_path / 'out.parquet'}"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "type_vocab_size in the configuration is 1" in line
+    assert not list(tmp_path.iterdir())
+    section = ModelConfig(pretrained=str(folder / "model"))
+    with pytest.raises(UserError, match="type_vocab_size"):
+        section.classifier(("0", "1", "2"), vocabulary_size=176, max_length=32, seed=0)
+
+
+def test_vocab_txt_options(tmp_path: Path) -> None:
+    folder = shutil.copytree(case("vocab_txt_options") / "polish", tmp_path / "polish")
+    tokenizer = tokenization.load(folder)
+    words = (folder / "vocab.txt").read_text(encoding="utf-8").split()
+    assert tokenizer(" ".join(words[5:]), add_special_tokens=False)["input_ids"] == [
+        *range(5, len(words))
+    ]
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    theirs = AutoTokenizer.from_pretrained(folder)
+    pair = "Hułajnoga ŻE", "schön że 靴 hulajnoga"
+    (found,) = tokenization.encode_pairs(
+        tokenizer, *([text] for text in pair), max_length=64
+    ).input_ids
+    assert found.tolist() == theirs(*pair)["input_ids"]
+    options = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps(options | {"tokenizer_class": "HerbertTokenizer"})
+    )
+    with pytest.raises(UserError, match="tokenizer_class is HerbertTokenizer, and only Bert"):
+        tokenization.load(folder)
+
+
+def test_exported_max_length(tmp_path: Path) -> None:
+    """What the case lacks is in a folder once its tokenizer is saved as every run saves it."""
+    given = case("exported_max_length") / "model"
+    settings, tokenizer = Settings.read(given), tokenization.load(given)
+    folder = shutil.copytree(given, tmp_path / "model", copy_function=shutil.copyfile)
+    folder.chmod(0o755)
+    tokenization.save(tokenizer, folder, max_length=settings.max_length)
+    outside = AutoTokenizer.from_pretrained(folder)
+    assert (outside.model_max_length, outside.truncation_side) == (32, "right")
+    generator = np.random.default_rng(0)
+    words = ["steel", "kettle", "red", "green", "hose", "wool", "0", "1"]
+    sizes = [(3, 40), (28, 40), (20, 12), (2, 3), (16, 16)]
+    queries, titles = (
+        [" ".join(generator.choice(words, size[place])) for size in sizes] for place in (0, 1)
+    )
+    scorer = serving.load(folder)
+    encoded = tokenization.encode_pairs(
+        scorer.tokenizer, queries, titles, max_length=scorer.settings.max_length
+    )
+    theirs = outside(queries, titles, truncation=True)
+    assert [ids.tolist() for ids in encoded.input_ids] == theirs["input_ids"]
+    assert max(map(len, theirs["input_ids"])) == 32

@@ -38,7 +38,7 @@ from sie_jax.stages.train import train
 from sie_jax.stages.translation import translation
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
-from sie_jax.tasks import apart, classifies, scores
+from sie_jax.tasks import apart, classifies, listed, scores
 from sie_jax.training.run import Run, Weighting
 from sie_jax.workdir import Made, Workdir
 from sie_jax.workdir.claim import claimed
@@ -217,6 +217,11 @@ def _stages(
 ) -> Made[dict[str, Any]]:
     """The stage evaluate, after all before it. pooled: what the folds gave, if there are any."""
     data, importance, evaluation = config.data, config.importance, config.evaluation
+    if listed(config.train.task) and importance.level == "pair":
+        workdir.say(
+            f"importance.level is pair: weights that differ within a list break what train.task "
+            f"{config.train.task} balances there; importance.level=query keeps it"
+        )
     start = started(config, workdir)
     pairs = start.prepared
     described = features(workdir, pairs, checkpoint=config.model.pretrained)

@@ -31,6 +31,7 @@ class Run(NamedTuple):
     config: Config
     workdir: Path
     metrics: dict[str, Any]
+    said: str
 
 
 @pytest.fixture(scope="module", params=WITHOUT_CLASSES)
@@ -39,7 +40,8 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     config.train.task, config.train.list_size = request.param, 4
     config.train.folds = 3
     workdir = tmp_path_factory.mktemp("task") / "run"
-    return Run(config, workdir, run(config, workdir))
+    said = io.StringIO()
+    return Run(config, workdir, run(config, workdir, said=said), said.getvalue())
 
 
 def test_runs_are_ranked_and_classify_nothing(done: Run) -> None:
@@ -48,6 +50,7 @@ def test_runs_are_ranked_and_classify_nothing(done: Run) -> None:
         assert "accuracy" not in metrics["test"][name]
         assert 0 <= metrics["test"][name]["ndcg@10"]["value"] <= 1
     assert {"loss", "ndcg@10"} == metrics["train"]["uniform"].keys()
+    assert "importance.level=query keeps it" in done.said
     assert metrics["contest"]["standings"].keys() >= {"uniform", "weighted", "stack"}
     assert not (done.workdir / "audit.csv").exists()
     assert "Labels most worth checking" not in (done.workdir / "report.html").read_text()

@@ -119,6 +119,20 @@ def planted_errors() -> str:
     return rows_as_table(["", *found], [["AUROC", *(number(value) for value in found.values())]])
 
 
+def list_weights(name: str) -> str:
+    """nDCG@10 of a listwise ranker under each weighting, by the kind of noise."""
+    rows = []
+    found = result(name)
+    for kind, runs in found["kinds"].items():
+        for run, of in runs.items():
+            claim = of["minus_uniform"]
+            cells = [with_interval(claim, sign=True), f"{claim['holm']:.3f}"] if claim else ["", ""]
+            rate = found["rates"][kind]
+            noise = f"{kind}, {rate:.0%}" if rate else kind
+            rows.append([noise, run, with_interval(of["ndcg@10"]), *cells])
+    return rows_as_table(["noise", "weights", "nDCG@10", "less `uniform`", "p by Holm"], rows)
+
+
 def rater_disagreement() -> str:
     """How scores go with the disagreement of raters."""
     found = result("icecat")["rater_disagreement"]
@@ -307,6 +321,7 @@ PARTS: dict[str, Callable[[], str]] = {
         f"features, {name}": functools.partial(nested, name, "nested_features")
         for name in ("esci", "icecat")
     },
+    "list weights": functools.partial(list_weights, "list_weights"),
     **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
     **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},
 }

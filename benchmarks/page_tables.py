@@ -15,6 +15,7 @@ CONFIGS = ("quickstart", "esci", "icecat")  # whose results are the metrics.json
 # result files and their benchmarks
 OF_ANOTHER_NAME = {
     "choosing_other_seeds": "choosing",
+    "list_weights_again": "list_weights",
     "nested_features": "nested",
 }
 ABOUT = ("cpu", "device", "cores", "platform", "jax", "python", "date", "commit")

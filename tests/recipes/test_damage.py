@@ -160,8 +160,10 @@ def test_there_are_all_stages_and_some_two_hundred_pairs(whole: Path) -> None:
     assert 150 < read_json(whole / "cleaning.json")["kept"] < 220
 
 
-@pytest.mark.parametrize("half", [0, 1])
-@pytest.mark.parametrize("damage", [*OF_FILES, *OF_TABLES])
+@pytest.mark.parametrize(
+    ("damage", "half"),
+    [(damage, place % 2) for place, damage in enumerate((*OF_FILES, *OF_TABLES))],
+)
 def test_files_of_stages_are_made_again(
     workdir: Path, whole: Path, damage: Damage, half: int
 ) -> None:

@@ -23,12 +23,10 @@ pytestmark = pytest.mark.slow
 TOLERANCE = 1e-4
 LISTED = ("listed online", "listed weighted", "towers")
 KINDS = ("weighted", "online", "learned", "pretraining", *LISTED)
-MESHES = {"data": (8, 1, 1), "fsdp": (1, 8, 1), "tensor": (4, 1, 2), "all three": (2, 2, 2)}
+MESHES = {"data": (8, 1, 1), "all three": (2, 2, 2)}
 # on how many processes which mesh takes which kinds of steps
 TAKEN = (
     ("data", 1, ("online", "listed online", "towers")),
-    ("fsdp", 1, ("online",)),
-    ("tensor", 1, ("online",)),
     ("all three", 1, KINDS),
     ("data", 2, ("online", *LISTED)),
     ("all three", 2, ("weighted", "online")),

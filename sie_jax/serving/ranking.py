@@ -186,8 +186,7 @@ def _feedback(
 ) -> np.ndarray:
     first = COSINE if COSINE in ranking.features else "bm25_title"
     columns = {first: standardise(column(first)[:, None], query_index)[:, 0]}
-    titles: Sequence[str] = column(TITLE)  # type: ignore[assignment]  # an array of texts
-    found = feedback_of(titles, columns, query_index, ranking.statistics)
+    found = feedback_of(column(TITLE).tolist(), columns, query_index, ranking.statistics)
     return found.astype(np.float64)
 
 

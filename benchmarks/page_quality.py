@@ -133,6 +133,22 @@ def list_weights(name: str) -> str:
     return rows_as_table(["noise", "weights", "nDCG@10", "less `uniform`", "p by Holm"], rows)
 
 
+def training_tasks(name: str) -> str:
+    """nDCG@10 of encoders trained on each task or with care, alone and in the stack."""
+    found = result(name)
+    rows = []
+    for run in ("linear", "translation", *found["settings"]):
+        cells = []
+        for of in (found["alone"], found["stack"]):
+            value, claim = of[run].values() if run in of else (None, None)
+            cells += [with_interval(value) if value else ""]
+            cells += [with_interval(claim, sign=True) if claim else ""]
+        rows.append([f"`{run}`", *cells])
+    rows.append(["no encoder", "", "", with_interval(found["stack"]["none"]["ndcg@10"]), ""])
+    head = ["encoder", "alone", "less `graded`", "in the stack", "less the stack without it"]
+    return rows_as_table(head, rows)
+
+
 def rater_disagreement() -> str:
     """How scores go with the disagreement of raters."""
     found = result("icecat")["rater_disagreement"]
@@ -322,6 +338,10 @@ PARTS: dict[str, Callable[[], str]] = {
         for name in ("esci", "icecat")
     },
     "list weights": functools.partial(list_weights, "list_weights"),
+    **{
+        f"training tasks, {name}": functools.partial(training_tasks, f"training_tasks_{name}")
+        for name in ("shop",)
+    },
     **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
     **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},
 }

@@ -125,6 +125,15 @@ def test_quotes_between_tabs_are_ordinary_characters() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["pairs.csv.gz", "pairs.ndjson"])
+def test_compressed_files_and_other_endings(name: str) -> None:
+    source = table.read(str(case("compressed") / name), columns=COLUMNS)
+    assert source.unreadable.num_rows == 0
+    assert source.table.select(list(COLUMNS)).to_pylist() == [
+        {"query": "a", "title": title, "label": label} for title, label in (("b", "1"), ("c", "0"))
+    ]
+
+
 def test_files_of_esci_that_were_saved_again() -> None:
     plain = esci.read(str(case("esci_resaved") / "plain_control"))
     again = esci.read(str(CASES / "esci_resaved" / "large_string"))

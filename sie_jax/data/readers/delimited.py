@@ -20,6 +20,8 @@ def read(file: epath.Path, *, delimiter: str) -> tuple[list[str], Iterator[Recor
 
     The file is UTF-8, with or without a byte order mark, and fields are quoted as in RFC 4180. A
     quote inside a field that does not begin with one stands for itself. Blank lines are left out.
+    Where commas would separate the fields, but the header has semicolons and no comma, semicolons
+    do: spreadsheets write so where numbers have a decimal comma.
 
     Between tabs a quote may also stand for itself where a field begins, since many programs write
     such files without quoting. So the fields of a line are taken as they stand where quoting does
@@ -62,11 +64,13 @@ class _Lines:
     """
 
     def __init__(self, file: epath.Path, delimiter: str) -> None:
-        self.delimiter = delimiter
         self.taken: list[str] = []
         self.begins = 1
         self._lines = files.lines(file)
         self._given_back: deque[str] = deque()
+        first = self._first()
+        semicolons = delimiter == "," and ";" in first and "," not in first
+        self.delimiter = ";" if semicolons else delimiter
         self._reader = self._parse()
 
     def record(self) -> list[str] | None:
@@ -84,6 +88,14 @@ class _Lines:
         del self.taken[1:]
         self._reader = self._parse()  # the one before may have come to the end
         return self.taken[0].rstrip("\r\n").split(self.delimiter)
+
+    def _first(self) -> str:
+        """The first line that is not blank, "" if there is none; all are given back."""
+        for line in self._lines:
+            self._given_back.append(line)
+            if line.strip():
+                return line
+        return ""
 
     def _parse(self) -> Iterator[list[str]]:
         return csv.reader(self._take(), delimiter=self.delimiter, strict=True)

@@ -1,10 +1,10 @@
 """The files of a source: found in a folder, told apart by their names, and opened as lines."""
 
 import contextlib
-import gzip
-import zlib
+import io
 from collections.abc import Iterator, Sequence
 
+import pyarrow as pa
 from etils import epath
 
 from sie_jax.errors import UserError
@@ -12,6 +12,12 @@ from sie_jax.errors import UserError
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 JSON_LINES, PARQUET = ".jsonl", ".parquet"
 _SPELLINGS = {".ndjson": JSON_LINES}
+PACKED = {".gz": "gzip", ".zst": "zstd"}  # endings of compressed files, by Arrow's names
+# what the files of a table may end in
+SUFFIXES = (
+    *(kind + packed for packed in ("", *PACKED) for kind in (*DELIMITERS, JSON_LINES, *_SPELLINGS)),
+    PARQUET,
+)
 # what the first bytes of a file say that is not text
 _NO_TEXT = {
     b"\x1f\x8b": "packed by gzip",
@@ -21,7 +27,7 @@ _NO_TEXT = {
 }
 
 
-def find(path: str, suffixes: Sequence[str]) -> list[epath.Path]:
+def find(path: str, suffixes: Sequence[str] = SUFFIXES) -> list[epath.Path]:
     """The file at `path`, or the files of that folder in the order of their names.
 
     Files and folders whose names begin with "." or "_" are left out.
@@ -63,6 +69,8 @@ def find(path: str, suffixes: Sequence[str]) -> list[epath.Path]:
 def official(source: str, path: str, names: Sequence[str]) -> list[epath.Path]:
     """The files of an official layout: of these names in the folder `path`, in this order.
 
+    A text file may be compressed, as `opened` reads it: its name then ends in one of PACKED too.
+
     Raises UserError, which begins with the source's name, where the path is empty, does not exist
     or is not a folder, and where a file is missing; then it lists what the folder holds.
     """
@@ -72,42 +80,59 @@ def official(source: str, path: str, names: Sequence[str]) -> list[epath.Path]:
         raise UserError(f"{source}: {path!r} does not exist: {fix}")
     if not folder.is_dir():
         raise UserError(f"{source}: {path} is not a folder: {fix}")
+    found = []
     for name in names:
-        if not (folder / name).exists():
+        spellings = [folder / (name + packed) for packed in ("", *PACKED)]
+        there_is = [one for one in spellings if one.exists()]
+        if not there_is:
             there = sorted(entry.name for entry in folder.iterdir())
             held = ", ".join(there[:10]) + (", ..." if len(there) > 10 else "") or "nothing"
             raise UserError(f"{source}: {name} is missing; {folder} holds {held}: {fix}")
-    return [folder / name for name in names]
+        found.append(there_is[0])
+    return found
 
 
 def kind(file: epath.Path) -> str:
     """How a file is read: a key of DELIMITERS, JSON_LINES or PARQUET, or another suffix."""
-    suffix = _suffix(file).removesuffix(".gz")
+    suffix = _suffix(file).removesuffix(_packed(file))
     return _SPELLINGS.get(suffix, suffix)
+
+
+@contextlib.contextmanager
+def opened(file: epath.Path) -> Iterator[io.BufferedReader]:
+    """The bytes of a file inside the block, unpacked where its name ends in one of PACKED.
+
+    A compressed file may be of several members or frames, one after the other.
+
+    Raises UserError where the file is not there, is cut off, damaged or not compressed that way.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context(file.open("rb"))
+            if packed := _packed(file):
+                unpacked = pa.CompressedInputStream(stream, PACKED[packed])
+                stream = stack.enter_context(io.BufferedReader(unpacked))
+            yield stream
+    except OSError as error:  # Arrow's errors about what is packed are among these
+        raise UserError(
+            f"{file} cannot be read ({first_line(error)}): write it, or copy it, again"
+        ) from None
 
 
 def lines(file: epath.Path) -> Iterator[str]:
     """The lines as texts, with surrogates in place of bytes that are not UTF-8 (PEP 383).
 
-    A file whose name ends in .gz is unpacked. A byte order mark is left out.
+    The file is unpacked as in `opened`. A byte order mark is left out.
 
     Raises UserError where the file is UTF-16 or no text, ends its lines with CR alone, or cannot be
     read.
     """
-    try:
-        with contextlib.ExitStack() as stack:
-            stream = stack.enter_context(file.open("rb"))
-            if file.suffix.lower() == ".gz":
-                stream = stack.enter_context(gzip.open(stream))
-            for number, line in enumerate(stream):
-                if number == 0:
-                    _check_text(file, line)
-                    line = line.removeprefix(b"\xef\xbb\xbf")
-                yield line.decode("utf-8", "surrogateescape")
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(
-            f"{file} cannot be read ({first_line(error)}): write it, or copy it, again"
-        ) from None
+    with opened(file) as stream:
+        for number, line in enumerate(stream):
+            if number == 0:
+                _check_text(file, line)
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            yield line.decode("utf-8", "surrogateescape")
 
 
 def _check_text(file: epath.Path, line: bytes) -> None:
@@ -127,7 +152,12 @@ def first_line(error: Exception) -> str:
 
 
 def _suffix(file: epath.Path) -> str:
-    """The ending of a name, in small letters; that of a .gz file has both endings."""
-    name = file.name.lower()
-    packed = ".gz" if name.endswith(".gz") else ""
-    return epath.Path(name.removesuffix(".gz")).suffix + packed
+    """The ending of a name, in small letters; that of a compressed file has both endings."""
+    name, packed = file.name.lower(), _packed(file)
+    return epath.Path(name.removesuffix(packed)).suffix + packed
+
+
+def _packed(file: epath.Path) -> str:
+    """The ending that says how a file is compressed; "" where it is not."""
+    suffix: str = file.suffix.lower()
+    return suffix if suffix in PACKED else ""

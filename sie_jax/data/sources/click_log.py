@@ -19,8 +19,6 @@ FIELDS = ("query", "item_id", "position", "click", "title", "session", "cart", "
 NEEDED = FIELDS[:4]
 # What a row of the catalogue holds; `text` may be absent.
 ITEM_FIELDS = ("item_id", "title", "text")
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".csv.gz", ".tsv.gz", ".jsonl.gz", ".ndjson.gz",
-            ".parquet")  # fmt: skip
 
 BOT_RULES = ("bot_impressions", "bot_clicks", "bot_click_rate")
 # Why a row of the log does not count, in the order in which the reasons are looked for.
@@ -63,7 +61,7 @@ class Table(NamedTuple):
             "give files that all have the same columns",
             optional=tuple(self.names[one] for one in self.names if one not in NEEDED),
         )
-        for file in files.find(self.path, SUFFIXES):
+        for file in files.find(self.path):
             for columns, broken in readers.columns(file, wanted, CHUNK_ROWS):
                 for record in broken:
                     if record.reason == "not_utf8":
@@ -82,7 +80,7 @@ def find(
 
     Raises UserError where a column that is named or needed is not there.
     """
-    parts = files.find(path, SUFFIXES)
+    parts = files.find(path)
     there = readers.column_names(parts, _HEADER_LINES)
     if not there:
         raise UserError(f"{parts[0]} is empty: give a file with columns and rows")

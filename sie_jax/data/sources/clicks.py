@@ -143,8 +143,7 @@ def read(
     them, but not with the rows. A log with sessions is read twice.
 
     Args:
-      path: a file or a folder of files, all of one layout: .csv, .tsv, .parquet, .jsonl (or
-        .ndjson). Text files may be compressed as .gz.
+      path: a file or a folder of files, all of one layout, as `readers.files.find` takes them.
       columns: which column holds a field of FIELDS, where it has another name. `title`, `session`,
         `cart` and `purchase` may be absent. `position` counts from 1. `click`, `cart` and
         `purchase` are 0 or 1 (or false, true); an empty cart or purchase is 0. A row with a cart or

@@ -46,7 +46,6 @@ from sie_jax.tables.spool import filtered, spool_rows
 
 NEEDED = ("query", "title", "label")
 FIX = "map the columns with --config.data.columns.<field>=<column>"
-SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _WHOLE = re.compile(r"^(\d+)\.0+$")
 MOST_GRADES = 10  # of a scale that is read off the labels
 
@@ -118,7 +117,7 @@ def read(
     and those of the title.
 
     Args:
-      path: a file that ends in one of SUFFIXES, or a folder of such files of one kind, as
+      path: a file that ends in one of `files.SUFFIXES`, or a folder of such files of one kind, as
         `readers.files.find` takes them. CSV and TSV files have a header and quotes as in RFC 4180.
         All text files are UTF-8. Blank lines are left out.
       columns: field of RAW_SCHEMA, or CURRENT → the table's column; NEEDED must be there. An empty
@@ -217,7 +216,7 @@ def rows(
     """
     fields = _fields(columns, further or {})
     numbers = itertools.count()
-    for file in files.find(path, SUFFIXES):
+    for file in files.find(path):
         for record in readers.records(file, _wanted(fields, fix)):
             yield _row(file, record, fields, next(numbers))
 
@@ -230,7 +229,7 @@ def row_groups(
     Raises:
       UserError: as `read`, about the path and the columns.
     """
-    parts = files.find(path, SUFFIXES)
+    parts = files.find(path)
     if files.kind(parts[0]) != files.PARQUET:
         return None
     return parquet.row_groups(parts, _wanted(_fields(columns, further)))
@@ -267,7 +266,7 @@ def column_names(path: str) -> list[str]:
     Raises:
       UserError: as `read`, about the path and the header.
     """
-    return readers.column_names(files.find(path, SUFFIXES))
+    return readers.column_names(files.find(path))
 
 
 def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:

@@ -85,6 +85,19 @@ def test_blank_lines_before_the_header_are_left_out(tmp_path: Path) -> None:
     assert found == [Record(5, {"a": "1", "b": "2"})]
 
 
+def test_semicolons_where_the_header_has_no_comma(tmp_path: Path) -> None:
+    """As spreadsheets write, with a byte order mark, where numbers have a decimal comma."""
+    content = '\ufeff"query";title;rate\r\n"a; b";"c ""d""";0,5\r\ne;f\r\n'.encode()
+    header, found = records(tmp_path / "x.csv", content, ",")
+    assert header == ["query", "title", "rate"]
+    assert found == [
+        Record(2, {"query": "a; b", "title": 'c "d"', "rate": "0,5"}),
+        Record(3, {}, "wrong_field_count", "e;f"),
+    ]
+    said = message(tmp_path / "x.csv", b"query;title,label\n", "\t")
+    assert "separate the fields by tabs" in said
+
+
 def titles(path: Path, lines: list[str], delimiter: str = "\t") -> list[tuple[int, str]]:
     """Where each record of query, title and label is, with its title, or its reason."""
     _, found = records(path, "\n".join(["query\ttitle\tlabel", *lines]).encode(), delimiter)

@@ -22,6 +22,13 @@ def test_files_come_in_the_order_of_the_names(tmp_path: Path) -> None:
     assert [Path(file) for file in found] == [tmp_path / "b.csv", tmp_path / "a.csv"]
 
 
+def test_a_file_of_a_layout_may_be_compressed(tmp_path: Path) -> None:
+    for name in ("a.csv.gz", "b.csv.zst"):
+        (tmp_path / name).touch()
+    found = files.official("shop", str(tmp_path), ("a.csv", "b.csv"))
+    assert [file.name for file in found] == ["a.csv.gz", "b.csv.zst"]
+
+
 def test_what_is_missing_is_named_with_the_fix(tmp_path: Path) -> None:
     fix = "give the folder that holds a.csv, b.csv"
     assert told("") == f"shop: '' does not exist: {fix}"

@@ -30,13 +30,22 @@ TEXTS = [
     {"query": "靴", "grade": None, "rate": "0.5"},
     {"query": 'a "b"\nc', "grade": "10", "rate": None},
 ]
-KINDS = ["csv", "tsv", "jsonl", "ndjson", "csv.gz", "jsonl.gz", "parquet"]
-SUFFIXES = tuple(f".{kind}" for kind in KINDS)
+KINDS = ["csv", "tsv", "jsonl", "ndjson", "csv.gz", "jsonl.gz", "tsv.zst", "ndjson.zst", "parquet"]
 WANTED = Wanted(("query", "grade", "rate"), "look again")
 
 
 def quoted(value: str | None) -> str:
     return '"' + (value or "").replace('"', '""') + '"'
+
+
+def packed(content: bytes, suffix: str) -> bytes:
+    """In two members, as some programs write them, where the suffix is of a compressed file."""
+    if suffix == ".gz":
+        return b"".join(gzip.compress(part, mtime=0) for part in (content[:9], content[9:]))
+    if suffix == ".zst":
+        parts = (content[:9], content[9:])
+        return b"".join(pa.compress(part, codec="zstd", asbytes=True) for part in parts)
+    return content
 
 
 def write(folder: Path, kind: str) -> epath.Path:
@@ -47,10 +56,10 @@ def write(folder: Path, kind: str) -> epath.Path:
     if "json" in kind:
         text = "".join(json.dumps(row) + "\n" for row in ROWS)
     else:
-        mark = "\t" if kind == "tsv" else ","
+        mark = "\t" if "tsv" in kind else ","
         lines = [list(TEXTS[0]), *(map(quoted, row.values()) for row in TEXTS)]
         text = "".join(mark.join(line) + "\n" for line in lines)
-    path.write_bytes(gzip.compress(text.encode()) if kind.endswith(".gz") else text.encode())
+    path.write_bytes(packed(text.encode(), path.suffix))
     return epath.Path(path)
 
 
@@ -68,7 +77,7 @@ def test_every_format_gives_the_same_records(tmp_path: Path, kind: str) -> None:
     cells = [{name: text or None for name, text in record.cells.items()} for record in found]
     assert cells == TEXTS
     assert readers.column_names([file]) == ["query", "grade", "rate"]
-    assert files.find(str(tmp_path), SUFFIXES) == [file]
+    assert files.find(str(tmp_path)) == [file]
 
 
 @pytest.mark.parametrize("rows", [1, 2, 100])
@@ -91,6 +100,16 @@ def test_records_without_cells_stand_beside_the_columns(tmp_path: Path) -> None:
     ((table, broken),) = readers.columns(epath.Path(path), Wanted(("grade",), ""), 9)
     assert table.to_pydict() == {"grade": ["1", "2"]}
     assert broken == [Record(3, {}, "wrong_field_count", "b")]
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_what_is_not_compressed_as_its_name_says(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows.csv{suffix}"
+    path.write_bytes(b"query,grade\na,1\n")
+    assert f"{path} cannot be read (" in told(lambda: readers.column_names([epath.Path(path)]))
+    path.write_bytes(packed(b"query,grade\na,1\n", suffix) + b"b,2\n")
+    said = told(lambda: list(readers.records(epath.Path(path), Wanted(("query",), ""))))
+    assert said.startswith(f"{path} cannot be read (")
 
 
 def test_row_groups_know_their_place(tmp_path: Path) -> None:
@@ -126,34 +145,34 @@ def test_the_keys_of_json_lines_are_those_of_all_files(tmp_path: Path) -> None:
     lines = ['{"a": 1}', "[", '{"b": 2, "a": 3}']
     for number, line in enumerate(lines):
         (tmp_path / f"{number}.jsonl").write_text(line + "\n")
-    parts = files.find(str(tmp_path), SUFFIXES)
+    parts = files.find(str(tmp_path))
     assert readers.column_names(parts) == ["a", "b"]
     assert readers.column_names(parts, most_lines=2) == ["a"]
 
 
 def test_paths_without_files_of_one_kind(tmp_path: Path) -> None:
-    assert "'' does not exist: give a file" in told(lambda: files.find("", SUFFIXES))
-    assert "is an empty folder" in told(lambda: files.find(str(tmp_path), SUFFIXES))
+    assert "'' does not exist: give a file" in told(lambda: files.find(""))
+    assert "is an empty folder" in told(lambda: files.find(str(tmp_path)))
     (tmp_path / "_SUCCESS").touch()
     (tmp_path / ".hidden.csv").touch()
     (tmp_path / "_folder").mkdir()
-    assert "is an empty folder" in told(lambda: files.find(str(tmp_path), SUFFIXES))
+    assert "is an empty folder" in told(lambda: files.find(str(tmp_path)))
     for name in ("a.csv", "b.csv.gz"):  # one kind
         (tmp_path / name).touch()
-    assert [file.name for file in files.find(str(tmp_path), SUFFIXES)] == ["a.csv", "b.csv.gz"]
+    assert [file.name for file in files.find(str(tmp_path))] == ["a.csv", "b.csv.gz"]
     assert "b.csv.gz ends in '.csv.gz': give a file that ends in .csv" in told(
         lambda: files.find(str(tmp_path), [".csv"])
     )
     (tmp_path / "locale=us").mkdir()
-    message = told(lambda: files.find(str(tmp_path), SUFFIXES))
+    message = told(lambda: files.find(str(tmp_path)))
     assert "holds the folder locale=us, whose files would not be read: move them up" in message
     (tmp_path / "locale=us").rmdir()
     (tmp_path / "c.jsonl").touch()
-    message = told(lambda: files.find(str(tmp_path), SUFFIXES))
+    message = told(lambda: files.find(str(tmp_path)))
     assert "holds files of several kinds, .csv, .jsonl: keep one kind" in message
 
 
-@pytest.mark.parametrize("kind", ["csv.gz", "parquet"])
+@pytest.mark.parametrize("kind", ["csv.gz", "ndjson.zst", "parquet"])
 def test_a_file_that_is_cut_off(tmp_path: Path, kind: str) -> None:
     file = write(tmp_path, kind)
     file.write_bytes(file.read_bytes()[:-20])

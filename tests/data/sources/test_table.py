@@ -333,7 +333,7 @@ def test_grades_with_a_gap_are_not_guessed_at(tmp_path: Path) -> None:
     [
         ("a.csv", b"", "is empty"),
         ("a.csv", b"search,name,grade\n", "has no rows"),
-        ("a.csv", b"search;name;grade\na;b;0\n", "separate the fields by commas"),
+        ("a.csv", b"search|name|grade\na|b|0\n", "separate the fields by commas"),
         ("a.csv", b"search,name,name\n", "'name' more than once"),
         ("a.csv", b"search,title,grade\na,b,0\n", "no column 'name'; it has search, title, grade"),
         ("a.csv", "search,name,grade\na,b,0\n".encode("utf-16"), "is UTF-16: convert"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from sie_jax import remote, sections
 from sie_jax.data import features as describing
 from sie_jax.data import preparing
+from sie_jax.data.items import ItemsConfig
 from sie_jax.data.preparing import Encoding, Rules, Selection
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.readers.records import besides
@@ -54,6 +55,7 @@ class DataConfig:
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)
+    items: ItemsConfig = dataclasses.field(default_factory=ItemsConfig)
     features: tuple[str, ...] = ()  # columns of numbers that are further features (price,rating)
     gains: tuple[float, ...] = ()  # for nDCG, lowest grade first (0,0.1,1); empty: the source's own
     validation: float = 0.1  # share of the queries, where the source has no such split
@@ -77,6 +79,8 @@ class DataConfig:
                 f"data.path is empty: give {self._chosen.expects}, --config.data.path=PATH"
             )
         self._chosen.check()
+        self.items.check()
+        self._check_titles()
         self._check_numbers()
         sections.at_least("data.buckets", self.buckets, 1)
         sections.at_least("data.max_length", self.max_length, 8)
@@ -96,6 +100,21 @@ class DataConfig:
             raise UserError(
                 f"data.test_fold is {self.test_fold} and data.test_folds is {self.test_folds}: "
                 "give a fold from 0 to one less than the number of folds"
+            )
+
+    def _check_titles(self) -> None:
+        """Raises UserError where a table has neither titles nor ids by which to find them."""
+        if self.source != "table":
+            return
+        if self.items.path and not self.columns.item_id:
+            raise UserError(
+                "data.columns.item_id is empty: name the column with the ids by which items are "
+                "found in data.items.path"
+            )
+        if not self.items.path and not self.columns.title:
+            raise UserError(
+                "data.columns.title is empty: name the column that holds it, or give a catalogue "
+                "with the titles, --config.data.items.path=PATH"
             )
 
     def _check_numbers(self) -> None:
@@ -127,11 +146,16 @@ class DataConfig:
                 )
 
     def read(self) -> Source:
-        """The source, with the gains that `gains` gives; a path in an object store is copied first.
+        """The source, joined with `items`, with the gains that `gains` gives.
 
-        Raises UserError where the source cannot be read, or the gains do not fit its labels.
+        Paths in an object store are copied first.
+
+        Raises UserError where the source or the catalogue cannot be read, or the gains do not fit
+        its labels.
         """
         source = self._chosen.read(self.request(remote.local(self.path)))
+        if self.items.path:
+            source = self.items.join(source, remote.local(self.items.path))
         return dataclasses.replace(source, scale=self.with_gains(source.scale))
 
     def row_groups(self) -> tuple[Source, Sequence[RowGroup]] | None:
@@ -141,7 +165,7 @@ class DataConfig:
 
         Raises UserError as `read`.
         """
-        if self.source != "table" or remote.is_remote(self.path):
+        if self.source != "table" or self.items.path or remote.is_remote(self.path):
             return None
         found = self.table.row_groups(self.request(self.path))
         if found is None:
@@ -203,10 +227,17 @@ class DataConfig:
         return Request(
             path=path,
             columns=dataclasses.asdict(self.columns),
+            catalogue=bool(self.items.path),
             features=self.features,
             validation=self.validation,
             test=self.test,
         )
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """What is read, by the name of its field: a path may be in an object store."""
+        fields = {"data": self.path, "data.items": self.items.path}
+        return {name: path for name, path in fields.items() if path}
 
     @property
     def _chosen(self) -> SourceSection:

@@ -122,7 +122,7 @@ def opened(
     if config.pretrain.steps:
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
     sizes.check(config, mesh)
-    reads = [path for path in (config.data.path, config.model.pretrained) if path]
+    reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
     writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
     outputs.apart(writes, reads, fix="give another --workdir")
     console = (console or Console()) if processes.first() else Console(quiet=True)

@@ -133,7 +133,7 @@ def inputs_of(data: DataConfig, pretrained: str) -> dict[str, Any]:
     Raises UserError for what is no file (`files.below`).
     """
     found = {}
-    for name, path in (("data", data.path), ("checkpoint", pretrained)):
+    for name, path in {"data": "", **data.paths, "checkpoint": pretrained}.items():
         known = digests(Path(remote.local(path))) if path else {}
         found[name] = {file: f"content {one[:16]}" for file, one in known.items()}
     return found
@@ -181,8 +181,10 @@ def prepare(
             ahead.check_queries(job, selection.kept, data)
             ahead.check(job, data, selection.source.scale)
             preparing.store(selection, job.folder, encoding, keep_catalogue=keep_catalogue)
-        if inputs_of(data, pretrained) != inputs:
-            raise UserError(f"{data.path or pretrained} was changed while it was read: rerun")
+        now = inputs_of(data, pretrained)
+        for name, path in {**data.paths, "checkpoint": pretrained}.items():
+            if now[name] != inputs[name]:
+                raise UserError(f"{path} was changed while it was read: rerun")
         if pretrained:
             write_json(job.folder / CHECKPOINT, inputs["checkpoint"])
         _say_counts(job, data)
@@ -199,6 +201,18 @@ def _say_counts(job: Job, data: DataConfig) -> None:
             "session, query, item and position of another: each counts as shown again; if the log "
             "has a row for each event, give one with a row for each item shown"
         )
+    if items := counts["summary"].get("items"):
+        if items["ids_without_entry"]:
+            job.say(
+                f"{items['pairs_without_entry']:,} pairs are of {items['ids_without_entry']:,} "
+                f"items that {data.items.path} does not have: they keep the source's own titles, "
+                "and are rejected where it has none"
+            )
+        if items["contradicting"]:
+            job.say(
+                f"{items['contradicting']:,} entries of {data.items.path} have the id of an "
+                "earlier one and another title or text: the first counts"
+            )
     for name, pairs in counts.get("missing", {}).items():
         column, effect = name.removeprefix(NUMERIC), "it counts as its mean over the query"
         if name == CURRENT:

@@ -17,8 +17,6 @@ from sie_jax.tables.spool import CHUNK_ROWS
 # What a row of the log holds; the last four may be absent.
 FIELDS = ("query", "item_id", "position", "click", "title", "session", "cart", "purchase")
 NEEDED = FIELDS[:4]
-# What a row of the catalogue holds; `text` may be absent.
-ITEM_FIELDS = ("item_id", "title", "text")
 
 BOT_RULES = ("bot_impressions", "bot_clicks", "bot_click_rate")
 # Why a row of the log does not count, in the order in which the reasons are looked for.
@@ -39,7 +37,7 @@ _HEADER_LINES = 1000  # of JSON lines, in which a field occurs that the log has
 
 
 class Table(NamedTuple):
-    """A log or a catalogue: its files, and the columns that hold its fields.
+    """A log: its files, and the columns that hold its fields.
 
     path: as the user gave it. names: field → column, of the fields that there are.
     """

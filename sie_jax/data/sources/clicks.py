@@ -7,33 +7,20 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from sie_jax import sections
 from sie_jax.data.schema import RAW_SCHEMA, REJECTED_SCHEMA, LabelScale, Source
-from sie_jax.data.sources import click_counts, click_log, click_model
+from sie_jax.data.sources import click_counts, click_model
 from sie_jax.data.sources.click_counts import Arrays, Log
-from sie_jax.data.sources.click_log import FIELDS, ITEM_FIELDS, RULES
+from sie_jax.data.sources.click_log import FIELDS, RULES
 from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.errors import UserError
-
-
-@dataclasses.dataclass(slots=True, kw_only=True)
-class ItemColumnsConfig:
-    """The names of a catalogue's columns; empty where they are the fields' own."""
-
-    item_id: str = ""  # the column with the item's id; empty: `item_id`
-    title: str = ""  # its title; empty: `title`
-    text: str = ""  # its further text; empty: `text`, if there is one
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ClicksConfig(SourceSection):
     """Which rows of a click log count, and how they become grades.
 
-    items: a catalogue in the same formats as the log, one row per item, with `item_id`, `title` and
-      perhaps `text`. Its titles are preferred to the log's. An item that it lacks keeps the log's
-      title; where there is none either, cleaning rejects the pair.
     minimum_impressions, minimum_examinations: a pair with fewer impressions, or fewer expected
       examinations Σ_k impressions_k θ_k, is not graded.
     maximum_position: rows beyond it are left out.
@@ -46,8 +33,6 @@ class ClicksConfig(SourceSection):
 
     expects: ClassVar[str] = "a file or a folder of its parts"
 
-    items: str = ""  # a catalogue (file or folder) with the titles, where the log has none
-    item_columns: ItemColumnsConfig = dataclasses.field(default_factory=ItemColumnsConfig)
     minimum_impressions: int = 10  # a pair with fewer gets no grade
     minimum_examinations: float = 1.0  # likewise, for expected looks Σ impressions · θ
     maximum_position: int = 100  # rows beyond it are left out
@@ -171,7 +156,6 @@ def read(
         maximum_session_clicks=options.maximum_session_clicks,
         maximum_click_rate=options.maximum_click_rate,
     )
-    catalogue = _catalogue(options, log) if options.items else {}
     found = click_counts.as_arrays(
         log, cart_value=options.cart_value, purchase_value=options.purchase_value
     )
@@ -182,7 +166,7 @@ def read(
 
     label = np.full(len(enough), None, dtype=object)
     label[enough] = [str(value) for value in grade.tolist()]
-    table = _pair_table(found.pairs, label, log, catalogue)
+    table = _pair_table(found.pairs, label, log)
     rejected = table.filter(pa.array(~enough)).append_column(
         "reason", pa.array(["too_little_evidence"] * int((~enough).sum()), pa.string())
     )
@@ -218,26 +202,7 @@ def _enough(relevance: click_model.Relevance, options: ClicksConfig, path: str) 
     return enough
 
 
-def _catalogue(options: ClicksConfig, log: Log) -> dict[str, tuple[str, str]]:
-    """Title and text of the items of the log that the catalogue has; the first row of each."""
-    columns = dataclasses.asdict(options.item_columns)
-    table = click_log.find(options.items, columns, ITEM_FIELDS, ITEM_FIELDS[:2])
-    wanted = pc.unique(log.cells["item_id"])
-    found: dict[str, tuple[str, str]] = {}
-    for batch, _ in table.batches():
-        texts = pa.table({field: click_log.text(batch, field) for field in table.names})
-        texts = texts.filter(pc.is_in(texts["item_id"], wanted))
-        for row in texts.to_pylist():
-            found.setdefault(row["item_id"], (row["title"], row.get("text", "")))
-    return found
-
-
-def _pair_table(
-    pairs: pa.Table,
-    label: np.ndarray,
-    log: Log,
-    catalogue: Mapping[str, tuple[str, str]],
-) -> pa.Table:
+def _pair_table(pairs: pa.Table, label: np.ndarray, log: Log) -> pa.Table:
     """The pairs as rows of RAW_SCHEMA."""
     spelling = dict(
         zip(*(log.queries[name].to_pylist() for name in ("query", "text")), strict=True)
@@ -245,14 +210,13 @@ def _pair_table(
     titles = dict(zip(*(log.titles[name].to_pylist() for name in ("item_id", "text")), strict=True))
     queries, items = pairs["query"].to_pylist(), pairs["item_id"].to_pylist()
     ids = {query: _query_id(query) for query in spelling}
-    texts = [catalogue.get(item, ("", "")) for item in items]
     columns = {
         "example_id": [f"{ids[query]}:{item}" for query, item in zip(queries, items, strict=True)],
         "query_id": [ids[query] for query in queries],
         "query": [spelling[query] for query in queries],
         "item_id": items,
-        "title": [title or titles.get(item) for (title, _), item in zip(texts, items, strict=True)],
-        "text": [text for _, text in texts],
+        "title": [titles.get(item) for item in items],
+        "text": [""] * len(items),
         "label": label.tolist(),
         "split": [""] * len(items),
         "truth": [None] * len(items),

@@ -14,12 +14,14 @@ class Request:
 
     path: where the source lies, on this machine; "" where it is made and not read.
     columns: field → name of its column; an empty name where there is none.
+    catalogue: whether titles come from a catalogue, so that the source need not have any.
     features: columns with numbers that are further features of the pairs.
     validation, test: shares of the queries, for a source that makes its own splits.
     """
 
     path: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
+    catalogue: bool = False
     features: tuple[str, ...] = ()
     validation: float = 0.1
     test: float = 0.2

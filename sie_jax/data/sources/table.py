@@ -68,9 +68,12 @@ class TableConfig(SourceSection):
 
     def read(self, request: Request) -> Source:
         """The table at `request.path`."""
+        columns = columns_of(request)
+        if request.catalogue and columns["title"] not in column_names(request.path):
+            columns["title"] = ""
         return read(
             request.path,
-            columns=columns_of(request),
+            columns=columns,
             attributes=self.attributes,
             raters=self.raters,
             features=request.features,
@@ -120,8 +123,9 @@ def read(
       path: a file that ends in one of `files.SUFFIXES`, or a folder of such files of one kind, as
         `readers.files.find` takes them. CSV and TSV files have a header and quotes as in RFC 4180.
         All text files are UTF-8. Blank lines are left out.
-      columns: field of RAW_SCHEMA, or CURRENT → the table's column; NEEDED must be there. An empty
-        name means that the table has no such column.
+      columns: field of RAW_SCHEMA, or CURRENT → the table's column; NEEDED must be there, but where
+        `item_id` is, `title` need not: `items.join` gives titles, or cleaning rejects the rows. An
+        empty name means that the table has no such column.
       attributes, raters, features: further columns, kept as ATTRIBUTE, RATER and NUMERIC columns.
       labels: the scale, lowest grade first. Where it is empty, the labels found must be the
         integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES, or false and true. There 2.0
@@ -142,7 +146,11 @@ def read(
         cell of a CURRENT or NUMERIC column is not a number, or a file cannot be read as a whole.
     """
     further = further_of(attributes, raters, features)
-    if empty := [f"data.columns.{field}" for field in NEEDED if not columns.get(field)]:
+    # a catalogue can tell the titles of items that have ids
+    lacking = [one for one in NEEDED if not columns.get(one)]
+    if empty := [
+        f"data.columns.{one}" for one in lacking if one != "title" or not columns.get("item_id")
+    ]:
         raise UserError(
             f"{' and '.join(empty)} {'are' if len(empty) > 1 else 'is'} empty: name the column "
             "that holds it"
@@ -292,7 +300,7 @@ def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int
         row["example_id"] = str(place)
     if not row.get("query_id") and row["query"]:
         row["query_id"] = "q" + _hash(normalise_query(row["query"]))
-    if not row.get("item_id") and row["title"]:
+    if not row.get("item_id") and row.get("title"):
         row["item_id"] = "i" + _hash(row["title"])
     return row
 

@@ -17,7 +17,7 @@ import pytest
 from sie_jax.data.cleaning import clean
 from sie_jax.data.schema import RAW_SCHEMA, REJECTED_SCHEMA
 from sie_jax.data.sources import click_counts, click_log, click_model, clicks
-from sie_jax.data.sources.clicks import ClicksConfig, ItemColumnsConfig
+from sie_jax.data.sources.clicks import ClicksConfig
 from sie_jax.errors import UserError
 
 Row = dict[str, Any]
@@ -310,20 +310,6 @@ def test_carts_and_purchases_count_more(tmp_path: Path) -> None:
     )
     extra = arrays.cells.value - arrays.cells.clicks
     assert sorted(extra[extra > 0]) == [3.0, 3.0 + 7.0]
-
-
-def test_titles_from_a_catalogue(tmp_path: Path, log: str) -> None:
-    catalogue = tmp_path / "items.csv"
-    catalogue.write_text("sku,name,about\nA,from the catalogue,red\nB,,empty title\nZ,unseen,\n")
-    columns = ItemColumnsConfig(item_id="sku", title="name", text="about")
-    options = ClicksConfig(items=str(catalogue), item_columns=columns)
-    found = clicks.read(log, options=options)
-    texts = {
-        line["item_id"]: (line["title"], line["text"]) for line in found.source.table.to_pylist()
-    }
-    assert texts["A"] == ("from the catalogue", "red")
-    assert texts["B"] == ("title of B", "empty title")
-    assert texts["C"] == ("title of C", "")
 
 
 def test_without_titles_and_sessions(tmp_path: Path) -> None:

@@ -1,0 +1,216 @@
+"""The section `data.items`: a catalogue whose titles and texts are joined to the pairs of a source.
+
+A source knows items by their ids, and often by nothing else: a judgment list, an export of Quepid,
+a log. What the catalogue has of an item is preferred to what the source has.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sie_jax.data import readers
+from sie_jax.data.cleaning import DIGEST, digest_of
+from sie_jax.data.readers import files, parquet
+from sie_jax.data.readers.records import Wanted, printable
+from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, Source
+from sie_jax.errors import UserError
+from sie_jax.tables.spool import CHUNK_ROWS, filtered, hash_partitions, pieces, spool
+
+FIX = "name the columns with --config.data.items.columns.<field>=<column>"
+_ENTRY = np.dtype([("row", np.int64), ("id", DIGEST), ("texts", DIGEST)])
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ItemColumnsConfig:
+    """The names of a catalogue's columns; empty where it has none."""
+
+    item_id: str = "item_id"  # the column with the item's id
+    title: str = "title"  # its title
+    text: str = ""  # its further text, which `data.item_text` reads
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ItemsConfig:
+    """A catalogue, which any source can be joined with by the item's id."""
+
+    path: str = ""  # a catalogue (file or folder) with the items' titles; empty: none
+    columns: ItemColumnsConfig = dataclasses.field(default_factory=ItemColumnsConfig)
+    attributes: tuple[str, ...] = ()  # its columns with texts such as brand, category
+
+    def check(self) -> None:
+        """Raises UserError for a catalogue whose needed columns have no name."""
+        for field in ("item_id", "title"):
+            if self.path and not getattr(self.columns, field):
+                raise UserError(
+                    f"data.items.columns.{field} is empty: name the column that holds it"
+                )
+
+    def join(self, source: Source, path: str) -> Source:
+        """The source with the titles, texts and attributes of the catalogue at `path`."""
+        columns = dataclasses.asdict(self.columns)
+        return join(source, read(path, columns=columns, attributes=self.attributes))
+
+
+class Catalogue(NamedTuple):
+    """What `read` gives.
+
+    table: columns of CATALOGUE_SCHEMA, then ATTRIBUTE columns; a row for each id, on disk. What is
+      empty is null.
+    path: where it lies. counts: of lines, as `join` puts them into a source's summary.
+    """
+
+    table: pa.Table
+    path: str
+    counts: dict[str, Any]
+
+
+def read(path: str, *, columns: Mapping[str, str], attributes: Sequence[str] = ()) -> Catalogue:
+    """The items of a catalogue, each once: of entries with the same id the first counts.
+
+    Args:
+      path: a file or a folder, as `readers.files.find` takes them.
+      columns: the column of `item_id`, of `title` and, where there is one, of `text`.
+      attributes: further columns, kept as ATTRIBUTE columns.
+
+    Returns:
+      Catalogue. White space around ids is cut. Its counts: `read` lines; `unreadable`, by reason,
+      that are no rows; `without_id`; `repeated` entries of an id that an earlier entry has, and
+      `contradicting`, how many of these have another title or text than the first.
+
+    Raises:
+      UserError: the path or a column is wrong, a file cannot be read as a whole, or there is no
+        entry.
+    """
+    fields = {field: columns[field] for field in CATALOGUE_SCHEMA.names if columns.get(field)}
+    fields |= {ATTRIBUTE + name: name for name in attributes}
+    schema = pa.schema([*CATALOGUE_SCHEMA, *((ATTRIBUTE + n, pa.string()) for n in attributes)])
+    wanted = Wanted(tuple(dict.fromkeys(fields.values())), FIX)
+    counts: dict[str, Any] = {"read": 0, "unreadable": Counter(), "without_id": 0}
+
+    def chunks() -> Iterator[pa.RecordBatch]:
+        for file in files.find(path):
+            for rows, broken in readers.columns(file, wanted, CHUNK_ROWS):
+                counts["read"] += rows.num_rows + len(broken)
+                counts["unreadable"].update(record.reason for record in broken)
+                found = {field: _text(rows[name]) for field, name in fields.items()}
+                found["item_id"] = _trimmed(found["item_id"])
+                named = found["item_id"].is_valid()
+                counts["without_id"] += rows.num_rows - (pc.sum(named).as_py() or 0)
+                lacking = pa.nulls(rows.num_rows, pa.string())
+                table = pa.table([found.get(name, lacking) for name in schema.names], schema.names)
+                yield from table.filter(named).cast(schema).to_batches()
+
+    table = spool(chunks(), schema)
+    if not table.num_rows:
+        raise UserError(
+            f"data.items: none of the {counts['read']} lines of {path} is an entry with an id: "
+            "give a catalogue with a header and rows"
+        )
+    first, contradicting = _first(table)
+    counts |= {"repeated": int((~first).sum()), "contradicting": contradicting}
+    counts["unreadable"] = dict(counts["unreadable"])
+    if not first.all():
+        table = filtered(table, pa.array(first))
+    return Catalogue(table, path, counts)
+
+
+def join(source: Source, catalogue: Catalogue) -> Source:
+    """The source with what the catalogue has of its items; memory holds the items that occur.
+
+    Title, text and attributes of a pair are the catalogue's, and the source's own where the
+    catalogue has no such item or no such cell. A pair whose title is then missing stays; cleaning
+    rejects it. The catalogue becomes the source's. `summary` gets `items`: the counts of `read`,
+    then `joined` (ids of the source that have an entry), `ids_without_entry` and
+    `pairs_without_entry`.
+
+    Raises UserError where the source has ids and the catalogue has none of them.
+    """
+    ids = pc.unique(pc.utf8_trim_whitespace(source.table["item_id"].cast(pa.large_string())))
+    known = pa.concat_tables(
+        [
+            piece.filter(pc.is_in(piece["item_id"].cast(pa.large_string()), ids))
+            for _, piece in pieces(catalogue.table)
+        ]
+    )
+    known = known.cast(pa.schema([(name, pa.large_string()) for name in known.column_names]))
+    known = known.combine_chunks()
+    names = ids.drop_null()
+    if len(names) and not known.num_rows:
+        theirs = catalogue.table["item_id"].slice(0, 3).to_pylist()
+        ours = ", ".join(printable(one) for one in names.slice(0, 3).to_pylist())
+        raise UserError(
+            f"data.items: none of the {len(names)} item ids of {source.location} ({ours}, …) is in "
+            f"{catalogue.path} ({', '.join(map(printable, theirs))}, …): name the columns that "
+            "hold the same ids"
+        )
+    lacking = 0
+    schema = _schema(source.table.schema, catalogue.table.schema)
+
+    def chunks() -> Iterator[pa.RecordBatch]:
+        nonlocal lacking
+        for _, piece in pieces(source.table):
+            own = pc.utf8_trim_whitespace(piece["item_id"].cast(pa.large_string()))
+            place = pc.index_in(own, known["item_id"].combine_chunks()).combine_chunks()
+            lacking += place.null_count
+            for name in catalogue.table.column_names[1:]:
+                theirs = known[name].combine_chunks().take(place).cast(pa.string())
+                if name in piece.column_names:
+                    theirs = pc.coalesce(theirs, piece[name])
+                    piece = piece.set_column(piece.column_names.index(name), name, theirs)
+                else:
+                    piece = piece.append_column(name, theirs)
+            yield from piece.select(schema.names).cast(schema).to_batches()
+
+    table = spool(chunks(), schema)
+    counts = catalogue.counts | {
+        "joined": known.num_rows,
+        "ids_without_entry": len(names) - known.num_rows,
+        "pairs_without_entry": lacking,
+    }
+    return dataclasses.replace(
+        source,
+        table=table,
+        catalogue=catalogue.table.select(CATALOGUE_SCHEMA.names),
+        summary={**source.summary, "items": counts},
+    )
+
+
+def _schema(source: pa.Schema, catalogue: pa.Schema) -> pa.Schema:
+    further = [field for field in catalogue if field.name not in source.names]
+    return pa.schema([*source, *further])
+
+
+def _first(table: pa.Table) -> tuple[np.ndarray, int]:
+    """Whether each row is the first of its id, and how many others have other texts than it."""
+    first = np.zeros(table.num_rows, bool)
+    contradicting = 0
+    with hash_partitions(_ENTRY) as by_id:
+        for start, piece in pieces(table):
+            entries = np.empty(piece.num_rows, _ENTRY)
+            entries["row"] = np.arange(start, start + piece.num_rows)
+            cells = [piece[name].to_pylist() for name in CATALOGUE_SCHEMA.names]
+            entries["id"] = [digest_of(one) for one in cells[0]]
+            entries["texts"] = [
+                digest_of(title or "", text or "") for title, text in zip(*cells[1:], strict=True)
+            ]
+            by_id.add(entries["id"]["high"], entries)
+        for entries in by_id:
+            _, at, of = np.unique(entries["id"], return_index=True, return_inverse=True)
+            first[entries["row"][at]] = True
+            contradicting += int((entries["texts"] != entries["texts"][at][of]).sum())
+    return first, contradicting
+
+
+def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """The cells as texts, null where they are empty."""
+    texts = parquet.texts(column)
+    return pc.if_else(pc.equal(texts, ""), pa.scalar(None, pa.large_string()), texts)
+
+
+def _trimmed(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return _text(pc.utf8_trim_whitespace(column))

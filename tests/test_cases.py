@@ -22,6 +22,7 @@ from sie_jax import serving
 from sie_jax.commands import predict
 from sie_jax.data import cleaning, sentences, tokenization
 from sie_jax.data.schema import Source
+from sie_jax.data.section import DataConfig
 from sie_jax.data.sources import esci, table
 from sie_jax.errors import UserError
 from sie_jax.evaluation import corrections
@@ -215,3 +216,30 @@ def test_exported_max_length(tmp_path: Path) -> None:
     theirs = outside(queries, titles, truncation=True)
     assert [ids.tolist() for ids in encoded.input_ids] == theirs["input_ids"]
     assert max(map(len, theirs["input_ids"])) == 32
+
+
+def test_judgment_lists(tmp_path: Path) -> None:
+    folder = case("judgment_lists")
+    (tmp_path / "queries.tsv").write_text("1\ttea pot\n")
+    (tmp_path / "items.csv").write_text("item_id,title\n101,kettle\n102,mug\nd1,tea pot\n7,cup\n")
+    data = DataConfig(source="judgments", path=str(folder / "ltr.txt"))
+    data.items.path = str(tmp_path / "items.csv")
+    found = data.read().table.select(["query", "item_id", "title", "label"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [
+        ("tea pot", "101", "kettle", "3"),
+        ("tea pot", "102", "mug", "0"),
+    ]
+    data.path, data.judgments.queries = str(folder / "qrels.tsv"), str(tmp_path / "queries.tsv")
+    data.judgments.labels = ("0", "1", "2")
+    source = data.read()
+    assert source.table["label"].to_pylist() == ["2"]
+    assert source.unreadable["reason"].to_pylist() == ["negative_grade"]
+    data.source, data.path = "table", str(folder / "quepid.csv")
+    data.columns.item_id, data.columns.label = "docid", "rating"
+    data.table.labels = ("0", "1", "2", "3")
+    cleaned = clean(data.read())
+    assert cleaned.kept.select(["query", "title", "label"]).to_pylist() == [
+        {"query": "tea pot", "title": "kettle", "label": 3},
+        {"query": "mug", "title": "cup", "label": 0},
+    ]
+    assert +Counter(cleaned.counts) == {"label_outside_scale": 1}

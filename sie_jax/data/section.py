@@ -13,6 +13,7 @@ from sie_jax.data.readers.records import besides
 from sie_jax.data.schema import LabelScale, Source
 from sie_jax.data.sources.clicks import ClicksConfig
 from sie_jax.data.sources.esci import EsciConfig
+from sie_jax.data.sources.judgments import JudgmentsConfig
 from sie_jax.data.sources.market import MarketConfig
 from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.data.sources.synthetic import SyntheticConfig
@@ -46,7 +47,7 @@ class ColumnsConfig:
 class DataConfig:
     """Where pairs come from and how they become token ids; `source` names one of the sections."""
 
-    source: str = "synthetic"  # synthetic, market, esci, wands, table or clicks
+    source: str = "synthetic"  # synthetic, market, esci, wands, table, judgments or clicks
     path: str = ""  # its file or folder; gs:// and s3:// too
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
     esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
@@ -54,6 +55,7 @@ class DataConfig:
     market: MarketConfig = dataclasses.field(default_factory=MarketConfig)
     columns: ColumnsConfig = dataclasses.field(default_factory=ColumnsConfig)
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
+    judgments: JudgmentsConfig = dataclasses.field(default_factory=JudgmentsConfig)
     clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)
     items: ItemsConfig = dataclasses.field(default_factory=ItemsConfig)
     features: tuple[str, ...] = ()  # columns of numbers that are further features (price,rating)
@@ -236,7 +238,9 @@ class DataConfig:
     @property
     def paths(self) -> dict[str, str]:
         """What is read, by the name of its field: a path may be in an object store."""
+        further = self._chosen.paths()
         fields = {"data": self.path, "data.items": self.items.path}
+        fields |= {f"data.{self.source}.{name}": path for name, path in further.items()}
         return {name: path for name, path in fields.items() if path}
 
     @property

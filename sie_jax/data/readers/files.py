@@ -27,14 +27,14 @@ _NO_TEXT = {
 }
 
 
-def find(path: str, suffixes: Sequence[str] = SUFFIXES) -> list[epath.Path]:
+def find(path: str, suffixes: Sequence[str] | None = SUFFIXES) -> list[epath.Path]:
     """The file at `path`, or the files of that folder in the order of their names.
 
     Files and folders whose names begin with "." or "_" are left out.
 
     Args:
       path: a file or a folder of files of one kind.
-      suffixes: the endings that names may have, such as ".csv" and ".csv.gz".
+      suffixes: the endings that names may have, such as ".csv" and ".csv.gz"; any where None.
 
     Raises:
       UserError: `path` does not exist, is an empty folder, or has a folder or a file of another
@@ -54,12 +54,13 @@ def find(path: str, suffixes: Sequence[str] = SUFFIXES) -> list[epath.Path]:
                 "up, or take the folder out"
             )
     if not files:
-        raise UserError(f"{path} is an empty folder: give one with {', '.join(suffixes)} files")
+        kinds_there = ", ".join(suffixes or ("text",))
+        raise UserError(f"{path} is an empty folder: give one with {kinds_there} files")
     kinds = sorted({kind(file) for file in files})
     if len(kinds) > 1:
         raise UserError(f"{path} holds files of several kinds, {', '.join(kinds)}: keep one kind")
     for file in files:
-        if _suffix(file) not in suffixes:
+        if suffixes is not None and _suffix(file) not in suffixes:
             raise UserError(
                 f"{file} ends in {_suffix(file)!r}: give a file that ends in {', '.join(suffixes)}"
             )

@@ -42,6 +42,10 @@ class SourceSection(ABC):
     def check(self) -> None:  # noqa: B027  # a source may have nothing to check
         """Raises UserError for the first value that cannot work."""
 
+    def paths(self) -> dict[str, str]:
+        """What else is read than `data.path`, by the name of its field; "" where nothing is."""
+        return {}
+
     @abstractmethod
     def read(self, request: Request) -> Source:
         """Reads the source; raises UserError where that cannot be done."""

@@ -23,7 +23,8 @@ from sie_jax.commands import predict
 from sie_jax.data import cleaning, sentences, tokenization
 from sie_jax.data.schema import Source
 from sie_jax.data.section import DataConfig
-from sie_jax.data.sources import esci, table
+from sie_jax.data.sources import esci, table, ubi
+from sie_jax.data.sources.ubi import UbiConfig
 from sie_jax.errors import UserError
 from sie_jax.evaluation import corrections
 from sie_jax.models.section import ModelConfig
@@ -243,3 +244,15 @@ def test_judgment_lists(tmp_path: Path) -> None:
         {"query": "mug", "title": "cup", "label": 0},
     ]
     assert +Counter(cleaned.counts) == {"label_outside_scale": 1}
+
+
+def test_ubi_events_are_exposures() -> None:
+    found = ubi.exposures(str(case("ubi_events") / "events.ndjson"), UbiConfig())
+    rows = found.log.select(["query", "item_id", "title", "position", "click"]).to_pylist()
+    assert [tuple(row.values()) for row in rows] == [
+        ("red shoes", "A", "thing A", 1, 1),
+        ("red shoes", "C", "thing C", 2, 0),
+        ("red shoes", "B", "thing B", 3, 0),
+        ("tea pot", "A", "thing A", 1, 1),
+    ]
+    assert not found.summary["repeated"] + sum(found.summary["left_out"].values())

@@ -18,6 +18,7 @@ from sie_jax.data.sources.market import MarketConfig
 from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.data.sources.synthetic import SyntheticConfig
 from sie_jax.data.sources.table import TableConfig
+from sie_jax.data.sources.ubi import UbiConfig
 from sie_jax.data.sources.wands import WandsConfig
 from sie_jax.errors import UserError
 
@@ -47,7 +48,7 @@ class ColumnsConfig:
 class DataConfig:
     """Where pairs come from and how they become token ids; `source` names one of the sections."""
 
-    source: str = "synthetic"  # synthetic, market, esci, wands, table, judgments or clicks
+    source: str = "synthetic"  # synthetic, market, esci, wands, table, judgments, clicks or ubi
     path: str = ""  # its file or folder; gs:// and s3:// too
     synthetic: SyntheticConfig = dataclasses.field(default_factory=SyntheticConfig)
     esci: EsciConfig = dataclasses.field(default_factory=EsciConfig)
@@ -57,6 +58,7 @@ class DataConfig:
     table: TableConfig = dataclasses.field(default_factory=TableConfig)
     judgments: JudgmentsConfig = dataclasses.field(default_factory=JudgmentsConfig)
     clicks: ClicksConfig = dataclasses.field(default_factory=ClicksConfig)
+    ubi: UbiConfig = dataclasses.field(default_factory=UbiConfig)
     items: ItemsConfig = dataclasses.field(default_factory=ItemsConfig)
     features: tuple[str, ...] = ()  # columns of numbers that are further features (price,rating)
     gains: tuple[float, ...] = ()  # for nDCG, lowest grade first (0,0.1,1); empty: the source's own

@@ -21,11 +21,25 @@ def read(file: epath.Path, wanted: Wanted) -> Iterator[Record]:
     Raises UserError, after the last line, where no object has a column that is not optional.
     """
     seen: dict[str, None] = {}
+    for record, value in objects(file):
+        if not record.reason:
+            seen |= dict.fromkeys(value)
+            record = record._replace(cells={name: cell(value.get(name)) for name in wanted.columns})
+        yield record
+    if seen:
+        wanted.check(file, [*seen, *wanted.optional])
+
+
+def objects(file: epath.Path) -> Iterator[tuple[Record, dict[str, Any]]]:
+    """Each line that is not blank, as a Record without cells, and its object.
+
+    A line that is no object has a reason, as in `read`, and an empty one.
+    """
     for number, line in enumerate(files.lines(file), 1):
         if not line.strip():
             continue
         if is_broken(line):
-            yield Record(number, {}, "not_utf8", shown(line))
+            yield Record(number, {}, "not_utf8", shown(line)), {}
             continue
         try:
             value = _parsed(line)
@@ -33,13 +47,10 @@ def read(file: epath.Path, wanted: Wanted) -> Iterator[Record]:
                 json.dumps(value, ensure_ascii=False).encode()
         except (ValueError, RecursionError):
             value = None
-        if not isinstance(value, dict):
-            yield Record(number, {}, "unparsable_line", shown(line))
-            continue
-        seen |= dict.fromkeys(value)
-        yield Record(number, {name: cell(value.get(name)) for name in wanted.columns})
-    if seen:
-        wanted.check(file, [*seen, *wanted.optional])
+        if isinstance(value, dict):
+            yield Record(number, {}), value
+        else:
+            yield Record(number, {}, "unparsable_line", shown(line)), {}
 
 
 def keys(parts: Sequence[epath.Path], most_lines: int | None = None) -> list[str]:

@@ -1,0 +1,301 @@
+"""Search logs as User Behavior Insights of OpenSearch and Elasticsearch: events made exposures."""
+
+import dataclasses
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from sie_jax import sections
+from sie_jax.data import readers
+from sie_jax.data.cleaning import DIGEST, digest_of
+from sie_jax.data.readers import files, json_lines
+from sie_jax.data.readers.records import Record, Wanted, cell, number
+from sie_jax.data.schema import Source
+from sie_jax.data.sources import clicks
+from sie_jax.data.sources.clicks import ClicksConfig
+from sie_jax.data.sources.section import Request
+from sie_jax.errors import UserError
+from sie_jax.tables.spool import hash_partitions, pieces, spool_rows, write_parquet
+
+ACTIONS = ("impression", "click", "cart", "purchase")
+# Why an event of these actions is in no exposure, in the order in which the reasons are looked for.
+REASONS = ("without_query_id", "of_unknown_query", "without_object", "without_impression")
+# Where a field is, the first that is there: nested, or flattened by any number of levels.
+_FIELDS = {
+    "action": ("action_name",),
+    "query_id": ("query_id", "event_attributes.query_id"),
+    "query": ("user_query",),
+    "item_id": ("event_attributes.object.object_id", "object.object_id", "object_id"),
+    "position": ("event_attributes.position.ordinal", "position.ordinal", "ordinal", "position"),
+    "title": tuple(
+        f"{place}{name}"
+        for place in ("event_attributes.object.", "object.")
+        for name in ("title", "name", "description")
+    ),
+    "session": ("session_id", "event_attributes.session_id", "client_id"),
+}
+_BULK = {"index", "create", "update", "delete"}  # actions of a bulk request
+_TYPES = {"action": pa.int8(), "position": pa.float64()}
+_EVENTS = pa.schema([(name, _TYPES.get(name, pa.string())) for name in _FIELDS if name != "query"])
+_EVENT = np.dtype([("row", np.int64), ("key", DIGEST), ("action", np.int8)])
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class UbiConfig(ClicksConfig):
+    """Which events are which, and how their exposures become grades, as those of a click log do.
+
+    impression, click, cart, purchase: values of `action_name`, in small letters.
+    first_position: the `ordinal` of the first place; some programs count from 0.
+    """
+
+    expects: ClassVar[str] = "a file or a folder of queries and events as JSON lines"
+    section: ClassVar[str] = "data.ubi"
+
+    impression: tuple[str, ...] = ("impression",)  # actions that show an item
+    click: tuple[str, ...] = ("click",)  # actions that are clicks
+    cart: tuple[str, ...] = ("add_to_cart",)  # actions that put an item into the cart
+    purchase: tuple[str, ...] = ("purchase",)  # actions that buy an item
+    first_position: int = 1  # the ordinal of the first place, 0 or 1
+
+    def check(self) -> None:
+        """Raises UserError for the first value that cannot work."""
+        ClicksConfig.check(self)
+        sections.between("data.ubi.first_position", self.first_position, 0, 1)
+        if not self.impression:
+            raise UserError("data.ubi.impression is empty: name the action that shows an item")
+
+    def read(self, request: Request) -> Source:
+        """The graded pairs of the events at `request.path`, and what became of these."""
+        return read(request.path, options=self)
+
+
+class Exposures(NamedTuple):
+    """What `exposures` gives.
+
+    log: a click log of one row for each item shown for a query, with the fields of `click_log`.
+    summary: `documents` read; of these the lines that are `unreadable`, `queries`, `events` by
+      action_name, and `others`; the events of the four actions that are `left_out` by reason, and
+      those that are `repeated` (the exposure has the action already); `exposures`, and how many of
+      them have each of the other actions.
+    """
+
+    log: pa.Table
+    summary: dict[str, Any]
+
+
+def read(path: str, *, options: UbiConfig | None = None) -> Source:
+    """UBI events as graded pairs: `exposures` of them as `clicks.read` grades a click log.
+
+    Raises:
+      UserError: as `exposures` and `clicks.read`.
+    """
+    options = options or UbiConfig()
+    options.check()
+    found = exposures(path, options)
+    with tempfile.TemporaryDirectory(prefix="sie_jax-") as folder:
+        log = Path(folder) / "exposures.parquet"
+        write_parquet(log, found.log)
+        try:
+            graded = clicks.read(str(log), options=options)
+        except UserError as error:
+            raise UserError(str(error).replace(str(log), path)) from None
+    summary = {**graded.summary._asdict(), "ubi": found.summary}
+    return dataclasses.replace(graded.source, location=path, summary=summary)
+
+
+def exposures(path: str, options: UbiConfig) -> Exposures:
+    """The items that were shown, each with what was done to it.
+
+    All events of one `query_id` and `object_id` are one exposure: an impression, its click, cart
+    and purchase. The position, title and session are those of its first impression. Without an
+    impression there is no exposure, since items that were clicked alone say nothing about others.
+
+    Source: https://o19s.github.io/ubi/ (the schemas of queries and events).
+
+    Args:
+      path: a file, or a folder of files of one kind, as `readers.files.find` takes them. JSON lines
+        hold a query or an event each, nested or flattened (`event_attributes.object.object_id`);
+        lines of a bulk request may stand between them, and documents may be inside `_source`. A
+        CSV, TSV or Parquet file has the flattened names as columns. A document with an
+        `action_name` is an event; another with a `user_query` is a query.
+      options: which actions are which.
+
+    Returns:
+      Exposures, in the order of their first impressions. The text of a query is that of the query
+      with this `query_id`, or else the `user_query` of its first event. The title is the object's
+      title, name or description. The session is `session_id`, or else `client_id`. Memory holds the
+      texts of the queries, and about 50 bytes an event.
+
+    Raises:
+      UserError: a file cannot be read, or there is no exposure; positions count from 0, and
+        `first_position` is 1.
+    """
+    names = {name: at for at, one in enumerate(ACTIONS) for name in getattr(options, one)}
+    known: dict[str, str] = {}
+    told: dict[str, str] = {}  # by events
+    events: Counter[str] = Counter()
+    counts = Counter[str]()
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        for record, document in _documents(path):
+            counts["documents"] += 1
+            if record.reason:
+                counts["unreadable"] += 1
+                continue
+            fields = {name: _first(document, places) for name, places in _FIELDS.items()}
+            action, key, text = fields.pop("action"), fields["query_id"], fields.pop("query")
+            if key and text:
+                (told if action else known).setdefault(key, text)
+            if not action:
+                counts["queries" if key and text else "others"] += 1
+                continue
+            events[action] += 1
+            if (place := names.get(action.casefold())) is not None:
+                yield {**fields, "position": _number(fields["position"]), "action": place}
+
+    table = spool_rows(rows(), _EVENTS)
+    known = told | known
+    reasons = np.zeros(table.num_rows, np.int8)  # 1 + the place among REASONS
+    merged = _merged(table, reasons, known)
+    left_out = {one: int((reasons == at).sum()) for at, one in enumerate(REASONS, 1)}
+    shown = merged >= 0
+    used = int((reasons == 0).sum())
+    done = {one: int((merged[shown] >> at & 1).sum()) for at, one in enumerate(ACTIONS)}
+    summary = {
+        **{name: counts[name] for name in ("documents", "unreadable", "queries", "others")},
+        "events": dict(sorted(events.items())),
+        "left_out": left_out,
+        "repeated": used - sum(done.values()),
+        "exposures": done.pop("impression"),
+        **done,
+    }
+    if not shown.any():
+        raise UserError(
+            f"ubi: {path} has no exposure; its {counts['documents']} documents are "
+            f"{counts['queries']} queries and these events: {_listed(events)}; left out are "
+            f"{_listed(left_out)}: name the actions with --config.data.ubi.impression=NAME and so "
+            "on, and give the queries beside the events"
+        )
+    return Exposures(_log(table, merged, known, options, path), summary)
+
+
+def _documents(path: str) -> Iterator[tuple[Record, Mapping[str, Any]]]:
+    """Each record of the files that is no action of a bulk request, and its document."""
+    for file in files.find(path):
+        if files.kind(file) == files.JSON_LINES:
+            for record, document in json_lines.objects(file):
+                if not (len(document) == 1 and document.keys() <= _BULK):
+                    inner = document.get("_source")
+                    yield record, inner if isinstance(inner, dict) else document
+        else:
+            wanted = Wanted(tuple(readers.column_names([file])), "")
+            yield from ((record, record.cells) for record in readers.records(file, wanted))
+
+
+def _first(document: Mapping[str, Any], places: Sequence[str]) -> str | None:
+    """The first of these fields that is there and not blank, as text without space around it."""
+    for place in places:
+        value = _at(document, place)
+        text = None if isinstance(value, dict | list) else cell(value)
+        if text and text.strip():
+            return text.strip()
+    return None
+
+
+def _at(document: Mapping[str, Any], place: str) -> Any:
+    """The value at a dotted name, of which any parts may be one key; None where there is none."""
+    if place in document:
+        return document[place]
+    names = place.split(".")
+    for end in range(1, len(names)):
+        inner = document.get(".".join(names[:end]))
+        if isinstance(inner, dict):
+            found = _at(inner, ".".join(names[end:]))
+            if found is not None:
+                return found
+    return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return number(text)
+    except ValueError:
+        return None
+
+
+def _merged(table: pa.Table, reasons: np.ndarray, known: Mapping[str, str]) -> np.ndarray:
+    """Of each row that is the first impression of an exposure the actions of it, as bits; else -1.
+
+    Sets the reasons of the rows that are in no exposure.
+    """
+    merged = np.full(table.num_rows, -1, np.int8)
+    with hash_partitions(_EVENT) as by_key:
+        for start, piece in pieces(table):
+            rows = piece.to_pylist()
+            for place, row in enumerate(rows, start):
+                broken = (
+                    not row["query_id"],
+                    row["query_id"] not in known,
+                    not row["item_id"],
+                )
+                reasons[place] = broken.index(True) + 1 if True in broken else 0
+            used = np.flatnonzero(reasons[start : start + len(rows)] == 0)
+            found = np.empty(len(used), _EVENT)
+            found["row"] = start + used
+            found["key"] = [digest_of(rows[at]["query_id"], rows[at]["item_id"]) for at in used]
+            found["action"] = [rows[at]["action"] for at in used]
+            by_key.add(found["key"]["high"], found)
+        for found in by_key:
+            _, key = np.unique(found["key"], return_inverse=True)
+            exposures = int(key.max(initial=-1)) + 1
+            first = np.full(exposures, table.num_rows)
+            impression = found["action"] == 0
+            np.minimum.at(first, key[impression], found["row"][impression])
+            actions = np.zeros(exposures, np.int8)
+            np.bitwise_or.at(actions, key, np.int8(1) << found["action"])
+            shown = first < table.num_rows
+            merged[first[shown]] = actions[shown]
+            reasons[found["row"][~shown[key]]] = 1 + REASONS.index("without_impression")
+    return merged
+
+
+def _log(
+    table: pa.Table, merged: np.ndarray, known: Mapping[str, str], options: UbiConfig, path: str
+) -> pa.Table:
+    """The exposures as a click log."""
+    schema = pa.schema([
+        *((name, pa.string()) for name in ("query", "item_id", "title", "session")),
+        ("position", pa.float64()),
+        *((name, pa.int64()) for name in ACTIONS[1:]),
+    ])  # fmt: skip
+    zeros = shown = 0
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        nonlocal zeros, shown
+        for start, piece in pieces(table):
+            at = merged[start : start + piece.num_rows]
+            first = piece.filter(pa.array(at >= 0)).to_pylist()
+            for row, actions in zip(first, at[at >= 0].tolist(), strict=True):
+                shown += 1
+                zeros += row["position"] == 0
+                if row["position"] is not None:
+                    row["position"] += 1 - options.first_position
+                row["query"] = known[row["query_id"]]
+                yield row | {name: actions >> bit & 1 for bit, name in enumerate(ACTIONS)}
+
+    log = spool_rows(({name: row[name] for name in schema.names} for row in rows()), schema)
+    if options.first_position and zeros > 0.01 * shown:
+        raise UserError(
+            f"ubi: {zeros} of {shown} exposures of {path} have the ordinal 0: if places count from "
+            "0 there, give --config.data.ubi.first_position=0"
+        )
+    return log
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"

@@ -83,6 +83,8 @@ class DataConfig:
                 f"data.path is empty: give {self._chosen.expects}, --config.data.path=PATH"
             )
         self._chosen.check()
+        if self.source == "ubi":  # which makes exposures, and grades them as those of a click log
+            self.clicks.check()
         self.items.check()
         self._check_titles()
         self._check_numbers()
@@ -233,6 +235,7 @@ class DataConfig:
             columns=dataclasses.asdict(self.columns),
             catalogue=bool(self.items.path),
             features=self.features,
+            grading=self.clicks,
             validation=self.validation,
             test=self.test,
         )

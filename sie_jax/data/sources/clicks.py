@@ -19,7 +19,7 @@ from sie_jax.errors import UserError
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class ClicksConfig(SourceSection):
-    """Which rows of a click log count, and how they become grades.
+    """Which rows of a click log count, and how they become grades; of UBI events too.
 
     minimum_impressions, minimum_examinations: a pair with fewer impressions, or fewer expected
       examinations Σ_k impressions_k θ_k, is not graded.
@@ -32,7 +32,6 @@ class ClicksConfig(SourceSection):
     """
 
     expects: ClassVar[str] = "a file or a folder of its parts"
-    section: ClassVar[str] = "data.clicks"
 
     minimum_impressions: int = 10  # a pair with fewer gets no grade
     minimum_examinations: float = 1.0  # likewise, for expected looks Σ impressions · θ
@@ -58,10 +57,10 @@ class ClicksConfig(SourceSection):
             "grades": 2,
         }
         for name, low in lowest.items():
-            sections.at_least(f"{self.section}.{name}", getattr(self, name), low)
-        sections.positive(f"{self.section}.smoothing", self.smoothing)
-        sections.positive(f"{self.section}.maximum_click_rate", self.maximum_click_rate)
-        sections.between(f"{self.section}.maximum_click_rate", self.maximum_click_rate, 0, 1)
+            sections.at_least(f"data.clicks.{name}", getattr(self, name), low)
+        sections.positive("data.clicks.smoothing", self.smoothing)
+        sections.positive("data.clicks.maximum_click_rate", self.maximum_click_rate)
+        sections.between("data.clicks.maximum_click_rate", self.maximum_click_rate, 0, 1)
 
     def read(self, request: Request) -> Source:
         """The graded pairs of the log at `request.path`; the summary says what became of it."""

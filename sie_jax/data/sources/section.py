@@ -16,6 +16,7 @@ class Request:
     columns: field → name of its column; an empty name where there is none.
     catalogue: whether titles come from a catalogue, so that the source need not have any.
     features: columns with numbers that are further features of the pairs.
+    grading: the section that says how exposures become grades, for a source of other events.
     validation, test: shares of the queries, for a source that makes its own splits.
     """
 
@@ -23,6 +24,7 @@ class Request:
     columns: Mapping[str, str] = field(default_factory=dict)
     catalogue: bool = False
     features: tuple[str, ...] = ()
+    grading: "SourceSection | None" = None
     validation: float = 0.1
     test: float = 0.2
 

@@ -18,7 +18,7 @@ from sie_jax.data.readers.records import Record, Wanted, cell, number
 from sie_jax.data.schema import Source
 from sie_jax.data.sources import clicks
 from sie_jax.data.sources.clicks import ClicksConfig
-from sie_jax.data.sources.section import Request
+from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import hash_partitions, pieces, spool_rows, write_parquet
 
@@ -46,15 +46,14 @@ _EVENT = np.dtype([("row", np.int64), ("key", DIGEST), ("action", np.int8)])
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
-class UbiConfig(ClicksConfig):
-    """Which events are which, and how their exposures become grades, as those of a click log do.
+class UbiConfig(SourceSection):
+    """Which events are which; `data.clicks` says how their exposures become grades.
 
     impression, click, cart, purchase: values of `action_name`, in small letters.
     first_position: the `ordinal` of the first place; some programs count from 0.
     """
 
     expects: ClassVar[str] = "a file or a folder of queries and events as JSON lines"
-    section: ClassVar[str] = "data.ubi"
 
     impression: tuple[str, ...] = ("impression",)  # actions that show an item
     click: tuple[str, ...] = ("click",)  # actions that are clicks
@@ -64,14 +63,14 @@ class UbiConfig(ClicksConfig):
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
-        ClicksConfig.check(self)
         sections.between("data.ubi.first_position", self.first_position, 0, 1)
         if not self.impression:
             raise UserError("data.ubi.impression is empty: name the action that shows an item")
 
     def read(self, request: Request) -> Source:
         """The graded pairs of the events at `request.path`, and what became of these."""
-        return read(request.path, options=self)
+        grading = request.grading if isinstance(request.grading, ClicksConfig) else None
+        return read(request.path, options=self, grading=grading)
 
 
 class Exposures(NamedTuple):
@@ -88,7 +87,9 @@ class Exposures(NamedTuple):
     summary: dict[str, Any]
 
 
-def read(path: str, *, options: UbiConfig | None = None) -> Source:
+def read(
+    path: str, *, options: UbiConfig | None = None, grading: ClicksConfig | None = None
+) -> Source:
     """UBI events as graded pairs: `exposures` of them as `clicks.read` grades a click log.
 
     Raises:
@@ -101,7 +102,7 @@ def read(path: str, *, options: UbiConfig | None = None) -> Source:
         log = Path(folder) / "exposures.parquet"
         write_parquet(log, found.log)
         try:
-            graded = clicks.read(str(log), options=options)
+            graded = clicks.read(str(log), options=grading)
         except UserError as error:
             raise UserError(str(error).replace(str(log), path)) from None
     summary = {**graded.summary._asdict(), "ubi": found.summary}

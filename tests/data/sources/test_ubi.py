@@ -190,10 +190,10 @@ def test_grades_are_those_of_the_same_click_log(tmp_path: Path) -> None:
     assert found.table.equals(expected.source.table)
     assert found.location == data.path
     assert found.summary["impressions_used"] == found.summary["ubi"]["exposures"] == 120
-    data.ubi.minimum_impressions = 0
-    with pytest.raises(UserError, match=r"^data\.ubi\.minimum_impressions is 0"):
+    data.clicks.minimum_impressions = 0
+    with pytest.raises(UserError, match=r"^data\.clicks\.minimum_impressions is 0"):
         data.check()
-    data.ubi.minimum_impressions = 99
+    data.clicks.minimum_impressions = 99
     with pytest.raises(UserError, match=f"no query-item pair of {data.path} has 99"):
         data.read()
 

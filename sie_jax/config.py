@@ -60,8 +60,14 @@ class Config:
             )
 
     def _check_task(self) -> None:
-        """Raises UserError where importance asks for what the task does not have."""
+        """Raises UserError where data or importance ask for what the task does not have."""
         task, importance = self.train.task, self.importance
+        if self.data.continuous and classifies(task):
+            raise UserError(
+                f"data.continuous says that labels are numbers, and train.task {task} has a class "
+                "for each: set --config.train.task=regression or another with one relevance, or "
+                "divide the labels into grades with --config.data.bins=5"
+            )
         for name in dict.fromkeys((importance.score, *importance.estimators)):
             if not can_estimate(task, name):
                 able = [one for one in ESTIMATORS if can_estimate(task, one)]

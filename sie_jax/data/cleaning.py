@@ -35,7 +35,9 @@ RULES = (
 )
 # 128 bits that stand for one or several texts: `digest_of`
 DIGEST = np.dtype([("high", np.uint64), ("low", np.uint64)])
-_JUDGED = np.dtype([("row", np.int64), ("pair", DIGEST), ("judgment", DIGEST), ("label", np.int16)])
+_LABEL = np.int16
+MOST_LABELS = int(np.iinfo(_LABEL).max)  # of a scale
+_JUDGED = np.dtype([("row", np.int64), ("pair", DIGEST), ("judgment", DIGEST), ("label", _LABEL)])
 _NAMED = np.dtype([("row", np.int64), ("id", DIGEST)])
 _ASKED = np.dtype([("row", np.int64), ("id", DIGEST), ("query", DIGEST)])
 
@@ -180,7 +182,7 @@ def inspect(
     grades = {name: grade for grade, name in enumerate(scale.names)}
     changes = np.zeros((rows.num_rows, len(REPAIRS)), bool)
     repaired = _repaired(rows, changes)
-    reasons, labels = np.zeros(rows.num_rows, np.int8), np.zeros(rows.num_rows, np.int16)
+    reasons, labels = np.zeros(rows.num_rows, np.int8), np.zeros(rows.num_rows, _LABEL)
     pairs, judgments = np.zeros(rows.num_rows, DIGEST), np.zeros(rows.num_rows, DIGEST)
     columns = (repaired[name].to_pylist() for name in ("query", "title", "item_id", "label"))
     for row, (query, title, item, label) in enumerate(zip(*columns, strict=True)):
@@ -208,8 +210,8 @@ def compare(pairs: np.ndarray, judgments: np.ndarray, labels: np.ndarray) -> np.
     reasons = np.full(len(pairs), 1 + RULES.index("exact_duplicate"), np.int8)
     first = np.sort(np.unique(judgments, return_index=True)[1])
     _, pair = np.unique(pairs[first], return_inverse=True)
-    lowest = np.full(len(first), np.iinfo(np.int16).max, np.int16)
-    highest = np.full(len(first), -1, np.int16)
+    lowest = np.full(len(first), MOST_LABELS, _LABEL)
+    highest = np.full(len(first), -1, _LABEL)
     np.minimum.at(lowest, pair, labels[first])
     np.maximum.at(highest, pair, labels[first])
     conflicts = (lowest != highest)[pair]

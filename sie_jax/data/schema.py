@@ -16,6 +16,7 @@ MARKS = 30
 # marks are neither letters nor white space; so are other signs, which `_apart` tells from them
 _MANY_MARKS = re.compile(rf"[^\w\s\x00-\u02ff]{{{MARKS + 1},}}")
 SPLITS = ("train", "validation", "test")
+MOST_CLASSES = 32  # above so many labels they are numbers, and none is a class of its own
 
 # One row is one judgment. `text` is further item text and may be "". `split` is one of SPLITS, or
 # "" where the source gives none. `truth` is the label before planted noise, null where unknown.

@@ -10,6 +10,7 @@ from sie_jax.data.items import ItemsConfig
 from sie_jax.data.preparing import Encoding, Rules, Selection
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.readers.records import besides
+from sie_jax.data.scales import MOST_GRADES, Numbers
 from sie_jax.data.schema import LabelScale, Source
 from sie_jax.data.sources.clicks import ClicksConfig
 from sie_jax.data.sources.esci import EsciConfig
@@ -61,6 +62,8 @@ class DataConfig:
     ubi: UbiConfig = dataclasses.field(default_factory=UbiConfig)
     items: ItemsConfig = dataclasses.field(default_factory=ItemsConfig)
     features: tuple[str, ...] = ()  # columns of numbers that are further features (price,rating)
+    continuous: bool = False  # labels are numbers such as click rates; their gains are as they are
+    bins: int = 0  # above 0: labels are numbers, divided into so many equally frequent grades
     gains: tuple[float, ...] = ()  # for nDCG, lowest grade first (0,0.1,1); empty: the source's own
     validation: float = 0.1  # share of the queries, where the source has no such split
     test: float = 0.2  # likewise for the test
@@ -87,6 +90,7 @@ class DataConfig:
             self.clicks.check()
         self.items.check()
         self._check_titles()
+        self._check_labels()
         self._check_numbers()
         sections.at_least("data.buckets", self.buckets, 1)
         sections.at_least("data.max_length", self.max_length, 8)
@@ -107,6 +111,36 @@ class DataConfig:
                 f"data.test_fold is {self.test_fold} and data.test_folds is {self.test_folds}: "
                 "give a fold from 0 to one less than the number of folds"
             )
+
+    def _check_labels(self) -> None:
+        """Raises UserError where labels cannot be numbers, or are said to be something else too."""
+        if not self.continuous and not self.bins:
+            return
+        asked = "data.continuous" if self.continuous else "data.bins"
+        if not self._chosen.own_labels:
+            raise UserError(
+                f"{asked} says that labels are numbers, but the source {self.source} has grades of "
+                "its own: leave it out"
+            )
+        if self.continuous and self.bins:
+            raise UserError(
+                "data.continuous takes labels as they are and data.bins divides them into grades: "
+                "leave one of the two out"
+            )
+        if self.bins == 1 or self.bins < 0 or self.bins > MOST_GRADES:
+            raise UserError(f"data.bins is {self.bins}: give 2 to {MOST_GRADES}, or 0 for none")
+        others = {
+            "data.table.labels": self.table.labels,
+            "data.table.raters": self.table.raters,
+            "data.columns.truth": self.columns.truth,
+            "data.judgments.labels": self.judgments.labels,
+        }
+        for name, given in others.items():
+            if given:
+                raise UserError(
+                    f"{asked} says that labels are numbers, and {name} names grades: "
+                    "leave one of the two out"
+                )
 
     def _check_titles(self) -> None:
         """Raises UserError where a table has neither titles nor ids by which to find them."""
@@ -235,6 +269,7 @@ class DataConfig:
             columns=dataclasses.asdict(self.columns),
             catalogue=bool(self.items.path),
             features=self.features,
+            numbers=Numbers(self.bins) if self.continuous or self.bins else None,
             grading=self.clicks,
             validation=self.validation,
             test=self.test,

@@ -50,8 +50,9 @@ def relevance_levels(gains: Sequence[float] | Num[np.ndarray, "K"]) -> list[int]
     factor = math.lcm(*(fraction.denominator for fraction in fractions))
     levels = [int(fraction * factor) for fraction in fractions]
     if [float(fraction) for fraction in fractions] != values or max(levels) > HIGHEST_RELEVANCE:
+        shown = f"{str(values[:8])[:-1]}, …]" if len(values) > 8 else values
         raise ValueError(
-            f"gains {values} are no multiples of one fraction that are whole numbers up to "
+            f"gains {shown} are no multiples of one fraction that are whole numbers up to "
             f"{HIGHEST_RELEVANCE}, as trec_eval needs them"
         )
     return levels

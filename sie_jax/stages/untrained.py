@@ -4,7 +4,7 @@ import numpy as np
 
 from sie_jax.data.features import COSINE
 from sie_jax.data.preparing import Prepared
-from sie_jax.data.schema import CURRENT
+from sie_jax.data.schema import CURRENT, MOST_CLASSES
 from sie_jax.evaluation import Predictions, baselines
 from sie_jax.stages.features import Features
 
@@ -34,6 +34,8 @@ def untrained(
         ),
         "bm25": _ranked(features.column("bm25_title", split)),
     }
+    if classes > MOST_CLASSES:  # labels are numbers, and nothing names them
+        found = {name: _ranked(one.scores) for name, one in found.items()}
     if COSINE in features.names:
         found["checkpoint"] = _ranked(features.column(COSINE, split))
     if CURRENT in pairs.column_names:

@@ -11,11 +11,13 @@ import pyarrow as pa
 from etils import epath
 
 from sie_jax import remote
-from sie_jax.data import readers
+from sie_jax.data import readers, scales
 from sie_jax.data.features import is_own
 from sie_jax.data.readers import files
 from sie_jax.data.readers.records import Record, Wanted, cell, is_broken, number, rejected, shown
+from sie_jax.data.scales import Numbers
 from sie_jax.data.schema import (
+    MOST_CLASSES,
     NUMERIC,
     RAW_SCHEMA,
     REJECTED_SCHEMA,
@@ -28,7 +30,6 @@ from sie_jax.errors import UserError
 from sie_jax.tables.spool import spool_rows
 
 MOST_FEATURES = 4096  # each becomes a column of numbers
-MOST_GRADES = 32
 FIX = (
     "write `grade qid:number # document title`, or `query 0 document grade`; of a table with a "
     "header set data.source=table"
@@ -44,6 +45,7 @@ _HEADERS = ("query-id", "query_id", "qid", "topic")  # how the header of qrels m
 class JudgmentsConfig(SourceSection):
     """Where the texts of a judgment list's queries are, and its scale."""
 
+    own_labels: ClassVar[bool] = True
     expects: ClassVar[str] = "a judgment list: an LTR list or TREC qrels, a file or a folder"
 
     queries: str = ""  # a table, or lines of id, tab, text; empty: they are in the list's comments
@@ -65,7 +67,7 @@ class JudgmentsConfig(SourceSection):
             request.path,
             queries=remote.local(self.queries),
             columns={one: request.columns.get(one) or one for one in ("query_id", "query")},
-            labels=self.labels,
+            labels=request.numbers or self.labels,
         )
         if not request.catalogue and source.table["title"].null_count == source.table.num_rows:
             raise UserError(
@@ -90,7 +92,7 @@ def read(
     *,
     queries: str = "",
     columns: Mapping[str, str] | None = None,
-    labels: Sequence[str] = (),
+    labels: Sequence[str] | Numbers = (),
 ) -> Source:
     """The judgments of a list, whose lines are all of one of these forms.
 
@@ -107,7 +109,8 @@ def read(
         a header. Where it is "", the texts are those of the comments `# qid:1: red shoes`, which
         lists for Elasticsearch begin with; a weight behind them (`*1`) is cut.
       columns: of that table: of `query_id` and of `query`.
-      labels: the grades, lowest first; those that occur where it is empty.
+      labels: the grades, lowest first; those that occur where it is empty; or `Numbers`, as for
+        `table.read`.
 
     Returns:
       Source, a row for each judgment in their order. `example_id` is the line's number over all
@@ -125,7 +128,7 @@ def read(
 
     Raises:
       UserError: a file cannot be read, no line is a judgment, no query has a text, all grades are
-        equal, or there are more than MOST_GRADES of them or MOST_FEATURES features.
+        equal, or there are more than MOST_CLASSES of them or MOST_FEATURES features.
     """
     parts = files.find(path, None)
     if files.kind(parts[0]) in _TABLES:
@@ -191,13 +194,21 @@ def read(
 
     numeric = [pa.field(NUMERIC + name, pa.float64()) for name in names]
     table = spool_rows(rows(), pa.schema([*RAW_SCHEMA, *numeric]))
-    occurring = [str(cell(grade)) for grade in sorted(+grades)]
+    occurring = {str(cell(grade)): times for grade, times in sorted((+grades).items())}
+    summary: dict[str, Any] = {}
+    if not isinstance(labels, Numbers):
+        scale = _scale(labels or list(occurring), path)
+    elif labels.bins:
+        table, scale, summary["bins"] = scales.binned(table, occurring, labels.bins, path)
+    else:
+        scale = scales.of_numbers(occurring, path)
     return Source(
         table=table,
-        scale=_scale(labels or occurring, path),
+        scale=scale,
         location=path,
         unreadable=pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA),
-        summary={
+        summary=summary
+        | {
             "queries": len(asked),
             "queries_without_text": len(asked.keys() - texts.known.keys()),
             "queries_with_several_texts": len(texts.contradicting),
@@ -344,10 +355,11 @@ def _scale(names: Sequence[str], what: str) -> LabelScale:
             f"{what}: all judgments have the grade {', '.join(names)}: a ranker learns from "
             "several; add judgments of another grade"
         )
-    if len(values) > MOST_GRADES:
+    if len(values) > MOST_CLASSES:
         raise UserError(
-            f"{what}: there are {len(values):,} different grades, and at most {MOST_GRADES} can be "
-            "classes"
+            f"{what}: there are {len(values):,} different grades, and at most {MOST_CLASSES} are "
+            "classes: say that they are numbers, --config.data.continuous, or divide them, "
+            "--config.data.bins=5"
         )
     if values != sorted(values) or min(values) < 0:
         raise UserError(f"{what} is {', '.join(names)}: give numbers from 0 on, lowest first")

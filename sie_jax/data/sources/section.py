@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from sie_jax.data.scales import Numbers
 from sie_jax.data.schema import Source
 
 
@@ -16,6 +17,7 @@ class Request:
     columns: field → name of its column; an empty name where there is none.
     catalogue: whether titles come from a catalogue, so that the source need not have any.
     features: columns with numbers that are further features of the pairs.
+    numbers: that labels are numbers, for a source whose labels are the user's own.
     grading: the section that says how exposures become grades, for a source of other events.
     validation, test: shares of the queries, for a source that makes its own splits.
     """
@@ -24,6 +26,7 @@ class Request:
     columns: Mapping[str, str] = field(default_factory=dict)
     catalogue: bool = False
     features: tuple[str, ...] = ()
+    numbers: Numbers | None = None
     grading: "SourceSection | None" = None
     validation: float = 0.1
     test: float = 0.2
@@ -35,11 +38,13 @@ class SourceSection(ABC):
     expects: what `data.path` has to hold, for the message where it is empty; "" where the source
       has no path.
     numbers: whether it takes `features`, and a column `current`, from the user's own columns.
+    own_labels: whether labels are the user's own, which may be numbers (`Request.numbers`).
     """
 
     __slots__ = ()
     expects: ClassVar[str] = ""
     numbers: ClassVar[bool] = False
+    own_labels: ClassVar[bool] = False
 
     def check(self) -> None:  # noqa: B027  # a source may have nothing to check
         """Raises UserError for the first value that cannot work."""

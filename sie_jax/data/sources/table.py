@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from etils import epath
 
-from sie_jax.data import readers
+from sie_jax.data import readers, scales
 from sie_jax.data.readers import files, parquet
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.readers.records import (
@@ -26,6 +26,7 @@ from sie_jax.data.readers.records import (
     printable,
     rejected,
 )
+from sie_jax.data.scales import Numbers
 from sie_jax.data.schema import (
     ATTRIBUTE,
     CURRENT,
@@ -47,7 +48,6 @@ from sie_jax.tables.spool import filtered, spool_rows
 NEEDED = ("query", "title", "label")
 FIX = "map the columns with --config.data.columns.<field>=<column>"
 _WHOLE = re.compile(r"^(\d+)\.0+$")
-MOST_GRADES = 10  # of a scale that is read off the labels
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class TableConfig(SourceSection):
 
     expects: ClassVar[str] = "a file or a folder of its parts"
     numbers: ClassVar[bool] = True
+    own_labels: ClassVar[bool] = True
 
     labels: tuple[str, ...] = ()  # the scale, lowest grade first; empty: the labels are 0, 1, …
     attributes: tuple[str, ...] = ()  # features, and to see importance by: brand, category
@@ -77,7 +78,7 @@ class TableConfig(SourceSection):
             attributes=self.attributes,
             raters=self.raters,
             features=request.features,
-            labels=self.labels,
+            labels=request.numbers or self.labels,
         )
 
     def row_groups(self, request: Request) -> tuple[Source, list[RowGroup]] | None:
@@ -92,7 +93,7 @@ class TableConfig(SourceSection):
         groups = row_groups(request.path, columns=columns_of(request), further=further)
         if groups is None:
             return None
-        scale = scale_of(self.labels, None, Counter(), request.path)
+        scale = scales.of_grades(self.labels, None, Counter(), request.path)
         return Source(RAW_SCHEMA.empty_table(), scale, request.path), groups
 
 
@@ -109,7 +110,7 @@ def read(
     attributes: Sequence[str] = (),  # columns with texts, such as brand and category
     raters: Sequence[str] = (),  # columns with the labels of single people
     features: Sequence[str] = (),  # columns with numbers that are features of the pair
-    labels: Sequence[str] = (),  # the scale, lowest grade first; empty: the labels are 0, 1, …
+    labels: Sequence[str] | Numbers = (),  # lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
 ) -> Source:
     """The rows of a table. They are streamed: memory does not grow with the file.
@@ -128,8 +129,10 @@ def read(
         empty name means that the table has no such column.
       attributes, raters, features: further columns, kept as ATTRIBUTE, RATER and NUMERIC columns.
       labels: the scale, lowest grade first. Where it is empty, the labels found must be the
-        integers 0 to K − 1 with none missing, 2 ≤ K ≤ MOST_GRADES, or false and true. There 2.0
-        is 2, of `truth` and of raters too, and the word NaN is a missing label.
+        integers 0 to K − 1 with none missing, 2 ≤ K ≤ `scales.MOST_GRADES`, or false and true.
+        There 2.0 is 2, of `truth` and of raters too, and the word NaN is a missing label. Where
+        they are `Numbers`, the scale is of all that occur (`scales.of_numbers`), or of bins
+        (`scales.binned`), which `summary` describes.
       gains: one for each label; where it is None, grade k gains k/(K − 1).
 
     Returns:
@@ -163,7 +166,9 @@ def read(
             if "reason" in row:
                 unreadable.append(row)
             else:
-                if not labels:
+                if isinstance(labels, Numbers):
+                    row["label"] = scales.as_number(row["label"])
+                elif not labels:
                     row |= {name: _grade(row[name]) for name in row if _is_label(name)}
                 counts[row["label"] or ""] += 1
                 yield row
@@ -175,8 +180,14 @@ def read(
             if unreadable
             else f"{path} has no rows: give a table with a header and rows"
         )
+    summary: dict[str, Any] = {}
     try:
-        scale = scale_of(labels, gains, counts, path)
+        if not isinstance(labels, Numbers):
+            scale = scales.of_grades(labels, gains, counts, path)
+        elif labels.bins:
+            table, scale, summary["bins"] = scales.binned(table, counts, labels.bins, path)
+        else:
+            scale = scales.of_numbers(counts, path)
     except UserError as error:
         raise UserError(besides(str(error), unreadable)) from None
     left_out = pa.Table.from_pylist(unreadable, schema=REJECTED_SCHEMA)
@@ -195,7 +206,7 @@ def read(
             [left_out, outside.append_column("reason", reason)], promote_options="default"
         )
         table = filtered(table, pa.array(inside))
-    return Source(table=table, scale=scale, location=path, unreadable=left_out)
+    return Source(table=table, scale=scale, location=path, unreadable=left_out, summary=summary)
 
 
 def rows(
@@ -329,33 +340,6 @@ def _number(file: epath.Path, record: Record, column: str) -> float | None:
 
 def _hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def scale_of(
-    labels: Sequence[str], gains: Sequence[float] | None, counts: Counter[str], path: str
-) -> LabelScale:
-    """The scale that `read` gives a table at `path`.
-
-    counts: how often each label occurs in it; not used where `labels` names the scale.
-    """
-    names = tuple(labels)
-    if not names:
-        # the word is what some programs write where a label is missing: such a row is rejected
-        found = sorted(label for label in counts if label and label.casefold() != "nan")
-        names = tuple(str(grade) for grade in range(len(found)))
-        if [label.casefold() for label in found] == ["false", "true"]:
-            names = tuple(found)
-        if not 2 <= len(names) <= MOST_GRADES or set(found) != set(names):
-            common = ", ".join(
-                f"{printable(label) or '(none)'} ({n})" for label, n in counts.most_common(10)
-            )
-            raise UserError(
-                f"{path}: the labels are not the grades 0, 1, …; there are {common}: "
-                "name the scale with --config.data.table.labels=LOWEST,…,HIGHEST"
-            )
-    if gains is None:
-        gains = [grade / max(len(names) - 1, 1) for grade in range(len(names))]
-    return LabelScale(names, tuple(gains))
 
 
 def _on_scale(ratings: pa.ChunkedArray, scale: LabelScale, what: str, flag: str) -> np.ndarray:

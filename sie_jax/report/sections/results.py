@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sie_jax.data.schema import ESCI_MEANINGS, LabelScale
+from sie_jax.data.schema import ESCI_MEANINGS, MOST_CLASSES, LabelScale
 from sie_jax.report import order, plots
 from sie_jax.report.parts import Part, render
 
@@ -95,7 +95,7 @@ def part(
         seeds=seeds,
         queries=metrics.get("queries"),
         reference=reference,
-        labels=_labels(scale) if scale else [],
+        labels=_labels(scale) if scale and len(scale.names) <= MOST_CLASSES else [],
         main=main,
         by_label=by_label,
         # a ranker that names no classes has no metric of a label

@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from sie_jax.data.schema import MOST_CLASSES
 from sie_jax.report import plots
 from sie_jax.report.parts import Part, render
 
@@ -44,10 +45,12 @@ def part(
     if not scores:
         return None
     labels = table["label"].to_numpy()
+    of_label = {name: labels == grade for grade, name in enumerate(label_names[:MOST_CLASSES])}
+    if len(label_names) > MOST_CLASSES:  # they are numbers
+        of_label = {"all labels": labels >= 0}
     drawn = [
         plots.histograms(
-            {name: table[score].to_numpy()[labels == i] for i, name in enumerate(label_names)},
-            x_label=score,
+            {name: table[score].to_numpy()[of] for name, of in of_label.items()}, x_label=score
         )
         for score in scores
     ]

@@ -53,8 +53,8 @@ def read(data: DataConfig) -> tuple[Source, list[Part] | None]:
     if found is None:
         return data.read(), None
     source, groups = found
-    columns = table.columns_of(data.request(data.path))
-    further = table.further_of(data.table.attributes, features=data.features)
+    request = data.request(data.path)
+    columns, further = table.columns_of(request), data.table.further(request)
     return source, beam_workers.table_parts(groups, columns=columns, further=further)
 
 

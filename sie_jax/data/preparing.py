@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import batches, builders, cleaning, repairs, splitting, tokenization
+from sie_jax.data.readers import vectors
 from sie_jax.data.schema import SPLITS, LabelScale, Source, as_rejected, is_number
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json
@@ -273,12 +274,19 @@ def describe(
 
 
 def _missing(pairs: Path) -> dict[str, int]:
-    """How many rows of a Parquet file have no number, by the columns of numbers."""
+    """How many rows of a Parquet file lack a number, by the columns of numbers and of vectors."""
     parquet = pq.ParquetFile(pairs)
-    counts = dict.fromkeys(filter(is_number, parquet.schema_arrow.names), 0)
-    for batch in parquet.iter_batches(columns=list(counts)) if counts else ():
-        for name in counts:
-            counts[name] += pc.is_null(batch[name], nan_is_null=True).true_count
+    parts: dict[str, list[str]] = {}
+    numbers = list(filter(is_number, parquet.schema_arrow.names))
+    for name in numbers:
+        parts.setdefault(vectors.column(name), []).append(name)
+    counts = dict.fromkeys(parts, 0)
+    for batch in parquet.iter_batches(columns=numbers) if counts else ():
+        for column, names in parts.items():
+            lacking = np.zeros(batch.num_rows, bool)
+            for name in names:
+                lacking |= pc.is_null(batch[name], nan_is_null=True).to_numpy(zero_copy_only=False)
+            counts[column] += int(lacking.sum())
     return counts
 
 

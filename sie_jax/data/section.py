@@ -8,6 +8,7 @@ from sie_jax.data import features as describing
 from sie_jax.data import preparing
 from sie_jax.data.items import ItemsConfig
 from sie_jax.data.preparing import Encoding, Rules, Selection
+from sie_jax.data.readers import vectors
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.readers.records import besides
 from sie_jax.data.scales import MOST_GRADES, Numbers
@@ -62,6 +63,7 @@ class DataConfig:
     ubi: UbiConfig = dataclasses.field(default_factory=UbiConfig)
     items: ItemsConfig = dataclasses.field(default_factory=ItemsConfig)
     features: tuple[str, ...] = ()  # columns of numbers that are further features (price,rating)
+    vectors: tuple[str, ...] = ()  # columns of lists of numbers, such as an image's embedding
     continuous: bool = False  # labels are numbers such as click rates; their gains are as they are
     bins: int = 0  # above 0: labels are numbers, divided into so many equally frequent grades
     gains: tuple[float, ...] = ()  # for nDCG, lowest grade first (0,0.1,1); empty: the source's own
@@ -160,6 +162,7 @@ class DataConfig:
     def _check_numbers(self) -> None:
         """Raises UserError where a column of numbers is none, is ours, or gives labels away."""
         given = [("data.features", name) for name in self.features]
+        given += [("data.vectors", name) for name in self.vectors]
         given += [("data.columns.current", self.columns.current)] if self.columns.current else []
         labels = (self.columns.label, self.columns.truth, *self.table.raters)
         for field, name in given:
@@ -173,16 +176,19 @@ class DataConfig:
                     f"{field} names {name}, which holds labels, and these are not known when items "
                     "are to be ranked: leave it out"
                 )
-        for name in self.features:
-            if not name or self.features.count(name) > 1:
+        names = (*self.features, *self.vectors)
+        for field, name in given:
+            if field == "data.columns.current":
+                continue
+            if not name or names.count(name) > 1:
                 raise UserError(
-                    f"data.features has {name!r} {self.features.count(name)} times: give the name "
-                    "of each column once"
+                    f"{field} has {name!r} {names.count(name)} times: give the name of each column "
+                    "once"
                 )
-            if describing.is_own(name):
+            if describing.is_own(name) or vectors.element(name):
                 raise UserError(
-                    f"data.features names {name}, which is the name of a feature or a column that "
-                    "is made here: rename the column"
+                    f"{field} names {name}, which is the name of a feature or a column that is "
+                    "made here: rename the column"
                 )
 
     def read(self) -> Source:
@@ -269,6 +275,7 @@ class DataConfig:
             columns=dataclasses.asdict(self.columns),
             catalogue=bool(self.items.path),
             features=self.features,
+            vectors=self.vectors,
             numbers=Numbers(self.bins) if self.continuous or self.bins else None,
             grading=self.clicks,
             validation=self.validation,

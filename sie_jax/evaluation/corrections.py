@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-from sie_jax.data.readers import delimited, parquet
+from sie_jax.data.readers import delimited, parquet, vectors
 from sie_jax.data.readers.records import Wanted
 from sie_jax.data.repairs import repair
 from sie_jax.data.schema import ATTRIBUTE, CLEAN_SCHEMA, NUMERIC, RATER, REJECTED_SCHEMA
@@ -192,7 +192,23 @@ def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
                     cells = {CELL + plain[name]: named(name, value) for name, value in row.items()}
                     yield {**{name: row[name] for name in ("example_id", *TEXTS)}, **cells}
 
-    return _Data(list(plain.values()), "label", "example_id", rows)
+    return _with_vectors(_Data(list(plain.values()), "label", "example_id", rows))
+
+
+def _with_vectors(data: _Data) -> _Data:
+    """The same with one column for a vector, as it was read, and not one for each number."""
+    elements: dict[str, list[str]] = {}
+    for name in data.names:
+        if vectors.element(name):
+            elements.setdefault(vectors.column(name), []).append(name)
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        for row in data.rows():
+            numbers = {one: [row[CELL + name] for name in of] for one, of in elements.items()}
+            yield {**row, **{CELL + one: vectors.text(of) for one, of in numbers.items()}}
+
+    names = dict.fromkeys(map(vectors.column, data.names))
+    return data._replace(names=list(names), rows=rows) if elements else data
 
 
 def _is_graded(name: str) -> bool:

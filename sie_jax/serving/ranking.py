@@ -20,6 +20,7 @@ from sie_jax.data.features import (
     standardise,
 )
 from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
+from sie_jax.data.readers import vectors
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
 from sie_jax.data.sentences import SentenceEncoder
 from sie_jax.data.translation import Translation, item_texts
@@ -56,13 +57,14 @@ class Ranking(NamedTuple):
         """The table's column of each cell that the score is made of beside texts.
 
         Attributes (`attribute:brand`) are texts; features (`numeric:price`) and today's score
-        (`current`) are numbers, None where they are missing.
+        (`current`) are numbers, None where they are missing. That of image[3] is `image`.
         """
         if self.ranker.column:
             return {CURRENT: self.ranker.column}
         attributes = [name for name in self.features if name.startswith(ATTRIBUTE)]
         found = {name: name.removeprefix(ATTRIBUTE) for name in attributes}
-        return found | {NUMERIC + name: name for name in self.features if not is_own(name)}
+        own = [name for name in self.features if not is_own(name)]
+        return found | {NUMERIC + name: vectors.column(name) for name in own}
 
 
 def load(folder: Path, ranker: Ranker) -> Ranking:
@@ -126,9 +128,9 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
     if ranking.sentences is not None:
         further = texts if COSINE_TEXT in ranking.features else None
         numeric |= sentences.features(ranking.sentences, queries, titles, further)
-    for name, column in ranking.further.items():
+    for name in ranking.further:
         if name.startswith(NUMERIC):
-            numeric[column] = _numbers(rows, name)
+            numeric[name.removeprefix(NUMERIC)] = _numbers(rows, name)
     attributes = {
         column: [row.get(name) or "" for row in rows]
         for name, column in ranking.further.items()

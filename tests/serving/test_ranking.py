@@ -1,8 +1,10 @@
 """A ranker's folder whose parts do not fit together is refused before anything is scored."""
 
+import numpy as np
 import pytest
 
 from sie_jax.data import translation
+from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import Ranker
@@ -47,3 +49,20 @@ def test_a_sum_of_all_that_is_made_is_read(tmp_path):
         translation="words.parquet",
     )
     assert ranking.load(tmp_path, ranker).ranker == ranker
+
+
+def test_numbers_of_vectors_are_read_from_their_column(tmp_path):
+    """A model that ranks by image[0] and image[1] takes a table's column `image`."""
+    ranker = Ranker("linear", "uniform", linear=total("price", "image[0]", "image[1]"))
+    found = ranking.load(tmp_path, ranker)
+    assert found.further == {
+        "numeric:price": "price",
+        "numeric:image[0]": "image",
+        "numeric:image[1]": "image",
+    }
+    (tmp_path / "pairs.csv").write_text('query,title,price,image\nmug,cup,2,"[3, 4]"\nmug,a,,\n')
+    fields = {"query": "query", "title": "title"}
+    rows = list(table.rows(str(tmp_path / "pairs.csv"), columns=fields, further=found.further))
+    made = ranking.columns(found, [{"text": "", **row} for row in rows])
+    for name, expected in (("price", 2), ("image[0]", 3), ("image[1]", 4)):
+        np.testing.assert_array_equal(made[name], [expected, np.nan])

@@ -17,6 +17,7 @@ class Request:
     columns: field → name of its column; an empty name where there is none.
     catalogue: whether titles come from a catalogue, so that the source need not have any.
     features: columns with numbers that are further features of the pairs.
+    vectors: columns with lists of numbers, each of which is a further feature.
     numbers: that labels are numbers, for a source whose labels are the user's own.
     grading: the section that says how exposures become grades, for a source of other events.
     validation, test: shares of the queries, for a source that makes its own splits.
@@ -26,6 +27,7 @@ class Request:
     columns: Mapping[str, str] = field(default_factory=dict)
     catalogue: bool = False
     features: tuple[str, ...] = ()
+    vectors: tuple[str, ...] = ()
     numbers: Numbers | None = None
     grading: "SourceSection | None" = None
     validation: float = 0.1

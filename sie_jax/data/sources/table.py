@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from etils import epath
 
 from sie_jax.data import readers, scales
-from sie_jax.data.readers import files, parquet
+from sie_jax.data.readers import files, parquet, vectors
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.readers.records import (
     Cells,
@@ -46,6 +46,7 @@ from sie_jax.errors import UserError
 from sie_jax.tables.spool import filtered, spool_rows
 
 NEEDED = ("query", "title", "label")
+FIX_VECTORS = "name the columns with --config.data.vectors"
 FIX = "map the columns with --config.data.columns.<field>=<column>"
 _WHOLE = re.compile(r"^(\d+)\.0+$")
 
@@ -77,9 +78,13 @@ class TableConfig(SourceSection):
             columns=columns,
             attributes=self.attributes,
             raters=self.raters,
-            features=request.features,
+            features=features_of(request),
             labels=request.numbers or self.labels,
         )
+
+    def further(self, request: Request) -> dict[str, str]:
+        """A source's column → the table's, of attributes and features."""
+        return further_of(self.attributes, features=features_of(request))
 
     def row_groups(self, request: Request) -> tuple[Source, list[RowGroup]] | None:
         """All of the table but its rows, and the row groups that hold them.
@@ -89,7 +94,7 @@ class TableConfig(SourceSection):
         """
         if not self.labels or self.raters or request.columns.get("truth"):
             return None
-        further = further_of(self.attributes, features=request.features)
+        further = self.further(request)
         groups = row_groups(request.path, columns=columns_of(request), further=further)
         if groups is None:
             return None
@@ -103,13 +108,24 @@ def columns_of(request: Request) -> dict[str, str]:
     return {field: name for field, name in request.columns.items() if field in fields}
 
 
+def features_of(request: Request) -> list[str]:
+    """The names of the table's features: columns of numbers, and the elements of vectors.
+
+    Raises UserError where a column of vectors is not there or has none.
+    """
+    if not request.vectors:
+        return list(request.features)
+    elements = vectors.names(files.find(request.path), request.vectors, FIX_VECTORS)
+    return [*request.features, *elements]
+
+
 def read(
     path: str,
     *,
     columns: Mapping[str, str],
     attributes: Sequence[str] = (),  # columns with texts, such as brand and category
     raters: Sequence[str] = (),  # columns with the labels of single people
-    features: Sequence[str] = (),  # columns with numbers that are features of the pair
+    features: Sequence[str] = (),  # columns with numbers that are features, and image[0], …
     labels: Sequence[str] | Numbers = (),  # lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
 ) -> Source:
@@ -128,6 +144,7 @@ def read(
         `item_id` is, `title` need not: `items.join` gives titles, or cleaning rejects the rows. An
         empty name means that the table has no such column.
       attributes, raters, features: further columns, kept as ATTRIBUTE, RATER and NUMERIC columns.
+        The features image[0] to image[K − 1] are the numbers of a column `image` of vectors of K.
       labels: the scale, lowest grade first. Where it is empty, the labels found must be the
         integers 0 to K − 1 with none missing, 2 ≤ K ≤ `scales.MOST_GRADES`, or false and true.
         There 2.0 is 2, of `truth` and of raters too, and the word NaN is a missing label. Where
@@ -146,7 +163,8 @@ def read(
 
     Raises:
       UserError: the path, a column or the scale is wrong, raters or true labels are never on it, a
-        cell of a CURRENT or NUMERIC column is not a number, or a file cannot be read as a whole.
+        cell of a CURRENT or NUMERIC column is not a number (or vector), or a file cannot be read as
+        a whole.
     """
     further = further_of(attributes, raters, features)
     # a catalogue can tell the titles of items that have ids
@@ -268,8 +286,9 @@ def further_of(
     attributes: Sequence[str] = (), raters: Sequence[str] = (), features: Sequence[str] = ()
 ) -> dict[str, str]:
     """A source's column → the table's, of attributes, raters and features."""
-    named = ((ATTRIBUTE, attributes), (RATER, raters), (NUMERIC, features))
-    return {prefix + name: name for prefix, names in named for name in names}
+    named = ((ATTRIBUTE, attributes), (RATER, raters))
+    found = {prefix + name: name for prefix, names in named for name in names}
+    return found | {NUMERIC + name: vectors.column(name) for name in features}
 
 
 def schema_of(columns: Mapping[str, str], further: Mapping[str, str]) -> pa.Schema:
@@ -302,11 +321,13 @@ def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int
     if record.reason:
         return dict(rejected(file, record))
     row: dict[str, Any] = {field: record.cells[name] or None for field, name in fields.items()}
+    elements = _elements(file, record, fields)
     for name, text in row.items():
         if text and (name == "split" or _is_label(name)):
             row[name] = text.strip() or None
-        elif is_number(name):
+        elif is_number(name) and name not in elements:
             row[name] = _number(file, record, fields[name])
+    row |= elements
     if not row.get("example_id"):
         row["example_id"] = str(place)
     if not row.get("query_id") and row["query"]:
@@ -314,6 +335,21 @@ def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int
     if not row.get("item_id") and row.get("title"):
         row["item_id"] = "i" + _hash(row["title"])
     return row
+
+
+def _elements(file: epath.Path, record: Record, fields: Mapping[str, str]) -> dict[str, Any]:
+    """The numbers of a record's vectors, by the fields that are called after their elements."""
+    asked: dict[str, list[tuple[str, int]]] = {}
+    for field, name in fields.items():
+        found = vectors.element(field) if field.startswith(NUMERIC) else None
+        if found:
+            asked.setdefault(name, []).append((field, found[1]))
+    numbers: dict[str, Any] = {}
+    for name, several in asked.items():
+        size = 1 + max(place for _, place in several)
+        read = vectors.read(file, record.line, name, record.cells[name], size)
+        numbers |= {field: read[place] for field, place in several}
+    return numbers
 
 
 def _is_label(name: str) -> bool:

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from etils import epath
 
 from sie_jax.data import readers
 from sie_jax.data.cleaning import DIGEST, digest_of
-from sie_jax.data.readers import files, parquet
-from sie_jax.data.readers.records import Wanted, printable
-from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, Source
+from sie_jax.data.features import is_own
+from sie_jax.data.readers import files, parquet, vectors
+from sie_jax.data.readers.records import Wanted, cell, number, printable
+from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, NUMERIC, Source, is_number
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, hash_partitions, pieces, spool
 
@@ -41,26 +43,41 @@ class ItemsConfig:
     path: str = ""  # a catalogue (file or folder) with the items' titles; empty: none
     columns: ItemColumnsConfig = dataclasses.field(default_factory=ItemColumnsConfig)
     attributes: tuple[str, ...] = ()  # its columns with texts such as brand, category
+    features: tuple[str, ...] = ()  # its columns of numbers that are features of the pairs
+    vectors: tuple[str, ...] = ()  # its columns of lists of numbers, likewise
 
     def check(self) -> None:
-        """Raises UserError for a catalogue whose needed columns have no name."""
+        """Raises UserError for needed columns without a name, and features with ours."""
         for field in ("item_id", "title"):
             if self.path and not getattr(self.columns, field):
                 raise UserError(
                     f"data.items.columns.{field} is empty: name the column that holds it"
                 )
 
+        for name in (*self.features, *self.vectors):
+            if not name or is_own(name) or vectors.element(name):
+                raise UserError(
+                    f"data.items names the numbers {name!r}, which is the name of a feature or a "
+                    "column that is made here: rename the column"
+                )
+
     def join(self, source: Source, path: str) -> Source:
-        """The source with the titles, texts and attributes of the catalogue at `path`."""
-        columns = dataclasses.asdict(self.columns)
-        return join(source, read(path, columns=columns, attributes=self.attributes))
+        """The source with what the catalogue at `path` has of its items."""
+        found = read(
+            path,
+            columns=dataclasses.asdict(self.columns),
+            attributes=self.attributes,
+            features=self.features,
+            vectors_of=self.vectors,
+        )
+        return join(source, found)
 
 
 class Catalogue(NamedTuple):
     """What `read` gives.
 
-    table: columns of CATALOGUE_SCHEMA, then ATTRIBUTE columns; a row for each id, on disk. What is
-      empty is null.
+    table: columns of CATALOGUE_SCHEMA, then ATTRIBUTE and NUMERIC columns; a row for each id, on
+      disk. What is empty is null.
     path: where it lies. counts: of lines, as `join` puts them into a source's summary.
     """
 
@@ -69,13 +86,21 @@ class Catalogue(NamedTuple):
     counts: dict[str, Any]
 
 
-def read(path: str, *, columns: Mapping[str, str], attributes: Sequence[str] = ()) -> Catalogue:
+def read(
+    path: str,
+    *,
+    columns: Mapping[str, str],
+    attributes: Sequence[str] = (),
+    features: Sequence[str] = (),
+    vectors_of: Sequence[str] = (),
+) -> Catalogue:
     """The items of a catalogue, each once: of entries with the same id the first counts.
 
     Args:
       path: a file or a folder, as `readers.files.find` takes them.
       columns: the column of `item_id`, of `title` and, where there is one, of `text`.
-      attributes: further columns, kept as ATTRIBUTE columns.
+      attributes, features: further columns, kept as ATTRIBUTE and NUMERIC columns.
+      vectors_of: columns of vectors, whose elements are kept as NUMERIC columns.
 
     Returns:
       Catalogue. White space around ids is cut. Its counts: `read` lines; `unreadable`, by reason,
@@ -83,22 +108,31 @@ def read(path: str, *, columns: Mapping[str, str], attributes: Sequence[str] = (
       `contradicting`, how many of these have another title or text than the first.
 
     Raises:
-      UserError: the path or a column is wrong, a file cannot be read as a whole, or there is no
-        entry.
+      UserError: the path or a column is wrong, a file cannot be read as a whole, there is no entry,
+        or a cell of a column of numbers or vectors holds none.
     """
     fields = {field: columns[field] for field in CATALOGUE_SCHEMA.names if columns.get(field)}
     fields |= {ATTRIBUTE + name: name for name in attributes}
-    schema = pa.schema([*CATALOGUE_SCHEMA, *((ATTRIBUTE + n, pa.string()) for n in attributes)])
-    wanted = Wanted(tuple(dict.fromkeys(fields.values())), FIX)
+    parts = files.find(path)
+    elements = vectors.names(parts, vectors_of, FIX) if vectors_of else []
+    numbers = {NUMERIC + name: vectors.column(name) for name in (*features, *elements)}
+    schema = pa.schema([
+        *CATALOGUE_SCHEMA,
+        *((ATTRIBUTE + name, pa.string()) for name in attributes),
+        *((name, pa.float64()) for name in numbers),
+    ])  # fmt: skip
+    wanted = Wanted(tuple(dict.fromkeys([*fields.values(), *numbers.values()])), FIX)
+    at_once = max(1, 64 * CHUNK_ROWS // max(64, len(schema)))
     counts: dict[str, Any] = {"read": 0, "unreadable": Counter(), "without_id": 0}
 
     def chunks() -> Iterator[pa.RecordBatch]:
-        for file in files.find(path):
-            for rows, broken in readers.columns(file, wanted, CHUNK_ROWS):
+        for file in parts:
+            for rows, broken in readers.columns(file, wanted, at_once):
                 counts["read"] += rows.num_rows + len(broken)
                 counts["unreadable"].update(record.reason for record in broken)
                 found = {field: _text(rows[name]) for field, name in fields.items()}
                 found["item_id"] = _trimmed(found["item_id"])
+                found |= _numbers(file, rows, numbers, found["item_id"])
                 named = found["item_id"].is_valid()
                 counts["without_id"] += rows.num_rows - (pc.sum(named).as_py() or 0)
                 lacking = pa.nulls(rows.num_rows, pa.string())
@@ -122,9 +156,9 @@ def read(path: str, *, columns: Mapping[str, str], attributes: Sequence[str] = (
 def join(source: Source, catalogue: Catalogue) -> Source:
     """The source with what the catalogue has of its items; memory holds the items that occur.
 
-    Title, text and attributes of a pair are the catalogue's, and the source's own where the
-    catalogue has no such item or no such cell. A pair whose title is then missing stays; cleaning
-    rejects it. The catalogue becomes the source's. `summary` gets `items`: the counts of `read`,
+    Title, text, attributes and numbers of a pair are the catalogue's, and the source's own where
+    the catalogue has no such item or no such cell. A pair whose title is then missing stays;
+    cleaning rejects it. The catalogue becomes the source's. `summary` gets `items`: the counts of `read`,
     then `joined` (ids of the source that have an entry), `ids_without_entry` and
     `pairs_without_entry`.
 
@@ -137,8 +171,10 @@ def join(source: Source, catalogue: Catalogue) -> Source:
             for _, piece in pieces(catalogue.table)
         ]
     )
-    known = known.cast(pa.schema([(name, pa.large_string()) for name in known.column_names]))
-    known = known.combine_chunks()
+    texts = {field.name: pa.large_string() for field in known.schema if not is_number(field.name)}
+    known = known.cast(
+        pa.schema([(field.name, texts.get(field.name, field.type)) for field in known.schema])
+    ).combine_chunks()
     names = ids.drop_null()
     if len(names) and not known.num_rows:
         theirs = catalogue.table["item_id"].slice(0, 3).to_pylist()
@@ -158,7 +194,7 @@ def join(source: Source, catalogue: Catalogue) -> Source:
             place = pc.index_in(own, known["item_id"].combine_chunks()).combine_chunks()
             lacking += place.null_count
             for name in catalogue.table.column_names[1:]:
-                theirs = known[name].combine_chunks().take(place).cast(pa.string())
+                theirs = known[name].combine_chunks().take(place).cast(schema.field(name).type)
                 if name in piece.column_names:
                     theirs = pc.coalesce(theirs, piece[name])
                     piece = piece.set_column(piece.column_names.index(name), name, theirs)
@@ -204,6 +240,33 @@ def _first(table: pa.Table) -> tuple[np.ndarray, int]:
             first[entries["row"][at]] = True
             contradicting += int((entries["texts"] != entries["texts"][at][of]).sum())
     return first, contradicting
+
+
+def _numbers(
+    file: epath.Path, rows: pa.Table, numbers: Mapping[str, str], ids: pa.ChunkedArray
+) -> dict[str, pa.Array]:
+    """The cells of columns of numbers and vectors; an error names the item."""
+    found: dict[str, pa.Array] = {}
+    several: dict[str, list[str]] = {}
+    for field, column in numbers.items():
+        several.setdefault(column, []).append(field)
+    for column, fields in several.items():
+        cells = [cell(value) for value in rows[column].to_pylist()]
+        values = np.full((len(cells), len(fields)), np.nan)
+        for at, (text, item) in enumerate(zip(cells, ids.to_pylist(), strict=True)):
+            place = f"{file}, item {item}"
+            if vectors.element(fields[0]):
+                values[at] = vectors.read(place, column, text, len(fields))
+                continue
+            try:
+                values[at] = number(text)
+            except ValueError as error:
+                raise UserError(
+                    f"{place}: the column {column!r} holds no number ({error}): correct it, or "
+                    "leave the cell empty if the number is missing"
+                ) from None
+        found |= {name: pa.array(values[:, at], from_pandas=True) for at, name in enumerate(fields)}
+    return found
 
 
 def _text(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -46,8 +46,9 @@ def spool(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> pa.Table:
 def spool_rows(rows: Iterable[Mapping[str, Any]], schema: pa.Schema) -> pa.Table:
     """The rows, values by column, as one table on disk; a column that a row lacks is null."""
     rows = iter(rows)
-    # dictionaries take several times the memory of their columns
-    chunks = iter(lambda: list(islice(rows, CHUNK_ROWS // 8)), [])
+    # dictionaries take several times the memory of their columns, and some tables have hundreds
+    at_once = max(1, 8 * CHUNK_ROWS // max(64, len(schema)))
+    chunks = iter(lambda: list(islice(rows, at_once)), [])
     return spool((pa.RecordBatch.from_pylist(chunk, schema=schema) for chunk in chunks), schema)
 
 

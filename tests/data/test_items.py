@@ -1,5 +1,6 @@
 """The catalogue: what it gives the pairs of a source, and what is counted and refused."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from sie_jax.data.items import ItemColumnsConfig, ItemsConfig
 from sie_jax.data.schema import RAW_SCHEMA, LabelScale, Source
 from sie_jax.data.section import DataConfig
 from sie_jax.errors import UserError
+from sie_jax.stages.prepare import inputs_of
 
 COLUMNS = {"item_id": "sku", "title": "name", "text": "about"}
 BRAND = "attribute:brand"
@@ -93,6 +95,39 @@ def test_attributes_of_the_catalogue_alone(tmp_path: Path) -> None:
     assert joined.table[BRAND].to_pylist() == ["Acme", None]
 
 
+def test_numbers_and_vectors_of_the_catalogue(tmp_path: Path) -> None:
+    path = tmp_path / "items.jsonl"
+    frame = pd.DataFrame(
+        {
+            "sku": ["A", "B", "C"],
+            "name": "x",
+            "price": [1.5, None, 3.0],
+            "image": [None, [1.0, 2.0], [3.0, 4.0]],
+        }
+    )
+    frame.to_json(path, orient="records", lines=True)
+    columns = {"item_id": "sku", "title": "name"}
+    named: dict[str, Any] = {"columns": columns, "features": ["price"], "vectors_of": ["image"]}
+    found = items.read(str(path), **named)
+    frame.to_parquet(tmp_path / "items.parquet")
+    assert items.read(str(tmp_path / "items.parquet"), **named).table.equals(found.table)
+    given = source([("B", "b"), ("A", "a"), ("Z", "z")])
+    own = pa.array([7.0, 8.0, 9.0])
+    given = dataclasses.replace(given, table=given.table.append_column("numeric:price", own))
+    joined = items.join(given, found).table
+    assert joined["numeric:price"].to_pylist() == [7.0, 1.5, 9.0]
+    assert joined["numeric:image[0]"].to_pylist() == [1.0, None, None]
+    assert joined["numeric:image[1]"].to_pylist() == [2.0, None, None]
+    frame.assign(price=["1", "n/a", "2"]).to_json(path, orient="records", lines=True)
+    said = message(lambda: items.read(str(path), **named))
+    assert f"{path}, item B: the column 'price' holds no number ('n/a' is not" in said
+    frame.assign(image=[[1], [1, 2], None]).to_json(path, orient="records", lines=True)
+    said = message(lambda: items.read(str(path), **named))
+    assert f"{path}, item B: the column 'image' holds 2 numbers, and 1 elsewhere" in said
+    section = ItemsConfig(path=str(path), features=("cosine",))
+    assert "data.items names the numbers 'cosine', which is" in message(section.check)
+
+
 def test_ids_that_never_join_are_refused(tmp_path: Path) -> None:
     said = message(lambda: items.join(source([("101", None)]), read(tmp_path / "items.csv")))
     path = tmp_path / "items.csv"
@@ -147,6 +182,10 @@ def test_a_table_without_titles(tmp_path: Path) -> None:
     assert rejected == {"8": "label_outside_scale", "9": "missing_title"}
     assert data.row_groups() is None  # all rows are joined here
     assert data.paths == {"data": data.path, "data.items": data.items.path}
+    before = inputs_of(data, "")
+    (tmp_path / "items.csv").write_text("id,name\n7,another\n")
+    now = inputs_of(data, "")
+    assert [name for name in now if now[name] != before[name]] == ["data.items"]
 
 
 def test_a_table_needs_titles_or_ids(tmp_path: Path) -> None:

@@ -72,7 +72,9 @@ def names(parts: Sequence[epath.Path], columns: Iterable[str], fix: str) -> list
         for record in readers.records(file, wanted):
             for name in [name for name, size in sizes.items() if not size]:
                 if not record.reason:
-                    sizes[name] = len(read(file, record.line, name, record.cells[name]))
+                    sizes[name] = len(
+                        read(f"{file}, record {record.line}", name, record.cells[name])
+                    )
             if all(sizes.values()):
                 break
     for name, size in sizes.items():
@@ -86,10 +88,10 @@ def names(parts: Sequence[epath.Path], columns: Iterable[str], fix: str) -> list
     return [f"{name}[{at}]" for name, size in sizes.items() for at in range(size)]
 
 
-def read(
-    file: epath.Path, line: int, name: str, text: str | None, size: int | None = None
-) -> list[float | None]:
+def read(place: str, name: str, text: str | None, size: int | None = None) -> list[float | None]:
     """The vector of a cell, of `size` numbers where it is given; all missing where there is none.
+
+    place: the file and the row, for the message. name: of the column.
 
     Raises UserError, which names the cell, where it holds none, or one of another length.
     """
@@ -97,14 +99,14 @@ def read(
         found = vector(text)
     except ValueError as error:
         raise UserError(
-            f"{file}, record {line}: the column {name!r} holds no vector ({error}): give a list of "
+            f"{place}: the column {name!r} holds no vector ({error}): give a list of "
             "numbers as [0.1, 0.2], or leave the cell empty if it is missing"
         ) from None
     if size is not None and not found:
         return [None] * size
     if size is not None and len(found) != size:
         raise UserError(
-            f"{file}, record {line}: the column {name!r} holds {len(found)} numbers, and {size} "
+            f"{place}: the column {name!r} holds {len(found)} numbers, and {size} "
             "elsewhere: give vectors of one length, or leave the cell empty if it is missing"
         )
     return found

@@ -347,7 +347,7 @@ def _elements(file: epath.Path, record: Record, fields: Mapping[str, str]) -> di
     numbers: dict[str, Any] = {}
     for name, several in asked.items():
         size = 1 + max(place for _, place in several)
-        read = vectors.read(file, record.line, name, record.cells[name], size)
+        read = vectors.read(f"{file}, record {record.line}", name, record.cells[name], size)
         numbers |= {field: read[place] for field, place in several}
     return numbers
 

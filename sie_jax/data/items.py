@@ -158,8 +158,8 @@ def join(source: Source, catalogue: Catalogue) -> Source:
 
     Title, text, attributes and numbers of a pair are the catalogue's, and the source's own where
     the catalogue has no such item or no such cell. A pair whose title is then missing stays;
-    cleaning rejects it. The catalogue becomes the source's. `summary` gets `items`: the counts of `read`,
-    then `joined` (ids of the source that have an entry), `ids_without_entry` and
+    cleaning rejects it. The catalogue becomes the source's. `summary` gets `items`: the counts of
+    `read`, then `joined` (ids of the source that have an entry), `ids_without_entry` and
     `pairs_without_entry`.
 
     Raises UserError where the source has ids and the catalogue has none of them.

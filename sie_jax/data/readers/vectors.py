@@ -1,6 +1,7 @@
 """A column of vectors as columns of numbers: the elements of `image` are image[0], image[1], …."""
 
 import contextlib
+import functools
 import json
 import math
 import re
@@ -17,6 +18,7 @@ MOST_ELEMENTS = 4096  # each becomes a column of numbers
 _ELEMENT = re.compile(r"(.+)\[(\d+)\]")
 
 
+@functools.cache  # it is asked for every number of every row
 def element(name: str) -> tuple[str, int] | None:
     """The column and the place that the name of an element stands for; None of another name.
 

@@ -269,7 +269,6 @@ def test_corrections_that_cannot_be(
             "has the column 'corrected_label' more than once",
         ),
         (["example_id,example_id,corrected_label", "0,1,bad"], "'example_id' more than once"),
-        (["example_id;corrected_label", "0;bad"], "separate the fields by commas"),
         ([""], "is empty"),
         (["example_id,corrected_label", '0,"bad'], "line 2: a quote opens"),
         (

@@ -4,7 +4,7 @@ import functools
 import runpy
 from collections.abc import Callable, Iterable, Sequence
 
-from page_tables import CONFIGS, ROOT, number, result, rows_as_table, with_interval
+from page_tables import CONFIGS, ROOT, number, p_value, result, rows_as_table, with_interval
 
 LABELS = {
     "random": "random order",
@@ -126,7 +126,7 @@ def list_weights(name: str) -> str:
     for kind, runs in found["kinds"].items():
         for run, of in runs.items():
             claim = of["minus_uniform"]
-            cells = [with_interval(claim, sign=True), f"{claim['holm']:.3f}"] if claim else ["", ""]
+            cells = [with_interval(claim, sign=True), p_value(claim["holm"])] if claim else ["", ""]
             rate = found["rates"][kind]
             noise = f"{kind}, {rate:.0%}" if rate else kind
             rows.append([noise, run, with_interval(of["ndcg@10"]), *cells])
@@ -338,6 +338,7 @@ PARTS: dict[str, Callable[[], str]] = {
         for name in ("esci", "icecat")
     },
     "list weights": functools.partial(list_weights, "list_weights"),
+    "list weights, again": functools.partial(list_weights, "list_weights_again"),
     **{
         f"training tasks, {name}": functools.partial(training_tasks, f"training_tasks_{name}")
         for name in ("shop",)

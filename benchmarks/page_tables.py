@@ -44,6 +44,10 @@ def with_interval(found: Mapping[str, float], digits: int = 3, *, sign: bool = F
     return f"{value} [{low}, {high}]"
 
 
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
 def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 

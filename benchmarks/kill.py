@@ -281,7 +281,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ.update(ENVIRONMENT, JAX_COMPILATION_CACHE_DIR=f"{folder}/compiled")
         multiprocessing.get_context("forkserver").set_forkserver_preload(
-            ["sie_jax.commands.train", "sie_jax.report.plots"]
+            ["sie_jax.recipes.relevance", "sie_jax.report.plots"]
         )
         (Path(folder) / "kill.py").write_text(CONFIG)
         first, peace, war = (Path(folder) / name for name in ("first", "peace", "war"))

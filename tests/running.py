@@ -65,7 +65,9 @@ def config_text(fields: Mapping[str, Any]) -> str:
 def forks() -> Any:
     """The context of processes that begin with everything imported."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sie_jax.commands.train", "sie_jax.report.plots"])
+    context.set_forkserver_preload(
+        ["sie_jax.recipes.relevance", "sie_jax.recipes.replay", "sie_jax.report.plots"]
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)

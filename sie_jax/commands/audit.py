@@ -34,7 +34,7 @@ def entry(argv: list[str]) -> None:
 
 def _parser() -> process.Parser:
     parser = process.Parser(
-        prog="python -m sie_jax.audit",
+        prog="sie-jax audit",
         description=(
             "Ranks the labels of a table that are most worth checking by the predictions beside "
             "them: a column probability_LABEL for each label. With --apply, writes the table with "

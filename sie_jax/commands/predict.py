@@ -32,7 +32,7 @@ def entry(argv: list[str]) -> None:
 
 def _parser() -> process.Parser:
     parser = process.Parser(
-        prog="python -m sie_jax.predict",
+        prog="sie-jax predict",
         description="Scores the pairs of a table by the model that a run left.",
     )
     parser.add_argument(

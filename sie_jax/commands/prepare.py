@@ -1,12 +1,12 @@
 """`prepare.py`: prepares data on Apache Beam, for `train.py` to train on."""
 
 from sie_jax.commands import process
-from sie_jax.commands.flags import parse
 from sie_jax.errors import UserError
-from sie_jax.recipes import relevance
 
 USAGE = """\
-python prepare.py --config=FILE [--workdir=FOLDER] [--config.FIELD=VALUE ...] -- [BEAM FLAGS]
+sie-jax prepare --config=FILE [--workdir=FOLDER] [--config.FIELD=VALUE ...] -- [BEAM FLAGS]
+
+python prepare.py is the same command.
 
 The flags before -- are those of train.py, which then trains on the workdir with the same flags.
 The flags after -- are Beam's own, such as --runner=DataflowRunner. Needs pip install -e '.[beam]'.
@@ -20,6 +20,9 @@ def entry(argv: list[str]) -> None:
     if {"--help", "-h"} & set(argv[1:end]):
         print(USAGE)
         return
+    from sie_jax.commands.flags import parse  # takes seconds, in which signals are heard already
+    from sie_jax.recipes import relevance
+
     given = parse(argv[:end])
     if given.distributed:
         raise UserError("--distributed is a flag of train.py: here Beam's runner has the workers")

@@ -2,17 +2,16 @@
 
 from pathlib import Path
 
-from rich.console import Console
-
+import sie_jax
 from sie_jax.commands import process
-from sie_jax.commands.flags import fields, parse
 from sie_jax.errors import UserError
-from sie_jax.recipes import relevance, replay
 
 USAGE = """\
-python train.py --config=FILE [--workdir=FOLDER] [--redo=STAGE[,STAGE]] [--distributed]
-                [--config.FIELD=VALUE ...]
-python train.py --replay=FILE
+sie-jax train --config=FILE [--workdir=FOLDER] [--redo=STAGE[,STAGE]] [--distributed]
+              [--config.FIELD=VALUE ...]
+sie-jax train --replay=FILE
+
+python train.py is the same command.
 
   --config=FILE        a Python file with a function get_config, such as configs/quickstart.py
   --workdir=FOLDER     the folder of the results; runs/<config name> if not given. The same command
@@ -38,8 +37,18 @@ The fields, with the values that they have if neither the file nor a flag sets t
 def entry(argv: list[str]) -> None:
     """Runs one command line and returns its exit code."""
     if {"--help", "-h"} & set(argv[1:]):
+        from sie_jax.commands.flags import fields
+
         print(USAGE + "\n".join(fields()))
-    elif replayed := [flag for flag in argv[1:] if flag.startswith("--replay=")]:
+        return
+    print(f"sie_jax {sie_jax.__version__}: loading JAX and the config", flush=True)
+    # what takes seconds to import, in which the user has been told and signals are heard
+    from rich.console import Console
+
+    from sie_jax.commands.flags import parse
+    from sie_jax.recipes import relevance, replay
+
+    if replayed := [flag for flag in argv[1:] if flag.startswith("--replay=")]:
         if len(argv) > 2:
             raise UserError(
                 "--replay takes no other flag: it reads the config in the run's workdir"

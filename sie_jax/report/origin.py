@@ -1,21 +1,11 @@
-"""Which version of this package made a page, and from which commit."""
+"""From which commit of this package a page was made."""
 
 import re
-from importlib import metadata
 from pathlib import Path
 
 import sie_jax
 
-PACKAGE = "sie_jax"
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
-
-
-def version() -> str | None:
-    """The version of the installed package; None where it is not installed."""
-    try:
-        return metadata.version(PACKAGE)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def commit(tree: Path | None = None) -> str | None:

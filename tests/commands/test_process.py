@@ -285,10 +285,13 @@ process.main(process.command(lambda argv: print("done")))
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")
 
 
-@pytest.mark.parametrize("module", ["sie_jax.predict", "sie_jax.audit"])
-def test_the_names_that_users_know_call_their_commands(module: str) -> None:
+@pytest.mark.parametrize("name", ["predict", "audit"])
+def test_the_names_that_users_know_call_their_commands(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", f"sie_jax.{name}", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert done.stdout.startswith(f"usage: python -m {module} ")
+    assert done.stdout.startswith(f"usage: sie-jax {name} ")
     assert done.stderr == ""  # transformers does not complain that PyTorch is missing

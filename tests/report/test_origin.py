@@ -45,10 +45,3 @@ def test_what_is_no_checkout_has_no_commit(files: dict[str, str | bytes], tmp_pa
     for name, text in files.items():
         (tmp_path / ".git" / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     assert origin.commit(tmp_path) is None
-
-
-def test_the_version_is_that_of_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
-    assert f'version = "{origin.version()}"' in text
-    monkeypatch.setattr(origin, "PACKAGE", "no such package")
-    assert origin.version() is None

@@ -12,8 +12,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
+import sie_jax
+
 ROOT = Path(__file__).parents[1]
 TRAIN = str(ROOT / "train.py")
+BEGUN = f"sie_jax {sie_jax.__version__}: loading JAX and the config\n"  # before any import
 # compiling is most of what a tiny run does
 ENVIRONMENT = {
     "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",

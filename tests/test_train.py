@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import workdirs
-from running import ENVIRONMENT, TRAIN, Commands, Done, config_text
+from running import BEGUN, ENVIRONMENT, TRAIN, Commands, Done, config_text
 from safetensors.numpy import load_file, save_file
 
 from sie_jax import serving
@@ -52,7 +52,7 @@ class Cli:
         done = self(*flags, environment=environment)
         assert done.code == 2, done
         assert re.fullmatch(r"error: [^\n]+\n", done.err), done.err
-        assert done.out == ""
+        assert done.out == BEGUN
         assert list(self.folder.iterdir()) == []
         print(done.err)  # pytest -rP shows all lines
         return done.err
@@ -728,5 +728,5 @@ def test_a_bad_flag_ends_the_program_itself_with_2():
     """As a user starts it, with all imports."""
     command = [sys.executable, TRAIN, "--config=none.py"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
-    assert (done.returncode, done.stdout) == (2, "")
+    assert (done.returncode, done.stdout) == (2, BEGUN)
     assert re.fullmatch(r"error: --config=none.py: no such file; [^\n]+\n", done.stderr)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from sie_jax import __version__
+import sie_jax
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, SPLITS
 from sie_jax.evaluation import (
@@ -118,7 +118,7 @@ def facts(job: Job) -> dict[str, str]:
     seconds = total(Ledger(job.folder / "ledger").entries()).seconds
     found = {
         "made": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
-        "sie_jax": __version__,
+        "sie_jax": sie_jax.__version__,
         "commit": (origin.commit() or "")[:10],
         "data": f"{data['source']} {name}".strip(),
         "time of all passes and trainings": _duration(seconds),

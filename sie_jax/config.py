@@ -26,7 +26,7 @@ from sie_jax.training.tracking import TrackingConfig
 class Config:
     """Everything a run depends on; stored as config.json in its workdir."""
 
-    name: str = "quickstart"
+    name: str = "quickstart"  # of the run, and of its workdir below runs/ where none is given
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)

@@ -17,6 +17,14 @@ TELLS: Mapping[str, bool] = {"tells": True}
 MOST = 2**63 - 1  # of an integer: what is counted with it stays a number
 
 
+class NoChoiceError(UserError):
+    """A field's value is none of those that it may have."""
+
+    def __init__(self, name: str, value: str, choices: Collection[str]) -> None:
+        super().__init__(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+        self.name, self.choices = name, tuple(choices)
+
+
 class Section(Protocol):
     """Some fields of a config."""
 
@@ -98,9 +106,9 @@ def check_types(section: Any, prefix: str = "") -> None:
 
 
 def one_of(name: str, value: str, choices: Collection[str]) -> None:
-    """Raises UserError where a value is none of the choices."""
+    """Raises NoChoiceError where a value is none of the choices."""
     if value not in choices:
-        raise UserError(f"{name} is {value!r}: choose one of {', '.join(choices)}")
+        raise NoChoiceError(name, value, choices)
 
 
 def at_least(name: str, value: float, low: float) -> None:

@@ -81,24 +81,6 @@ def test_the_tables_of_what_auto_chooses(script: ModuleType) -> None:
     ]
 
 
-class Documented:
-    """A section of which two fields have a comment."""
-
-    behind: int = 1  # behind it
-    # above it, in
-    # two lines
-    above: tuple[int, ...] = ()
-    none: str = "# no comment"
-
-
-def test_the_comment_of_a_field_is_behind_it_or_above_it(script: ModuleType) -> None:
-    assert script.page_fields.comments(Documented) == {
-        "behind": "behind it",
-        "above": "above it, in two lines",
-        "none": "",
-    }
-
-
 def test_the_hooks_check_what_ci_checks() -> None:
     hooks = re.findall(r"entry: (.*)", (ROOT / ".pre-commit-config.yaml").read_text("utf-8"))
     checks = re.findall(

@@ -6,7 +6,6 @@ import re
 import runpy
 import traceback
 import typing
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,12 +34,6 @@ class Command(NamedTuple):
     workdir: str
     distributed: bool
     redo: tuple[str, ...]
-
-
-def fields() -> Iterator[str]:
-    """One flag per field, with its default as a flag gives it."""
-    for name, value in FIELDS.items():
-        yield f"  --config.{name}={','.join(map(str, value)) if _is_tuple(name) else value}"
 
 
 def parse(argv: list[str]) -> Command:

@@ -1,5 +1,6 @@
 """`train.py`: trains and evaluates one config, or explains the batch on which a run failed."""
 
+import re
 from pathlib import Path
 
 import sie_jax
@@ -29,17 +30,22 @@ python train.py is the same command.
   --config.FIELD=VALUE overrides a field of the config. A field with several values takes them
                        separated by commas, or its flag several times.
 
-The fields, with the values that they have if neither the file nor a flag sets them:
+  --help=SECTION       lists the fields of one section alone, as --help=data.clicks
+
+The fields by section, with the values that they have if neither the file nor a flag sets them:
+
 """
 
 
 @process.command
 def entry(argv: list[str]) -> None:
     """Runs one command line and returns its exit code."""
-    if {"--help", "-h"} & set(argv[1:]):
-        from sie_jax.commands.flags import fields
+    asked = [flag for flag in argv[1:] if re.match(r"(--help|-h)(=|$)", flag)]
+    if asked:
+        from sie_jax.commands.fields import listing
 
-        print(USAGE + "\n".join(fields()))
+        prefix = asked[0].partition("=")[2].removeprefix("config.")
+        print("" if prefix else USAGE, listing(prefix), sep="")
         return
     print(f"sie_jax {sie_jax.__version__}: loading JAX and the config", flush=True)
     # what takes seconds to import, in which the user has been told and signals are heard

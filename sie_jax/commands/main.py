@@ -13,6 +13,7 @@ COMMANDS = {
     "prepare": "does the data work of a run on Apache Beam, for train to go on from",
     "predict": "scores the pairs of a table by the model that a run left",
     "audit": "lists the labels of a table that are most worth checking, or applies corrections",
+    "evaluate": "measures a column of scores, a model or a TREC run against labels and baselines",
 }
 """What each command does; it is `entry` in the module of its name."""
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import rax
-from jaxtyping import Float, Float64, Int, Int64, Num
+from jaxtyping import Bool, Float, Float64, Int, Int64, Num
 
 from sie_jax.errors import NumericalError
 
@@ -55,6 +55,7 @@ def per_query(
     *,
     num_queries: int,
     example_ids: Sequence[str] | np.ndarray,
+    retrieved: Bool[np.ndarray, "N"] | None = None,
 ) -> dict[str, Float64[np.ndarray, "Q"]]:
     """Computes nDCG, reciprocal rank and recall of every query.
 
@@ -85,6 +86,9 @@ def per_query(
         num_queries: Q.
         example_ids: Ids, distinct within a query. Integers are taken as they are (so `tie_order`
             of the ids can be computed once for many runs).
+        retrieved: False for a judged item that the ranking does not have. It is at no rank, and
+            counts in the best order, in R and nowhere else; its score is not read. None: all are
+            ranked.
 
     Returns:
         float64 arrays `[Q]` for each of `METRICS`, computed by Rax in float32. Queries are padded
@@ -103,7 +107,8 @@ def per_query(
     item_gains = np.asarray(gains, np.float32)[labels]
     relevant = labels == len(gains) - 1
 
-    order = rank_order(scores, query_index, example_ids)
+    found = np.ones(len(labels), bool) if retrieved is None else retrieved
+    order = rank_order(np.where(found, scores, -np.inf), query_index, example_ids)
     lengths = np.bincount(query_index, minlength=num_queries)
     starts = np.cumsum(lengths) - lengths
     result = {name: np.full(num_queries, np.nan) for name in METRICS}
@@ -114,7 +119,8 @@ def per_query(
         items = order[np.minimum(starts[queries][:, None] + column, len(order) - 1)]
         block_gains = np.where(where, item_gains[items], 0)
         block_relevant = np.where(where, relevant[items], False)
-        values = _rax_metrics(block_gains, block_relevant, where)
+        block_found = np.where(where, found[items], False)
+        values = _rax_metrics(block_gains, block_relevant, block_found, where)
         with_gain = (block_gains > 0).any(-1)
         for name, value in values.items():
             defined = with_gain & (block_relevant.any(-1) | name.startswith("ndcg"))
@@ -137,16 +143,34 @@ def _blocks(lengths: np.ndarray) -> Iterator[tuple[np.ndarray, int]]:
 
 
 @jax.jit
-def _rax_metrics(gains: jax.Array, relevant: jax.Array, where: jax.Array) -> dict[str, jax.Array]:
-    """Rax's metrics `[q]` of items `[q, L]` that stand in the order of their ranks."""
+def _rax_metrics(
+    gains: jax.Array, relevant: jax.Array, found: jax.Array, where: jax.Array
+) -> dict[str, jax.Array]:
+    """Rax's metrics `[q]` of items `[q, L]` that stand in the order of their ranks.
+
+    What is not found stands last: it counts in the best order, and among the relevant items.
+    """
     # Ties are already broken, so Rax gets strictly decreasing scores.
     scores = jnp.broadcast_to(-jnp.arange(gains.shape[-1], dtype=jnp.float32), gains.shape)
     linear = {"where": where, "reduce_fn": None, "gain_fn": lambda gain: gain}
     binary = {"where": where, "reduce_fn": None}
-    hits = relevant.astype(jnp.float32)
+    relevant, hits = (one.astype(jnp.float32) for one in (relevant, relevant & found))
+
+    def ndcg(topn: int | None) -> jax.Array:
+        """`rax.ndcg_metric`, but that only what is found counts in the order given."""
+        best = rax.dcg_metric(gains, gains, topn=topn, **linear)
+        given = rax.dcg_metric(scores, jnp.where(found, gains, 0.0), topn=topn, **linear)
+        return given / jnp.where(best == 0.0, 1.0, best)
+
+    def recalled(topn: int) -> jax.Array:
+        """`rax.recall_metric`, likewise."""
+        number = jnp.sum(relevant, axis=-1, where=where)
+        given = jnp.sum(hits[:, :topn], axis=-1, where=where[:, :topn])
+        return given / jnp.where(number == 0.0, 1.0, number)
+
     return {
-        "ndcg@10": rax.ndcg_metric(scores, gains, topn=10, **linear),
-        "ndcg": rax.ndcg_metric(scores, gains, **linear),
+        "ndcg@10": ndcg(10),
+        "ndcg": ndcg(None),
         "mrr": rax.mrr_metric(scores, hits, **binary),
-        "recall@10": rax.recall_metric(scores, hits, topn=10, **binary),
+        "recall@10": recalled(10),
     }

@@ -43,6 +43,12 @@ class _Rivalry(NamedTuple):
     difference: Interval
     queries: int
     folds: Sequence[str]
+    made: bool  # by a run, which exported it
+
+    @property
+    def subject(self) -> str:
+        """What the ranker is, to begin a sentence with."""
+        return "The exported ranker" if self.made else "The ranker"
 
     @property
     def exported(self) -> Counter[str]:
@@ -97,7 +103,7 @@ def by_query(
 
 def verdict(
     ndcg: Mapping[str, Float64[np.ndarray, "S Q"]],
-    training: Training,
+    training: Training | None,
     *,
     ranker: str,
     seed: int = 0,
@@ -121,7 +127,8 @@ def verdict(
     Args:
         ndcg: nDCG@10 of every run, one row a seed, one column a query (`by_query`). Those of
             `BASELINES` that are among the runs are the baselines; one is needed.
-        training: What the trained models rest on.
+        training: What the trained models rest on; None where the rankings come from elsewhere, and
+            nothing is said of training or of what to do next.
         ranker: The run that is exported, one of `ndcg`.
         seed: The row of it that is exported.
         choice: A sentence on how it was chosen, for the notes; "" where nothing is said of it.
@@ -164,6 +171,7 @@ def verdict(
         claims.fixed(exported - (exported if ranker == best else scores[best].mean(0))),
         queries,
         folds,
+        training is not None,
     )
     weighting: Interval = dict.fromkeys(("value", "low", "high"))
     notes = _of_ranker(rivalry)
@@ -177,9 +185,10 @@ def verdict(
         weighting = claims.procedure(scores[weighted] - scores[uniform])
         seeds = len(scores[weighted])
         notes.append(_of_weighting(weighting, means[weighted], means[uniform], seeds))
-    notes += [*_of_basis(rivalry, training), *_warnings(rivalry, training)]
+    notes += [*_of_basis(rivalry, training)] if training else []
+    notes += _warnings(rivalry, training)
     beats = False if rivalry.free else rivalry.resolved
-    if not beats:
+    if training and not beats:
         notes += _advice(rivalry, training)
     return {
         "ranker": ranker,
@@ -194,7 +203,8 @@ def verdict(
 def _of_ranker(rivalry: _Rivalry) -> list[str]:
     """Whether the exported ranker is above the best baseline, by how much, and how sure this is."""
     called, best, queries = rivalry.called, rivalry.best, rivalry.queries
-    value, theirs = rivalry.difference["value"] or 0.0, rivalry.means[best]
+    subject, theirs = rivalry.subject, rivalry.means[best]
+    value = rivalry.difference["value"] or 0.0
     measured = _measured(f"{theirs + value:.4f}", f"{theirs:.4f}", rivalry.difference)
     measured = f"on {queries:,} test queries, {measured}"
     if rivalry.free:
@@ -208,13 +218,13 @@ def _of_ranker(rivalry: _Rivalry) -> list[str]:
     place = f"the best baseline, {best}: {measured}."
     if rivalry.difference["low"] is None:
         return [
-            f"It is unknown whether the exported ranker, {called}, is above the best "
+            f"It is unknown whether {subject.lower()}, {called}, is above the best "
             f"baseline, {best}, because there are too few test queries ({queries})."
         ]
     if rivalry.resolved is None:
-        return [f"It is not resolved whether the exported ranker, {called}, is above {place}"]
+        return [f"It is not resolved whether {subject.lower()}, {called}, is above {place}"]
     side = "above" if rivalry.resolved else "below"
-    return [f"The exported ranker, {called}, is {side} {place}"]
+    return [f"{subject}, {called}, is {side} {place}"]
 
 
 def _of_weighting(weighting: Interval, weighted: float, uniform: float, seeds: int) -> str:
@@ -255,7 +265,7 @@ def _of_basis(rivalry: _Rivalry, training: Training) -> list[str]:
     return notes
 
 
-def _warnings(rivalry: _Rivalry, training: Training) -> list[str]:
+def _warnings(rivalry: _Rivalry, training: Training | None) -> list[str]:
     """What a reader must know before believing any of it."""
     notes, queries, lowest = [], rivalry.queries, rivalry.means[rivalry.best]
     if queries < FEW_QUERIES:
@@ -263,7 +273,7 @@ def _warnings(rivalry: _Rivalry, training: Training) -> list[str]:
             f"With fewer than {FEW_QUERIES} test queries ({queries}), a few of them decide the "
             "result."
         )
-    if training.steps < training.steps_per_epoch:
+    if training and training.steps < training.steps_per_epoch:
         notes.append(
             f"Training took {training.steps:,} steps, less than one epoch of "
             f"{training.steps_per_epoch:,}, so the trained models have not seen every pair."

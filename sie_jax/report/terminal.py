@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +28,33 @@ def table(metrics: dict[str, Any]) -> Table:
             *(_interval(values[name]) if name in values else "" for name in SHOWN),
             _interval(difference["ndcg@10"], "+") if difference else "",
             f"{cost['seconds']:.0f}" if cost else "",
+        )
+    return made
+
+
+def measured(found: dict[str, Any]) -> Table:
+    """One row for each ranking of `evaluation.measuring`, the bounds below each value."""
+    ranker, queries = found["ranker"], found["queries"]
+    made = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"{queries['evaluated']:,} queries, 95 % intervals over queries",
+        caption=(
+            f"left out: {queries['without_positive_gain']:,} queries without a positive gain; of "
+            f"mrr and recall, {queries['without_highest_grade']:,} more without the highest grade"
+        ),
+    )
+    metrics = list(found["test"][ranker])
+    made.add_column("ranking", no_wrap=True)
+    for name in metrics:
+        made.add_column(name, justify="right")
+    if found["difference"]:
+        made.add_column(f"ndcg@10, {ranker} minus it", justify="right")
+    for run, values in found["test"].items():
+        difference = found["difference"].get(run)
+        made.add_row(
+            Text(run),
+            *(_below(values[name]) for name in metrics),
+            _below(difference["ndcg@10"], "+") if difference else "",
         )
     return made
 
@@ -57,6 +85,11 @@ def rows(columns: dict[str, list[Any]]) -> Table:
     for row in zip(*texts, strict=True):
         made.add_row(*row)
     return made
+
+
+def _below(estimate: dict[str, float | None], sign: str = "") -> str:
+    """An interval in two lines, narrow enough for six columns in a terminal."""
+    return _interval(estimate, sign).replace(" [", "\n").removesuffix("]")
 
 
 def _interval(estimate: dict[str, float | None], sign: str = "") -> str:

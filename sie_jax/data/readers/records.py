@@ -1,11 +1,13 @@
 """What a reader gives: the records of a file, each with its place, as cells of text by column."""
 
+import difflib
 import json
 import math
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from etils import epath
@@ -25,6 +27,14 @@ FIXES = {
 }
 
 
+# what tables call a query, a title and a label besides
+OTHER_WORDS = {
+    "query": ("keyword", "keywords", "search", "q"),
+    "title": ("name", "product"),
+    "label": ("rating", "grade", "relevance", "judgment", "judgement"),
+}
+
+
 class Record(NamedTuple):
     """One record of a file: its cells by column, or the reason why it has none."""
 
@@ -38,19 +48,40 @@ class Wanted(NamedTuple):
     """The columns that a source takes from its files, and what to do where one is missing.
 
     columns: their names. optional: those that JSON lines may leave out of every object.
-    fix: the end of the message about a missing column.
+    fix: the end of the message about a missing column. flags: of a column, the flag that names it;
+    where a column of the file has a near name, the message gives the flag with that.
     """
 
     columns: tuple[str, ...]
     fix: str
     optional: tuple[str, ...] = ()
+    flags: Mapping[str, str] = MappingProxyType({})
 
     def check(self, file: epath.Path, present: Iterable[str]) -> None:
         """Raises UserError where the columns of a file lack some of these; it names them all."""
         present = list(present)
         lacking = dict.fromkeys(name for name in self.columns if name not in present)
         if lacking:
-            raise UserError(f"{file} {without(lacking)}; it has {', '.join(present)}: {self.fix}")
+            others = [name for name in present if name not in self.columns]
+            near = {name: nearest(name, others) for name in lacking if name in self.flags}
+            given = " ".join(f"{self.flags[name]}={one}" for name, one in near.items() if one)
+            perhaps = f"perhaps {given}; " if given else ""
+            raise UserError(
+                f"{file} {without(lacking)}; it has {', '.join(present)}: {perhaps}{self.fix}"
+            )
+
+
+def nearest(name: str, columns: Sequence[str]) -> str:
+    """The column that seems to hold what `name` should; "" where none does.
+
+    It has the word among its words, or another word for it, or is spelt nearly so.
+    """
+    parts = {one: re.findall(r"[A-Z]*[a-z]+|[A-Z]+", one) for one in columns}
+    words = {one: [part.casefold() for part in several] for one, several in parts.items()}
+    for word in (name, *OTHER_WORDS.get(name, ())):
+        if found := [one for one in columns if word in words[one]]:
+            return found[0]
+    return next(iter(difflib.get_close_matches(name, columns, n=1, cutoff=0.75)), "")
 
 
 def without(names: Collection[str]) -> str:

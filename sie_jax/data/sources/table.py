@@ -128,6 +128,7 @@ def read(
     features: Sequence[str] = (),  # columns with numbers that are features, and image[0], …
     labels: Sequence[str] | Numbers = (),  # lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
+    fix: str = FIX,
 ) -> Source:
     """The rows of a table. They are streamed: memory does not grow with the file.
 
@@ -151,6 +152,7 @@ def read(
         they are `Numbers`, the scale is of all that occur (`scales.of_numbers`), or of bins
         (`scales.binned`), which `summary` describes.
       gains: one for each label; where it is None, grade k gains k/(K − 1).
+      fix: as for `rows`.
 
     Returns:
       Source. Cells are texts. A number of JSON or Parquet is written out, a whole one without a
@@ -180,7 +182,7 @@ def read(
     counts: Counter[str] = Counter()
 
     def readable() -> Iterator[Cells]:
-        for row in rows(path, columns=columns, further=further):
+        for row in rows(path, columns=columns, further=further, fix=fix):
             if "reason" in row:
                 unreadable.append(row)
             else:
@@ -313,7 +315,9 @@ def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str,
 
 
 def _wanted(fields: Mapping[str, str], fix: str = FIX) -> Wanted:
-    return Wanted(tuple(fields.values()), fix)
+    flag = "--config.data.columns." if fix == FIX else "--"
+    flags = {column: flag + field for field, column in fields.items() if ":" not in field}
+    return Wanted(tuple(fields.values()), fix, flags=flags)
 
 
 def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int) -> dict[str, Any]:

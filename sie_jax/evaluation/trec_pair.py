@@ -1,0 +1,161 @@
+"""Qrels and a run in trec_eval's files: read, and measured as trec_eval would."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sie_jax.errors import UserError
+from sie_jax.evaluation import ranking
+from sie_jax.evaluation.measuring import PerQuery
+
+Values = dict[str, dict[str, float]]
+
+
+class Lines(NamedTuple):
+    """A number for each document of each query, and how many lines are not among them.
+
+    lines: all but empty ones and comments. left_out: by reason.
+    """
+
+    values: Values
+    lines: int
+    left_out: dict[str, int]
+
+
+class Pair(NamedTuple):
+    """A run measured on qrels.
+
+    query_ids: those of the qrels, in their order of code points. per_query: the metrics of each.
+    highest: the highest grade of the qrels, from which an item is relevant to MRR and recall@10.
+    facts: counts of what is not as plain as it could be, by a sentence.
+    """
+
+    query_ids: list[str]
+    per_query: PerQuery
+    highest: float
+    facts: dict[str, int]
+
+
+def read_qrels(path: Path) -> Lines:
+    """Lines `query_id 0 document grade`; a grade is any finite number.
+
+    Where a document is judged twice for a query, its last line counts. A line of another form is
+    left out, and counted.
+
+    Raises UserError where the file cannot be read, or no line is a judgment.
+    """
+    return _read(path, fields=4, value=3, what="qrels: query_id 0 document grade")
+
+
+def read_run(path: Path) -> Lines:
+    """Lines `query_id Q0 document rank score tag`; the rank is not read.
+
+    Otherwise as `read_qrels`.
+    """
+    return _read(path, fields=6, value=4, what="a run: query_id Q0 document rank score tag")
+
+
+def measure(qrels: Lines, run: Lines) -> Pair:
+    """The run's metrics on every query of the qrels, by trec_eval's rules for documents.
+
+    Scores are compared as 32-bit floats, equal ones by descending document id, as trec_eval does.
+    A document of the run without a judgment keeps its rank and has no gain. A judged one that the
+    run lacks is at no rank, and counts in the best order and among the relevant ones. A negative
+    grade counts as 0. A query of the qrels that the run lacks is 0 in every metric; one of the run
+    that the qrels lack is passed over. Metrics and queries that are left out are those of
+    `ranking.per_query` with the grades as gains.
+    """
+    judged, ranked = qrels.values, run.values
+    query_ids = sorted(judged)
+    levels = sorted({max(grade, 0.0) for one in judged.values() for grade in one.values()} | {0.0})
+    level_of = {level: place for place, level in enumerate(levels)}
+    rows = [
+        (at, document, judged[query].get(document), ranked.get(query, {}).get(document))
+        for at, query in enumerate(query_ids)
+        for document in sorted(judged[query].keys() | ranked.get(query, {}).keys())
+    ]
+    documents = sorted({row[1] for row in rows}, reverse=True)
+    place = {document: number for number, document in enumerate(documents)}
+    labels = np.array([level_of[max(grade or 0.0, 0.0)] for _, _, grade, _ in rows])
+    found = np.array([score is not None for *_, score in rows])
+    scores = np.array([0.0 if score is None else score for *_, score in rows]).astype(np.float32)
+    index = np.array([at for at, *_ in rows])
+    ties = np.array([place[document] for _, document, *_ in rows])
+    metrics = ranking.per_query(
+        scores,
+        labels,
+        levels if len(levels) > 1 else [0.0, 1.0],  # no grade is positive: all is left out
+        index,
+        num_queries=len(query_ids),
+        example_ids=ties,
+        retrieved=found,
+    )
+    order = ranking.rank_order(np.where(found, scores, -np.inf), index, ties)
+    rank = np.empty(len(rows), int)
+    counts = np.bincount(index)
+    rank[order] = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
+    unjudged = np.array([grade is None for _, _, grade, _ in rows])
+    negative = np.array([grade is not None and grade < 0 for _, _, grade, _ in rows])
+    return Pair(
+        query_ids,
+        metrics,
+        levels[-1],
+        {
+            "queries of the qrels that the run lacks: each counts 0": sum(
+                query not in ranked for query in judged
+            ),
+            "queries of the run that the qrels lack: passed over": sum(
+                query not in judged for query in ranked
+            ),
+            "unjudged documents in the run: they keep their rank and have no gain": int(
+                unjudged.sum()
+            ),
+            "of these, among the first ten": int((unjudged & (rank < 10)).sum()),
+            "judged documents that the run lacks: at no rank": int((~found).sum()),
+            "negative grades: they count as 0": int(negative.sum()),
+        },
+    )
+
+
+def _read(path: Path, *, fields: int, value: int, what: str) -> Lines:
+    values: Values = {}
+    left_out: Counter[str] = Counter()
+    lines = 0
+    for words in _words(path):
+        lines += 1
+        number = _number(words[value]) if len(words) == fields else None
+        if len(words) != fields:
+            left_out[f"lines without {fields} fields"] += 1
+        elif number is None:
+            left_out["lines whose number is none, or not finite"] += 1
+        else:
+            of_query = values.setdefault(words[0], {})
+            if words[2] in of_query:
+                left_out["earlier lines of a document that comes again: the last one counts"] += 1
+            of_query[words[2]] = number
+    if not values:
+        reasons = ", ".join(f"{times} {reason}" for reason, times in left_out.items())
+        raise UserError(f"{path} has no line of {what}{f' ({reasons})' if reasons else ''}")
+    return Lines(values, lines, dict(left_out))
+
+
+def _words(path: Path) -> Iterator[list[str]]:
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape") as file:
+            for line in file:
+                if (words := line.split()) and not line.startswith("#"):
+                    yield words
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): give another file") from None
+
+
+def _number(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

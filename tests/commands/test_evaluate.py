@@ -1,0 +1,128 @@
+"""`sie-jax evaluate` on small tables whose metrics are known."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from sie_jax.commands import evaluate
+
+# query a: the scores put the items of grades 2, 1, 0 at ranks 2, 1 and 3; query b: all is right;
+# query c has no positive grade
+ROWS = [
+    ("a", "red lamp", 2, 0.5, 3),
+    ("a", "lamp a", 1, 0.9, 2),
+    ("a", "red", 0, 0.1, 1),
+    ("b", "blue b chair", 2, 0.8, 1),
+    ("b", "table", 0, 0.2, 2),
+    ("c", "c", 0, 0.3, 1),
+    ("c", "c c", 0, "", 2),
+]
+A = (0.5 + 1 / math.log2(3)) / (1 + 0.5 / math.log2(3))
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.csv"
+    lines = ["query,title,label,score,today"]
+    lines += [",".join(map(str, row)) for row in ROWS]
+    lines += [",without a query,1,0.5,1", "a,red lamp,2,0.5,3"]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_a_column_of_scores_is_measured_beside_the_baselines(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "metrics.json"
+    flags = [f"--pairs={pairs}", "--scores=score", "--current=today", f"--output={output}"]
+    assert evaluate.entry(["evaluate", *flags]) == 0
+    out = capsys.readouterr().out
+    found = json.loads(output.read_text())
+    assert found["rows"] == {"read": 9, "kept": 7, "rejected": 2}
+    assert found["rejected"] == {"missing_query": 1, "exact_duplicate": 1}
+    assert found["queries"] == {
+        "evaluated": 2,
+        "without_positive_gain": 1,
+        "without_highest_grade": 0,
+    }
+    assert list(found["test"]) == ["score", "random", "token_overlap", "bm25", "current"]
+    # Rax computes in float32
+    measured = {name: one["value"] for name, one in found["test"]["score"].items()}
+    assert measured["ndcg@10"] == pytest.approx((A + 1) / 2, abs=1e-6)
+    assert measured["mrr"] == pytest.approx((1 / 2 + 1) / 2, abs=1e-6)
+    assert measured["recall@10"] == 1
+    # today's score has a right and b wrong
+    theirs = (1 + 1 / math.log2(3)) / 2
+    difference = found["difference"]["current"]["ndcg@10"]
+    assert difference["value"] == pytest.approx((A + 1) / 2 - theirs, abs=1e-6)
+    assert found["test"]["current"]["ndcg@10"]["value"] == pytest.approx(theirs, abs=1e-6)
+    assert found["verdict"]["ranker"] == "score"
+    assert "the ranker, score, is above the best baseline" in found["verdict"]["notes"][0]
+    assert "training" not in " ".join(found["verdict"]["notes"])
+    for said in ("9 rows read, 7 measured on", "1 rows left out: missing_query", "1 pairs have no"):
+        assert said in out
+    assert str(output) in out
+
+
+def test_the_same_command_again_gives_the_same_bytes(pairs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "metrics.json"
+    flags = [f"--pairs={pairs}", "--scores=score", f"--output={output}", "--gains=0,0.2,1"]
+    assert evaluate.entry(["evaluate", *flags]) == 0
+    first = output.read_bytes()
+    assert evaluate.entry(["evaluate", *flags]) == 0
+    assert output.read_bytes() == first
+
+
+def test_a_run_on_qrels_is_measured_without_baselines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "qrels").write_text("q1 0 a 1\nq2 0 a 1\nq2 0 b\n")
+    (tmp_path / "run").write_text("q1 Q0 b 1 2 t\nq1 Q0 a 2 1 t\nq2 Q0 a 1 1 t\n")
+    output = tmp_path / "m.json"
+    flags = [f"--qrels={tmp_path / 'qrels'}", f"--run={tmp_path / 'run'}", f"--output={output}"]
+    assert evaluate.entry(["evaluate", *flags]) == 0
+    found = json.loads(output.read_text())
+    assert found["test"]["run"]["mrr"]["value"] == 3 / 4
+    assert found["counts"] == {
+        "qrels: lines without 4 fields": 1,
+        "unjudged documents in the run: they keep their rank and have no gain": 1,
+        "of these, among the first ten": 1,
+    }
+    assert "verdict" not in found
+    assert "1 unjudged documents in the run" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        ([], "nothing is given: give --pairs=FILE with --scores=COLUMN or --model=FOLDER"),
+        (["--pairs=PAIRS"], "--pairs is given: give --pairs=FILE with"),
+        (["--pairs=PAIRS", "--scores=score", "--run=x"], "--pairs and --scores and --run is given"),
+        (["--pairs=PAIRS", "--scores=scor"], "has no column 'scor'; it has query, title, label"),
+        (["--pairs=PAIRS", "--scores=label"], "label is the column of the label"),
+        (["--pairs=PAIRS", "--scores=title"], "line 2: the column 'title' holds 'red lamp'"),
+        (["--pairs=PAIRS", "--scores=score", "--current=score"], "is the score that is measured"),
+        (["--pairs=PAIRS", "--scores=score", "--gains=0,x"], "--gains=0,x: give numbers"),
+        (["--pairs=PAIRS", "--scores=score", "--gains=0,1"], "give one gain for each of the 3"),
+        (
+            ["--pairs=PAIRS", "--scores=score", "--labels=bad,good"],
+            "pairs.csv: cleaning: no row's label is on the scale",
+        ),
+        (["--pairs=PAIRS", "--scores=score", "--output=m.csv"], "a file that ends in .json"),
+        (["--pairs=PAIRS", "--scores=score", "--title=name"], "--<field>=<column>"),
+        (["--qrels=PAIRS", "--run=PAIRS"], "has no line of qrels"),
+        (["--qrels=none", "--run=PAIRS"], "none cannot be read (No such file"),
+    ],
+)
+def test_what_cannot_be_measured_gets_one_line(
+    pairs: Path, flags: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(pairs.parent.iterdir())
+    code = evaluate.entry(["evaluate", *(flag.replace("PAIRS", str(pairs)) for flag in flags)])
+    err = capsys.readouterr().err
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("error: ")
+    assert said in err
+    assert sorted(pairs.parent.iterdir()) == before

@@ -14,6 +14,7 @@ COMMANDS = {
     "predict": "scores the pairs of a table by the model that a run left",
     "audit": "lists the labels of a table that are most worth checking, or applies corrections",
     "evaluate": "measures a column of scores, a model or a TREC run against labels and baselines",
+    "compare": "compares two runs, or two columns of scores, query by query",
 }
 """What each command does; it is `entry` in the module of its name."""
 

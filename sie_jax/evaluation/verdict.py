@@ -73,7 +73,7 @@ class _Rivalry(NamedTuple):
     @property
     def resolved(self) -> bool | None:
         """Whether the ranker is above (True), or below (False); None if that is not resolved."""
-        return _side(self.difference)
+        return resolved(self.difference)
 
 
 def by_query(
@@ -200,6 +200,28 @@ def verdict(
     }
 
 
+def better(names: Sequence[str], means: Sequence[float], difference: Interval, queries: int) -> str:
+    """Whether the first of two fixed rankings is the better one: a sentence.
+
+    means: of nDCG@10. difference: first minus second (`claims.fixed`).
+    """
+    first, second = names
+    if difference["low"] is None:
+        return (
+            f"It is unknown whether {first} or {second} ranks better, because there are too few "
+            f"queries ({queries})."
+        )
+    measured = _measured(f"{means[0]:.4f} of {first}", f"{means[1]:.4f} of {second}", difference)
+    found = resolved(difference)
+    if found is None:
+        return (
+            f"It is not resolved whether {first} or {second} ranks better: on {queries:,} queries, "
+            f"{measured}."
+        )
+    claim = f"{first} ranks {'better' if found else 'worse'} than {second}"
+    return f"{claim}: on {queries:,} queries, {measured}."
+
+
 def _of_ranker(rivalry: _Rivalry) -> list[str]:
     """Whether the exported ranker is above the best baseline, by how much, and how sure this is."""
     called, best, queries = rivalry.called, rivalry.best, rivalry.queries
@@ -237,7 +259,7 @@ def _of_weighting(weighting: Interval, weighted: float, uniform: float, seeds: i
             f"Nothing is claimed about weighting: {measured}, but one seed cannot tell weighting "
             "from the chance of training, so train three seeds or more (--config.train.seeds=3)."
         )
-    side = _side(weighting)
+    side = resolved(weighting)
     claim = "It is not resolved whether weighting helped"
     if side is not None:
         claim = "Weighting helped" if side else "Weighting hurt"
@@ -316,7 +338,7 @@ def _advice(rivalry: _Rivalry, training: Training) -> list[str]:
     return notes
 
 
-def _side(interval: Interval) -> bool | None:
+def resolved(interval: Interval) -> bool | None:
     """On which side of zero an interval lies; None where it includes it or is undefined."""
     low, high = interval["low"], interval["high"]
     if low is None or high is None or low <= 0 <= high:

@@ -25,7 +25,6 @@ from sie_jax.files import whole
 from sie_jax.importance import SCORES
 from sie_jax.report import origin, page, sections
 from sie_jax.report.parts import Part
-from sie_jax.report.sections.queries import Duel, Item
 from sie_jax.stages import explain
 from sie_jax.stages.pair_runs import judged
 from sie_jax.training import logs
@@ -183,21 +182,7 @@ def _of_rivals(prepared: Prepared, found: Rivals | None) -> list[Part | None]:
     test = prepared.split("test")
     _, first = np.unique(found.query_index, return_index=True)
     queries = test["query"].take(first).to_pylist()
-    titles, labels = test["title"], test["label"]
-
-    def item(row: np.intp) -> Item:
-        return Item(titles[int(row)].as_py(), prepared.scale.names[labels[int(row)].as_py()])
-
-    def duel(query: int) -> Duel:
-        pairs = zip(*found.ranked(query), strict=True)
-        return Duel(
-            queries[query],
-            float(found.ours[query]),
-            float(found.theirs[query]),
-            [(item(ours), item(theirs)) for ours, theirs in pairs],
-        )
-
-    won, lost = found.apart(sections.queries.MOST_QUERIES)
+    won, lost = sections.queries.duels(found, test, prepared.scale.names)
     names = found.ranker, found.baseline
     categories = None
     if CATEGORY in test.column_names:
@@ -208,6 +193,6 @@ def _of_rivals(prepared: Prepared, found: Rivals | None) -> list[Part | None]:
         categories=categories,
     )
     return [
-        sections.queries.part(*names, found.counts(), [*map(duel, won)], [*map(duel, lost)]),
+        sections.queries.part(*names, found.counts(), won, lost),
         sections.slices.part(*names, slices.compare(found.ours, found.theirs, divided)),
     ]

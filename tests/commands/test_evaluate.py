@@ -108,7 +108,7 @@ def test_a_run_on_qrels_is_measured_without_baselines(
         (["--pairs=PAIRS", "--scores=score", "--gains=0,1"], "give one gain for each of the 3"),
         (
             ["--pairs=PAIRS", "--scores=score", "--labels=bad,good"],
-            "pairs.csv: cleaning: no row's label is on the scale",
+            "pairs.csv: cleaning: no row",
         ),
         (["--pairs=PAIRS", "--scores=score", "--output=m.csv"], "a file that ends in .json"),
         (["--pairs=PAIRS", "--scores=score", "--title=name"], "--<field>=<column>"),

@@ -214,6 +214,14 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
             [duel(text, 1.0, 0.5, text=text)],
             [],
         ),
+        "comparison": sections.comparison.part(
+            {
+                "ranker": text,
+                "queries": of_run["queries"],
+                "test": {text: {"ndcg@10": estimate(0.5)}},
+                "difference": {text: {"ndcg@10": estimate(0.1)}},
+            }
+        ),
         "slices": sections.slices.part(text, text, [slice_row(text, text, 12, estimate(0.1))]),
         "robustness": sections.robustness.part(text, {text: change(text)}),
         "confusion": sections.confusion.part({text: np.eye(2, dtype=int)}, [text, "exact"]),

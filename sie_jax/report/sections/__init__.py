@@ -7,6 +7,7 @@ the part, or None where there is nothing to show. The caller of `page.write` lis
 from sie_jax.report.sections import calibration as calibration
 from sie_jax.report.sections import choosing as choosing
 from sie_jax.report.sections import cleaning as cleaning
+from sie_jax.report.sections import comparison as comparison
 from sie_jax.report.sections import confusion as confusion
 from sie_jax.report.sections import contest as contest
 from sie_jax.report.sections import cost as cost

@@ -3,14 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import pyarrow as pa
+
+from sie_jax.evaluation.rivals import Rivals
 from sie_jax.report import plots
 from sie_jax.report.parts import Part, render
 
 MOST_QUERIES, MOST_ITEMS = 10, 10
 TEMPLATE = """
-<p class="note">By nDCG@10, {{ ranker }} is above {{ baseline }}, the best baseline, on
-{{ counts.won | whole }} test queries, below it on {{ counts.lost | whole }}, and equal on
-{{ counts.equal | whole }}.
+<p class="note">By nDCG@10, {{ ranker }} is above {{ baseline }}{{ ", " ~ role ~ "," if role }} on
+{{ counts.won | whole }} {{ "test queries" if role else "queries" }}, below it on
+{{ counts.lost | whole }}, and equal on {{ counts.equal | whole }}.
 {% if plot %}
 The plot has the {{ most_queries }} queries with the widest difference to either side, or fewer if
 there are not so many.
@@ -59,18 +63,45 @@ class Duel(NamedTuple):
     items: Sequence[tuple[Item, Item]]
 
 
+def duels(found: Rivals, pairs: pa.Table, labels: Sequence[str]) -> tuple[list[Duel], list[Duel]]:
+    """The queries to show of two rankers: those that the first wins, and those that it loses.
+
+    pairs: the rows that they rank, with the columns query, title and label. labels: the names of
+    the grades.
+    """
+    _, first = np.unique(found.query_index, return_index=True)
+    queries = pairs["query"].take(pa.array(first)).to_pylist()
+
+    def item(row: np.intp) -> Item:
+        return Item(pairs["title"][int(row)].as_py(), labels[pairs["label"][int(row)].as_py()])
+
+    def duel(query: int) -> Duel:
+        both = zip(*found.ranked(query), strict=True)
+        return Duel(
+            queries[query],
+            float(found.ours[query]),
+            float(found.theirs[query]),
+            [(item(ours), item(theirs)) for ours, theirs in both],
+        )
+
+    won, lost = found.apart(MOST_QUERIES)
+    return [*map(duel, won)], [*map(duel, lost)]
+
+
 def part(
     ranker: str,
     baseline: str,
     counts: Mapping[str, Any],
     won: Sequence[Duel],
     lost: Sequence[Duel],
+    *,
+    role: str = "the best baseline",
 ) -> Part:
     """Shows queries on which two rankers differ, with their first ten items side by side.
 
-    counts: the numbers of queries `won`, `lost` and `equal`. won, lost: the queries to show, the
-    widest difference first. The plot has the widest win at the top and the widest loss at the
-    bottom.
+    role: what the second one is, for the sentence above. counts: the numbers of queries `won`,
+    `lost` and `equal`. won, lost: the queries to show, the widest difference first. The plot has
+    the widest win at the top and the widest loss at the bottom.
     """
     drawn = [*won, *reversed(lost)]
     plot = drawn and plots.dumbbells(
@@ -82,6 +113,7 @@ def part(
         TEMPLATE,
         ranker=ranker,
         baseline=baseline,
+        role=role,
         counts=counts,
         won=won,
         lost=lost,

@@ -550,12 +550,15 @@ def test_a_run_says_what_the_checkpoint_lacks_and_nothing_on_stderr(finished):
     assert without_progress(finished.done.err) == ""
     lines = finished.done.out.splitlines()
     folder = finished.workdir.parent / "[red]bert"
-    assert lines[0] == (
+    assert lines[:2] == [BEGUN.rstrip("\n"), "stage 1 of 17: prepare"]
+    assert lines[2] == (
         f"{folder}: initialised bert.pooler.dense.bias, bert.pooler.dense.weight, "
         "classifier.bias, classifier.weight"
     )
-    assert lines[1] == f"{folder}: ignored bert.embeddings.position_ids, cls.predictions.bias"
-    assert lines[-1] == f"Report: {finished.workdir / 'report.html'}"
+    assert lines[3] == f"{folder}: ignored bert.embeddings.position_ids, cls.predictions.bias"
+    at = lines.index(f"Report: {finished.workdir / 'report.html'}")
+    assert lines[at + 1] == "Next:"
+    assert sum(line.startswith("    sie-jax ") for line in lines[at + 2 :]) == 3
 
 
 class _Tags(html.parser.HTMLParser):

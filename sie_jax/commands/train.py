@@ -51,8 +51,11 @@ def entry(argv: list[str]) -> None:
     # what takes seconds to import, in which the user has been told and signals are heard
     from rich.console import Console
 
+    from sie_jax import processes
     from sie_jax.commands.flags import parse
     from sie_jax.recipes import relevance, replay
+    from sie_jax.report import terminal
+    from sie_jax.tasks import classifies
 
     if replayed := [flag for flag in argv[1:] if flag.startswith("--replay=")]:
         if len(argv) > 2:
@@ -64,4 +67,9 @@ def entry(argv: list[str]) -> None:
         given = parse(argv)
         if given.distributed:
             process.connect()
-        relevance.run(given.config, given.workdir, redo=given.redo)
+        metrics = relevance.run(given.config, given.workdir, redo=given.redo)
+        if processes.first():
+            audited = classifies(given.config.train.task)
+            print("Next:")
+            for step in terminal.next_steps(metrics, given.workdir, argv[1:], audited=audited):
+                print(step)

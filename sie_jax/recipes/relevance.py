@@ -15,7 +15,7 @@ from sie_jax.config import Config, as_json
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.importance.section import AUTO, ImportanceConfig
-from sie_jax.recipes import nested, sizes
+from sie_jax.recipes import nested, plan, sizes
 from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
@@ -139,6 +139,7 @@ def opened(
             config.train,
             config.tracking,
             frozenset(redo),
+            plan.stages(config),
             defaults=as_json(Config()),
         )
 

@@ -1,5 +1,8 @@
 """Tables and the verdict for the terminal."""
 
+import os
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -7,17 +10,26 @@ from rich.table import Table
 from rich.text import Text
 
 SHOWN = ("ndcg@10", "accuracy", "macro_f1")
+COST = (
+    "Forward passes count the work (a backward pass is 2), and seconds hold compiling and whatever "
+    "else the machine did."
+)
 
 
 def table(metrics: dict[str, Any]) -> Table:
     """One row for each run of metrics.json: main metrics, difference from uniform, and cost."""
     rows, queries = metrics["rows"], metrics["queries"]
     made = Table(
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
         title=f"Test split: {queries['evaluated']} queries, 95 % intervals",
-        caption=f"{rows['read']} rows read, {rows['kept']} kept, {rows['rejected']} rejected",
+        caption=(
+            f"{rows['read']} rows read, {rows['kept']} kept, {rows['rejected']} rejected\n{COST}"
+        ),
     )
     made.add_column("run", no_wrap=True, min_width=13)
-    for name in (*SHOWN, "ndcg@10 − uniform", "seconds"):
+    for name in (*SHOWN, "ndcg@10 − uniform", "seconds", "forward passes"):
         made.add_column(name, justify="right")
     for run, values in metrics["test"].items():
         difference = metrics["difference"].get(run)
@@ -25,9 +37,10 @@ def table(metrics: dict[str, Any]) -> Table:
         made.add_row(
             run,
             # a ranker that names no classes has no accuracy
-            *(_interval(values[name]) if name in values else "" for name in SHOWN),
-            _interval(difference["ndcg@10"], "+") if difference else "",
+            *(_below(values[name]) if name in values else "" for name in SHOWN),
+            _below(difference["ndcg@10"], "+") if difference else "",
             f"{cost['seconds']:.0f}" if cost else "",
+            f"{cost['forward_equivalents']:,.0f}" if cost else "",
         )
     return made
 
@@ -37,6 +50,8 @@ def measured(found: dict[str, Any]) -> Table:
     ranker, queries = found["ranker"], found["queries"]
     made = Table(
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        show_edge=False,
         title=f"{queries['evaluated']:,} queries, 95 % intervals over queries",
         caption=(
             f"left out: {queries['without_positive_gain']:,} queries without a positive gain; of "
@@ -72,6 +87,38 @@ def verdict(metrics: dict[str, Any]) -> Text:
         for one in verdicts
     ]
     return Text("\n\n").join(paragraphs)
+
+
+def next_steps(
+    metrics: dict[str, Any], workdir: str, command: Sequence[str], *, audited: bool
+) -> list[str]:
+    """The three commands that make sense after a run, each behind what it does.
+
+    command: the words behind `sie-jax train` that made the run. audited: whether the run left a
+    list of labels to check.
+    """
+    model, labels = os.path.join(workdir, "model"), os.path.join(workdir, "audit.csv")
+    seeds = max((len(one["ndcg@10"]) for one in metrics["seeds"].values()), default=1)
+    again = f"sie-jax train {shlex.join(command)} --config.train.seeds=3"
+    steps = {
+        "score your own pairs by it": (
+            f"sie-jax predict --model={shlex.quote(model)} --input=PAIRS --output=scores.parquet"
+        ),
+        f"correct labels in {labels} and apply them": (
+            f"sie-jax audit --pairs={shlex.quote(workdir)} --apply={shlex.quote(labels)} "
+            "--output=corrected.csv"
+        ),
+        "train two more seeds, to tell weighting from chance": again,
+        "compare it with another run": f"sie-jax compare {shlex.quote(workdir)} OTHER_WORKDIR",
+        "measure it on other labels": (
+            f"sie-jax evaluate --model={shlex.quote(model)} --pairs=LABELLED_PAIRS"
+        ),
+    }
+    if not audited:
+        steps = {what: one for what, one in steps.items() if "audit.csv" not in what}
+    if seeds > 1:
+        steps = {what: one for what, one in steps.items() if one != again}
+    return [f"  {what}:\n    {one}" for what, one in list(steps.items())[:3]]
 
 
 def rows(columns: dict[str, list[Any]]) -> Table:

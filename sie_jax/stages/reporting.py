@@ -28,6 +28,7 @@ from sie_jax.report.parts import Part
 from sie_jax.stages import explain
 from sie_jax.stages.pair_runs import judged
 from sie_jax.training import logs
+from sie_jax.training.progress import duration
 from sie_jax.workdir import Job
 from sie_jax.workdir.ledger import Ledger, total
 
@@ -120,22 +121,9 @@ def facts(job: Job) -> dict[str, str]:
         "sie_jax": sie_jax.__version__,
         "commit": (origin.commit() or "")[:10],
         "data": f"{data['source']} {name}".strip(),
-        "time of all passes and trainings": _duration(seconds),
+        "time of all passes and trainings": duration(seconds),
     }
     return {fact: text for fact, text in found.items() if text}
-
-
-def _duration(seconds: float) -> str:
-    """In the two greatest units.
-
-    >>> _duration(3725), _duration(59.7)
-    ('1 h 2 min', '1 min 0 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _noise(prepared: Prepared) -> dict[str, dict[str, Any] | None]:

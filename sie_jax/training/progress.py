@@ -11,6 +11,19 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from sie_jax import processes
 
+_spoken = time.monotonic()
+
+
+def spoke() -> None:
+    """Tells that something has just been shown."""
+    global _spoken
+    _spoken = time.monotonic()
+
+
+def silence() -> float:
+    """The seconds since something was shown."""
+    return time.monotonic() - _spoken
+
 
 class Bar:
     """A bar with examples/s, padding share and time left; a line every ten seconds elsewhere."""
@@ -19,6 +32,7 @@ class Bar:
         self._label, self._total, self._console = label, total, console
         self._done, self._rows, self._slots, self._tokens = done, 0, 0, 0
         self._started = self._said = time.perf_counter()
+        self._first: tuple[float, int] | None = None
         self._progress = Progress(
             TextColumn(f"{label:<22}"),
             BarColumn(),
@@ -42,9 +56,22 @@ class Bar:
         padding = 1 - self._tokens / max(self._slots, 1)
         text = f"{speed:7.0f} examples/s  padding {padding:4.0%}  {note}"
         self._progress.update(self._task, advance=1, note=text)
-        if not self._console.is_terminal and now - self._said >= 10 and processes.first():
+        self._first = self._first or (now, self._done)  # after it everything is compiled
+        if self._console.is_terminal:
+            spoke()
+        elif now - self._said >= 10 and processes.first():
             self._said = now
-            print(f"{self._label}  {self._done}/{self._total}  {text}", file=sys.stderr, flush=True)
+            line = f"{self._label}  {self._done}/{self._total}  {text}{self._left(now)}"
+            print(line, file=sys.stderr, flush=True)
+            spoke()
+
+    def _left(self, now: float) -> str:
+        """The time that is left at the speed since the first batch; "" where there is none yet."""
+        began, done = self._first or (now, self._done)
+        if self._done == done:
+            return ""
+        seconds = (now - began) / (self._done - done) * (self._total - self._done)
+        return f"  {duration(seconds)} left"
 
     def skip(self, batches: int) -> None:
         """So many batches were done before."""
@@ -54,6 +81,19 @@ class Bar:
     def stop(self) -> None:
         """Takes the bar down."""
         self._progress.stop()
+
+
+def duration(seconds: float) -> str:
+    """In the two greatest units.
+
+    >>> duration(3725), duration(59.7)
+    ('1 h 2 min', '1 min 0 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 @contextmanager
@@ -76,6 +116,11 @@ def counter(label: str, console: Console) -> Iterator[Callable[[int], None]]:
             nonlocal done
             done += rows
             speed = done / max(time.perf_counter() - started, 1e-9)
-            status.update(f"{label}  {done:,} rows  {speed:,.0f} rows/s")
+            text = f"{label}  {done:,} rows  {speed:,.0f} rows/s"
+            status.update(text)
+            if console.is_terminal or silence() < 10 or console.quiet:
+                return
+            print(text, file=sys.stderr, flush=True)
+            spoke()
 
         yield add

@@ -16,12 +16,13 @@ from rich.console import Console
 from sie_jax import processes
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
-from sie_jax.training import tracking
+from sie_jax.training import progress, tracking
 from sie_jax.training.cost import CostMeter
 from sie_jax.training.logs import MetricsLog, draw_together
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
 from sie_jax.workdir.ledger import Ledger
+from sie_jax.workdir.telling import telling
 
 STAGES, RUNS = "stages", "checkpoints"
 CONFIG = "config.json"
@@ -45,6 +46,7 @@ class Workdir:
     config: all settings as JSON, left in config.json.
     train: how often a run is logged and saved, and which of its steps are profiled.
     redo: the stages to make again: names without a run (`train`) or with one (`train/weighted-0`).
+    stages: the names of all that will be asked for, in their order, where that is known.
     defaults: the settings of a config in which nothing was changed, as JSON.
     """
 
@@ -55,6 +57,7 @@ class Workdir:
     train: TrainConfig
     tracking: TrackingConfig
     redo: frozenset[str] = frozenset()
+    stages: tuple[str, ...] = ()
     defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -85,6 +88,17 @@ class Workdir:
     def say(self, text: str) -> None:
         """Prints one line as it is: a path may hold what Rich would take for markup."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
+        progress.spoke()
+
+    @contextmanager
+    def telling(self, stage: str) -> Iterator[None]:
+        """Says, while the block runs, which of the stages it makes."""
+        if stage not in self.stages:
+            yield
+            return
+        place = f"stage {self.stages.index(stage) + 1} of {len(self.stages)}: {stage}"
+        with telling(self.say, place):
+            yield
 
     def write_config(self) -> None:
         """Leaves the present settings in config.json, unless they are there."""

@@ -109,7 +109,8 @@ def stage(
             marker = processes.told(making.decide)
             if marker is None:
                 try:
-                    make(making.job, *args, **kwargs)
+                    with workdir.telling(name):
+                        make(making.job, *args, **kwargs)
                 except BaseException:
                     making.abandon()
                     raise

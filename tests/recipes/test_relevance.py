@@ -17,7 +17,7 @@ from workdirs import made_since, markers
 from sie_jax.config import Config, as_json
 from sie_jax.errors import UserError
 from sie_jax.files import read_json
-from sie_jax.recipes import relevance
+from sie_jax.recipes import plan, relevance
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,9 @@ def test_every_file_of_the_contract_is_there(finished: Path) -> None:
     assert not any(path.is_file() for path in (finished / "scratch").rglob("*"))
     assert read_json(finished / "config.json") == as_json(tiny())
     assert (finished / "report.html").read_text(encoding="utf-8").startswith("<!doctype html>")
-    assert markers(finished).keys() == STAGES
+    made = markers(finished)
+    assert made.keys() == STAGES
+    assert plan.stages(tiny()) == tuple(sorted(made, key=lambda name: made[name]))
 
 
 def test_metrics_json(finished: Path) -> None:

@@ -27,7 +27,10 @@ METRICS = {
         "random": {"ndcg@10": estimate(-0.45, -0.5, -0.4)},
         "weighted": {"ndcg@10": estimate(None, None, None)},
     },
-    "cost": {"uniform": {"seconds": 12.6}, "weighted": {"seconds": 40.2}},
+    "cost": {
+        "uniform": {"seconds": 12.6, "forward_equivalents": 3000},
+        "weighted": {"seconds": 40.2, "forward_equivalents": 4000},
+    },
 }
 
 
@@ -38,29 +41,58 @@ def printed(metrics: dict[str, Any]) -> list[str]:
     return console.file.getvalue().splitlines()
 
 
-def cells(lines: list[str], run: str) -> list[str]:
-    line = next(line for line in lines if line.startswith(f"│ {run} "))
-    return [cell.strip() for cell in line.strip("│").split("│")]
+def cells(metrics: dict[str, Any], run: str) -> list[str]:
+    """The row of a run, a cell's lines joined by a space."""
+    rows = zip(*(column.cells for column in terminal.table(metrics).columns), strict=True)
+    (found,) = [row for row in rows if row[0] == run]
+    return [str(cell).replace("\n", " ") for cell in found]
 
 
 def test_one_row_per_run() -> None:
-    lines = printed(METRICS)
-    half = "0.500 [0.400, 0.600]"
-    assert cells(lines, "uniform") == ["uniform", "0.700 [0.651, 0.750]", *[half] * 2, "", "13"]
-    assert cells(lines, "random") == [
+    half = "0.500 0.400, 0.600"
+    assert cells(METRICS, "uniform") == [
+        "uniform",
+        "0.700 0.651, 0.750",
+        *[half] * 2,
+        "",
+        "13",
+        "3,000",
+    ]
+    assert cells(METRICS, "random") == [
         "random",
         "0.250",  # without an interval, only the value is shown
         *[half] * 2,
-        "-0.450 [-0.500, -0.400]",
-        "",  # a baseline has no cost
+        "-0.450 -0.500, -0.400",
+        *["", ""],  # a baseline has no cost
     ]
-    assert cells(lines, "weighted") == ["weighted", "undefined", *[half] * 2, "undefined", "40"]
+    assert cells(METRICS, "weighted") == [
+        *("weighted", "undefined", *[half] * 2, "undefined", "40", "4,000")
+    ]
 
 
 def test_the_numbers_of_rows_and_queries_are_shown() -> None:
     text = " ".join("\n".join(printed(METRICS)).split())
     assert "Test split: 3 queries, 95 % intervals" in text
     assert "12 rows read, 10 kept, 2 rejected" in text
+    assert "Forward passes count the work" in text
+
+
+def test_three_commands_come_next() -> None:
+    metrics = {"seeds": {"uniform": {"ndcg@10": [0.5]}}}
+    command = ["--config=my file.py"]
+    steps = terminal.next_steps(metrics, "runs/a b", command, audited=True)
+    assert [step.split("\n")[1].strip() for step in steps] == [
+        "sie-jax predict --model='runs/a b/model' --input=PAIRS --output=scores.parquet",
+        "sie-jax audit --pairs='runs/a b' --apply='runs/a b/audit.csv' --output=corrected.csv",
+        "sie-jax train '--config=my file.py' --config.train.seeds=3",
+    ]
+    more = {"seeds": {"uniform": {"ndcg@10": [0.5, 0.6]}}}
+    steps = terminal.next_steps(more, "runs/a", command, audited=False)
+    assert [step.split()[-1] for step in steps] == [
+        "--output=scores.parquet",
+        "OTHER_WORKDIR",
+        "--pairs=LABELLED_PAIRS",
+    ]
 
 
 def test_a_gain_has_its_sign() -> None:
@@ -68,7 +100,7 @@ def test_a_gain_has_its_sign() -> None:
         **METRICS,
         "difference": {"weighted": {"ndcg@10": estimate(0.0312, -0.01, 0.07)}},
     }
-    assert cells(printed(metrics), "weighted")[4] == "+0.031 [-0.010, +0.070]"
+    assert cells(metrics, "weighted")[4] == "+0.031 -0.010, +0.070"
 
 
 def test_the_verdict_is_its_notes_one_a_line() -> None:

@@ -15,7 +15,6 @@ from sie_jax.config import Config, as_json
 from sie_jax.data import preparing
 from sie_jax.files import read_json
 from sie_jax.sections import flat
-from sie_jax.stages import reporting
 
 
 @pytest.fixture(scope="module")
@@ -89,15 +88,7 @@ def test_the_heading_says_when_of_what_and_how_long(page: str, finished: Path) -
     seconds = sum(
         one["seconds"] for stage in stages for one in workdirs.costs(finished, stage).values()
     )
-    assert facts.endswith(reporting._duration(seconds))
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"),
-    [(0.2, "0 s"), (59.7, "1 min 0 s"), (125, "2 min 5 s"), (3725, "1 h 2 min")],
-)
-def test_a_duration_has_two_units(seconds: float, shown: str) -> None:
-    assert reporting._duration(seconds) == shown
+    assert facts.endswith(duration(seconds))
 
 
 def test_no_date_is_in_any_other_file(page: str, finished: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from sie_jax.training import progress
-from sie_jax.training.progress import bar
+from sie_jax.training.progress import bar, duration
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_a_bar_says_speed_and_padding_every_ten_seconds(
     assert told.startswith("uniform-0  6/9")
     assert "1 examples/s" in told  # 6 rows in 10 s
     assert "padding  50%" in told  # 4·6 + 2·4 tokens in 2·4·8 slots
-    assert told.endswith("loss 0.500\n")
+    assert told.endswith("loss 0.500  15 s left\n")  # 3 batches at 5 s, the first left out
 
 
 def test_a_bar_is_taken_down_whatever_happens() -> None:
@@ -58,3 +58,11 @@ def test_a_bar_is_taken_down_whatever_happens() -> None:
         fail()
     with bar("uniform-0", 2, console):  # rich allows one live display at a time
         pass
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0.2, "0 s"), (59.7, "1 min 0 s"), (125, "2 min 5 s"), (3725, "1 h 2 min")],
+)
+def test_a_duration_has_two_units(seconds: float, shown: str) -> None:
+    assert duration(seconds) == shown

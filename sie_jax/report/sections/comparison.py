@@ -13,6 +13,7 @@ training is in no interval. Left out are {{ queries.without_positive_gain | whol
 a positive gain, and of MRR and recall {{ queries.without_highest_grade | whole }} more without an
 item of the highest grade.</p>
 {{ metric_table("Metrics of both rankings", test, metrics, of="ranking") }}
+<h3>Paired difference</h3>
 {{ metric_table("Paired difference", difference, metrics, signed=true, of="difference") }}
 """
 

@@ -7,8 +7,10 @@ from sie_jax.report.parts import Part, render
 
 TEMPLATE = """
 <p class="note">A forward pass counts 1 per example, a full backward pass counts 2, and a backward
-pass for norms alone counts 1.
-{% if device %}The seconds were measured on {{ device }}.{% endif %}</p>
+pass for norms alone counts 1. That is the work, and the same on every machine.
+{% if device %}The seconds were measured on {{ device }}.{% endif %}
+They hold compiling and whatever else the machine did, so they go apart from the work where runs are
+short, or compile what another run has compiled already.</p>
 {% call table("Cost of training", ["run"],
               numbers=["seconds", "examples", "forward equivalents"]) %}
 <tbody>

@@ -15,6 +15,7 @@ ORDER = [
     "outputs",
     "processes",
     "remote",
+    "telling",
     "per_example",
     "devices",
     "tables",

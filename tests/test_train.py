@@ -731,5 +731,6 @@ def test_a_bad_flag_ends_the_program_itself_with_2():
     """As a user starts it, with all imports."""
     command = [sys.executable, TRAIN, "--config=none.py"]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | ENVIRONMENT)
-    assert (done.returncode, done.stdout) == (2, BEGUN)
+    assert done.returncode == 2
+    assert done.stdout.startswith(BEGUN)
     assert re.fullmatch(r"error: --config=none.py: no such file; [^\n]+\n", done.stderr)

@@ -63,7 +63,7 @@ def parse(argv: list[str]) -> Command:
     except flags.UnrecognizedFlagError as error:
         raise UserError(
             f"--{error.flagname} is not a flag: the flags are --config, --config.FIELD, --workdir, "
-            "--redo, --distributed and --replay"
+            "--redo, --dry-run, --distributed and --replay"
         ) from None
     except flags.Error as error:
         raise UserError(f"{error}; see --help") from None

@@ -6,10 +6,11 @@ from pathlib import Path
 import sie_jax
 from sie_jax.commands import process
 from sie_jax.errors import UserError
+from sie_jax.telling import telling
 
 USAGE = """\
 sie-jax train --config=FILE [--workdir=FOLDER] [--redo=STAGE[,STAGE]] [--distributed]
-              [--config.FIELD=VALUE ...]
+              [--config.FIELD=VALUE ...] [--dry-run]
 sie-jax train --replay=FILE
 
 python train.py is the same command.
@@ -20,6 +21,8 @@ python train.py is the same command.
                        folder may be in an object store, gs://BUCKET/FOLDER or s3://BUCKET/FOLDER,
                        and so may data and models.
   --redo=STAGE         makes a finished stage again, and what follows from it
+  --dry-run            reads the data as the run would, and says what it found and what it would
+                       train, with the memory and the time of a step; it writes nothing
   --distributed        this process is one of several that run the same command on one workdir.
                        TPU VMs, SLURM and Open MPI tell each process where the others are;
                        elsewhere set JAX_COORDINATOR_ADDRESS (host:port of process 0),
@@ -37,6 +40,9 @@ The fields by section, with the values that they have if neither the file nor a 
 """
 
 
+DRY_RUN = "--dry-run"
+
+
 @process.command
 def entry(argv: list[str]) -> None:
     """Runs one command line and returns its exit code."""
@@ -47,15 +53,15 @@ def entry(argv: list[str]) -> None:
         prefix = asked[0].partition("=")[2].removeprefix("config.")
         print("" if prefix else USAGE, listing(prefix), sep="")
         return
-    print(f"sie_jax {sie_jax.__version__}: loading JAX and the config", flush=True)
-    # what takes seconds to import, in which the user has been told and signals are heard
-    from rich.console import Console
+    # imports take seconds, in which the user has been told and signals are heard
+    with telling(_say, f"sie_jax {sie_jax.__version__}: loading JAX and the config"):
+        from rich.console import Console
 
-    from sie_jax import processes
-    from sie_jax.commands.flags import parse
-    from sie_jax.recipes import relevance, replay
-    from sie_jax.report import terminal
-    from sie_jax.tasks import classifies
+        from sie_jax import processes
+        from sie_jax.commands.flags import parse
+        from sie_jax.recipes import dry_run, relevance, replay
+        from sie_jax.report import terminal
+        from sie_jax.tasks import classifies
 
     if replayed := [flag for flag in argv[1:] if flag.startswith("--replay=")]:
         if len(argv) > 2:
@@ -64,7 +70,12 @@ def entry(argv: list[str]) -> None:
             )
         replay.replay(Path(replayed[0].partition("=")[2]), Console())
     else:
-        given = parse(argv)
+        given = parse([word for word in argv if word != DRY_RUN])
+        if DRY_RUN in argv:
+            if given.distributed or given.redo:
+                raise UserError(f"{DRY_RUN} makes nothing: leave --distributed and --redo out")
+            dry_run.dry_run(given.config, given.workdir)
+            return
         if given.distributed:
             process.connect()
         metrics = relevance.run(given.config, given.workdir, redo=given.redo)
@@ -73,3 +84,7 @@ def entry(argv: list[str]) -> None:
             print("Next:")
             for step in terminal.next_steps(metrics, given.workdir, argv[1:], audited=audited):
                 print(step)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

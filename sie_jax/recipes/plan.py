@@ -11,9 +11,9 @@ def stages(config: Config) -> tuple[str, ...]:
     Those of the folds of a cross-validation (`evaluation.folds`) are not among them.
     """
     train, evaluation = config.train, config.evaluation
-    weighted = ("weighted", *config.importance.compare)
-    runs = [f"{name}-{seed}" for seed in range(train.seeds) for name in ("uniform", *weighted)]
-    folds = [f"{name}-fold-{fold}" for name in weighted for fold in range(train.folds)]
+    compared = _compared(config)
+    trained = [f"{name}-{seed}" for seed in range(train.seeds) for name in compared]
+    folds = [f"{name}-fold-{fold}" for name in compared[1:] for fold in range(train.folds)]
     optional = {
         "pretrain": config.pretrain.steps > 0,
         "tune": bool(train.learning_rates),
@@ -26,8 +26,34 @@ def stages(config: Config) -> tuple[str, ...]:
     named = (
         *("prepare", "pretrain", "features", "linear", "translation", "tune", "cross_fit"),
         *("choose", "score", "weigh", "audit"),
-        *(f"train/{run}" for run in runs),
+        *(f"train/{run}" for run in trained),
         *(f"rehearse/{run}" for run in folds),
         *("contest", "export", "robustness", "explain", "evaluate"),
     )
     return tuple(name for name in named if optional.get(name, True))
+
+
+def runs(config: Config, steps: int) -> list[str]:
+    """The training runs, a line each. steps: of an epoch over all training pairs."""
+    train, importance, folds = config.train, config.importance, config.train.folds
+    whole = f"{steps * train.epochs:,} steps"
+    lines = [f"training runs: {train.seeds} × {', '.join(_compared(config))}, {whole} each"]
+    lines.append(f"  warm-up for the scores: {steps * importance.warmup_epochs:,} steps")
+    if config.pretrain.steps:
+        lines.append(f"  pretraining: {config.pretrain.steps:,} steps")
+    if train.learning_rates:
+        lines.append(f"  tune: {len(train.learning_rates)} learning rates, {whole} each")
+    if folds:
+        number = folds * len(_compared(config))
+        lines.append(f"  on folds of the training queries: {number} runs, each of fewer steps")
+    if importance.policy == AUTO:
+        budget = f"importance.choosing_budget {importance.choosing_budget:g}"
+        lines.append(f"  choose: as many candidates as {budget} full trainings allow")
+    if train.patience:
+        lines.append(f"  train.patience {train.patience} may end a run sooner")
+    return lines
+
+
+def _compared(config: Config) -> tuple[str, ...]:
+    """The names of the runs that are compared, the first of them without weights."""
+    return ("uniform", "weighted", *config.importance.compare)

@@ -10,19 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sie_jax import processes
-
-_spoken = time.monotonic()
-
-
-def spoke() -> None:
-    """Tells that something has just been shown."""
-    global _spoken
-    _spoken = time.monotonic()
-
-
-def silence() -> float:
-    """The seconds since something was shown."""
-    return time.monotonic() - _spoken
+from sie_jax.telling import silence, spoke
 
 
 class Bar:

@@ -16,13 +16,13 @@ from rich.console import Console
 from sie_jax import processes
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
-from sie_jax.training import progress, tracking
+from sie_jax.telling import spoke, telling
+from sie_jax.training import tracking
 from sie_jax.training.cost import CostMeter
 from sie_jax.training.logs import MetricsLog, draw_together
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
 from sie_jax.workdir.ledger import Ledger
-from sie_jax.workdir.telling import telling
 
 STAGES, RUNS = "stages", "checkpoints"
 CONFIG = "config.json"
@@ -88,7 +88,7 @@ class Workdir:
     def say(self, text: str) -> None:
         """Prints one line as it is: a path may hold what Rich would take for markup."""
         self.console.print(text, soft_wrap=True, markup=False, highlight=False)
-        progress.spoke()
+        spoke()
 
     @contextmanager
     def telling(self, stage: str) -> Iterator[None]:

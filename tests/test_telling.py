@@ -2,8 +2,7 @@ import threading
 
 import pytest
 
-from sie_jax.training import progress
-from sie_jax.workdir import telling
+from sie_jax import telling
 
 
 def test_a_stage_is_told_again_while_nothing_else_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -21,13 +20,12 @@ def test_a_stage_is_told_again_while_nothing_else_is(monkeypatch: pytest.MonkeyP
     assert said[0] == "stage 1 of 2: prepare"
     assert said[1].startswith("stage 1 of 2: prepare, ")
     assert said[1].endswith(" s so far")
-    number = threading.active_count()
-    assert "telling" not in {thread.name for thread in threading.enumerate()}, number
+    assert "telling" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_silence_is_counted_from_what_was_shown_last(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    progress.spoke()
+    monkeypatch.setattr(telling.time, "monotonic", lambda: clock[0])
+    telling.spoke()
     clock[0] += 7
-    assert progress.silence() == 7
+    assert telling.silence() == 7

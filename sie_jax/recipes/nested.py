@@ -6,6 +6,7 @@ from typing import Any
 
 from sie_jax import processes
 from sie_jax.config import Config, as_json
+from sie_jax.recipes import plan
 from sie_jax.stages.pool import pool
 from sie_jax.workdir import Made, Workdir
 from sie_jax.workdir.claim import claimed
@@ -33,7 +34,9 @@ def tested(
         one = _of_fold(config, fold)
         with claimed(workdir.folder / FOLDS / str(fold), workdir.say) as folder:
             workdir.say(f"Fold {fold + 1} of {folds}: {folder}")
-            place = dataclasses.replace(workdir, folder=folder, config=as_json(one))
+            place = dataclasses.replace(
+                workdir, folder=folder, config=as_json(one), stages=plan.stages(one)
+            )
             made.append(recipe(one, place))
             processes.alone(place.write_config)
             processes.alone(place.draw_log)

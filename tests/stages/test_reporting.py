@@ -15,6 +15,7 @@ from sie_jax.config import Config, as_json
 from sie_jax.data import preparing
 from sie_jax.files import read_json
 from sie_jax.sections import flat
+from sie_jax.training.progress import duration
 
 
 @pytest.fixture(scope="module")

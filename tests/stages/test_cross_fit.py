@@ -5,13 +5,20 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tiny_runs
 import workdirs
 from tiny_runs import COLUMNS, METRICS
 
 from sie_jax.data import preparing
 from sie_jax.files import read_json
+from sie_jax.recipes import plan
 
 pytestmark = pytest.mark.slow
+
+
+def test_the_stages_of_a_run_with_folds_are_those_of_the_plan(folded: Path) -> None:
+    made = workdirs.markers(folded)
+    assert plan.stages(tiny_runs.folded()) == tuple(sorted(made, key=lambda name: made[name]))
 
 
 def test_folds_score_every_pair_and_hold_queries_apart(folded: Path) -> None:

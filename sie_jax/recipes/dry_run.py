@@ -30,6 +30,7 @@ from sie_jax.training.progress import duration
 from sie_jax.training.run import Run
 from sie_jax.workdir import Job, Workdir
 
+MOST_LABELS = 10  # of which each is counted; labels that are numbers may be thousands
 MEASURED = 5  # steps whose time is taken, after one that compiles
 
 
@@ -115,14 +116,15 @@ def _splits(prepared: Prepared) -> Table:
     """Queries, pairs, labels and lengths of lists by split."""
     made = Table(title="Splits")
     made.add_column("split")
-    for name in ("queries", "pairs", *prepared.scale.names, "items of a query"):
+    names = prepared.scale.names if len(prepared.scale.names) <= MOST_LABELS else ()
+    for name in ("queries", "pairs", *names, "items of a query"):
         made.add_column(name, justify="right")
     for split in SPLITS:
         pairs = prepared.split(split)
         sizes = pairs["query_id"].value_counts().field("counts").to_numpy()
         labels = np.bincount(pairs["label"].to_numpy(), minlength=len(prepared.scale.names))
         lists = f"{sizes.min()} to {sizes.max()}, median {np.median(sizes):g}"
-        numbers = (len(sizes), pairs.num_rows, *labels.tolist())
+        numbers = (len(sizes), pairs.num_rows, *labels[: len(names)].tolist())
         made.add_row(split, *(f"{number:,}" for number in numbers), lists)
     return made
 

@@ -9,10 +9,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from sie_jax.commands import audit as command
-from sie_jax.data.schema import CLEAN_SCHEMA
+from sie_jax.data.schema import CLEAN_SCHEMA, RAW_SCHEMA
 from sie_jax.errors import UserError
 from sie_jax.evaluation import audit, spreadsheet
 from sie_jax.evaluation import corrections as correcting
+
+
+def listed(pairs: pa.Table, names: tuple[str, ...], probabilities: np.ndarray) -> list[Any]:
+    judged = audit.Judged(pairs, names, probabilities, RAW_SCHEMA.empty_table())
+    return list(audit.ranked(judged).rows())
 
 
 def row(**changed: Any) -> dict[str, Any]:
@@ -31,6 +36,8 @@ def row(**changed: Any) -> dict[str, Any]:
         "prediction_probability": 0.5,
         "corrected_label": "",
         "score": 0.1 + 0.2,
+        "found_by": "model",
+        "reason": "says E",
         **changed,
     }
 
@@ -98,8 +105,8 @@ def test_ranked_counts_over_all_and_within_queries() -> None:
         }
     )
     probabilities = np.array([[0.75, 0.25], [0.75, 0.25], [0.125, 0.875], [0.5, 0.5], [0.5, 0.5]])
-    rows = list(audit.ranked(pairs, ("no", "yes"), probabilities))
-    assert all(set(one) == set(audit.COLUMNS) for one in rows)
+    rows = listed(pairs, ("no", "yes"), probabilities)
+    assert all(set(one) == {"text", *audit.COLUMNS} for one in rows)
     chosen = ("rank", "rank_in_query", "example_id", "label", "prediction", "score")
     assert [tuple(one[name] for name in chosen) for one in rows] == [
         (1, 1, "b", "yes", "no", 0.75),
@@ -416,7 +423,7 @@ def test_corrections_without_their_column(
     assert command.entry(["audit", *apply]) == 2
     assert "has no column 'corrected_label'; it has example_id, label" in capsys.readouterr().err
     assert command.entry(["audit", *apply, "--labels="]) == 2
-    assert "--labels is empty" in capsys.readouterr().err
+    assert "name the scale with --labels=LOWEST,…,HIGHEST" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

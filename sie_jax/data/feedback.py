@@ -49,7 +49,7 @@ def feedback(
 def _of_lists(
     titles: Texts, first: np.ndarray, query: np.ndarray, statistics: FieldStatistics
 ) -> np.ndarray:
-    pair, value, word, width = _vectors(titles, statistics)
+    pair, value, word, width = vectors(titles, statistics)
     size = np.bincount(query)
     highest = np.full(len(size), -np.inf)
     np.maximum.at(highest, query, first)
@@ -64,7 +64,7 @@ def _of_lists(
     return np.where(alone, np.nan, (together - weight * own) / np.where(alone, 1.0, others))
 
 
-def _vectors(
+def vectors(
     titles: Texts, statistics: FieldStatistics
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """The pair, the value and the word of each entry of x, and how many words there are."""

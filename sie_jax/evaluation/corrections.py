@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,19 +12,30 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from etils import epath
 
-from sie_jax.data.readers import delimited, parquet, vectors
+from sie_jax.data.readers import delimited, files, parquet, vectors
 from sie_jax.data.readers.records import Wanted
 from sie_jax.data.repairs import repair
-from sie_jax.data.schema import ATTRIBUTE, CLEAN_SCHEMA, NUMERIC, RATER, REJECTED_SCHEMA
+from sie_jax.data.schema import (
+    ATTRIBUTE,
+    CLEAN_SCHEMA,
+    NUMERIC,
+    RATER,
+    REJECTED_SCHEMA,
+    normalise_query,
+)
 from sie_jax.data.sources import table as own_table
 from sie_jax.errors import UserError
-from sie_jax.evaluation.audit import check_arguments, rejected_file
+from sie_jax.evaluation.audit import CONFLICT
+from sie_jax.evaluation.audit_table import TableOfPairs, check_output, rejected_file
 from sie_jax.evaluation.spreadsheet import escape, unescape
 from sie_jax.files import read_json
 from sie_jax.outputs import Outputs
 
 CELL = "cell:"  # in front of a table's own columns, beside the fields that they are mapped to
 TEXTS = ("query", "title")
+DELIMITERS = (",", ";", "\t")  # of a spreadsheet's CSV
+BOOLEANS = ("false", "true")
+_WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
 REMAKE = "the command that made the run writes it again"
 
 
@@ -63,8 +75,9 @@ class _Correction:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The ids that may be meant, as an audit writes them first."""
-        return tuple(dict.fromkeys((unescape(self.raw), self.raw)))
+        """The ids that may be meant, as an audit writes them first, and 17 where it is 17.0."""
+        whole = self.raw.strip().removesuffix(".0") if _WHOLE.fullmatch(self.raw.strip()) else ""
+        return tuple(dict.fromkeys((unescape(self.raw), self.raw, *([whole] if whole else []))))
 
 
 def apply(
@@ -83,27 +96,35 @@ def apply(
     cannot be read as rows go to <output>.rejected.parquet.
 
     Args:
-      corrections: a CSV file with the columns `example_id` and `corrected_label`, such as an audit;
-        rows where the latter is empty are ignored. Where it has the columns of TEXTS too, these
-        have to be those of the pair, so that corrections of other data are noticed.
-      pairs: the workdir of a run, whose pairs are written as a table for the source `table`; or a
-        table, as for `audit.rank_table`.
+      corrections: a CSV file with the columns `example_id` and `corrected_label`, such as an audit
+        or what its page saves; rows where the latter is empty are ignored. Fields may be separated
+        by commas, semicolons or tabs, and 3.0 is the label 3. Where it has the columns of TEXTS
+        too, these have to be those of the pair, so that corrections of other data are noticed.
+      pairs: the workdir of a run, whose pairs, and behind them the rows with conflicting labels
+        that it left out, are written as a table for the source `table`; or a table, as for
+        `audit_table.TableOfPairs`.
       output: the CSV file to write.
-      labels, columns: of a table, as for `audit.rank_table`; a workdir needs neither.
+      labels, columns: of a table, as for `audit_table.TableOfPairs`; a workdir needs neither.
 
     Raises:
       UserError: the corrections lack a column, have a line that cannot be read, name an id that is
         not among the pairs, that several pairs have or that could be two, or a label that is not on
         the scale, correct one id to two labels, or are of other texts; the output may not be
-        written (`outputs.Outputs`); or as `audit.rank_table`. Nothing is written then.
+        written (`outputs.Outputs`); or as `audit_table.TableOfPairs.scale`. Nothing is written
+        then.
     """
     run = Path(pairs) / "data" / "pairs.parquet"
-    if of_run := run.is_file():
-        labels = _labels(run.with_name("prepared.json"))
-    check_arguments(output, labels)
+    of_run = run.is_file()
+    check_output(output)
     outputs = Outputs(output, (output.with_suffix(".changes.csv"), rejected_file(output)))
     outputs.check([corrections, run.parent if of_run else pairs])
-    data = _of_run(run, labels) if of_run else _of_table(pairs, columns or {})
+    if of_run:
+        labels = _labels(run.with_name("prepared.json"))
+        data = _of_run(run, labels)
+    else:
+        table = TableOfPairs(path=pairs, columns=columns or {}, labels=labels)
+        labels = table.scale()
+        data = _of_table(pairs, table.columns)
     wanted = _resolved(_read(corrections, labels), data, corrections, pairs)
     unreadable: list[Mapping[str, Any]] = []
     counts = Counter(dict.fromkeys(("rows", "changed", "confirmed"), 0))
@@ -124,6 +145,7 @@ def apply(
                 if (correction := wanted.get(key)) is not None:
                     _check_texts(correction, row, pairs)
                     old, new = (cells[data.label] or "").strip(), correction.label
+                    old = _label(old, labels) or old
                     counts["confirmed" if old == new else "changed"] += 1
                     if old != new:
                         texts = (key, *(row[name] for name in TEXTS), old, new)
@@ -159,8 +181,9 @@ def _of_table(pairs: str, columns: Mapping[str, str]) -> _Data:
 
 
 def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
-    """A run's pairs, labels by name and attributes by their own names."""
+    """A run's pairs, and its conflicts, with labels by name and attributes by their own names."""
     file = epath.Path(pairs)
+    conflicts = _conflicts(pairs)
     with parquet.opened(file, Wanted((*CLEAN_SCHEMA.names, "length"), REMAKE)) as opened:
         schema = opened.schema_arrow
     for field in schema:
@@ -191,6 +214,9 @@ def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:
                 for row in batch.to_pylist():
                     cells = {CELL + plain[name]: named(name, value) for name, value in row.items()}
                     yield {**{name: row[name] for name in ("example_id", *TEXTS)}, **cells}
+        for row in conflicts:
+            cells = {CELL + plain[name]: row.get(name) for name in plain}
+            yield {**{name: row[name] for name in ("example_id", *TEXTS)}, **cells}
 
     return _with_vectors(_Data(list(plain.values()), "label", "example_id", rows))
 
@@ -211,6 +237,26 @@ def _with_vectors(data: _Data) -> _Data:
     return data._replace(names=list(names), rows=rows) if elements else data
 
 
+def _conflicts(pairs: Path) -> list[dict[str, Any]]:
+    """The rows with conflicting labels that a run left out, each with the split of its query."""
+    file = pairs.parents[1] / "rejected.parquet"
+    if not file.is_file():
+        return []
+    try:
+        rows = pq.read_table(file, filters=[("reason", "=", CONFLICT)]).to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file} cannot be read ({files.first_line(error)}): {REMAKE}") from None
+    splits = dict.fromkeys((normalise_query(row["query"] or "") for row in rows), "")
+    with parquet.opened(epath.Path(pairs), Wanted(("query", "split"), REMAKE)) as opened:
+        for batch in opened.iter_batches(columns=["query", "split"]) if rows else ():
+            for row in batch.to_pylist():
+                if (query := normalise_query(row["query"])) in splits:
+                    splits[query] = row["split"]
+    for row in rows:
+        row["split"] = splits[normalise_query(row["query"] or "")] or row["split"]
+    return rows
+
+
 def _is_graded(name: str) -> bool:
     """Whether a column of a run's pairs holds places on the scale."""
     return name in ("label", "truth") or name.startswith(RATER)
@@ -219,7 +265,7 @@ def _is_graded(name: str) -> bool:
 def _read(path: Path, labels: Sequence[str]) -> list[_Correction]:
     """The lines that correct a label."""
     found: list[_Correction] = []
-    header, records = delimited.read(epath.Path(path), delimiter=",")
+    header, records = delimited.read(epath.Path(path), delimiter=_delimiter(path))
     fix = "give an audit, with its header, saved as CSV"
     Wanted(("example_id", "corrected_label"), fix).check(epath.Path(path), header)
     for record in records:
@@ -227,19 +273,44 @@ def _read(path: Path, labels: Sequence[str]) -> list[_Correction]:
         if record.reason:
             raise UserError(f"{place} cannot be read ({record.reason}): write the line again")
         cells = {name: text or "" for name, text in record.cells.items()}
-        label = unescape(cells["corrected_label"]).strip()
-        if not label:
+        text = unescape(cells["corrected_label"]).strip()
+        if not text:
             continue
+        label = _label(text, labels)
         texts = tuple(unescape(cells[name]) for name in TEXTS if name in cells)
         raw = cells["example_id"]
         place = f"{place}: example_id {unescape(raw)}"
-        if label not in labels:
+        if label is None:
             raise UserError(
-                f"{place} is corrected to {label!r}, which is not on the scale "
+                f"{place} is corrected to {text!r}, which is not on the scale "
                 f"{', '.join(labels)}: give one of these, or nothing"
             )
         found.append(_Correction(place, raw, label, texts if len(texts) == len(TEXTS) else None))
     return found
+
+
+def _delimiter(path: Path) -> str:
+    """What stands between the fields: the most frequent of DELIMITERS in the first line."""
+    header = next(files.lines(epath.Path(path)), "")
+    return max(DELIMITERS, key=header.count)
+
+
+def _label(text: str, labels: Sequence[str]) -> str | None:
+    """The label that a cell means; None where it is none.
+
+    Spreadsheets write the label 3 as 3.0 or 3,0, and true as TRUE.
+    """
+    if text in labels:
+        return text
+    same = [
+        one for one in labels if one.casefold() == text.casefold() and one.casefold() in BOOLEANS
+    ]
+    try:
+        value = float(text.replace(",", "."))
+        same += [one for one in labels if _WHOLE.fullmatch(one) and float(one) == value]
+    except ValueError:
+        pass
+    return same[0] if len(same) == 1 else None
 
 
 def _resolved(

@@ -4,6 +4,7 @@ import dataclasses
 
 from sie_jax import sections
 from sie_jax.errors import UserError
+from sie_jax.evaluation.label_errors import SCORES
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -14,6 +15,7 @@ class EvaluationConfig:
     seed: int = 0  # the seed of the resamples, and of the queries that are changed
     explained_queries: int = 10  # how many of the worst test queries the report explains; 0: none
     changed_queries: int = 100  # how many test queries are asked with small changes; 0: none
+    audit_score: str = SCORES[0]  # what audit.csv is ranked by (docs/audit.md)
     folds: int = 0  # nested cross-validation: the whole run once for each of so many folds; 0: none
 
     def check(self) -> None:
@@ -22,5 +24,6 @@ class EvaluationConfig:
         sections.at_least("evaluation.seed", self.seed, 0)
         sections.at_least("evaluation.explained_queries", self.explained_queries, 0)
         sections.at_least("evaluation.changed_queries", self.changed_queries, 0)
+        sections.one_of("evaluation.audit_score", self.audit_score, SCORES)
         if self.folds == 1 or self.folds < 0:
             raise UserError(f"evaluation.folds is {self.folds}: give at least 2, or 0 for none")

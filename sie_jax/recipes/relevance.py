@@ -14,6 +14,7 @@ from sie_jax import outputs, processes, remote
 from sie_jax.config import Config, as_json
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
+from sie_jax.evaluation.label_errors import SCORES as AUDIT_SCORES
 from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.recipes import nested, plan, sizes
 from sie_jax.report import terminal
@@ -229,7 +230,13 @@ def _stages(
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
     words = translation(workdir, pairs)
     # what the stages that compare models take of it
-    intervals = replace(evaluation, explained_queries=0, changed_queries=0, folds=0)
+    intervals = replace(
+        evaluation,
+        explained_queries=0,
+        changed_queries=0,
+        folds=0,
+        audit_score=AUDIT_SCORES[0],
+    )
     tuned = held_out = chosen = explained = robust = None
     if rates := config.train.learning_rates:
         tuned = tune(workdir, start, learning_rates=rates, evaluation=intervals)
@@ -267,7 +274,13 @@ def _stages(
     )
     audited = None
     if classifies(config.train.task):
-        audited = audit(workdir, pairs, scored if held_out is None else None, held_out)
+        audited = audit(
+            workdir,
+            pairs,
+            scored if held_out is None else None,
+            held_out,
+            evaluation=replace(evaluation, explained_queries=0, changed_queries=0, folds=0),
+        )
     runs = _runs(sections)
     # what chose a run's weights, so that it is made again where they are chosen anew
     weighted = replace(start, after=(*start.after, weighed))

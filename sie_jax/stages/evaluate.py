@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -25,6 +24,7 @@ from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.ranker import LINEAR, STACK, Ranker
 from sie_jax.passes import estimating
 from sie_jax.stages import choose, pretrain, reporting, tune
+from sie_jax.stages.audit import Audited
 from sie_jax.stages.contest import (
     STACKED,
     TRANSLATION,
@@ -63,7 +63,7 @@ class Results:
     contestants: Contestants
     scores: Made[Scores]
     weighed: Made[pa.Table]
-    audited: Made[Path] | None
+    audited: Made[Audited] | None
     trained: tuple[Made[Trained], ...]
     contest: Made[Contest]
     exported: Made[Ranker]

@@ -103,8 +103,9 @@ def _suspicious(results: "Results") -> Part | None:
     """The labels most worth checking, where a task names labels."""
     if results.audited is None:
         return None
+    found = results.audited.value
     return sections.suspicious.part(
-        auditing.read(results.audited.value, most=sections.suspicious.MOST)
+        auditing.read(found.file, most=sections.suspicious.MOST), found.summary
     )
 
 

@@ -240,10 +240,24 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         "training": sections.training.part(of_run, lines),
         "scores": sections.scores.part(of_run, table, scores=[text], label_names=[text, "exact"]),
         "groups": sections.groups.part({text: pa.Table.from_pylist([group(text, 12, 1.5)])}),
-        "suspicious": sections.suspicious.part([row | {"score": "1.5"}]),
+        "suspicious": sections.suspicious.part(
+            [row | {"score": "1.5", "reason": text}], audited(text)
+        ),
         "explanations": sections.explanations.part([explanation(text, text=text)]),
         "cleaning": sections.cleaning.part(cleaning),
         "settings": sections.settings.part({text: text}, {}),
+    }
+
+
+def audited(label: str) -> dict[str, Any]:
+    """audit.json of a run with this label and another."""
+    number = {"value": 3.0, "low": 2.0, "high": 5.0}
+    return {
+        "pairs": 40,
+        "wrong": number,
+        "noise_matrix": {label: {label: 20.0, "I": 1.0}, "I": {label: 2.0, "I": 17.0}},
+        "first": [{"rows": 4, "wrong": {"value": 0.5, "low": 0.25, "high": 0.75}}],
+        "notes": ["a note"],
     }
 
 

@@ -1,5 +1,7 @@
 """The page shows its parts in order, runs none of their texts, and makes no request."""
 
+import base64
+import hashlib
 import pkgutil
 import re
 
@@ -79,6 +81,16 @@ def test_page_asks_for_nothing(tmp_path):
                 assert value.startswith("#")
     for target in re.findall(r"url\(([^)]*)\)", html):
         assert target.startswith("#")
+
+
+def test_the_one_script_that_runs_is_that_of_the_digest(tmp_path):
+    """Another one, as a text would be, has another digest (CSP 3)."""
+    script = 'tell("<a>" && 1);'
+    html = write(tmp_path / "report.html", script=script)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    (policy,) = (of["content"] for _, of in Elements(html).found if "http-equiv" in of)
+    assert policy.endswith(f"; script-src 'sha256-{digest}'")
+    assert f"<script>{script}</script>" in html
 
 
 def test_page_is_the_same_for_the_same_arguments(tmp_path):

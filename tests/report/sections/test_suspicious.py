@@ -1,4 +1,4 @@
-from report.examples import rows_of
+from report.examples import audited, rows_of
 
 from sie_jax.report.sections import suspicious
 
@@ -9,15 +9,23 @@ ROW = {
     "label": "exact",
     "prediction": "irrelevant",
     "score": "9.87654",
+    "reason": "says exact",
 }
 
 
 def test_rows_of_the_audit_are_shown_in_their_order():
-    assert rows_of(suspicious.part([ROW, ROW | {"query": "hub"}])) == [
-        ["#", "query", "title", "label", "model's opinion", "score"],
-        ["1", "usb cable", "Phone case", "exact", "irrelevant", "9.8765"],
-        ["2", "hub", "Phone case", "exact", "irrelevant", "9.8765"],
+    assert rows_of(suspicious.part([ROW, ROW | {"query": "hub", "score": ""}])) == [
+        ["#", "query", "title", "label", "model's opinion", "score", "reason"],
+        ["1", "usb cable", "Phone case", "exact", "irrelevant", "9.8765", "says exact"],
+        ["2", "hub", "Phone case", "exact", "irrelevant", "", "says exact"],
     ]
+
+
+def test_what_is_said_of_all_labels_and_the_noise_matrix() -> None:
+    part = suspicious.part([], audited("E"))
+    assert rows_of(part) == [["has", "E", "I"], ["E", "20", "1"], ["I", "2", "17"]]
+    assert "About 3 of 40 labels are wrong, between 2 and 5." in part.html
+    assert "A note." in part.html
 
 
 def test_at_most_fifty_rows():

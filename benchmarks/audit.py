@@ -1,103 +1,284 @@
-"""How many of the labels that an audit ranks first are wrong, for each score.
+"""What an audit finds, what it says of the number of wrong labels, and what correcting them gains.
 
     pip install -e '.[benchmark]'
-    python benchmarks/audit.py --workdir=FOLDER
+    python benchmarks/audit.py --workdir=FOLDER [--encoder]
 
-Three shops of 1,500 queries with 20 % wrong labels, the model of configs/shop.py, five folds: every
-training pair is judged by a model that never saw its query. The pairs are ranked by each score as
-it is and by its rank within the fold (models of different folds may differ in scale), by what
-`audit.csv` ranks by, and by cleanlab from the same probabilities. Precision among the first 1, 2, 5
-and 10 %. The same command resumes the runs in FOLDER. Writes benchmarks/results/audit.json.
+Two kinds of generated shops, each of three seeds and 1,000 queries: `synthetic`, whose labels
+follow from its words, and `market`, in which the words of customers and sellers differ. The labels
+are judged out of fold by trees on features of the words (`audit_model.py`), a cheap model that
+stands for any. With 0, 5, 10 and 20 % wrong labels, of any kind (`uniform`) or those that a weak
+model gets wrong (`confusion`): the estimated number of wrong labels beside the true one, and the
+precision among the first 1, 2, 5 and 10 % by each score, beside cleanlab. `weak` has models that
+see little or nothing. `round trip`: the first 5 % are given their true labels and the model is
+trained again, with as many random ones for comparison; nDCG@10 on test queries, five seeds.
+
+`--encoder` measures the first three scores, and the others of importance, on what the product does
+itself: the model of configs/shop.py on three synthetic shops of 1,500 queries with 20 % wrong
+labels, five folds, ranked by each score as it is and by its rank within the fold. Without it those
+figures stay as they are.
+
+Every cell is a file in FOLDER: the same command resumes. Writes benchmarks/results/audit.json.
 """
 
 import argparse
 import importlib.metadata
+import itertools
 import runpy
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import audit_model
 import jax
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from audit_model import Setting
+from cleanlab.count import compute_confident_joint
 from cleanlab.rank import get_label_quality_scores
+from same_results import commit_of
+from scipy import special
 
 from sie_jax import importance
-from sie_jax.evaluation import audit, detection
-from sie_jax.files import write_json
+from sie_jax.evaluation import audit, detection, label_errors
+from sie_jax.evaluation.predictions import PROBABILITY, probabilities
+from sie_jax.files import read_json, whole, write_json
 from sie_jax.recipes import relevance
 
 RESULTS = Path(__file__).parent / "results" / "audit.json"
 CONFIG = Path(__file__).parents[1] / "configs" / "shop.py"
-SHOPS, SHARES, FOLDS = (1, 2, 3), (0.01, 0.02, 0.05, 0.1), 5
-CLEANLAB = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
+SEEDS, SHARES, FOLDS = (1, 2, 3), (0.01, 0.02, 0.05, 0.1), 5
+SHOPS, KINDS, RATES = ("synthetic", "market"), ("confusion", "uniform"), (0.0, 0.05, 0.1, 0.2)
+RELABELLED, TRIP_SEEDS = 0.05, (1, 2, 3, 4, 5)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, required=True)
-    workdir = parser.parse_args().workdir
-    found: dict[str, list[dict[str, float]]] = {}
-    pairs = []
-    for shop in SHOPS:
+    parser.add_argument("--encoder", action="store_true")
+    options = parser.parse_args()
+    before = read_json(RESULTS) if RESULTS.is_file() else {}
+    encoder = of_encoder(options.workdir) if options.encoder else before.get("encoder")
+
+    cells = options.workdir / "cells"
+    settings = [
+        Setting(shop, kind, rate, seed)
+        for shop, kind, rate, seed in itertools.product(SHOPS, KINDS, RATES, SEEDS)
+        if rate or kind == KINDS[0]  # without noise there is no kind
+    ]
+    cells.mkdir(parents=True, exist_ok=True)
+    found = [one._asdict() | estimated(**opinions(one, cells)) for one in settings]
+    views = [
+        Setting("synthetic", "confusion", 0.1, seed, view)
+        for view, seed in itertools.product(audit_model.VIEWS[1:], SEEDS)
+    ]
+    weak = [one._asdict() | estimated(**opinions(one, cells)) for one in views]
+    trips = [
+        kept(cells / f"trip-{one.name}.json", partial(round_trip, one, cells))
+        for one in (
+            Setting(shop, KINDS[0], 0.1, seed)
+            for shop, seed in itertools.product(SHOPS, TRIP_SEEDS)
+        )
+    ]
+    write_json(
+        RESULTS,
+        {
+            "device": jax.devices()[0].device_kind,
+            "commit": commit_of("HEAD"),
+            "cleanlab": importlib.metadata.version("cleanlab"),
+            "queries": audit_model.QUERIES,
+            "cells": found,
+            "weak": weak,
+            "round_trip": {shop: gains([t for t in trips if t["shop"] == shop]) for shop in SHOPS},
+            "encoder": encoder,
+        },
+    )
+
+
+def kept(path: Path, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What is in the file, measured and put there where it is not."""
+    if not path.is_file():
+        write_json(path, measure())
+        print(path.stem, flush=True)
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
+def opinions(setting: Setting, folder: Path) -> dict[str, np.ndarray]:
+    """The out-of-fold probabilities `p` of a shop, its `labels`, their `truth`, the `query`."""
+    path = folder / f"{setting.name}.npz"
+    if not path.is_file():
+        made = audit_model.shop(setting)
+        p, rows = audit_model.out_of_fold(made, made.label)
+        query = np.unique(made.query[rows], return_inverse=True)[1]
+        found = {"p": p, "labels": made.label[rows], "truth": made.truth[rows], "query": query}
+        with whole(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, **found)
+        print(path.stem, flush=True)
+    return dict(np.load(path))
+
+
+def estimated(
+    p: np.ndarray, labels: np.ndarray, truth: np.ndarray, query: np.ndarray
+) -> dict[str, Any]:
+    """The estimates from out-of-fold probabilities, and the precision of each score."""
+    wrong = labels != truth
+    errors = label_errors.estimate(p, labels, query)
+    joint = compute_confident_joint(labels, p, calibrate=True)
+    order = np.argsort(-label_errors.doubts("self_confidence", p, labels), kind="stable")
+    lengths = {f"{share:.0%}": int(share * len(order)) for share in SHARES}
+    expected = {
+        share: [float(one[order[:length]].mean()) for one in (errors.probability, *errors.between)]
+        for share, length in lengths.items()
+    }
+    calibrated = label_errors.tempered(p, labels)
+    return {
+        "pairs": len(labels),
+        "accuracy": float((p.argmax(1) == truth).mean()),
+        "wrong": int(wrong.sum()),
+        "estimate": errors.wrong,
+        "anchors": errors.anchors,
+        "confident_joint": errors.confident_joint,
+        "cleanlab": float(len(labels) * (1 - np.trace(joint) / joint.sum())),
+        "sum": float((1 - calibrated[np.arange(len(labels)), labels]).sum()),
+        "by_label": {
+            "true": [int(wrong[labels == one].sum()) for one in range(audit_model.CLASSES)],
+            "estimated": (errors.matrix.sum(1) - errors.matrix.diagonal()).tolist(),
+        },
+        "sure": errors.sure,
+        "above_majority": errors.above_majority,
+        "expected": expected,
+        "precision": {
+            score: precision(label_errors.doubts(score, p, labels), wrong)
+            for score in label_errors.SCORES
+        }
+        | {f"cleanlab, {score}": precision(quality(p, labels, score), wrong)
+           for score in label_errors.SCORES},
+    }  # fmt: skip
+
+
+def round_trip(setting: Setting, folder: Path) -> dict[str, Any]:
+    """nDCG@10 before and after a share of the labels are corrected, by what they are chosen by."""
+    made = audit_model.shop(setting)
+    p, rows = opinions(setting, folder)["p"], np.flatnonzero(~made.tested)
+    number = int(RELABELLED * len(rows))
+    doubts = {s: label_errors.doubts(s, p, made.label[rows]) for s in label_errors.SCORES}
+    doubts["random"] = np.random.default_rng(setting.seed).random(len(rows))
+    found: dict[str, Any] = {"labels": number, "before": audit_model.ndcg(made, made.label)}
+    for name, doubt in doubts.items():
+        label = made.label.copy()
+        chosen = rows[np.argsort(-doubt, kind="stable")[:number]]
+        label[chosen] = made.truth[chosen]
+        changed = int((label != made.label).sum())
+        found[name] = {"ndcg@10": audit_model.ndcg(made, label), "changed": changed}
+    found["all"] = {"ndcg@10": audit_model.ndcg(made, made.truth)}
+    return {**setting._asdict(), **found}
+
+
+def gains(trips: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Of each way to choose: the gain in nDCG@10 per 100 labels, paired over the seeds."""
+    before = np.array([one["before"] for one in trips])
+    hundreds = np.array([one["labels"] for one in trips]) / 100
+    found: dict[str, Any] = {"before": float(before.mean()), "labels": float(100 * hundreds.mean())}
+    after = {
+        name: np.array([one[name]["ndcg@10"] for one in trips])
+        for name in (*label_errors.SCORES, "random", "all")
+    }
+    for name, values in after.items():
+        found[name] = {"gain": spread(values - before)}
+        if name != "all":
+            found[name] |= {
+                "per_100": spread((values - before) / hundreds),
+                "per_100_less_random": spread((values - after["random"]) / hundreds),
+                "changed": float(np.mean([one[name]["changed"] for one in trips])),
+            }
+    return found
+
+
+def spread(values: np.ndarray) -> dict[str, float]:
+    """The mean over seeds with Student's 95 % interval."""
+    half = special.stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / len(values) ** 0.5
+    mean = float(values.mean())
+    return {"value": mean, "low": mean - float(half), "high": mean + float(half)}
+
+
+def of_encoder(workdir: Path) -> dict[str, Any]:
+    """The rankings by the product's own encoder."""
+    found: dict[str, list[Any]] = {}
+    pairs, estimates = [], []
+    for seed in SEEDS:
         config = runpy.run_path(str(CONFIG))["get_config"]()
-        config.data.synthetic.seed = shop
+        config.data.synthetic.seed = seed
         config.train.folds = FOLDS
-        relevance.run(config, workdir / f"shop-{shop}")
-        measured, count = measure(workdir / f"shop-{shop}")
+        relevance.run(config, workdir / f"shop-{seed}")
+        measured, count = measure(workdir / f"shop-{seed}")
+        estimates.append({"seed": seed} | of_run(workdir / f"shop-{seed}"))
         pairs.append(count)
-        for ranking, values in measured.items():
-            found.setdefault(ranking, []).append(values)
-    results = {
-        "shops": list(SHOPS),
+        for name, values in measured.items():
+            found.setdefault(name, []).append(values)
+    return {
+        "seeds": list(SEEDS),
         "pairs": pairs,
         "planted": 0.2,
-        "cleanlab": importlib.metadata.version("cleanlab"),
-        "device": jax.devices()[0].device_kind,
+        "estimates": estimates,
         "rankings": {
-            ranking: {
-                name: {
-                    "mean": float(np.mean([one[name] for one in values])),
-                    "shops": [one[name] for one in values],
+            name: {
+                column: {
+                    "mean": float(np.mean([one[column] for one in values])),
+                    "shops": [one[column] for one in values],
                 }
-                for name in values[0]
+                for column in values[0]
             }
-            for ranking, values in found.items()
+            for name, values in found.items()
         },
     }
-    write_json(RESULTS, results)
-    columns = ("auroc", *(f"{share:.0%}" for share in SHARES))
-    print("| ranked by | AUROC | " + " | ".join(columns[1:]) + " |")
-    for ranking, values in results["rankings"].items():
-        cells = " | ".join(f"{values[name]['mean']:.3f}" for name in columns)
-        print(f"| {ranking} | {cells} |")
 
 
-def measure(workdir: Path) -> tuple[dict[str, dict[str, float]], int]:
-    """For each ranking AUROC and precision among the first, and how many pairs were ranked."""
-    opinions = pq.read_table(workdir / "out_of_fold.parquet")
-    opinions = opinions.filter(np.asarray(opinions["fold"]) >= 0)
+def of_run(workdir: Path) -> dict[str, Any]:
+    """`estimated` of a run with folds, of the pairs whose labels may be wrong."""
+    found = pq.read_table(workdir / "out_of_fold.parquet")
+    found = found.filter(pc.not_equal(found["split"], "test"))
     pairs = pq.read_table(workdir / "data" / "pairs.parquet")
     truths = dict(zip(pairs["example_id"].to_pylist(), pairs["truth"].to_pylist(), strict=True))
-    ids = opinions["example_id"].to_pylist()
-    labels, fold = opinions["label"].to_numpy(), opinions["fold"].to_numpy()
+    columns = {name: found[name].to_numpy() for name in found.column_names}
+    p = probabilities({name: columns[name] for name in columns if name.startswith(PROBABILITY)})
+    p = p.astype(np.float64) / p.sum(1, keepdims=True, dtype=np.float64)
+    truth = np.array([truths[one] for one in columns["example_id"]])
+    query = np.unique(columns["query_id"], return_inverse=True)[1]
+    return estimated(p, columns["label"], truth, query)
+
+
+def measure(workdir: Path) -> tuple[dict[str, Any], int]:
+    """For each ranking AUROC and precision among the first, and how many pairs were ranked."""
+    found = pq.read_table(workdir / "out_of_fold.parquet")
+    found = found.filter(np.asarray(found["fold"]) >= 0)
+    pairs = pq.read_table(workdir / "data" / "pairs.parquet")
+    truths = dict(zip(pairs["example_id"].to_pylist(), pairs["truth"].to_pylist(), strict=True))
+    ids = found["example_id"].to_pylist()
+    labels, fold = found["label"].to_numpy(), found["fold"].to_numpy()
     wrong = np.array([truths[one] for one in ids]) != labels
-    names = sorted(name for name in opinions.column_names if name.startswith("probability_"))
-    probabilities = np.stack([opinions[name].to_numpy() for name in names], 1)
+    p = probabilities({name: found[name].to_numpy() for name in found.column_names})
 
     rankings = {}
     for score in importance.SCORES:
-        hardness = np.asarray(importance.hardness(score, opinions[score].to_numpy()))
+        hardness = np.asarray(importance.hardness(score, found[score].to_numpy()))
         rankings[score] = hardness
         rankings[f"{score}, rank within the fold"] = within(hardness, fold)
-    listed = [row["example_id"] for row in audit.read(workdir / "audit.csv", most=10**9)]
-    place = {example_id: number for number, example_id in enumerate(listed)}
+    listed = audit.read(workdir / "audit.csv", most=10**9)
+    place = {row["example_id"]: number for number, row in enumerate(listed)}
     rankings["audit.csv"] = -np.array([place[one] for one in ids], float)
-    for method in CLEANLAB:
-        # it checks that rows have the sum 1 more narrowly than float32 keeps it
-        exact = probabilities.astype(np.float64)
-        exact /= exact.sum(1, keepdims=True)
-        quality = get_label_quality_scores(labels, exact, method=method)
-        rankings[f"cleanlab, {method}"] = -quality
+    for method in label_errors.SCORES:
+        rankings[f"cleanlab, {method}"] = quality(p, labels, method)
     return {name: precision(order, wrong) for name, order in rankings.items()}, len(ids)
+
+
+def quality(probabilities: np.ndarray, labels: np.ndarray, method: str) -> np.ndarray:
+    """How hard each pair is by cleanlab."""
+    # it checks that rows have the sum 1 more narrowly than float32 keeps it
+    exact = probabilities.astype(np.float64)
+    exact /= exact.sum(1, keepdims=True)
+    return -np.asarray(get_label_quality_scores(labels, exact, method=method))
 
 
 def within(hardness: np.ndarray, fold: np.ndarray) -> np.ndarray:
@@ -109,10 +290,12 @@ def within(hardness: np.ndarray, fold: np.ndarray) -> np.ndarray:
     return ranks
 
 
-def precision(hardness: np.ndarray, wrong: np.ndarray) -> dict[str, float]:
+def precision(hardness: np.ndarray, wrong: np.ndarray) -> dict[str, float | None]:
     """AUROC, and the share of wrong labels among the hardest 1, 2, 5 and 10 % of pairs."""
     order = np.argsort(-hardness, kind="stable")
-    found = {"auroc": float(detection.auroc(hardness, wrong))}
+    found: dict[str, float | None] = {"auroc": None}
+    if wrong.any():
+        found["auroc"] = float(detection.auroc(hardness, wrong))
     for share in SHARES:
         found[f"{share:.0%}"] = float(wrong[order[: int(share * len(order))]].mean())
     return found

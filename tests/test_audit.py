@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from report.examples import Elements
 
 from sie_jax.commands import audit as command
 from sie_jax.data.schema import CLEAN_SCHEMA, RAW_SCHEMA
@@ -184,6 +186,213 @@ def test_a_label_without_probabilities_and_an_output_of_another_kind(
     assert "no column 'probability_fair'" in capsys.readouterr().err
     assert command.entry(["audit", *flags, f"--output={tmp_path / 'a.xlsx'}"]) == 2
     assert "ends in .csv" in capsys.readouterr().err
+
+
+PLAIN = """\
+query,title,label,brand,rank,probability_0,probability_1
+red shoes,shoes,1.0,a,7,0.9,0.1
+red shoes,shoe,0,b,8,0.3,0.7
+red shoes,lamp,0,,9,0.6,0.4
+blue hose,hose,1,c,1,0.2,0.8
+blue hose,hose,0,c,2,0.2,0.8
+blue hose,"=case",1,d,3,0.25,0.75
+"""
+
+
+def plain(tmp_path: Path, *flags: str, text: str = PLAIN) -> list[dict[str, str]]:
+    """The list of a table whose labels are 0 and 1, which the flags do not name."""
+    (tmp_path / "pairs.csv").write_text(text)
+    output = tmp_path / "audit.csv"
+    done = command.entry(
+        ["audit", f"--pairs={tmp_path / 'pairs.csv'}", f"--output={output}", *flags]
+    )
+    return audit.read(output, most=10) if done == 0 else []
+
+
+def test_conflicts_and_near_duplicates_come_first_with_their_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = plain(tmp_path)
+    shown = [(row["example_id"], row["found_by"], row["label"], row["score"]) for row in rows]
+    assert [one[:3] for one in shown] == [
+        ("3", "conflicting_labels", "1"),
+        ("4", "conflicting_labels", "0"),
+        ("0", "near_duplicate", "1"),  # "shoes" and "shoe": a query's titles of the same words
+        ("1", "near_duplicate", "0"),
+        ("2", "model", "0"),
+        ("5", "model", "1"),
+    ]
+    # 1 − p_y
+    assert [float(one[3]) for one in shown] == pytest.approx([0.2, 0.8, 0.9, 0.7, 0.4, 0.25])
+    assert [row["reason"] for row in rows[1:5]] == [
+        "says 0, and the same query and item are given 1; the model gives 20 % to 0 and 80 % to 1",
+        "says 1, and another title of the same words is given 0; the model gives 10 % to 1 and "
+        "90 % to 0; of 1 similar item of this query 1 is 0 and 0 are 1",
+        "says 0, and another title of the same words is given 1; the model gives 30 % to 0 and "
+        "70 % to 1; of 1 similar item of this query 1 is 1 and 0 are 0",
+        "says 0; the model gives 60 % to 0, its first choice",
+    ]
+    assert [row["rank"] for row in rows] == list("123456")
+    said = capsys.readouterr().out
+    assert "6 pairs ranked in" in said
+    assert "2 of them have conflicting labels: they come first" in said
+    assert "left out" not in said
+    found = json.loads((tmp_path / "audit.json").read_text())
+    assert found["found_by"] == {"conflicting_labels": 2, "near_duplicate": 2, "model": 2}
+    assert found["wrong"] is None
+    assert "fewer than 30 queries" in found["notes"][0]
+
+
+def test_further_columns_are_kept_for_the_annotator(tmp_path: Path) -> None:
+    rows = plain(tmp_path)
+    assert list(rows[0]) == [*audit.COLUMNS, "brand", "pair's rank"]
+    assert [(row["brand"], row["pair's rank"]) for row in rows[2:]] == [
+        ("a", "7"),
+        ("b", "8"),
+        ("", "9"),
+        ("d", "3"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--probabilities=chance of ", "--labels=0,1"],
+        ["--probabilities=chance of "],
+        ["--probabilities=chance of 0, chance of 1"],
+    ],
+)
+def test_probabilities_by_prefix_or_by_column(tmp_path: Path, flags: list[str]) -> None:
+    text = PLAIN.replace("probability_", "chance of ").replace("1.0", "1")
+    assert len(plain(tmp_path, *flags, text=text)) == 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "change", "words"),
+    [
+        ([], ("probability_1", "probability_good"), "of the labels 0, good: name them with"),
+        ([], ("1.0", "high"), "name the scale with --labels=LOWEST,…,HIGHEST"),
+        ([], ("title,", "name,"), "map the columns with --<field>=<column>"),
+        (["--probabilities=p_"], ("", ""), "has no column that begins with 'p_'; it has query"),
+        (["--probabilities=brand,brand"], ("", ""), "give each column once, lowest grade first"),
+        (
+            ["--probabilities=probability_0,probability_1,rank"],
+            ("", ""),
+            "has the probabilities probability_0, probability_1, rank, and its labels are 0, 1",
+        ),
+        (["--top=0"], ("", ""), "--top=0: give at least 1"),
+        (["--score=loss"], ("", ""), "--score: invalid choice: 'loss'"),
+    ],
+)
+def test_flags_that_do_not_fit_the_table(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    change: tuple[str, str],
+    words: str,
+) -> None:
+    assert plain(tmp_path, *flags, text=PLAIN.replace(*change)) == []
+    said = capsys.readouterr().err
+    assert words in said
+    assert said.count("\n") == 1
+
+
+def test_the_first_rows_alone_and_another_score(tmp_path: Path) -> None:
+    whole = plain(tmp_path)
+    assert plain(tmp_path, "--top=5") == whole[:5]
+    assert plain(tmp_path, "--top=1") == whole[:1]
+    margins = [float(row["score"]) for row in plain(tmp_path, "--score=normalized_margin")]
+    # (1 + p_other − p_y) / 2: with two labels the same as 1 − p_y
+    assert margins == pytest.approx([float(row["score"]) for row in whole])
+
+
+def test_how_many_are_wrong_is_said_and_a_weak_model_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    lines = ["query,title,label,probability_0,probability_1"]
+    for query in range(40):
+        for item in range(10):
+            truth = int(rng.random() < 0.5)
+            label = truth if item else 1 - truth
+            chance = 0.9 if truth else 0.1
+            lines.append(f"q{query},item {query} {item},{label},{1 - chance:.1f},{chance:.1f}")
+    plain(tmp_path, text="\n".join(lines))
+    said = capsys.readouterr().out
+    assert "about 40 of 400 labels are wrong, between " in said
+    assert re.search(r"expected to be wrong: 9\d % of the first 4, 9\d % of the first 8, ", said)
+    assert "random" not in said
+    middle = [",".join([*line.split(",")[:3], "0.5,0.5"]) for line in lines[1:]]
+    plain(tmp_path, text="\n".join([lines[0], *middle]))
+    said = capsys.readouterr().out
+    assert "this list is no better than a random one" in said
+    assert "at most " in said
+
+
+def test_its_page_has_the_rows_and_runs_none_of_their_texts(tmp_path: Path) -> None:
+    attack = "</script/x><script/x>alert(1)<img/src=x/onerror=alert(2)>"  # cleaning leaves it
+    plain(tmp_path, text=PLAIN.replace("lamp", attack))
+    html = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    elements = Elements(html)
+    scripts = [of for tag, of in elements.found if tag == "script"]
+    assert scripts == [{"type": "application/json", "id": "data"}, {}]
+    assert "img" not in {tag for tag, _ in elements.found}
+    data = re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.S)
+    assert data
+    rows = json.loads(data[1])["rows"]
+    assert [row["example_id"] for row in rows] == ["3", "4", "0", "1", "2", "5"]
+    assert rows[4]["title"] == attack
+    assert rows[2]["further"] == [["brand", "a"], ["pair's rank", "7"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeffexample_id;label;corrected_label\r\n3;1;0.0\r\n0;1;\r\n;;\r\n",
+        "example_id,corrected_label\n3.0,0\n",
+        'example_id;corrected_label\n3;"0,0"\n',
+        "example_id\tcorrected_label\n3\t0\n",
+    ],
+)
+def test_corrections_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pairs.csv").write_text(PLAIN)
+    (tmp_path / "c.csv").write_bytes(text.encode())
+    pairs, output = str(tmp_path / "pairs.csv"), tmp_path / "new.csv"
+    columns = {"query": "query", "title": "title", "label": "label"}
+    found = correcting.apply(tmp_path / "c.csv", pairs, output, columns=columns)
+    assert found == (6, 1, 0, {})
+    with output.open(newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["1.0", "0", "0", "0", "0", "1"]
+
+
+def test_true_in_capitals_is_true() -> None:
+    assert correcting.label_of("TRUE", ("false", "true")) == "true"
+    assert correcting.label_of("E", ("e", "i")) is None
+    assert correcting.label_of("3", ("1.0", "3.0")) == "3.0"
+    assert correcting.label_of("3", ("3.0", "3.00")) is None
+
+
+def test_conflicting_rows_of_a_run_are_corrected_too(tmp_path: Path) -> None:
+    """They are not among its pairs: cleaning left them out, in the split of their query."""
+    cells = {key: ["a", "b"] for key in CLEAN_SCHEMA.names}
+    cells |= {"query": ["red", "blue"], "split": ["train", "test"]}
+    kept = pa.table(cells | {"label": [0, 1], "truth": [-1, 1], "length": [5, 5]})
+    raw = dict.fromkeys(RAW_SCHEMA.names, [""] * 3)
+    raw |= {"example_id": ["x", "y", "z"], "query": ["Blue"] * 3, "title": ["lamp"] * 3}
+    raw |= {"label": ["good", "bad", "worse"], "truth": [None] * 3}
+    raw |= {"reason": ["conflicting_labels"] * 2 + ["label_outside_scale"]}
+    data = tmp_path / "run" / "data"
+    data.mkdir(parents=True)
+    (data / "prepared.json").write_text('{"labels": ["bad", "good"]}')
+    pq.write_table(kept, data / "pairs.parquet")
+    pq.write_table(pa.table(raw), tmp_path / "run" / "rejected.parquet")
+    (tmp_path / "au.csv").write_text("example_id,corrected_label\ny,good\n")
+    output = tmp_path / "out.csv"
+    found = correcting.apply(tmp_path / "au.csv", str(tmp_path / "run"), output)
+    assert found == (4, 1, 0, {})
+    with output.open(newline="") as file:
+        rows = [(row["example_id"], row["label"], row["split"]) for row in csv.DictReader(file)]
+    assert rows[2:] == [("x", "good", "test"), ("y", "good", "test")]
 
 
 def corrections(path: Path, *rows: tuple[str, str]) -> Path:

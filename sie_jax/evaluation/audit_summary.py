@@ -122,7 +122,8 @@ def sentences(found: Mapping[str, Any]) -> list[str]:
                 f"{wrong['high']:,.0f}"
             )
         shares = [
-            f"{one['wrong']['high' if unsure else 'value']:.0%} of the first {one['rows']:,}"
+            f"{100 * one['wrong']['high' if unsure else 'value']:.0f} % of the first "
+            f"{one['rows']:,}"
             for one in found["first"][:4]
         ]
         said.append(f"expected to be wrong: {'at most ' * unsure}{', '.join(shares)}")

@@ -145,7 +145,7 @@ def apply(
                 if (correction := wanted.get(key)) is not None:
                     _check_texts(correction, row, pairs)
                     old, new = (cells[data.label] or "").strip(), correction.label
-                    old = _label(old, labels) or old
+                    old = label_of(old, labels) or old
                     counts["confirmed" if old == new else "changed"] += 1
                     if old != new:
                         texts = (key, *(row[name] for name in TEXTS), old, new)
@@ -276,7 +276,7 @@ def _read(path: Path, labels: Sequence[str]) -> list[_Correction]:
         text = unescape(cells["corrected_label"]).strip()
         if not text:
             continue
-        label = _label(text, labels)
+        label = label_of(text, labels)
         texts = tuple(unescape(cells[name]) for name in TEXTS if name in cells)
         raw = cells["example_id"]
         place = f"{place}: example_id {unescape(raw)}"
@@ -295,7 +295,7 @@ def _delimiter(path: Path) -> str:
     return max(DELIMITERS, key=header.count)
 
 
-def _label(text: str, labels: Sequence[str]) -> str | None:
+def label_of(text: str, labels: Sequence[str]) -> str | None:
     """The label that a cell means; None where it is none.
 
     Spreadsheets write the label 3 as 3.0 or 3,0, and true as TRUE.

@@ -11,7 +11,8 @@ from sie_jax.evaluation import intervals
 SCORES = ("self_confidence", "normalized_margin", "confidence_weighted_entropy")
 ANCHORS = 0.1  # the share of a label's pairs that are taken for surely of it
 FEWEST = 20  # of them, where there are as many
-SURE = 0.8
+SURE = 0.85
+PUREST = 0.75  # the noise of labels excuses no more than what is above this
 RESAMPLES = 1000
 _LEAST = 1e-12  # of a probability
 _FLOOR = 1e-4  # of that a class is right
@@ -61,8 +62,8 @@ class Errors(NamedTuple):
     probability: `[N]`, how likely each label is wrong. between: `[2, N]`, by either estimate alone.
     above_majority: how much more often the predictions agree with the labels than the most frequent
       label does, as a share of the pairs.
-    sure: the estimated share of right predictions, were the labels right. Below SURE nothing tells
-      wrong labels from hard pairs, and only the upper end of `wrong` stands.
+    sure: a cautious estimate of the share of right predictions (`estimate`). Below SURE nothing
+      tells wrong labels from hard pairs, and only the upper end of `wrong` stands.
     """
 
     wrong: dict[str, float | None]
@@ -100,6 +101,13 @@ def estimate(
     reasons too. Intervals are percentiles of a bootstrap over queries, with anchors and thresholds
     held as they are.
 
+    Where the model is not good enough, both are too high, without a limit. How good it is shows in
+
+        sure = share of pairs with the predicted label / the largest T_jj, of PUREST at least
+
+    the share of right predictions, if all labels had only as much noise as the surest ones. Where
+    that is below SURE, `wrong` is to be read as "at most" (benchmarks/audit.py).
+
     A label's own chance to be wrong is that under Q, given the pair's prediction p (`tempered`):
 
         p(wrong) = 1 − T_yy η_y / Σ_j T_jy η_j        η = the positive part of p T⁻¹, scaled
@@ -118,10 +126,12 @@ def estimate(
     shape = (queries, classes, classes)
     sure, joint = np.zeros(shape), np.zeros(shape)
     thresholds = np.full(classes, np.inf)
+    purest = 0.0
     for place in np.unique(labels):
         of_class = labels == place
         thresholds[place] = p[of_class, place].mean()
         rows = _anchors(p[:, place], int(of_class.sum()))
+        purest = max(purest, float((labels[rows] == place).mean()))
         np.add.at(sure, (query_index[rows], place, labels[rows]), 1)
     confident = np.where(p >= thresholds, p, -1.0)
     counted = confident.max(1) >= 0
@@ -149,7 +159,7 @@ def estimate(
     above = np.concatenate([one[2] for one in samples])
     matrices = [whole[0][0], whole[1][0], (whole[0][0] + whole[1][0]) / 2]
     calibrated = tempered(p, labels)
-    found = [_posterior(calibrated, matrix, labels) for matrix in matrices]
+    chances = [_chances(calibrated, matrix, labels) for matrix in matrices]
     return Errors(
         wrong={
             "value": pairs * float(_wrong(matrices[2])),
@@ -159,10 +169,10 @@ def estimate(
         anchors=both[0],
         confident_joint=both[1],
         matrix=pairs * matrices[2],
-        probability=found[2][1],
-        between=np.stack([found[0][1], found[1][1]]),
+        probability=chances[2],
+        between=np.stack(chances[:2]),
         above_majority=intervals.interval(float(whole[2][0]), above),
-        sure=float(found[2][0].max(1).mean()),
+        sure=min(float((p.argmax(1) == labels).mean() / max(purest, PUREST)), 1.0),
     )
 
 
@@ -221,13 +231,11 @@ def _rows(counts: np.ndarray) -> np.ndarray:
     return np.where(rows > 0, counts / np.maximum(rows, _LEAST), np.eye(counts.shape[-1]))
 
 
-def _posterior(
-    p: np.ndarray, joint: np.ndarray, labels: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """How likely each class is right `[N, K]`, and how likely the label is wrong `[N]`."""
+def _chances(p: np.ndarray, joint: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """How likely each label is wrong `[N]`."""
     noise = _rows(joint.T)
     right = np.maximum(p @ np.linalg.pinv(noise), _FLOOR)
     right /= right.sum(1, keepdims=True)
     rows = np.arange(len(p))
     seen = (right @ noise)[rows, labels]
-    return right, 1 - noise.diagonal()[labels] * right[rows, labels] / np.maximum(seen, _LEAST)
+    return 1 - noise.diagonal()[labels] * right[rows, labels] / np.maximum(seen, _LEAST)

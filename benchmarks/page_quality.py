@@ -234,28 +234,6 @@ def _noise(rates: Iterable[str]) -> list[str]:
     return [f"{float(rate):.0%} noise" for rate in rates]
 
 
-def audit() -> str:
-    """The share of wrong labels among the first of the list, by what it is ranked by."""
-    rankings = {
-        "audit.csv": "the label's own probability, as in `audit.csv`",
-        "cleanlab, self_confidence": "cleanlab, self-confidence",
-        "cleanlab, normalized_margin": "cleanlab, normalised margin",
-        "cleanlab, confidence_weighted_entropy": "cleanlab, confidence-weighted entropy",
-        "el2n": "EL2N",
-        "margin": "margin",
-        "grad_norm": "gradient norm",
-        "entropy": "entropy",
-    }
-    columns = ("1%", "2%", "5%", "10%", "auroc")
-    found = result("audit")["rankings"]
-    rows = [
-        [text, *(number(found[name][column]["mean"]) for column in columns)]
-        for name, text in rankings.items()
-    ]
-    head = [column.replace("%", " %").replace("auroc", "AUROC") for column in columns]
-    return rows_as_table(["ranked by", *head], rows)
-
-
 def clicks() -> str:
     """Spearman's correlation of grades from clicks with the true ones, by setting."""
     rows = []
@@ -329,7 +307,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "pretraining, texts": pretraining_rows,
     "learning rates": learning_rates,
     "small tables": tables,
-    "audit": audit,
     "clicks": clicks,
     "clicks beyond the ranker": clicks_beyond_the_ranker,
     **{f"nested, {name}": functools.partial(nested, name) for name in ("esci", "icecat")},

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import importance_page
+import page_audit
 import page_costs
 import page_fields
 import page_quality
@@ -26,6 +27,7 @@ PART = re.compile(r"<!-- generated: (?P<name>[^>]+) -->\n(?P<body>.*?)<!-- end -
 PARTS: dict[str, Callable[[], str]] = {
     **page_fields.PARTS,
     **page_tables.PARTS,
+    **page_audit.PARTS,
     **page_quality.PARTS,
     **page_costs.PARTS,
     **importance_page.PARTS,

@@ -1,0 +1,135 @@
+"""Tables on what an audit finds, what it says of all labels, and what corrections gain."""
+
+from collections.abc import Callable
+from typing import Any
+
+from page_tables import mean, number, result, rows_as_table, with_interval
+
+from sie_jax.evaluation import label_errors
+
+Cell = dict[str, Any]
+
+
+def audit() -> str:
+    """The share of wrong labels among the first of the list, by what it is ranked by."""
+    rankings = {
+        "audit.csv": "the label's own probability, as in `audit.csv`",
+        "cleanlab, self_confidence": "cleanlab, self-confidence",
+        "cleanlab, normalized_margin": "cleanlab, normalised margin",
+        "cleanlab, confidence_weighted_entropy": "cleanlab, confidence-weighted entropy",
+        "el2n": "EL2N",
+        "margin": "margin",
+        "grad_norm": "gradient norm",
+        "entropy": "entropy",
+    }
+    columns = ("1%", "2%", "5%", "10%", "auroc")
+    found = result("audit")["encoder"]["rankings"]
+    rows = [
+        [text, *(number(found[name][column]["mean"]) for column in columns)]
+        for name, text in rankings.items()
+    ]
+    head = [column.replace("%", " %").replace("auroc", "AUROC") for column in columns]
+    return rows_as_table(["ranked by", *head], rows)
+
+
+def estimates() -> str:
+    """The share of wrong labels, as it is, as an audit says it, and by each estimate alone."""
+    rows = []
+    for name, several in _cells().items():
+        firm = all(one["sure"] >= label_errors.SURE for one in several)
+        value, low, high = (
+            mean([one["estimate"][end] / one["pairs"] for one in several])
+            for end in ("value", "low", "high")
+        )
+        held = [
+            (one["sure"] < label_errors.SURE or one["estimate"]["low"] <= one["wrong"])
+            and one["wrong"] <= one["estimate"]["high"]
+            for one in several
+        ]
+        alone = [
+            mean([one["anchors"]["value"] / one["pairs"] for one in several]),
+            *(mean([one[key] / one["pairs"] for one in several]) for key in ("cleanlab", "sum")),
+        ]
+        rows.append(
+            [
+                name,
+                _percent(mean([one["wrong"] / one["pairs"] for one in several])),
+                f"{_percent(value)} [{_percent(low)}, {_percent(high)}]"
+                if firm
+                else f"at most {_percent(high)}",
+                f"{sum(held)} of {len(held)}",
+                *map(_percent, alone),
+                *(_percent(mean([one[key] for one in several])) for key in ("sure", "accuracy")),
+            ]
+        )
+    head = ["shop, wrong labels", "true", "what is said", "right"]
+    head += ["anchors", "confident joint", "sum of 1 − p_y", "`sure`", "accuracy"]
+    return rows_as_table(head, rows)
+
+
+def precision() -> str:
+    """The share of wrong labels among the first, by each score, and as expected."""
+    rows = []
+    for name, several in _cells().items():
+        if not any(one["wrong"] for one in several):
+            continue
+        for share in ("1%", "2%", "5%", "10%"):
+            values = [
+                mean([one["precision"][score][share] for one in several])
+                for score in label_errors.SCORES
+            ]
+            values.append(mean([one["expected"][share][0] for one in several]))
+            rows.append([name, share.replace("%", " %"), *map(number, values)])
+    head = ["self-confidence", "normalised margin", "confidence-weighted entropy", "expected"]
+    return rows_as_table(["shop, wrong labels", "the first", *head], rows)
+
+
+def round_trip() -> str:
+    """What correcting a twentieth of the labels gains."""
+    names = {
+        "self_confidence": "the first by self-confidence",
+        "normalized_margin": "by normalised margin",
+        "confidence_weighted_entropy": "by confidence-weighted entropy",
+        "random": "random ones",
+        "all": "all",
+    }
+    rows = []
+    for shop, found in result("audit")["round_trip"].items():
+        for name, text in names.items():
+            one = found[name]
+            row = [shop, text, "", with_interval(one["gain"], sign=True), "", ""]
+            if name != "all":
+                row[2] = f"{one['changed']:.0f} of {found['labels']:.0f}"
+                row[4] = _thousandths(one["per_100"])
+                row[5] = "" if name == "random" else _thousandths(one["per_100_less_random"])
+            rows.append(row)
+    head = ["shop", "corrected", "were wrong", "gain in nDCG@10"]
+    return rows_as_table([*head, "per 100 labels, in 0.001", "less that of random ones"], rows)
+
+
+def _cells() -> dict[str, list[Cell]]:
+    """What was measured by shop, noise and model, each of all seeds."""
+    audited = result("audit")
+    views = {"words": ", of shared words alone", "nothing": ", of a model that knows nothing"}
+    found: dict[str, list[Cell]] = {}
+    for one in [*audited["cells"], *audited["weak"]]:
+        noise = f"{100 * one['noise']:.0f} % {one['kind']}" if one["noise"] else "none"
+        found.setdefault(f"{one['shop']}, {noise}{views.get(one['view'], '')}", []).append(one)
+    found["synthetic, 20 % uniform, of the encoder"] = audited["encoder"]["estimates"]
+    return found
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _thousandths(found: dict[str, float]) -> str:
+    return with_interval({end: 1000 * one for end, one in found.items()}, 1, sign=True)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "audit": audit,
+    "audit estimates": estimates,
+    "audit precision": precision,
+    "audit round trip": round_trip,
+}

@@ -351,7 +351,6 @@ def test_its_page_has_the_rows_and_runs_none_of_their_texts(tmp_path: Path) -> N
         "\ufeffexample_id;label;corrected_label\r\n3;1;0.0\r\n0;1;\r\n;;\r\n",
         "example_id,corrected_label\n3.0,0\n",
         'example_id;corrected_label\n3;"0,0"\n',
-        "example_id\tcorrected_label\n3\t0\n",
     ],
 )
 def test_corrections_as_spreadsheets_write_them(tmp_path: Path, text: str) -> None:

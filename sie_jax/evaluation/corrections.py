@@ -33,7 +33,6 @@ from sie_jax.outputs import Outputs
 
 CELL = "cell:"  # in front of a table's own columns, beside the fields that they are mapped to
 TEXTS = ("query", "title")
-DELIMITERS = (",", ";", "\t")  # of a spreadsheet's CSV
 BOOLEANS = ("false", "true")
 _WHOLE = re.compile(r"[+-]?\d+(\.0*)?", re.ASCII)
 REMAKE = "the command that made the run writes it again"
@@ -98,7 +97,7 @@ def apply(
     Args:
       corrections: a CSV file with the columns `example_id` and `corrected_label`, such as an audit
         or what its page saves; rows where the latter is empty are ignored. Fields may be separated
-        by commas, semicolons or tabs, and 3.0 is the label 3. Where it has the columns of TEXTS
+        by commas or semicolons, and 3.0 is the label 3. Where it has the columns of TEXTS
         too, these have to be those of the pair, so that corrections of other data are noticed.
       pairs: the workdir of a run, whose pairs, and behind them the rows with conflicting labels
         that it left out, are written as a table for the source `table`; or a table, as for
@@ -265,7 +264,7 @@ def _is_graded(name: str) -> bool:
 def _read(path: Path, labels: Sequence[str]) -> list[_Correction]:
     """The lines that correct a label."""
     found: list[_Correction] = []
-    header, records = delimited.read(epath.Path(path), delimiter=_delimiter(path))
+    header, records = delimited.read(epath.Path(path), delimiter=",")
     fix = "give an audit, with its header, saved as CSV"
     Wanted(("example_id", "corrected_label"), fix).check(epath.Path(path), header)
     for record in records:
@@ -287,12 +286,6 @@ def _read(path: Path, labels: Sequence[str]) -> list[_Correction]:
             )
         found.append(_Correction(place, raw, label, texts if len(texts) == len(TEXTS) else None))
     return found
-
-
-def _delimiter(path: Path) -> str:
-    """What stands between the fields: the most frequent of DELIMITERS in the first line."""
-    header = next(files.lines(epath.Path(path)), "")
-    return max(DELIMITERS, key=header.count)
 
 
 def label_of(text: str, labels: Sequence[str]) -> str | None:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sie_jax import per_example
 from sie_jax.commands import flags
 from sie_jax.training.step_meter import StepMeter
 
@@ -138,7 +139,7 @@ def names() -> dict[str, Any]:
 
 def gradients(loss_fn: Any, params: Any, *batch: Any) -> np.ndarray:
     """[B, parameters] by plain AD."""
-    each = jax.vmap(jax.grad(loss_fn), in_axes=(None, 0, 0))(params, *batch)
+    each = jax.vmap(jax.grad(loss_fn), in_axes=(None, *(0 for _ in batch)))(params, *batch)
     leaves = jax.tree.leaves(each)
     return np.concatenate([np.asarray(g).reshape(len(g), -1) for g in leaves], axis=1)
 
@@ -176,6 +177,17 @@ def test_five_lines(names: dict[str, Any]) -> None:
     norms = np.linalg.norm(matrix, axis=1)
     assert_close(names["norms"], norms)
     assert_close(flat(names["update"]), (matrix / norms[:, None]).mean(0))
+
+
+def test_the_printed_explanation(names: dict[str, Any]) -> None:
+    explained = per_example.explain(names["loss_fn"], names["params"], *names["batch"])
+    assert f"```text\n{explained}\n```" in PAGE.read_text("utf-8")
+
+
+def test_a_module_with_dropout(names: dict[str, Any]) -> None:
+    batch = *names["batch"], names["dropout_keys"]
+    matrix = gradients(names["dropout_loss"], names["network_params"], *batch)
+    assert_close(names["with_dropout"], np.linalg.norm(matrix, axis=1))
 
 
 def test_bounded_memory(names: dict[str, Any]) -> None:

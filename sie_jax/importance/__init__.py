@@ -1,10 +1,13 @@
-"""Scores say how much an example matters; weights are what a policy makes of them."""
+"""Scores say how much an example matters; weights are what a policy makes of them.
+
+Importing it needs jax and jaxtyping alone. `groups`, `section` and `table`, which need pyarrow too,
+are therefore imported by their own names.
+"""
 
 from sie_jax.importance import (
     choosing,
     ekfac,
     gradients,
-    groups,
     influence,
     modifiers,
     outputs,
@@ -13,7 +16,6 @@ from sie_jax.importance import (
     reference,
     registry,
     sampling,
-    table,
     trajectory,
 )
 from sie_jax.importance.policies import POLICIES
@@ -35,7 +37,6 @@ __all__ = [
     "choosing",
     "ekfac",
     "gradients",
-    "groups",
     "hardness",
     "influence",
     "modifiers",
@@ -46,6 +47,5 @@ __all__ = [
     "reference",
     "registry",
     "sampling",
-    "table",
     "trajectory",
 ]

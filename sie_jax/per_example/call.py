@@ -29,6 +29,7 @@ class Call:
         self,
         function: Callable[..., Any],
         arguments: tuple[Any, ...],
+        keywords: Mapping[str, Any],
         argnums: int | Sequence[int],
         in_axes: Any,
         results: Callable[[Any], tuple[Any, Any]],
@@ -47,7 +48,8 @@ class Call:
             if isinstance(argnums, int)
             else tuple(arguments[number] for number in chosen)
         )
-        batch = tuple(value for place, value in enumerate(arguments) if place not in chosen)
+        given = tuple(value for place, value in enumerate(arguments) if place not in chosen)
+        batch = given, dict(keywords)
         self.treedef: Any = jax.tree.structure(params)
         self.leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(params)]
         self._paths = []
@@ -56,11 +58,13 @@ class Call:
             if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
                 raise ValueError(
                     f"params{self._paths[-1]} is {jnp.result_type(leaf)}; pass floating parameters "
-                    "only and close over the rest"
+                    "only and close over the rest; Flax NNX splits them off by "
+                    "nnx.split(model, nnx.Param, ...)"
                 )
         values = jax.tree.leaves(batch)
         batch_tree: Any = jax.tree.structure(batch)
-        axes = _flat_axes(in_axes, batch)
+        # as in jax.vmap, in_axes is of what has a place, and keywords have the batch axis first
+        axes = [*_flat_axes(in_axes, given), *(0 for _ in jax.tree.leaves(batch[1]))]
         try:
             sizes = {jnp.shape(v)[a] for v, a in zip(values, axes, strict=True) if a is not None}
         except IndexError:
@@ -82,11 +86,12 @@ class Call:
         self._whole = [v for v, axis in zip(values, axes, strict=True) if axis is None]
 
         def flat(leaves, mapped, whole):
-            example = iter(batch_tree.unflatten(self._merge(mapped, whole)))
+            one_given, named = batch_tree.unflatten(self._merge(mapped, whole))
+            example = iter(one_given)
             tree = self.treedef.unflatten(leaves)
             trees = dict(zip(chosen, [tree] if isinstance(argnums, int) else tree, strict=True))
             places = range(len(arguments))
-            return function(*(trees[n] if n in trees else next(example) for n in places))
+            return function(*(trees[n] if n in trees else next(example) for n in places), **named)
 
         one = [jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for v in self.mapped]
         closed, result = jax.make_jaxpr(flat, return_shape=True)(self.leaves, one, self._whole)

@@ -62,7 +62,7 @@ def coupled_grad_norms(
             f"coupled_grad_norms: chunk_size is {chunk_size}; pass a positive number or None"
         )
 
-    def wrapped(params: Any, units: Any, rest: Any, *arguments: Any):
+    def wrapped(params: Any, units: Any, rest: Any, *arguments: Any, **keywords: Any):
         calls = calls_of(functions, single, params, units)
         check_rest(rest)
         sizes = [call.batch_size for call in calls]
@@ -74,7 +74,7 @@ def coupled_grad_norms(
         units = (units,) if single else tuple(units)
 
         def whole(outputs: Any, rest: Any):
-            result = coupling(outputs[0] if single else outputs, rest, *arguments)
+            result = coupling(outputs[0] if single else outputs, rest, *arguments, **keywords)
             return loss_and_aux(result, has_aux, SCALAR)
 
         outputs = tuple(

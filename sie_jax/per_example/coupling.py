@@ -147,7 +147,7 @@ def coupled_value_and_grad(
         kinds: a query tower and an item tower, each with its own lengths.
       coupling: `(outputs, rest, *arguments) -> F`, one floating scalar, or `(F, aux)` where
         `has_aux`. Outputs come with a leading axis U_f; a tuple of them where there are several
-        functions. Labels and masks are arguments.
+        functions. Labels and masks are arguments, by place or by keyword.
       has_aux: whether `coupling` returns auxiliary data beside F.
 
     Returns:
@@ -179,7 +179,7 @@ def coupled_value_and_grad(
     """
     functions, single = functions_of(outputs_fns)
 
-    def wrapped(params: Any, units: Any, rest: Any, *arguments: Any):
+    def wrapped(params: Any, units: Any, rest: Any, *arguments: Any, **keywords: Any):
         calls = calls_of(functions, single, params, units)
         check_rest(rest)
         layouts = [lay_out(call.sites, call.leaves) for call in calls]
@@ -189,7 +189,7 @@ def coupled_value_and_grad(
         def whole(taps: list[Any], dense: list[Any], rest: Any):
             each = zip(calls, layouts, taps, dense, strict=True)
             outputs, data = zip(*(_outputs(*own) for own in each), strict=True)
-            result = coupling(outputs[0] if single else outputs, rest, *arguments)
+            result = coupling(outputs[0] if single else outputs, rest, *arguments, **keywords)
             value, aux = loss_and_aux(result, has_aux, SCALAR)
             return value, (aux, data)
 

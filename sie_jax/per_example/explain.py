@@ -1,22 +1,48 @@
 """The table of the form each parameter's gradient takes, why, and what it costs."""
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 
 from sie_jax.per_example import forms
+from sie_jax.per_example.gradients import Leaf
 from sie_jax.per_example.transform import value_and_grad
+
+_WHY = {
+    "Outer": "a matrix product with data",
+    "Rows": "a look-up of rows",
+    "Tied": "a look-up of rows and a matrix product",
+    "Zero": "the loss does not depend on it",
+}
+_COLUMNS = (
+    ("", "parameter"),
+    ("", "shape"),
+    ("", "form"),
+    ("", "norm"),
+    ("FLOPs", "here"),
+    ("FLOPs of", "vmap(grad)"),
+    ("bytes", "here"),
+    ("bytes of", "vmap(grad)"),
+    ("", "why this form"),
+)
+_NUMBERS = range(4, 8)  # the columns that hold them
+_NOTES = (
+    "Per example: FLOPs of the squared norm, bytes kept for it; vmap(grad) builds the gradient.",
+    "Gram: the norm from products of positions; direct: from this parameter's gradient alone.",
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class LeafExplanation:
     """One parameter leaf, per example.
 
-    form: "Outer", "Rows", "Tied", "Stacked", "Dense" or "Zero". norm: "Gram" or "direct". flops,
-    bytes: of the squared norm and of what is kept; materialized_flops, materialized_bytes: of the
-    same by `vmap(grad)`. reason: the primitives that made the gradient be materialised, else "".
+    form: "Outer", "Rows", "Tied", "Stacked", "Dense" or "Zero". norm: "Gram" or "direct", "" where
+    there is none. flops, bytes: of the squared norm and of what is kept; materialized_flops,
+    materialized_bytes: of the same by `vmap(grad)`. reason: the primitives that made the gradient
+    be materialised, else "". why: what the loss does with the leaf, in words.
     """
 
     path: str
@@ -28,6 +54,7 @@ class LeafExplanation:
     bytes: int
     materialized_bytes: int
     reason: str
+    why: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,74 +64,65 @@ class Explanation:
     leaves: tuple[LeafExplanation, ...]
 
     def __str__(self) -> str:
-        header = ("parameter", "shape", "form", "norm", "FLOPs", "of", "bytes", "of", "reason")
-        rows = [header]
-        for leaf in self.leaves:
-            rows.append(
-                (
-                    leaf.path,
-                    "x".join(map(str, leaf.shape)) or "scalar",
-                    leaf.form,
-                    leaf.norm,
-                    _short(leaf.flops),
-                    _short(leaf.materialized_flops),
-                    _short(leaf.bytes),
-                    _short(leaf.materialized_bytes),
-                    leaf.reason,
-                )
-            )
-        rows.append(
+        rows = [
             (
-                "total",
-                "",
-                "",
-                "",
-                _short(sum(leaf.flops for leaf in self.leaves)),
-                _short(sum(leaf.materialized_flops for leaf in self.leaves)),
-                _short(sum(leaf.bytes for leaf in self.leaves)),
-                _short(sum(leaf.materialized_bytes for leaf in self.leaves)),
-                "",
+                leaf.path,
+                "x".join(map(str, leaf.shape)) or "scalar",
+                leaf.form,
+                leaf.norm,
+                *map(_short, _costs(leaf)),
+                leaf.why,
             )
-        )
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for row in rows:
-            cells = [
-                cell.rjust(width) if 4 <= place <= 7 else cell.ljust(width)
+            for leaf in self.leaves
+        ]
+        sums = [sum(column) for column in zip(*map(_costs, self.leaves), strict=True)]
+        total = ("total", "", "", "", *map(_short, sums or (0, 0, 0, 0)), "")
+        above, names = zip(*_COLUMNS, strict=True)
+        every = [above, names, *rows, total]
+        widths = [max(map(len, column)) for column in zip(*every, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if place in _NUMBERS else cell.ljust(width)
                 for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ]
-            lines.append("  ".join(cells).rstrip())
+            ).rstrip()
+            for row in every
+        ]
         rule = "-" * max(map(len, lines))
-        note = (
-            "FLOPs and bytes are per example: the squared norm and what is kept for it, 'of' what"
-        )
-        note += " vmap(grad) takes."
-        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], note])
+        return "\n".join([*lines[:2], rule, *lines[2:-1], rule, lines[-1], *_NOTES])
 
 
-def explain(loss_fn: Callable[..., Any], params: Any, *batch: Any, **options: Any) -> Explanation:
+def explain(
+    loss_fn: Callable[..., Any],
+    *arguments: Any,
+    argnums: int | Sequence[int] = 0,
+    in_axes: Any = 0,
+    has_aux: bool = False,
+    **keywords: Any,
+) -> Explanation:
     """The form that each parameter's per-example gradient takes; traces the loss, computes nothing.
 
     Args:
-      loss_fn, params, *batch, options: as for `value_and_grad` (arrays or ShapeDtypeStructs).
+      loss_fn, argnums, in_axes, has_aux: as for `value_and_grad`.
+      arguments, keywords: what its result is called with: params and the batch, as arrays or
+        ShapeDtypeStructs.
 
     Raises:
       ValueError: as `value_and_grad`.
     """
-    paths = [jax.tree_util.keystr(path) for path, _ in jax.tree_util.tree_leaves_with_path(params)]
     explained: list[LeafExplanation] = []
 
-    def trace(params: Any, *batch: Any) -> None:
-        _, grads = value_and_grad(loss_fn, **options)(params, *batch)
-        found = zip(paths, jax.tree.leaves(params), grads.forms(), grads.reasons(), strict=True)
-        explained.extend(_explain(*each) for each in found)
+    def trace(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
+        transform = value_and_grad(loss_fn, argnums=argnums, in_axes=in_axes, has_aux=has_aux)
+        _, grads = transform(*arguments, **keywords)
+        for (path, leaf), form in zip(grads.leaves(), grads.forms(), strict=True):
+            explained.append(_explain(path, leaf, form))
 
-    jax.eval_shape(trace, params, *batch)
+    jax.eval_shape(trace, arguments, keywords)
     return Explanation(tuple(explained))
 
 
-def _explain(path: str, leaf: Any, form: forms.Form, reasons: tuple[str, ...]) -> LeafExplanation:
-    size = leaf.size
+def _explain(path: str, leaf: Leaf, form: forms.Form) -> LeafExplanation:
+    size = math.prod(leaf.shape)
     itemsize = leaf.dtype.itemsize
     square = 2 * size
     norm, flops, materialized, kept = "direct", square, square, size * itemsize
@@ -117,15 +135,26 @@ def _explain(path: str, leaf: Any, form: forms.Form, reasons: tuple[str, ...]) -
         kept = _kept_bytes(form)
     return LeafExplanation(
         path=path,
-        shape=tuple(leaf.shape),
+        shape=leaf.shape,
         form=type(form).__name__,
         norm=norm,
         flops=flops,
         materialized_flops=materialized,
         bytes=kept,
         materialized_bytes=size * itemsize,
-        reason=", ".join(reasons),
+        reason=", ".join(leaf.reasons),
+        why=_why(form, leaf.reasons),
     )
+
+
+def _why(form: forms.Form, reasons: Sequence[str]) -> str:
+    if isinstance(form, forms.Stacked):
+        return f"{_why(form.layers, ())}, in each layer of a scan"
+    return _WHY.get(type(form).__name__) or f"another use ({', '.join(reasons)}): plain AD"
+
+
+def _costs(leaf: LeafExplanation) -> tuple[int, int, int, int]:
+    return leaf.flops, leaf.materialized_flops, leaf.bytes, leaf.materialized_bytes
 
 
 def _kept_bytes(form: forms.Outer | forms.Rows | forms.Tied | forms.Stacked) -> int:

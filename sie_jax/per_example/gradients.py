@@ -93,9 +93,11 @@ class PerExampleGrads:
         joined: dict[tuple[int, ...], Array] = {}
         return [self._form(leaf, joined) for leaf in self._leaves]
 
-    def reasons(self) -> list[tuple[str, ...]]:
-        """The primitives that made a leaf's gradient be materialised; none for the others."""
-        return [leaf.reasons for leaf in self._leaves]
+    def leaves(self) -> list[tuple[str, Leaf]]:
+        """The path of every leaf, and how its gradients are kept, in the same order."""
+        numbered = self._treedef.unflatten(range(len(self._leaves)))
+        paths = [jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(numbered)]
+        return list(zip(paths, self._leaves, strict=True))
 
     def norms(self, *, per_leaf: bool = False) -> Any:
         """‖∇ℓ_i‖ over all parameters, [B]; or, `per_leaf`, a tree like params of [B] norms."""

@@ -38,7 +38,8 @@ def value_and_grad(
 
     Returns:
       `(params, *batch) -> (losses [B], PerExampleGrads)`, or `((losses, aux), PerExampleGrads)`
-      with every leaf of aux batched. It takes its arguments as `loss_fn` does.
+      with every leaf of aux batched. It takes its arguments as `loss_fn` does; those given by
+      keyword are batch arguments whose leading axis is the batch, as in `jax.vmap`.
 
     Exact whatever the loss does: a weight that meets data in a matrix product or a table look-up
     is kept as factors, also inside `jit`, `scan` and `checkpoint`; every other use takes plain AD
@@ -56,8 +57,8 @@ def value_and_grad(
 
     results = functools.partial(loss_and_aux, has_aux=has_aux, what=_SCALAR)
 
-    def wrapped(*arguments: Any):
-        call = Call(loss_fn, arguments, argnums, in_axes, results)
+    def wrapped(*arguments: Any, **keywords: Any):
+        call = Call(loss_fn, arguments, keywords, argnums, in_axes, results)
         layout = lay_out(call.sites, call.leaves)
         call.warn_of_large(layout)
 
@@ -124,8 +125,8 @@ def grad_norms(
         """‖∇ℓ‖² of one example's form, whose leading axis is 1."""
         return (summed([form], 1) if cancelling else form).squared_norms({})[0]
 
-    def wrapped(*arguments: Any):
-        call = Call(loss_fn, arguments, argnums, in_axes, results)
+    def wrapped(*arguments: Any, **keywords: Any):
+        call = Call(loss_fn, arguments, keywords, argnums, in_axes, results)
         # A weight that meets data twice has a norm with cross terms: its factors meet first.
         once = {
             leaf

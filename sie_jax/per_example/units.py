@@ -39,7 +39,7 @@ def calls_of(
                 f"{sorted(lengths)}: give each of their arrays one entry for each unit"
             )
         try:
-            call = Call(function, (params, *unit), 0, 0, _floating)
+            call = Call(function, (params, *unit), {}, 0, 0, _floating)
         except NameError as error:
             if "axis name" not in str(error):
                 raise

@@ -50,3 +50,22 @@ def test_table_has_a_line_for_every_leaf_and_works_on_shapes_alone(make_case):
     assert table == str(per_example.explain(case.loss_fn, case.params, *case.batch))
     for text in ("['kernel']", "Outer", "['scale']", "Dense", "broadcast_in_dim", "total"):
         assert text in table
+    lines = [line for line in table.splitlines() if line.startswith(("[", "total"))]
+    assert len(lines) == 4
+    assert all(line.endswith((": plain AD", "with data")) for line in lines[:-1])
+
+
+def test_several_params_and_batch_arguments_by_keyword():
+    def loss_fn(x, kernel, bias, *, scale):
+        return jnp.sum(x @ kernel["k"] + bias) * scale
+
+    x, kernel, bias = jnp.ones((2, 3)), {"k": jnp.ones((3, 4))}, jnp.ones(4)
+    found = per_example.explain(loss_fn, x, kernel, bias, scale=jnp.ones(2), argnums=(1, 2))
+    shapes = {leaf.path: leaf.shape for leaf in found.leaves}
+    assert shapes == {"[0]['k']": (3, 4), "[1]": (4,)}
+    assert found.leaves[0].why == "a matrix product with data"
+
+
+def test_nothing_to_explain():
+    found = per_example.explain(lambda params, x: jnp.sum(x), {}, jnp.ones((2, 3)))
+    assert "total" in str(found)

@@ -138,6 +138,13 @@ def test_in_axes_and_aux(assert_trees_close):
         assert_trees_close(aux, expected_aux, **FLOAT32)
 
 
+def test_batch_arguments_by_keyword():
+    """As in `jax.vmap`: in_axes is of the arguments that have a place."""
+    x, y = jnp.arange(6.0).reshape(2, 3), jnp.array([1.0, 2.0, 5.0])
+    norms = per_example.grad_norms(lambda w, x, y: (w @ x) * y, in_axes=1)
+    np.testing.assert_allclose(norms(jnp.ones(2), x, y=y), np.linalg.norm(x, axis=0) * y, rtol=1e-6)
+
+
 def test_weights_closed_over_by_the_loss_are_constants():
     """A loss may close over traced values, as inside another transformation."""
 
@@ -191,15 +198,36 @@ def test_chunk_size_must_be_positive():
         per_example.grad_norms(lambda p, x: p @ x, chunk_size=0)
 
 
-def test_importing_loads_jax_alone():
-    code = (
-        "import sys, sie_jax.per_example\n"
-        "foreign = {'flax', 'optax', 'absl', 'transformers', 'jaxtyping', 'grain', 'pyarrow'}\n"
-        "ours = [name for name in sys.modules if name.startswith('sie_jax.')]\n"
-        "beside = [name for name in ours if not name.startswith('sie_jax.per_example')]\n"
-        "assert not foreign & set(sys.modules), foreign & set(sys.modules)\n"
-        "assert not beside, beside"
-    )
+INSTALLED = """
+import re, sys
+from importlib import metadata
+
+needed, todo = set(), {todo!r}
+while todo:
+    name = todo.pop()
+    needed.add(name)
+    asked = [one for one in metadata.requires(name) or () if "extra ==" not in one]
+    todo += {{re.split("[^a-z0-9_-]", one.lower().replace("_", "-"))[0] for one in asked}} - needed
+for module, owners in metadata.packages_distributions().items():
+    owners = {{owner.lower().replace("_", "-") for owner in owners}}
+    if not owners & {{*needed, "sie-jax"}}:
+        sys.modules[module] = None  # as if it were not installed
+from sie_jax import per_example
+beside = [name for name in sys.modules if name.startswith("sie_jax.")]
+assert all(name.startswith("sie_jax.per_example") for name in beside), beside
+norms = per_example.grad_norms(lambda w, x: w * x)(2.0, per_example.gradients.jnp.arange(3.0))
+assert norms.tolist() == [0.0, 1.0, 2.0]
+{then}
+"""
+
+
+@pytest.mark.parametrize(
+    ("installed", "then"),
+    [(["jax"], ""), (["jax", "jaxtyping"], "import sie_jax.importance")],
+    ids=["per_example", "importance"],
+)
+def test_what_is_to_be_installed_for_it_alone(installed, then):
+    code = INSTALLED.format(todo=installed, then=then)
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

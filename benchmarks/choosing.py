@@ -36,7 +36,8 @@ from rich.console import Console
 from sie_jax import importance
 from sie_jax.config import Config
 from sie_jax.devices import mesh as meshes
-from sie_jax.evaluation import Judgments, Predictions, from_probabilities, intervals, summarize
+from sie_jax.evaluation import Predictions, from_probabilities, intervals
+from sie_jax.evaluation.intervals import Judgments, summarize
 from sie_jax.evaluation.predictions import probabilities as probabilities_of
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.importance import choosing, modifiers, policies, sampling

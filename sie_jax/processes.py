@@ -12,7 +12,6 @@ from typing import Any, ParamSpec
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from orbax.checkpoint import multihost
 
 from sie_jax.errors import UserError
 
@@ -41,6 +40,8 @@ def agreed(value: bool) -> bool:
 def together() -> None:
     """Returns once every process is here."""
     if jax.process_count() > 1:
+        from orbax.checkpoint import multihost  # takes a second, for which one process has no use
+
         multihost.get_barrier_sync_fn()(
             key=f"sie_jax_{next(_numbers)}", timeout_ms=1000 * WAIT_SECONDS
         )

@@ -4,7 +4,6 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import grain
 import numpy as np
 
 from sie_jax.data.batches import Batch
@@ -170,6 +169,8 @@ def iterate(
     As many threads as there are CPU cores read ahead, about RECORDS_AT_ONCE records each. A
     position in the plan is one integer, the number of steps taken, for any number of processes.
     """
+    import grain  # takes a second, which scoring a few texts does without
+
     stop, at_once = len(batches) if stop is None else stop, batches.batches_at_once
     pieces = [range(first, min(first + at_once, stop)) for first in range(start, stop, at_once)]
     threads = os.cpu_count() or 1

@@ -16,7 +16,8 @@ from sie_jax.data.planning import Planner
 from sie_jax.data.preparing import Prepared
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
-from sie_jax.evaluation import Judgments, Predictions, from_columns, ranking, summarize
+from sie_jax.evaluation import Predictions, from_columns, ranking
+from sie_jax.evaluation.intervals import Judgments, summarize
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.importance import sampling
 from sie_jax.importance.policies import Policy
@@ -334,7 +335,7 @@ def summarized(
     evaluation: EvaluationConfig,
     reference: str = "uniform",
 ) -> dict[str, Any]:
-    """`evaluation.summarize` of runs' predictions of a split's pairs."""
+    """`evaluation.intervals.summarize` of runs' predictions of a split's pairs."""
     return summarize(
         judged(prepared, split),
         runs,

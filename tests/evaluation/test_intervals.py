@@ -7,15 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sie_jax.evaluation import (
-    Judgments,
-    Predictions,
-    claims,
-    classification,
-    intervals,
-    ranking,
-    summarize,
-)
+from sie_jax.evaluation import Predictions, claims, classification, intervals, ranking
+from sie_jax.evaluation.intervals import Judgments, summarize
 
 NAMES = ("I", "C", "S", "E")
 GAINS = (0.0, 0.01, 0.1, 1.0)

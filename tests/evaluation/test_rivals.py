@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sie_jax.evaluation import Judgments, Predictions
+from sie_jax.evaluation import Predictions
+from sie_jax.evaluation.intervals import Judgments
 from sie_jax.evaluation.rivals import rivals
 
 # queries b and a, whose pairs are not adjacent; c has no positive gain

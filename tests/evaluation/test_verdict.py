@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from sie_jax.evaluation import Judgments, Predictions, claims
+from sie_jax.evaluation import Predictions, claims
+from sie_jax.evaluation.intervals import Judgments
 from sie_jax.evaluation.verdict import BASELINES, Training, by_query, verdict
 
 TRAINING = Training(queries=1_240, pairs=12_400, steps=300, steps_per_epoch=100, pretrained=True)

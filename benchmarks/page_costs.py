@@ -177,6 +177,7 @@ def predicting() -> str:
     rows = [
         [names[model], f"{int(size.split()[0]):,}", *_speed(of)]
         for model, sizes in result("predict").items()
+        if model in names
         for size, of in sizes.items()
         if size.endswith(" rows")
     ]
@@ -185,6 +186,28 @@ def predicting() -> str:
 
 def _speed(of: Mapping[str, Any]) -> list[str]:
     return [f"{of['pairs_per_second']:,.0f}", f"{of['peak_mebibytes']:.0f} MiB"]
+
+
+def starting() -> str:
+    """How long it takes until a table of one row is scored."""
+    rows = []
+    for name, found in result("predict")["starting"].items():
+        costs = [found["imports"]["sie_jax.serving"]]
+        costs += [found[f"first row, {compiled} compiled"] for compiled in ("nothing", "all")]
+        rows.append([name, *(_both(cost) for cost in costs)])
+    header = ["", "importing", "first row, nothing compiled yet", "first row, all compiled"]
+    return rows_as_table(header, rows)
+
+
+def _both(cost: Mapping[str, Any]) -> str:
+    return f"{cost['processor_seconds']:.1f} s ({cost['seconds']:.1f} s)"
+
+
+def installations() -> str:
+    """The packages that are needed for each import, and how long it takes."""
+    found = result("predict")["starting"]["now"]["imports"]
+    rows = [[f"`{name}`", str(cost["packages"]), _both(cost)] for name, cost in found.items()]
+    return rows_as_table(["import", "packages", "time"], rows)
 
 
 def exported() -> str:
@@ -300,6 +323,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "preparing": preparing,
     "waiting for data": waiting,
     "predicting": predicting,
+    "starting": starting,
+    "installations": installations,
     "exported models": exported,
     "importance table": importance_table,
     "meshes": meshes,

@@ -1,31 +1,49 @@
 """How fast `python -m sie_jax.predict` is, what memory it takes, and what a kill costs.
 
     python benchmarks/predict.py --model=runs/quickstart/model --name=quickstart
+    python benchmarks/predict.py --model=runs/quickstart/model --name=now --starting
 
 Pairs of the generated shop in a CSV file. Throughput and peak resident memory of the whole process,
 start and compilation included, on 2,000 and on 20,000 rows; then `kill -9` at random moments of
 the larger one, over and over until a call ends, compared byte for byte with the uninterrupted one.
 Appends the figures, under the name, to benchmarks/results/predict.json.
+
+With --starting: what importing costs, how many packages are needed for it, and the time from the
+command's start until a table of one row is scored, with and without compiled programs at hand. Of
+several runs the least, in seconds and in seconds of a processor; --tree measures another checkout.
 """
 
 import argparse
+import os
 import random
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jax
 import pyarrow as pa
 import pyarrow.csv
+from packaging.requirements import Requirement
 
 from sie_jax.data.sources import synthetic
 from sie_jax.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "predict.json"
 SIZES = (2_000, 20_000)
+TRIES = 7
+# what is imported, with the packages that are to be installed for it
+IMPORTS = {
+    "jax": ("jax",),
+    "sie_jax.per_example": ("jax",),
+    "sie_jax.importance": ("jax", "jaxtyping"),
+    "sie_jax.serving": ("sie_jax",),
+}
 # runs the command and says what memory it took at most, in MiB
 MEASURED = """
 import resource, sys
@@ -41,7 +59,12 @@ def main() -> None:
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--kills", type=int, default=5)
+    parser.add_argument("--starting", action="store_true")
+    parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
     arguments = parser.parse_args()
+    if arguments.starting:
+        write_starting(arguments.name, arguments.model.absolute(), arguments.tree.absolute())
+        return
     found: dict[str, Any] = {"device": jax.devices()[0].device_kind}
     with tempfile.TemporaryDirectory() as folder:
         for size in SIZES:
@@ -67,6 +90,60 @@ def main() -> None:
     results = read_json(RESULTS) if RESULTS.exists() else {}
     write_json(RESULTS, {**results, arguments.name: found})
     print(found)
+
+
+def write_starting(name: str, model: Path, tree: Path) -> None:
+    found: dict[str, Any] = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        (folder / "pairs.csv").write_text("query,title\nred shoes,strider red sneakers\n")
+        command = [
+            "-m",
+            "sie_jax.predict",
+            *flags(model, folder / "pairs.csv", folder / "x.parquet"),
+        ]
+        found["imports"] = {
+            module: {"packages": len(needed(packages)), **least(["-c", f"import {module}"], tree)}
+            for module, packages in IMPORTS.items()
+        }
+        found["first row, nothing compiled"] = least(command, tree)
+        cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
+        cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        least(command, tree, cache, tries=1)
+        found["first row, all compiled"] = least(command, tree, cache)
+    results = read_json(RESULTS) if RESULTS.exists() else {}
+    starting = {**results.get("starting", {}), name: found}
+    write_json(RESULTS, {**results, "starting": starting})
+    print(found)
+
+
+def least(
+    command: list[str], tree: Path, variables: dict[str, str] | None = None, tries: int = TRIES
+) -> dict[str, float]:
+    """The least seconds, and seconds of a processor, that Python takes for a command."""
+    inherited = {name: value for name, value in os.environ.items() if "COMPILATION" not in name}
+    environment = {**inherited, "PYTHONPATH": str(tree), **(variables or {})}
+    found = []
+    for _ in range(tries):
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
+        seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        of_processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        found.append((seconds, of_processor))
+    seconds, of_processor = (min(column) for column in zip(*found, strict=True))
+    return {"seconds": round(seconds, 2), "processor_seconds": round(of_processor, 2)}
+
+
+def needed(names: Iterable[str]) -> set[str]:
+    """The packages that these ask for, themselves included."""
+    found, todo = set[str](), set(names)
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        asked = map(Requirement, metadata.requires(name) or ())
+        here = [one for one in asked if one.marker is None or one.marker.evaluate({"extra": ""})]
+        todo |= {one.name.lower().replace("_", "-") for one in here} - found
+    return found
 
 
 def flags(model: Path, pairs: Path, output: Path) -> list[str]:

@@ -18,6 +18,7 @@ from sie_jax.errors import UserError
 from sie_jax.files import below, digest, read_json, temporary_of, write_json
 
 FIX = "give another --output"
+SUFFIXES = (".csv", ".jsonl", ".parquet")  # of tables that commands write
 AnyPath = str | os.PathLike[str]
 
 
@@ -102,6 +103,17 @@ class Outputs:
                     f"{path} is there and is not what this command left, so it is not replaced: "
                     f"{FIX}, or remove the file if nobody needs it"
                 )
+
+
+def of_table(main: Path) -> Outputs:
+    """A table, the rows that are not in it, <main>.rejected, and the folder of its parts.
+
+    Raises UserError where the name ends in none of SUFFIXES.
+    """
+    if main.suffix not in SUFFIXES:
+        raise UserError(f"{main}: give an --output that ends in {', '.join(SUFFIXES)}")
+    rejected = main.with_suffix(f".rejected{main.suffix}")
+    return Outputs(main, (rejected,), scratch=(main.with_name(f"{main.name}.parts"),))
 
 
 def apart(writes: Iterable[AnyPath], reads: Iterable[AnyPath], *, fix: str) -> None:

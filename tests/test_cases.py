@@ -72,12 +72,13 @@ def test_predict_rejects_what_is_missing(tmp_path: Path) -> None:
     sentences.save(encoder, tmp_path / "model")
     counts = serving.score_table(
         tmp_path / "model",
-        str(case("nan_jsonl") / "predict.jsonl"),
+        serving.Pairs(
+            str(case("nan_jsonl") / "predict.jsonl"), {"query": "query", "title": "title"}
+        ),
         tmp_path / "scored.parquet",
-        columns={"query": "query", "title": "title"},
         settings=Settings((0.0, 1.0), max_length=32),
     )
-    assert counts == (1, {"missing_title": 1, "missing_query": 1})
+    assert counts == (1, {"missing_title": 1, "missing_query": 1}, 1)
     assert pq.read_table(tmp_path / "scored.parquet")["title"].to_pylist() == ["red kettle"]
 
 

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
+import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 from compiling import compile_quickly
@@ -22,7 +23,7 @@ from sie_jax.commands import predict
 from sie_jax.data import tokenization
 from sie_jax.errors import UserError
 from sie_jax.models import FlaxBert, PairClassifier
-from sie_jax.serving import Settings
+from sie_jax.serving import Pairs, Settings
 from sie_jax.serving import table as parts
 
 __all__ = ["compile_quickly"]
@@ -80,9 +81,9 @@ def by_hand(folder: Path, query: str, item: str) -> np.ndarray:
 def test_scores_are_those_of_the_model_called_by_hand(model: Path, tmp_path: Path) -> None:
     pairs = write_pairs(tmp_path / "pairs.csv")
     counts = serving.score_table(
-        model, str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet", columns=COLUMNS
+        model, Pairs(str(tmp_path / "pairs.csv"), COLUMNS), tmp_path / "scored.parquet"
     )
-    assert counts == (10, {})
+    assert counts == (10, {}, 10)
     table = pq.read_table(tmp_path / "scored.parquet")
     assert table["example_id"].to_pylist() == [str(i) for i in range(10)]
     for row, (query, title) in zip(table.to_pylist(), pairs, strict=True):
@@ -140,7 +141,7 @@ def test_stopped_and_resumed_gives_the_same_bytes(
     monkeypatch.setattr(parts, "PART_ROWS", 4)
     pairs = tmp_path / "pairs.csv"
     write_pairs(pairs, rows=14)
-    serving.score_table(model, str(pairs), tmp_path / "whole.parquet", columns=COLUMNS)
+    serving.score_table(model, Pairs(str(pairs), COLUMNS), tmp_path / "whole.parquet")
 
     real, calls = parts.described, []
 
@@ -153,9 +154,9 @@ def test_stopped_and_resumed_gives_the_same_bytes(
     monkeypatch.setattr(parts, "described", stopping)
     output = tmp_path / "stopped.parquet"
     with pytest.raises(KeyboardInterrupt):
-        serving.score_table(model, str(pairs), output, columns=COLUMNS)
+        serving.score_table(model, Pairs(str(pairs), COLUMNS), output)
     assert not output.exists()
-    counts = serving.score_table(model, str(pairs), output, columns=COLUMNS)
+    counts = serving.score_table(model, Pairs(str(pairs), COLUMNS), output)
     assert counts.scored == 14
     assert calls == [4, 4, 4, 4, 2]  # the third again, the first two not
     assert output.read_bytes() == (tmp_path / "whole.parquet").read_bytes()
@@ -168,20 +169,20 @@ def test_parts_of_another_job_are_refused(
         raise KeyboardInterrupt
 
     write_pairs(tmp_path / "pairs.csv")
-    arguments = (str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet")
+    arguments = (Pairs(str(tmp_path / "pairs.csv"), COLUMNS), tmp_path / "scored.parquet")
     with monkeypatch.context() as patch:
         patch.setattr(parts, "described", stop)
         with pytest.raises(KeyboardInterrupt):
-            serving.score_table(model, *arguments, columns=COLUMNS)
+            serving.score_table(model, *arguments)
     with pytest.raises(UserError, match="begun with another batch_size: remove it"):
-        serving.score_table(model, *arguments, columns=COLUMNS, batch_size=8)
+        serving.score_table(model, *arguments, batch_size=8)
     write_pairs(tmp_path / "pairs.csv", rows=11)
     with pytest.raises(UserError, match="begun with another pairs: remove it"):
-        serving.score_table(model, *arguments, columns=COLUMNS)
+        serving.score_table(model, *arguments)
 
 
 def score(model: Path, pairs: Path, output: Path, **options: Any) -> serving.Counts:
-    return serving.score_table(model, str(pairs), output, columns=COLUMNS, **options)
+    return serving.score_table(model, Pairs(str(pairs), COLUMNS), output, **options)
 
 
 def test_an_input_that_was_edited_is_noticed_whatever_its_size_and_times(
@@ -331,7 +332,7 @@ def test_a_score_that_is_not_finite_is_rejected_by_row(model: Path, tmp_path: Pa
     lines = ["search,name", *(f"{query},{title}" for query, title in pairs), ""]
     (tmp_path / "pairs.csv").write_text("\n".join(lines))
     counts = score(nan, tmp_path / "pairs.csv", tmp_path / "nan.parquet")
-    assert counts == (2, {"score_not_finite": 2, "missing_title": 1})
+    assert counts == (2, {"score_not_finite": 2, "missing_title": 1}, 2)
     score(model, tmp_path / "pairs.csv", tmp_path / "all.parquet")
     kept = pq.read_table(tmp_path / "nan.parquet")
     assert kept.equals(pq.read_table(tmp_path / "all.parquet").take([0, 3]))
@@ -363,13 +364,13 @@ def test_nothing_that_is_read_or_of_others_is_lost(model: Path, tmp_path: Path) 
     """The inputs are what an earlier prediction left, which this command may replace otherwise."""
     pairs, output = tmp_path / "pairs.csv", tmp_path / "scored.parquet"
     pairs.write_text("search,name\nred,lamp\n,lamp\n")
-    assert score(model, pairs, output) == (1, {"missing_query": 1})
+    assert score(model, pairs, output) == (1, {"missing_query": 1}, 1)
     rejected = tmp_path / "scored.rejected.parquet"
     kept = {path: path.read_bytes() for path in (output, rejected, pairs)}
     columns = {"query": "query", "title": "title"}
     for read in (output, rejected):
         with pytest.raises(UserError, match="is read: give another --output"):
-            serving.score_table(model, str(read), output, columns=columns)
+            serving.score_table(model, Pairs(str(read), columns), output)
     with pytest.raises(UserError, match=r"is read: give another --output"):
         score(model, pairs, model / "scored.parquet")
     table = pq.read_table(output)
@@ -380,8 +381,62 @@ def test_nothing_that_is_read_or_of_others_is_lost(model: Path, tmp_path: Path) 
     output.write_bytes(kept[output])
     assert all(path.read_bytes() == content for path, content in kept.items())
     pairs.write_text("search,name\nred,lamp\n")
-    assert score(model, pairs, output) == (1, {})
+    assert score(model, pairs, output) == (1, {}, 1)
     assert not rejected.exists()  # of the earlier table
+
+
+def test_one_query_against_a_catalogue_by_a_model_of_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A cross-encoder with one logit and nothing of ours: no ranker.json, no sie_jax.json."""
+    folder = checkpoints.write(tmp_path / "model", WORDS, num_labels=1, initializer_range=0.5)
+    titles = ["lamp", "blue shoe", "", "red chair", "red lamp"]
+    lines = [
+        f'{{"sku": "s{n}", "title": "{title}", "price": {n}.5}}' for n, title in enumerate(titles)
+    ]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    output = tmp_path / "best.csv"
+    flags = [f"--model={folder}", f"--items={tmp_path / 'items.jsonl'}", f"--output={output}"]
+    assert predict.entry(["predict", *flags, "--query=red  lamp", "--item_id=sku", "--top=2"]) == 0
+    said = capsys.readouterr()
+    assert "has no sie_jax.json: 64 tokens are read at most" in said.err
+    assert "4 pairs scored" in said.out
+    assert "2 of them are written, the 2 best of each query" in said.out
+    assert "1 rows left out, missing_title: see" in said.out
+    model, _ = PairClassifier.from_pretrained(folder)
+    tokenizer = tokenization.load(folder)
+    texts = tokenizer(["red lamp"] * len(titles), titles, padding=True, return_tensors="np")
+    inputs = [texts[name] for name in ("input_ids", "token_type_ids", "attention_mask")]
+    values = np.asarray(jax.jit(model)(*inputs))[:, 0].tolist()
+    logits = {f"s{number}": value for number, value in enumerate(values)}
+    logits.pop("s2")
+    expected = sorted(logits, key=lambda sku: -logits[sku])[:2]
+    rows = pa.csv.read_csv(output).to_pylist()
+    assert [(row["item_id"], row["rank"]) for row in rows] == [(expected[0], 1), (expected[1], 2)]
+    for row in rows:
+        # float32; padding and batching change the order of sums
+        assert row["score"] == pytest.approx(logits[row["item_id"]], rel=1e-5, abs=1e-6)
+        assert row["price"] == float(row["item_id"][1:]) + 0.5
+        assert row["query"] == "red  lamp"
+
+
+def test_what_is_wrong_with_the_output_is_said_before_anything_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither the model nor the table is there."""
+    theirs = tmp_path / "theirs.csv"
+    theirs.write_text("mine")
+    (tmp_path / "file").write_text("")
+    for output, fault in (
+        ("scored.txt", "give an --output that ends in .csv, .jsonl, .parquet"),
+        ("theirs.csv", "is there and is not what this command left"),
+        ("file/scored.csv", "a file stands where its folder would be"),
+        ("none.csv", "is read: give another --output"),
+    ):
+        flags = [f"--{name}={tmp_path / 'none.csv'}" for name in ("model", "input")]
+        assert predict.entry(["predict", *flags, f"--output={tmp_path / output}"]) == 2
+        assert fault in capsys.readouterr().err
+    assert theirs.read_text() == "mine"
 
 
 def test_what_cannot_be_gets_one_line(
@@ -398,9 +453,13 @@ def test_what_cannot_be_gets_one_line(
         (line,) = capsys.readouterr().err.splitlines()
         return line
 
-    assert "out.csv: give an output that ends in .parquet" in refused(output="out.csv")
+    assert "out.txt: give an --output that ends in .csv, .jsonl, .parquet" in refused(
+        output="out.txt"
+    )
     assert "it has search, name" in refused(title="title")
     assert "--query is empty" in refused(query="")
+    assert "--top=0: give a number of rows, 1 or more" in refused(top=0)
+    assert "not allowed with argument --input" in refused(items=tmp_path / "pairs.csv")
     assert "does not exist" in refused(input=tmp_path / "none.csv")
     assert "empty.csv has no rows" in refused(input=tmp_path / "empty.csv")
     assert "none" in refused(model=tmp_path / "none")

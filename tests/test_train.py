@@ -576,12 +576,15 @@ class _Tags(html.parser.HTMLParser):
 @pytest.mark.slow
 def test_its_encoder_predicts_what_the_run_measured(finished, tmp_path):
     work = finished.workdir
-    texts = {"query": "query", "title": "title", "example_id": "example_id"}
     pairs = work / "data" / "pairs.parquet"
     counts = serving.score_table(
-        work / "model", str(pairs), tmp_path / "scored.parquet", columns=texts, encoder_alone=True
+        work / "model",
+        serving.Pairs(str(pairs), {"query": "query", "title": "title"}),
+        tmp_path / "scored.parquet",
+        encoder_alone=True,
     )
-    assert counts == (pq.read_metadata(pairs).num_rows, {})
+    rows = pq.read_metadata(pairs).num_rows
+    assert counts == (rows, {}, rows)
     split = np.array(pq.read_table(pairs, columns=["split"])["split"].to_pylist())
     scored = pq.read_table(tmp_path / "scored.parquet").filter(split == "test")
     run = read_json(work / "model" / "ranker.json")["run"]

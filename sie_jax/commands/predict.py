@@ -1,51 +1,85 @@
 """`python -m sie_jax.predict`: scores the pairs of a table by the model that a run left."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-
-from sie_jax import serving
 from sie_jax.commands import process
+from sie_jax.data.schema import PAIR_FIELDS
 from sie_jax.errors import UserError
-from sie_jax.serving.settings import SHORTEST
-from sie_jax.serving.table import rejected_file
+from sie_jax.outputs import of_table
+
+if TYPE_CHECKING:
+    from sie_jax import serving
 
 
 @process.command
 def entry(argv: list[str]) -> None:
     """Runs one command line and returns its exit code."""
     options = _parser().parse_args(argv[1:])
+    source = options.items or options.input
+    outputs = of_table(Path(options.output))
+    outputs.check((options.model, source))
+
+    from rich.console import Console
+
+    from sie_jax import serving  # takes seconds: what is wrong before is said before
+
+    columns = {field: getattr(options, field) for field in PAIR_FIELDS}
+    query = ""
+    if options.items:
+        query = columns.pop("query")
+        if not query:
+            raise UserError("--items has the items of one query: give that query by --query")
+    elif columns["query"] is None:
+        columns["query"] = "query"
     counts = serving.score_table(
         options.model,
-        options.input,
+        serving.Pairs(source, columns, query),
         options.output,
-        columns={field: getattr(options, field) for field in serving.FIELDS},
         settings=_settings(options.gains, options.max_length),
         encoder_alone=options.encoder_alone,
         batch_size=options.batch_size,
+        top=options.top,
         console=Console(stderr=True),
     )
     print(f"{counts.scored} pairs scored in {options.output}")
+    if counts.written < counts.scored:
+        print(f"{counts.written} of them are written, the {options.top} best of each query")
     for reason, rows in counts.rejected.items():
-        print(f"{rows} rows left out, {reason}: see {rejected_file(Path(options.output))}")
+        print(f"{rows} rows left out, {reason}: see {outputs.beside[0]}")
 
 
 def _parser() -> process.Parser:
     parser = process.Parser(
         prog="sie-jax predict",
-        description="Scores the pairs of a table by the model that a run left.",
+        description=(
+            "Scores the pairs of a table, or a catalogue for one query, by the model that a run "
+            "left."
+        ),
     )
     parser.add_argument(
         "--model", required=True, type=process.path, help="the folder model/ of a run's workdir"
     )
-    parser.add_argument(
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
         "--input",
-        required=True,
         type=process.path,
-        help="the table: .csv, .tsv, .jsonl or .parquet",
+        help="the table of pairs: .csv, .tsv, .jsonl or .parquet",
+    )
+    what.add_argument(
+        "--items",
+        type=process.path,
+        metavar="CATALOGUE",
+        help="the table of items, in place of --input: all are ranked for the one --query",
     )
     parser.add_argument(
-        "--output", required=True, type=process.path, help="the .parquet file to write"
+        "--output",
+        required=True,
+        type=process.path,
+        help="the file to write: .csv, .jsonl or .parquet",
+    )
+    parser.add_argument(
+        "--top", type=int, metavar="K", help="write only the K best of each query, best first"
     )
     parser.add_argument("--batch_size", type=int, default=64, help="pairs at a time")
     parser.add_argument(
@@ -62,24 +96,34 @@ def _parser() -> process.Parser:
         default=0,
         help="the most tokens of a pair, if the folder has none",
     )
-    for field in serving.FIELDS:
-        default = field if field in ("query", "title") else ""
+    parser.add_argument(
+        "--query",
+        metavar="COLUMN",
+        help="the column of the query (query); with --items the query itself",
+    )
+    parser.add_argument(
+        "--title", default="title", metavar="COLUMN", help="the column of the title (title)"
+    )
+    for field in PAIR_FIELDS[2:]:
+        default = ", if not the one of that name" if field.endswith("id") else ""
         parser.add_argument(
-            f"--{field}", default=default, metavar="COLUMN", help=f"the column of the {field}"
+            f"--{field}", default="", metavar="COLUMN", help=f"the column of the {field}{default}"
         )
     return parser
 
 
-def _settings(gains: str, max_length: int) -> serving.Settings | None:
+def _settings(gains: str, max_length: int) -> "serving.Settings | None":
     """Those that the flags give, or None, which stands for the folder's own."""
+    from sie_jax.serving import settings
+
     if not gains and not max_length:
         return None
     try:
-        values = tuple(float(gain) for gain in gains.split(","))
+        values = tuple(float(gain) for gain in gains.split(",")) if gains else ()
     except ValueError:
         raise UserError(f"--gains={gains}: give numbers separated by commas") from None
-    if max_length < SHORTEST:
+    if max_length < settings.SHORTEST:
         raise UserError(
-            f"--max_length={max_length}: give at least {SHORTEST}, together with --gains"
+            f"--max_length={max_length}: give at least {settings.SHORTEST}, together with --gains"
         )
-    return serving.Settings(values, max_length)
+    return settings.Settings(values, max_length)

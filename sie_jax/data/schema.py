@@ -41,6 +41,9 @@ CLEAN_SCHEMA = pa.schema(
     ]
 )
 
+# of a pair without a label
+PAIR_FIELDS = ("query", "title", "text", "example_id", "query_id", "item_id")
+
 CATALOGUE_SCHEMA = pa.schema([(name, pa.string()) for name in ("item_id", "title", "text")])
 
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))

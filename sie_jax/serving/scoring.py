@@ -17,9 +17,9 @@ from transformers import PreTrainedTokenizerFast
 from sie_jax.data import batches as plans
 from sie_jax.data import tokenization
 from sie_jax.data.features import RUN
-from sie_jax.data.loading import Apart, PlannedBatches, iterate
+from sie_jax.data.loading import Apart, PlannedBatches
 from sie_jax.data.repairs import repair
-from sie_jax.data.schema import LabelScale, normalise_query
+from sie_jax.data.schema import PAIR_FIELDS, LabelScale, normalise_query
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation import from_columns
@@ -31,14 +31,14 @@ from sie_jax.passes import sweep
 from sie_jax.passes.predict import predict_pass
 from sie_jax.serving import ranking
 from sie_jax.serving.ranking import Ranking
-from sie_jax.serving.settings import Settings
+from sie_jax.serving.settings import FILE, Settings
 from sie_jax.tasks.contrastive import Contrastive
 from sie_jax.tasks.graded import Graded
 from sie_jax.tasks.regression import Regression
 
+LONGEST = 512  # tokens of a pair where neither the folder nor its tokenizer says
 SHORTEST = 16  # the fewest tokens that a batch is padded to
 GIVEN = ("example_id", "query_id", "item_id", "query", "title")  # passed on as they are
-FIELDS = ("query", "title", "text", "example_id", "query_id", "item_id")
 NOT_FINITE = "score_not_finite"  # the reason of a row for which the model gives no number
 MADE = "made:"  # what the columns of a part begin with that scores are made of
 QUERY, GAIN = f"{RUN}query", f"{RUN}gain"  # no feature is called so
@@ -73,7 +73,7 @@ class Scorer(NamedTuple):
     @property
     def fields(self) -> tuple[str, ...]:
         """The cells that a row may have."""
-        return (*FIELDS, *(() if self.ranking is None else self.ranking.further))
+        return (*PAIR_FIELDS, *(() if self.ranking is None else self.ranking.further))
 
 
 def load(
@@ -81,8 +81,9 @@ def load(
 ) -> Scorer:
     """Reads a model's folder with what its ranker.json names; without one the encoder ranks.
 
-    settings: those of the folder if none are given. encoder_alone: rank by the folder's encoder,
-    whatever ranker.json says.
+    settings: those of the folder if none are given. A folder whose model has one output needs none:
+    max_length is then what its tokenizer says, LONGEST at most. encoder_alone: rank by the folder's
+    encoder, whatever ranker.json says.
 
     A folder of sentence-transformers (modules.json) scores by the cosine of its vectors.
 
@@ -119,8 +120,15 @@ def _encoder(folder: Path, settings: Settings | None) -> Scorer:
                 "pairs; give the folder model/ of a finished run"
             )
         notes = tuple(report.notes(folder))
-    settings = settings or Settings.read(folder)
     config = model.config
+    one = isinstance(model, Towers) or config.num_labels == 1
+    if settings is None and ((folder / FILE).exists() or not one):
+        settings = Settings.read(folder)
+    tokenizer = tokenization.load(folder)
+    if settings is None:
+        stated = model.max_length if isinstance(model, Towers) else tokenizer.model_max_length
+        settings = Settings((), min(stated, LONGEST, config.max_position_embeddings))
+        notes += (f"{folder} has no {FILE}: {settings.max_length} tokens are read at most",)
     if config.max_position_embeddings < settings.max_length:
         raise UserError(
             f"{folder} has {config.max_position_embeddings} positions, fewer than the "
@@ -131,8 +139,9 @@ def _encoder(folder: Path, settings: Settings | None) -> Scorer:
     graphdef, params = nnx.split(model)
     if isinstance(model, Towers):
         task = Contrastive(graphdef, settings.gains)
-    elif config.num_labels == 1:
-        task = Regression(graphdef, settings.gains)
+    elif one:
+        # the pass makes a loss too, which needs a gain and is not read
+        task = Regression(graphdef, settings.gains or (0.0,))
     else:
         task = Graded(graphdef, settings.gains)
         names = tuple(config.id2label[i] for i in range(config.num_labels))
@@ -140,7 +149,6 @@ def _encoder(folder: Path, settings: Settings | None) -> Scorer:
             scale = LabelScale(names, settings.gains)
         except UserError as error:
             raise UserError(f"{folder}, labels {', '.join(names)}: {error}") from None
-    tokenizer = tokenization.load(folder)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
             f"{folder}: the tokenizer has {len(tokenizer)} tokens, but vocab_size in config.json "
@@ -323,7 +331,9 @@ def _predicted(
         pad_token_id=scorer.tokenizer.pad_token_id,
         apart=apart,
     )
-    parts = sweep.sweep(made, scorer.params, iterate(batches), scorer.mesh)
+    # read as they are needed: they are in memory, and a reader ahead takes a second to import
+    arrays = (batches[at] for at in range(len(batches)))
+    parts = sweep.sweep(made, scorer.params, arrays, scorer.mesh)
     return sweep.gather(parts, usable)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
 
-NAME = "sie_jax.json"
+FILE = "sie_jax.json"
 SHORTEST = 8  # the least that max_length may be
 
 
@@ -14,8 +14,8 @@ class Settings(NamedTuple):
     """How a model's pairs were made, and what its score means.
 
     Attributes:
-      gains: of the labels, lowest grade first; the score is their expectation. Not read where the
-        model has one output, its relevance.
+      gains: of the labels, lowest grade first; the score is their expectation. Empty, or not read,
+        where the model has one output, its relevance.
       max_length: the most tokens of a pair.
       item_text: whether an item's further text follows its title.
       max_query_characters, max_title_characters: longer texts are not scored.
@@ -29,7 +29,7 @@ class Settings(NamedTuple):
 
     def write(self, folder: Path) -> None:
         """Writes sie_jax.json into a model's folder."""
-        write_json(folder / NAME, self._asdict())
+        write_json(folder / FILE, self._asdict())
 
     @classmethod
     def read(cls, folder: Path) -> "Settings":
@@ -38,10 +38,10 @@ class Settings(NamedTuple):
         Raises:
           UserError: the file is missing, or does not hold settings that a model can be used with.
         """
-        path = folder / NAME
+        path = folder / FILE
         if not path.is_file():
             raise UserError(
-                f"{folder} has no {NAME}, so it does not say how its pairs were made: give --gains "
+                f"{folder} has no {FILE}, so it does not say how its pairs were made: give --gains "
                 "and --max_length"
             )
         try:

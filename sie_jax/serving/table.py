@@ -4,35 +4,27 @@ import contextlib
 import itertools
 import os
 import re
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from rich.console import Console
 
 from sie_jax import remote
+from sie_jax.data.readers.records import without
+from sie_jax.data.repairs import repair
 from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.data.sources import table as own_table
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.files import digest, digests, read_json, write_json
-from sie_jax.outputs import Outputs
+from sie_jax.outputs import of_table
 from sie_jax.serving.ranking import Ranking
-from sie_jax.serving.scoring import (
-    GIVEN,
-    MADE,
-    NOT_FINITE,
-    Scorer,
-    described,
-    final,
-    finished,
-    load,
-)
+from sie_jax.serving.results import CARRIED, Counts, best, column_of, write
+from sie_jax.serving.scoring import GIVEN, MADE, NOT_FINITE, Scorer, described, final, load
 from sie_jax.serving.settings import Settings
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training.progress import counter
@@ -44,68 +36,105 @@ MOST_PAIRS = PART_ROWS  # at a time: a batch is never of several parts
 JOB = "job.json"  # in the folder of parts: what they are parts of
 
 
-class Counts(NamedTuple):
-    """How many rows were scored, and how many were not, by reason."""
+class Pairs(NamedTuple):
+    """The pairs to score: a table of them, or a table of items for one query.
 
-    scored: int
-    rejected: dict[str, int]
+    path: a table as `data.sources.table.read` takes it; it needs no labels.
+    columns: its column for each of PAIR_FIELDS; `query` and `title` are needed. An id that is not
+      named is the column of that name, if there is one.
+    query: that of all rows, where the table has no column for it.
+    """
+
+    path: str
+    columns: Mapping[str, str]
+    query: str = ""
+
+    def check(self) -> None:
+        """Raises UserError where a column is not named."""
+        if self.query and not repair(self.query)[0]:
+            raise UserError(f"--query={self.query}: nothing of it is text, give the query's words")
+        needed = ("title",) if self.query else ("query", "title")
+        for field in needed:
+            if not self.columns.get(field):
+                raise UserError(f"--{field} is empty: name the column that holds it")
+
+    def named(self, there: Iterable[str]) -> dict[str, str]:
+        """The column of each field that has one, of a table with the columns `there`."""
+        of_pairs = () if self.query else ("example_id", "query_id")
+        ids = {name: name for name in there if name in (*of_pairs, "item_id")}
+        given = {field: name for field, name in self.columns.items() if name}
+        if self.query:
+            given.pop("query", None)
+        return ids | given
 
 
 def score_table(
     model: str | Path,
-    pairs: str,
+    pairs: Pairs,
     output: str | Path,
     *,
-    columns: Mapping[str, str],
     settings: Settings | None = None,
     encoder_alone: bool = False,
     batch_size: int = 64,
+    top: int | None = None,
     console: Console | None = None,
 ) -> Counts:
     """Scores every row of a table and writes the columns of `scoring.score` in the table's order.
 
-    Rows without a score are not in `output`; they are in <output>.rejected.parquet with the
-    `reason` (there is no file if there are no such rows): rows read = scored + rejected. Memory
-    holds a few numbers and the title of each row. Finished parts are kept in <output>.parts until
-    all are finished; after a stop, the same call resumes at the part that it was in and writes the
-    same bytes.
+    The table's other columns follow them: numbers and truth values of JSON lines and Parquet with
+    their type, all else as text. One whose name is taken is called `given_<name>`. Bytes, and what
+    not all parts of the table have, are left out, which is said.
+
+    Rows without a score are not in `output`; they are in <output>.rejected with the same suffix and
+    the `reason` (there is no file if there are no such rows): rows read = scored + rejected. Memory
+    holds a few numbers and the title of each row, and with `top` the rows that are chosen. Finished
+    parts are kept in <output>.parts until all are finished; after a stop, the same call resumes at
+    the part that it was in and writes the same bytes.
 
     Args:
-      model: the folder model/ of a run, or the folder of another BERT classifier, with `settings`.
-      pairs: a table as `data.sources.table.read` takes it; it needs no labels.
-      output: a path that ends in .parquet.
-      columns: a column of the table for each field of FIELDS; `query` and `title` are needed. What
-        else the model ranks by is read from the columns of these names: numbers have to be there,
-        and without an attribute items are ranked as those of which it is not known, which is said.
+      model: the folder model/ of a run, or the folder of another BERT classifier: with `settings`,
+        unless it has one output.
+      pairs: what is scored. What else the model ranks by is read from the columns of these names:
+        numbers have to be there, and without an attribute items are ranked as those of which it is
+        not known, which is said.
+      output: a path that ends in .csv, .jsonl or .parquet.
       settings: those of the model's folder if none are given.
       encoder_alone: as in `scoring.load`.
       batch_size: pairs at a time.
+      top: how many rows of each query are written, the best first, queries in the order in which
+        they begin; a column `rank` counts from 1. Equal scores are ranked by example id. None
+        writes all rows, in the table's order.
       console: shows the progress.
 
     Nothing is written that `outputs.Outputs` protects: what is read, and what no command left.
 
     Raises:
-      UserError: the model, the table or a column is wrong; `output` does not end in .parquet, or
-        may not be written; or <output>.parts was begun with other arguments.
+      UserError: the model, the table or a column is wrong; `output` has another ending, or may not
+        be written; or <output>.parts was begun with other arguments.
       NumericalError: the model gives no finite score for any row; nothing is written then.
     """
-    output = Path(output)
-    if output.suffix != ".parquet":
-        raise UserError(f"{output}: give an output that ends in .parquet")
-    for field in ("query", "title"):
-        if not columns.get(field):
-            raise UserError(f"--{field} is empty: name the column that holds it")
+    outputs = of_table(Path(output))
+    (folder,) = outputs.scratch
+    pairs.check()
     if not 1 <= batch_size <= MOST_PAIRS:
         raise UserError(f"--batch_size={batch_size}: give a number from 1 to {MOST_PAIRS}")
-    pairs = remote.local(pairs)
-    folder = output.with_name(f"{output.name}.parts")
-    outputs = Outputs(output, (rejected_file(output),), scratch=(folder,))
-    outputs.check((model, pairs))
-    job: dict[str, Any] = {"model": digests(Path(model)), "pairs": digests(Path(pairs))}
-    scorer, console = load(model, settings, encoder_alone=encoder_alone), console or _QUIET
+    if top is not None and top < 1:
+        raise UserError(f"--top={top}: give a number of rows, 1 or more")
+    path = remote.local(pairs.path)
+    outputs.check((model, path))
+    job: dict[str, Any] = {"model": digests(Path(model)), "pairs": digests(Path(path))}
+    console = console or _QUIET
+    types, lacking = own_table.shared_types(path)
+    columns = pairs.named(types)
+    if absent := set(columns.values()) - types.keys():
+        has = f"it has {', '.join(types)}"
+        raise UserError(f"{pairs.path} {without(sorted(absent))}; {has}: {FIX}")
+    scorer = load(model, settings, encoder_alone=encoder_alone)
     for note in scorer.notes:
         _say(console, note)
     ranking = scorer.ranking
+    if lacking:
+        _say(console, f"not all parts of {path} have {', '.join(lacking)}: not in the output")
     if ranking is not None and ranking.ranker.text and not columns.get("text"):
         _say(
             console,
@@ -115,41 +144,51 @@ def score_table(
     meshes.check_batch(scorer.mesh, batch_size, "--batch_size")
     job |= {
         "encoder_alone": encoder_alone,
-        "columns": {field: name for field, name in columns.items() if name},
+        "columns": columns,
+        "query": pairs.query,
         "settings": {**scorer.settings._asdict(), "gains": list(scorer.settings.gains)},
         "batch_size": batch_size,
     }
     job["parts"] = _check_parts(folder, job)
-    further = {} if ranking is None else _further(ranking, pairs, str(model), console)
+    carried = _carried(types, columns, console)
+    further = {CARRIED + name: name for name in carried}
+    further |= {} if ranking is None else _further(ranking, pairs.path, types, str(model), console)
 
     def rows() -> Iterator[own_table.Cells]:
-        return own_table.rows(pairs, columns=columns, further=further, fix=FIX)
+        return own_table.rows(path, columns=columns, further=further, fix=FIX, query=pairs.query)
 
     # once to its end, so that a fault in a late row is not found after hours
     if not sum(1 for _ in rows()):
-        raise UserError(f"{pairs} has no rows: give a table with a header and rows")
+        raise UserError(f"{path} has no rows: give a table with a header and rows")
     try:
-        parts = _parts(scorer, rows(), folder, job, batch_size, console)
-        if digests(Path(pairs)) != job["pairs"]:
-            raise UserError(f"{pairs} was changed while it was scored: rerun the same command")
+        parts = _parts(scorer, rows(), folder, job, carried, console)
+        if digests(Path(path)) != job["pairs"]:
+            raise UserError(f"{path} was changed while it was scored: rerun the same command")
         scores = _scores(scorer, parts, str(model))
     except (UserError, NumericalError):
         _remove_parts(folder)  # of no use to the command that comes after the fault is mended
         raise
-    counts = _join(parts, scores, outputs)
+    chosen = None if top is None else best(parts, scores, top)
+    counts = write(parts, scores, chosen, carried, outputs)
     _remove_parts(folder)
     return counts
 
 
-def rejected_file(output: Path) -> Path:
-    """Where the rows without a score are."""
-    return output.with_suffix(".rejected.parquet")
+def _carried(
+    types: Mapping[str, pa.DataType], columns: Mapping[str, str], console: Console
+) -> dict[str, pa.DataType]:
+    """The table's columns that stand in the output as they are, with their types."""
+    used = {columns[field] for field in GIVEN if field in columns}
+    if no_text := [name for name, kind in types.items() if kind == pa.binary()]:
+        _say(console, f"{', '.join(no_text)} hold bytes, not text: not in the output")
+    return {name: kind for name, kind in types.items() if name not in {*used, *no_text}}
 
 
-def _further(ranking: Ranking, pairs: str, model: str, console: Console) -> dict[str, str]:
+def _further(
+    ranking: Ranking, pairs: str, known: Iterable[str], model: str, console: Console
+) -> dict[str, str]:
     """The columns to read beside texts; those of attributes that the table lacks are told."""
     attributes = {name for name in ranking.further if name.startswith(ATTRIBUTE)}
-    known = own_table.column_names(pairs) if attributes else []
     lacking = [ranking.further[name] for name in attributes if ranking.further[name] not in known]
     if lacking:
         _say(
@@ -173,7 +212,7 @@ def _parts(
     rows: Iterator[own_table.Cells],
     folder: Path,
     job: dict[str, Any],
-    batch_size: int,
+    carried: Iterable[str],
     console: Console,
 ) -> list[Path]:
     """What is known of each row by itself, in files of PART_ROWS; whole ones are not made again."""
@@ -184,7 +223,11 @@ def _parts(
             part = folder / f"part-{len(parts):06d}.parquet"
             parts.append(part)
             if not part.is_file() or digest(part) != job["parts"].get(part.name):
-                write_parquet(part, described(scorer, piece, batch_size=batch_size))
+                table = described(scorer, piece, batch_size=job["batch_size"])
+                for name in carried:
+                    cells = pa.array([row.get(CARRIED + name) for row in piece], pa.string())
+                    table = table.append_column(CARRIED + name, cells)
+                write_parquet(part, table)
                 job["parts"][part.name] = digest(part)
                 write_json(folder / JOB, job)
             progress(len(piece))
@@ -232,11 +275,11 @@ def _remove_parts(folder: Path) -> None:
 
 def _scores(scorer: Scorer, parts: Sequence[Path], model: str) -> np.ndarray:
     """The score of every row, NaN where it has none; raises NumericalError where none has one."""
-    reasons = pa.chunked_array([one for part in parts for one in _column(part, "reason").chunks])
+    reasons = pa.chunked_array([one for part in parts for one in column_of(part, "reason").chunks])
     valid = reasons.is_null().to_numpy()
 
     def column(name: str) -> np.ndarray:
-        return np.concatenate([_column(part, MADE + name).to_numpy() for part in parts])[valid]
+        return np.concatenate([column_of(part, MADE + name).to_numpy() for part in parts])[valid]
 
     scores = np.full(len(valid), np.nan)
     if valid.any():
@@ -249,32 +292,3 @@ def _scores(scorer: Scorer, parts: Sequence[Path], model: str) -> np.ndarray:
             "too large for float32: give another --model"
         )
     return scores
-
-
-def _join(parts: Sequence[Path], scores: np.ndarray, outputs: Outputs) -> Counts:
-    """Writes scored rows and rejected rows each to their file, a part at a time."""
-    counts: Counter[str] = Counter()
-    start = 0
-    with outputs.whole() as (main, other):
-        schema = finished(pq.read_schema(parts[0]).empty_table(), scores[:0]).schema
-        plain = schema.remove(schema.get_field_index("reason"))
-        left_out = pa.schema([schema.field(name) for name in (*GIVEN, "reason")])
-        with (
-            pq.ParquetWriter(main, plain) as writer,
-            pq.ParquetWriter(other, left_out) as second,
-        ):
-            for part in parts:
-                table = pq.read_table(part)
-                table = finished(table, scores[start : start + table.num_rows])
-                start += table.num_rows
-                writer.write_table(table.filter(table["reason"].is_null()).select(plain.names))
-                lost = table.filter(table["reason"].is_valid()).select(left_out.names)
-                second.write_table(lost)
-                counts.update(lost["reason"].to_pylist())
-        if not counts:
-            other.unlink()
-    return Counts(int(np.isfinite(scores).sum()), dict(counts))
-
-
-def _column(part: Path, name: str) -> pa.ChunkedArray:
-    return pq.read_table(part, columns=[name])[name]

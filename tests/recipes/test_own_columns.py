@@ -63,9 +63,8 @@ def test_the_exported_ranker_reads_the_columns_by_their_names(
 ) -> None:
     won_by(winner, done.workdir, done.config, tmp_path / "run")
     columns = {name: name for name in ("query", "title")}
-    serving.score_table(
-        tmp_path / "run" / "model", done.config.data.path, tmp_path / "out.parquet", columns=columns
-    )
+    pairs = serving.Pairs(done.config.data.path, columns)
+    serving.score_table(tmp_path / "run" / "model", pairs, tmp_path / "out.parquet")
     scored = pq.read_table(tmp_path / "out.parquet")
     scores = dict(zip(scored["example_id"].to_pylist(), scored["score"].to_pylist(), strict=True))
     wanted = pq.read_table(tmp_path / "run" / "rankings.parquet")
@@ -80,9 +79,8 @@ def test_a_table_without_these_columns_is_refused(done: Run, tmp_path: Path) -> 
     with pytest.raises(UserError, match="no column 'rank'"):
         serving.score_table(
             tmp_path / "run" / "model",
-            str(tmp_path / "new.csv"),
+            serving.Pairs(str(tmp_path / "new.csv"), columns),
             tmp_path / "out.parquet",
-            columns=columns,
         )
 
 

@@ -47,9 +47,8 @@ def test_what_a_folder_holds_beside_the_model_is_told(tmp_path: Path) -> None:
     said = io.StringIO()
     serving.score_table(
         folder,
-        str(tmp_path / "pairs.csv"),
+        serving.Pairs(str(tmp_path / "pairs.csv"), {"query": "query", "title": "title"}),
         tmp_path / "scored.parquet",
-        columns={"query": "query", "title": "title"},
         settings=settings,
         console=Console(file=said),
     )

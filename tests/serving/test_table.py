@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 
 from sie_jax import serving
 from sie_jax.errors import UserError
-from sie_jax.serving import Settings, table
+from sie_jax.serving import Pairs, Settings, table
 
 
 def test_a_shard_that_changed_is_another_model(
@@ -20,11 +20,9 @@ def test_a_shard_that_changed_is_another_model(
     model = checkpoints.write(tmp_path / "model", ["red lamp"], num_labels=2)
     file = model / shard(model)[1]
     (tmp_path / "pairs.csv").write_text("query,title\nred lamp,lamp\n")
-    arguments = (model, str(tmp_path / "pairs.csv"), tmp_path / "scored.parquet")
-    options: dict[str, Any] = {
-        "columns": {"query": "query", "title": "title"},
-        "settings": Settings((0.0, 1.0), max_length=16),
-    }
+    pairs = Pairs(str(tmp_path / "pairs.csv"), {"query": "query", "title": "title"})
+    arguments = (model, pairs, tmp_path / "scored.parquet")
+    options: dict[str, Any] = {"settings": Settings((0.0, 1.0), max_length=16)}
 
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt

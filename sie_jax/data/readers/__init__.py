@@ -48,6 +48,24 @@ def columns(file: epath.Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Ta
         yield pa.table(texts), [record for record in piece if record.reason]
 
 
+def types(file: epath.Path) -> dict[str, pa.DataType]:
+    """The columns of a file, each with the type to which its cells can be cast.
+
+    Numbers and truth values of JSON lines and Parquet have types of their own, and so have bytes of
+    Parquet, which need not be text. All else is a string.
+
+    Raises:
+      UserError: the file has no header that can be read.
+    """
+    kind = files.kind(file)
+    if kind == files.PARQUET:
+        return parquet.types(file)
+    if kind == files.JSON_LINES:
+        return json_lines.types(file)
+    header, _ = delimited.read(file, delimiter=files.DELIMITERS[kind])
+    return dict.fromkeys(header, pa.string())
+
+
 def column_names(parts: Sequence[epath.Path], most_lines: int | None = None) -> list[str]:
     """The columns of a source: those of its first file; of JSON lines the keys of all objects.
 

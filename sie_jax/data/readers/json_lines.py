@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import pyarrow as pa
 from etils import epath
 
 from sie_jax.data.readers import files
@@ -62,6 +63,32 @@ def keys(parts: Sequence[epath.Path], most_lines: int | None = None) -> list[str
             value = _parsed(line)
             names |= dict.fromkeys(value) if isinstance(value, dict) else {}
     return list(names)
+
+
+def types(file: epath.Path) -> dict[str, pa.DataType]:
+    """The type of each key's cells in a file.
+
+    int64, float64 or bool where all values that are not null are such; otherwise string.
+    """
+    found: dict[str, set[pa.DataType]] = {}
+    for line in files.lines(file):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = _parsed(line)
+            for name, one in value.items() if isinstance(value, dict) else ():
+                found.setdefault(name, set()).update([] if one is None else [_type(one)])
+    numbers = {pa.int64(), pa.float64()}
+    return {
+        name: kinds.pop() if len(kinds) == 1 else pa.float64() if kinds == numbers else pa.string()
+        for name, kinds in found.items()
+    }
+
+
+def _type(value: Any) -> pa.DataType:
+    if isinstance(value, bool):
+        return pa.bool_()
+    if isinstance(value, int) and abs(value) < 2**63:
+        return pa.int64()
+    return pa.float64() if isinstance(value, float) else pa.string()
 
 
 def _parsed(line: str) -> Any:

@@ -108,6 +108,21 @@ def names(file: epath.Path) -> list[str]:
         return list(parquet.schema_arrow.names)
 
 
+def types(file: epath.Path) -> dict[str, pa.DataType]:
+    """The type of each column's cells: string but of numbers, truth values and bytes."""
+    with opened(file, Wanted((), "")) as parquet:
+        return {field.name: _cell_type(field.type) for field in parquet.schema_arrow}
+
+
+def _cell_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_dictionary(kind):
+        return _cell_type(kind.value_type)
+    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        return pa.binary()
+    kept = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return kind if kept else pa.string()
+
+
 def plain(column: pa.Array) -> pa.Array:
     """The values of a column without what their storage adds to them.
 

@@ -235,6 +235,7 @@ def rows(
     columns: Mapping[str, str],
     further: Mapping[str, str] | None = None,
     fix: str = FIX,
+    query: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Every record of a table in order, as cells by field, with ids derived as in `read`.
 
@@ -249,6 +250,7 @@ def rows(
         An empty name means that the table has no such column.
       further: names of further cells → their columns.
       fix: what to do about a column that is not there, for the message.
+      query: that of all rows, where the table holds items alone and has no column for it.
 
     Raises:
       UserError: as `read`, except about the scale.
@@ -257,7 +259,7 @@ def rows(
     numbers = itertools.count()
     for file in files.find(path):
         for record in readers.records(file, _wanted(fields, fix)):
-            yield _row(file, record, fields, next(numbers))
+            yield _row(file, record, fields, next(numbers), query)
 
 
 def row_groups(
@@ -309,6 +311,26 @@ def column_names(path: str) -> list[str]:
     return readers.column_names(files.find(path))
 
 
+def shared_types(path: str) -> tuple[dict[str, pa.DataType], list[str]]:
+    """The columns that all files of a table have, and the names of those that some of them lack.
+
+    Each column has the type to which its cells can be cast: a string's where files differ.
+
+    Raises:
+      UserError: as `read`, about the path and the header.
+    """
+    first, *others = [readers.types(file) for file in files.find(path)]
+    lacking: dict[str, None] = {}
+    for other in others:
+        lacking |= dict.fromkeys(first.keys() ^ other.keys())
+        first = {
+            name: kind if other[name] == kind else pa.string()
+            for name, kind in first.items()
+            if name in other
+        }
+    return first, sorted(lacking)
+
+
 def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str, str]:
     """The table's column of each cell that `rows` gives."""
     return {field: name for field, name in columns.items() if name} | dict(further)
@@ -320,12 +342,16 @@ def _wanted(fields: Mapping[str, str], fix: str = FIX) -> Wanted:
     return Wanted(tuple(fields.values()), fix, flags=flags)
 
 
-def _row(file: epath.Path, record: Record, fields: Mapping[str, str], place: int) -> dict[str, Any]:
+def _row(
+    file: epath.Path, record: Record, fields: Mapping[str, str], place: int, query: str = ""
+) -> dict[str, Any]:
     """The cells that `rows` gives of one record, which is at this place of the table."""
     if record.reason:
         return dict(rejected(file, record))
     row: dict[str, Any] = {field: record.cells[name] or None for field, name in fields.items()}
     elements = _elements(file, record, fields)
+    if query:
+        row["query"] = query
     for name, text in row.items():
         if text and (name == "split" or _is_label(name)):
             row[name] = text.strip() or None

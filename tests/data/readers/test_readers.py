@@ -141,6 +141,47 @@ def test_json_objects_may_leave_out_an_optional_column(tmp_path: Path) -> None:
     assert found == [{"query": row["query"], "title": None} for row in ROWS]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_cells_can_be_cast_to_the_types_of_their_columns(tmp_path: Path, kind: str) -> None:
+    file = write(tmp_path, kind)
+    types = readers.types(file)
+    texts = "csv" in kind or kind == "tsv"
+    grade, rate = (pa.string(), pa.string()) if texts else (pa.int64(), pa.float64())
+    assert types == {"query": pa.string(), "grade": grade, "rate": rate}
+    cells = [record.cells["rate"] for record in readers.records(file, WANTED)]
+    values = pa.array(cells, pa.string()).cast(rate).to_pylist()
+    assert [value or None for value in values] == (
+        ["1", "0.5", None] if texts else [1.0, 0.5, None]
+    )
+
+
+def test_what_is_no_number_is_text_and_bytes_need_not_be(tmp_path: Path) -> None:
+    values = ["1, true", "2.5, false", "null, null"]
+    lines = [
+        f'{{"number": {number}, "sold": {sold}, "mixed": {mixed}, "big": {2**63}, "list": [1]}}'
+        for (number, sold), mixed in zip(
+            (v.split(", ") for v in values), ("1", '"1"', "2"), strict=True
+        )
+    ]
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    assert readers.types(epath.Path(tmp_path / "rows.jsonl")) == {
+        "number": pa.float64(),
+        "sold": pa.bool_(),
+        **dict.fromkeys(("mixed", "big", "list"), pa.string()),
+    }
+    table = pa.table(
+        {
+            "half": pa.array([1.5], pa.float32()),
+            "day": pa.array([datetime.date(2024, 5, 6)]),
+            "shared": pa.array([3], pa.int8()).dictionary_encode(),
+            "image": pa.array([b"\xff"]),
+        }
+    )
+    pq.write_table(table, tmp_path / "rows.parquet")
+    types = {"half": pa.float32(), "day": pa.string(), "shared": pa.int8(), "image": pa.binary()}
+    assert readers.types(epath.Path(tmp_path / "rows.parquet")) == types
+
+
 def test_the_keys_of_json_lines_are_those_of_all_files(tmp_path: Path) -> None:
     lines = ['{"a": 1}', "[", '{"b": 2, "a": 3}']
     for number, line in enumerate(lines):

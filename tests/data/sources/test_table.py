@@ -152,6 +152,14 @@ def test_parts_of_a_folder_are_one_table(tmp_path: Path) -> None:
     assert [row["example_id"] for row in rows] == ["0", "1", "2"]
 
 
+def test_columns_that_all_parts_have(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"title": "lamp", "price": 1, "colour": "red"}\n')
+    (tmp_path / "b.jsonl").write_text('{"title": "lamp", "price": "2", "size": 3}\n')
+    types, lacking = table.shared_types(str(tmp_path))
+    assert types == {"title": pa.string(), "price": pa.string()}
+    assert lacking == ["colour", "size"]
+
+
 def test_batches_are_joined(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = read(write(tmp_path, "csv")).table
     monkeypatch.setattr("sie_jax.tables.spool.CHUNK_ROWS", 8)  # batches of one row

@@ -194,20 +194,20 @@ def starting() -> str:
     for name, found in result("predict")["starting"].items():
         costs = [found["imports"]["sie_jax.serving"]]
         costs += [found[f"first row, {compiled} compiled"] for compiled in ("nothing", "all")]
-        rows.append([name, *(_both(cost) for cost in costs)])
+        rows.append([name, *(_processor(cost) for cost in costs)])
     header = ["", "importing", "first row, nothing compiled yet", "first row, all compiled"]
     return rows_as_table(header, rows)
 
 
-def _both(cost: Mapping[str, Any]) -> str:
-    return f"{cost['processor_seconds']:.1f} s ({cost['seconds']:.1f} s)"
+def _processor(cost: Mapping[str, Any]) -> str:
+    return f"{cost['processor_seconds']:.2f} s"
 
 
 def installations() -> str:
     """The packages that are needed for each import, and how long it takes."""
     found = result("predict")["starting"]["now"]["imports"]
-    rows = [[f"`{name}`", str(cost["packages"]), _both(cost)] for name, cost in found.items()]
-    return rows_as_table(["import", "packages", "time"], rows)
+    rows = [[f"`{name}`", str(cost["packages"]), _processor(cost)] for name, cost in found.items()]
+    return rows_as_table(["import", "packages", "processor time"], rows)
 
 
 def exported() -> str:

@@ -36,7 +36,7 @@ from sie_jax.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "predict.json"
 SIZES = (2_000, 20_000)
-TRIES = 7
+TRIES = 5
 # what is imported, with the packages that are to be installed for it
 IMPORTS = {
     "jax": ("jax",),
@@ -123,10 +123,10 @@ def least(
     """The least seconds, and seconds of a processor, that Python takes for a command."""
     inherited = {name: value for name, value in os.environ.items() if "COMPILATION" not in name}
     environment = {**inherited, "PYTHONPATH": str(tree), **(variables or {})}
-    found = []
+    call, found = [sys.executable, *command], []
     for _ in range(tries):
         before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run([sys.executable, *command], check=True, capture_output=True, env=environment)
+        subprocess.run(call, check=True, capture_output=True, env=environment, cwd=tree)
         seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
         of_processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
         found.append((seconds, of_processor))

@@ -11,7 +11,7 @@ from transformers import BertTokenizer, PreTrainedTokenizerFast
 
 from sie_jax.devices import memory
 from sie_jax.errors import UserError
-from sie_jax.files import read_json
+from sie_jax.files import read_json, write_json
 from sie_jax.tables.spool import CHUNK_ROWS
 
 SPECIAL = {
@@ -48,6 +48,15 @@ _OPTIONS = "tokenizer_config.json"
 # what folders call the classes: BERT's, and those that are whatever tokenizer.json says
 _BERT = ("BertTokenizer", "BertTokenizerFast")
 _GENERIC = ("PreTrainedTokenizerFast", "TokenizersBackend")
+# options of the machine, not of the tokenizer
+_LOCAL = (
+    "is_local",
+    "local_files_only",
+    "name_or_path",
+    "special_tokens_map_file",
+    "vocab_file",
+    "tokenizer_file",
+)
 
 
 def load(folder: str | Path) -> PreTrainedTokenizerFast:
@@ -110,10 +119,18 @@ def load(folder: str | Path) -> PreTrainedTokenizerFast:
 
 
 def save(tokenizer: PreTrainedTokenizerFast, folder: Path, *, max_length: int) -> None:
-    """Saves a tokenizer so that `truncation=True` alone cuts at `max_length` tokens."""
+    """Saves a tokenizer so that `truncation=True` alone cuts at `max_length` tokens.
+
+    Its options say nothing of where it was read from, and name a class that transformers knows by
+    any version.
+    """
     tokenizer.model_max_length = max_length
     tokenizer.init_kwargs["truncation_side"] = tokenizer.truncation_side
     tokenizer.save_pretrained(folder)
+    options = {name: one for name, one in _json(folder / _OPTIONS).items() if name not in _LOCAL}
+    if options.get("tokenizer_class") in _GENERIC:
+        options["tokenizer_class"] = _GENERIC[0]
+    write_json(folder / _OPTIONS, options)
 
 
 def train(

@@ -284,6 +284,7 @@ def save(model: Any, folder: str | Path, kind: str, **fields: Any) -> None:
 
     temporary = folder / f".{_WEIGHTS}.{os.getpid()}"
     save_file(tensors, temporary, metadata={"format": "pt"})
+    temporary.chmod(0o644)  # the library writes it for its owner alone
     os.replace(temporary, folder / _WEIGHTS)
     # An index left by a sharded checkpoint would name shards of another model.
     (folder / _INDEX).unlink(missing_ok=True)

@@ -39,14 +39,14 @@ from sie_jax.stages.contest import (
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.pair_runs import judged, summarized
 from sie_jax.stages.rehearse import Rehearsed
-from sie_jax.stages.reporting import REPORT
+from sie_jax.stages.reporting import CARD, REPORT
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
 from sie_jax.stages.translation import translated
 from sie_jax.stages.untrained import untrained
 from sie_jax.tables.provenance import IDENTITY
 from sie_jax.tables.spool import write_parquet
-from sie_jax.tasks import apart, scores
+from sie_jax.tasks import apart, classifies, scores
 from sie_jax.training.cost import Cost
 from sie_jax.training.section import Schedule
 from sie_jax.workdir import Job, Made, stage
@@ -90,7 +90,7 @@ def read(made: Made[dict[str, Any]]) -> dict[str, Any]:
     return values
 
 
-@stage(leaves=(METRICS, REPORT, RANKINGS, "trec", "groups"), read=read, trains=False)
+@stage(leaves=(METRICS, REPORT, RANKINGS, CARD, "trec", "groups"), read=read, trains=False)
 def evaluate(
     job: Job,
     results: Results,
@@ -101,7 +101,7 @@ def evaluate(
     pretrained: bool,
     seed: int,
 ) -> None:
-    """Leaves metrics.json, report.html, rankings.parquet, trec/ and groups/.
+    """Leaves metrics.json, report.html, rankings.parquet, the model card, trec/ and groups/.
 
     rankings.parquet has the score of every test pair by each ranker, a column per run and seed.
 
@@ -159,6 +159,7 @@ def evaluate(
         _write_rankings(job, prepared, everyone)
         by_group = _groups(job, prepared, table, importance["weighted"].score)
         reporting.write(job, results, metrics, everyone, by_group, evaluation)
+        reporting.write_card(job, results, metrics, classes=classifies(train.task))
         write_json(job.folder / METRICS, metrics)
 
     processes.alone(leave)

@@ -8,11 +8,10 @@ from sie_jax.data.features import COSINE
 from sie_jax.data.schema import CURRENT
 from sie_jax.files import whole_folder
 from sie_jax.models.ranker import ENCODER, LINEAR, STACK, Ranker
-from sie_jax.models.towers import is_towers
 from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, Contestants, column_of
 from sie_jax.workdir import Job, Made, stage
 
-MODEL, CARD = "model", "README.md"
+MODEL = "model"
 CORPUS, WORDS = "corpus.parquet", "translation.parquet"
 CHECKPOINT, ENCODERS = "checkpoint", "encoders"
 
@@ -78,30 +77,5 @@ def export(
                     sentences.load(remote.local(checkpoint)), temporary / ranker.checkpoint
                 )
             ranker.save(temporary)
-            card = _card(ranker, contest.value, is_towers(temporary))
-            (temporary / CARD).write_text(card, encoding="utf-8")
 
     processes.alone(leave)
-
-
-def _card(ranker: Ranker, contest: Contest, towers: bool) -> str:
-    """What a reader of the folder has to know of it. towers: whether the encoder is of two."""
-    library, alone = "transformers", "the encoder's own score"
-    layout = "Hugging Face layout: config.json, model.safetensors, the tokenizer"
-    if towers:
-        library, alone = "sentence-transformers", "the cosine of query and item"
-        layout = "sentence-transformers layout: modules.json, the pooling, the tokenizer"
-    orders = f"The encoder in this folder is what ranks: {library} alone gives the same order."
-    if ranker.kind != ENCODER:
-        orders = (
-            f"What ranks is {ranker.kind}, not the encoder alone: `python -m sie_jax.predict` "
-            f"reads that from ranker.json. {library} alone gives {alone}, which "
-            "is another order: where the contest was held, by models that had not seen the "
-            f"queries, {contest.agreement:.0%} of the queries had the same first item."
-        )
-    return (
-        "# A ranker of query–item pairs\n\n"
-        f"The encoder was trained by the run {ranker.run}-{ranker.seed} ({layout}). "
-        "sie_jax.json says how pairs become "
-        f"tokens and what the labels gain.\n\n{orders}\n"
-    )

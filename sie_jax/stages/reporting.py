@@ -1,4 +1,4 @@
-"""The report of a run: report.html, from what the stages left and what evaluate measured."""
+"""The report of a run and the model card, from what the stages left and evaluate measured."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 import sie_jax
 from sie_jax.data.preparing import Prepared
@@ -23,9 +24,12 @@ from sie_jax.evaluation.rivals import Rivals, rivals
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.files import whole
 from sie_jax.importance import SCORES
-from sie_jax.report import origin, page, sections
+from sie_jax.models.towers import is_towers
+from sie_jax.report import card, origin, page, sections
 from sie_jax.report.parts import Part
+from sie_jax.serving.settings import Settings
 from sie_jax.stages import explain
+from sie_jax.stages.export import MODEL
 from sie_jax.stages.pair_runs import judged
 from sie_jax.training import logs
 from sie_jax.training.progress import duration
@@ -35,7 +39,7 @@ from sie_jax.workdir.ledger import Ledger, total
 if TYPE_CHECKING:  # evaluate calls this file
     from sie_jax.stages.evaluate import Results
 
-REPORT = "report.html"
+REPORT, CARD = "report.html", f"{MODEL}/{card.FILE}"
 CATEGORY = f"{ATTRIBUTE}category"
 CONFUSED = ("uniform", "weighted")
 """The runs whose confusions are shown."""
@@ -185,3 +189,21 @@ def _of_rivals(prepared: Prepared, found: Rivals | None) -> list[Part | None]:
         sections.queries.part(*names, found.counts(), won, lost),
         sections.slices.part(*names, slices.compare(found.ours, found.theirs, divided)),
     ]
+
+
+def write_card(job: Job, results: "Results", metrics: Mapping[str, Any], *, classes: bool) -> None:
+    """Leaves the model card in the exported folder. classes: whether its encoder names classes."""
+    prepared, folder = results.prepared.value, job.folder / MODEL
+    model = card.Model(
+        results.exported.value,
+        Settings.read(folder),
+        prepared.scale.names if classes else (),
+        is_towers(folder),
+        results.contest.value.agreement,
+    )
+    splits = {}
+    for name in SPLITS:
+        queries = prepared.split(name)["query_id"]
+        splits[name] = pc.count_distinct(queries).as_py(), len(queries)
+    data = card.Data(job.workdir.config["data"]["source"], splits)
+    (job.folder / CARD).write_text(card.card(model, data, metrics), encoding="utf-8")

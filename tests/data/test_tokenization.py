@@ -309,6 +309,28 @@ def test_a_folder_that_cannot_be_used_is_named(
     assert str(tmp_path) in str(caught.value)
 
 
+def test_what_is_saved_says_nothing_of_the_machine(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    tokenizer.save_pretrained(tmp_path / "checkpoint")
+    file = tmp_path / "checkpoint" / "tokenizer_config.json"
+    paths = dict.fromkeys(("name_or_path", "special_tokens_map_file"), "/home/somebody")
+    file.write_text(json.dumps(json.loads(file.read_text()) | paths))
+    read = tokenization.load(tmp_path / "checkpoint")
+    tokenization.save(read, tmp_path / "model", max_length=8)
+    options = json.loads((tmp_path / "model" / "tokenizer_config.json").read_text())
+    # transformers below 5 does not know TokenizersBackend
+    assert options["tokenizer_class"] in ("PreTrainedTokenizerFast", "BertTokenizer")
+    for path in (tmp_path / "model").iterdir():
+        text = path.read_text(encoding="utf-8")
+        assert "/home/somebody" not in text
+        assert str(tmp_path) not in text
+        assert "local" not in text
+    again = tokenization.load(tmp_path / "model")
+    for text in (*QUERIES, *ITEMS):
+        assert plain(again, text) == plain(tokenizer, text)
+
+
 def test_a_checkpoints_tokenizer_is_saved_with_its_segments(tmp_path: Path) -> None:
     """Whoever loads the folder must not take both texts of a pair for one segment."""
     tokenizer = tokenization.train(["red lamp"], vocabulary_size=40)

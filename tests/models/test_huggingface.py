@@ -48,6 +48,7 @@ def test_written_files(classifier, bert, tmp_path):
     classifier.save_pretrained(str(tmp_path / "new" / "model"))
     folder = tmp_path / "new" / "model"
     assert sorted(os.listdir(folder)) == ["config.json", "model.safetensors"]
+    assert (folder / "model.safetensors").stat().st_mode & 0o777 == 0o644
     fields = json.loads((folder / "config.json").read_text())
     assert fields["model_type"] == "bert"
     assert fields["architectures"] == ["BertForSequenceClassification"]

@@ -122,7 +122,12 @@ def test_the_encoder_alone_can_be_asked(run: Path, config: Config, tmp_path: Pat
 def test_the_card_says_whether_the_orders_agree(run: Path, config: Config, tmp_path: Path) -> None:
     for winner, told in (("linear", "which is another order: "), ("uniform", "the same order.")):
         tiny_runs.won_by(winner, run, config, tmp_path / winner)
-        assert told in (tmp_path / winner / "model" / "README.md").read_text(encoding="utf-8")
+        model = tmp_path / winner / "model"
+        assert told in (model / "README.md").read_text(encoding="utf-8")
+        files = [path for path in model.rglob("*") if path.is_file()]
+        assert {path.stat().st_mode & 0o777 for path in files} == {0o644}
+        here = str(tmp_path.parent).encode()
+        assert [path.name for path in files if here in path.read_bytes()] == []
 
 
 def test_a_model_without_its_parts_gets_one_line(

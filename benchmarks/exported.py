@@ -1,18 +1,22 @@
 """Does a run's model/ folder give the same scores in transformers and in sentence-transformers?
 
     pip install torch transformers sentence-transformers    # in a virtual environment of their own
-    python -m sie_jax.predict --model=W/model --input=pairs.parquet --output=scored.parquet
+    python -m sie_jax.predict --model=W/model --encoder_alone --input=in.csv --output=scored.parquet
     python benchmarks/exported.py --model=W/model --scored=scored.parquet --name=quickstart
 
 Needs nothing of sie_jax. Scores the first pairs of the file again, by BertForSequenceClassification
 and by CrossEncoder, both with what the folder says and nothing else, and prints the largest
-difference of a probability. Appends it, under the name, to benchmarks/results/exported.json.
+difference of a probability; and the largest of a score that the snippets of the model card give,
+run as they stand, but for the folder and the pairs. Appends them, under the name, to
+benchmarks/results/exported.json.
 """
 
 import argparse
 import importlib.metadata
 import json
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -59,10 +63,25 @@ def main() -> None:
             "version": importlib.metadata.version("sentence-transformers"),
             "largest_difference": float(np.abs(np.asarray(scores) - ours).max()),
         }
+    some = scored.slice(0, 32)
+    found["card"] = of_card(arguments.model, texts[:32], some["score"].to_numpy())
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     text = json.dumps({**results, arguments.name: found}, indent=2)
     RESULTS.write_text(text + "\n")
     print(text)
+
+
+def of_card(folder: Path, texts: list[tuple[str, str]], ours: np.ndarray) -> list[float]:
+    """The largest difference of a score from ours for each snippet of the folder's card."""
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    differences = []
+    for snippet in re.findall(r"```python\n(.*?)\n```", card, flags=re.DOTALL):
+        code = snippet.replace('"model"', repr(str(folder)))
+        code = re.sub(r"^pairs = .*$", lambda _: f"pairs = {texts!r}", code, flags=re.MULTILINE)
+        names: dict[str, Any] = {}
+        exec(code, names)
+        differences.append(float(np.abs(np.asarray(names["scores"]) - ours).max()))
+    return differences
 
 
 if __name__ == "__main__":

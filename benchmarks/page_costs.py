@@ -194,20 +194,19 @@ def starting() -> str:
     for name, found in result("predict")["starting"].items():
         costs = [found["imports"]["sie_jax.serving"]]
         costs += [found[f"first row, {compiled} compiled"] for compiled in ("nothing", "all")]
-        rows.append([name, *(_processor(cost) for cost in costs)])
+        rows.append([name, *(f"{cost['seconds']:.1f} s" for cost in costs)])
     header = ["", "importing", "first row, nothing compiled yet", "first row, all compiled"]
     return rows_as_table(header, rows)
-
-
-def _processor(cost: Mapping[str, Any]) -> str:
-    return f"{cost['processor_seconds']:.2f} s"
 
 
 def installations() -> str:
     """The packages that are needed for each import, and how long it takes."""
     found = result("predict")["starting"]["now"]["imports"]
-    rows = [[f"`{name}`", str(cost["packages"]), _processor(cost)] for name, cost in found.items()]
-    return rows_as_table(["import", "packages", "processor time"], rows)
+    rows = [
+        [f"`{name}`", str(cost["packages"]), f"{cost['seconds']:.2f} s"]
+        for name, cost in found.items()
+    ]
+    return rows_as_table(["import", "packages", "seconds"], rows)
 
 
 def exported() -> str:

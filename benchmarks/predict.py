@@ -1,7 +1,7 @@
 """How fast `python -m sie_jax.predict` is, what memory it takes, and what a kill costs.
 
     python benchmarks/predict.py --model=runs/quickstart/model --name=quickstart
-    python benchmarks/predict.py --model=runs/quickstart/model --name=now --starting
+    python benchmarks/predict.py --model=runs/quickstart/model --starting [--before=CHECKOUT]
 
 Pairs of the generated shop in a CSV file. Throughput and peak resident memory of the whole process,
 start and compilation included, on 2,000 and on 20,000 rows; then `kill -9` at random moments of
@@ -10,7 +10,8 @@ Appends the figures, under the name, to benchmarks/results/predict.json.
 
 With --starting: what importing costs, how many packages are needed for it, and the time from the
 command's start until a table of one row is scored, with and without compiled programs at hand. Of
-several runs the least, in seconds and in seconds of a processor; --tree measures another checkout.
+several runs the least, in seconds and in seconds of a processor; those of another checkout are
+taken in turn with ours, so that both meet the same load.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from sie_jax.files import read_json, write_json
 
 RESULTS = Path(__file__).parent / "results" / "predict.json"
 SIZES = (2_000, 20_000)
-TRIES = 5
+TRIES = 4
 # what is imported, with the packages that are to be installed for it
 IMPORTS = {
     "jax": ("jax",),
@@ -57,13 +58,16 @@ sys.exit(code)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--name", required=True)
+    parser.add_argument("--name", default="quickstart")
     parser.add_argument("--kills", type=int, default=5)
     parser.add_argument("--starting", action="store_true")
-    parser.add_argument("--tree", type=Path, default=Path(__file__).parents[1])
+    parser.add_argument("--before", type=Path)
     arguments = parser.parse_args()
     if arguments.starting:
-        write_starting(arguments.name, arguments.model.absolute(), arguments.tree.absolute())
+        trees = {"now": Path(__file__).parents[1]}
+        if arguments.before is not None:
+            trees = {"before": arguments.before.absolute(), **trees}
+        write_starting(arguments.model.absolute(), trees)
         return
     found: dict[str, Any] = {"device": jax.devices()[0].device_kind}
     with tempfile.TemporaryDirectory() as folder:
@@ -92,46 +96,64 @@ def main() -> None:
     print(found)
 
 
-def write_starting(name: str, model: Path, tree: Path) -> None:
-    found: dict[str, Any] = {"device": jax.devices()[0].device_kind, "jax": jax.__version__}
+def write_starting(model: Path, trees: dict[str, Path]) -> None:
+    found: dict[str, Any] = {
+        name: {"device": jax.devices()[0].device_kind, "jax": jax.__version__, "imports": {}}
+        for name in trees
+    }
     with tempfile.TemporaryDirectory() as text:
         folder = Path(text)
         (folder / "pairs.csv").write_text("query,title\nred shoes,strider red sneakers\n")
-        command = [
-            "-m",
-            "sie_jax.predict",
-            *flags(model, folder / "pairs.csv", folder / "x.parquet"),
-        ]
-        found["imports"] = {
-            module: {"packages": len(needed(packages)), **least(["-c", f"import {module}"], tree)}
-            for module, packages in IMPORTS.items()
-        }
-        found["first row, nothing compiled"] = least(command, tree)
-        cache = {"JAX_COMPILATION_CACHE_DIR": str(folder / "compiled")}
-        cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-        least(command, tree, cache, tries=1)
-        found["first row, all compiled"] = least(command, tree, cache)
+        paths = flags(model, folder / "pairs.csv", folder / "scored.parquet")
+        command = ["-m", "sie_jax.predict", *paths]
+        for module, packages in IMPORTS.items():
+            for name, cost in least(["-c", f"import {module}"], trees).items():
+                found[name]["imports"][module] = {"packages": len(needed(packages)), **cost}
+        for compiled in ("nothing", "all"):
+            cache = folder / "compiled" if compiled == "all" else None
+            if cache:
+                least(command, trees, cache, tries=1)
+            for name, cost in least(command, trees, cache).items():
+                found[name][f"first row, {compiled} compiled"] = cost
     results = read_json(RESULTS) if RESULTS.exists() else {}
-    starting = {**results.get("starting", {}), name: found}
-    write_json(RESULTS, {**results, "starting": starting})
+    write_json(RESULTS, {**results, "starting": found})
     print(found)
 
 
 def least(
-    command: list[str], tree: Path, variables: dict[str, str] | None = None, tries: int = TRIES
-) -> dict[str, float]:
-    """The least seconds, and seconds of a processor, that Python takes for a command."""
-    inherited = {name: value for name, value in os.environ.items() if "COMPILATION" not in name}
-    environment = {**inherited, "PYTHONPATH": str(tree), **(variables or {})}
-    call, found = [sys.executable, *command], []
+    command: list[str], trees: dict[str, Path], cache: Path | None = None, tries: int = TRIES
+) -> dict[str, dict[str, float]]:
+    """The least seconds, and seconds of a processor, that Python takes for a command in each tree.
+
+    cache: where compiled programs are kept; None keeps none.
+    """
+    shared = {name: value for name, value in os.environ.items() if "COMPILATION" not in name}
+    if cache is not None:
+        shared["JAX_COMPILATION_CACHE_DIR"] = str(cache)
+        shared["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    seconds: dict[str, list[float]] = {name: [] for name in trees}
+    of_processor: dict[str, list[float]] = {name: [] for name in trees}
     for _ in range(tries):
-        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-        subprocess.run(call, check=True, capture_output=True, env=environment, cwd=tree)
-        seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
-        of_processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        found.append((seconds, of_processor))
-    seconds, of_processor = (min(column) for column in zip(*found, strict=True))
-    return {"seconds": round(seconds, 2), "processor_seconds": round(of_processor, 2)}
+        for name, tree in trees.items():
+            before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+            subprocess.run(
+                [sys.executable, *command],
+                check=True,
+                capture_output=True,
+                env=shared | {"PYTHONPATH": str(tree)},
+                cwd=tree,
+            )
+            seconds[name].append(time.perf_counter() - started)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            of_processor[name].append(spent)
+    return {
+        name: {
+            "seconds": round(min(seconds[name]), 2),
+            "processor_seconds": round(min(of_processor[name]), 2),
+        }
+        for name in trees
+    }
 
 
 def needed(names: Iterable[str]) -> set[str]:

@@ -68,20 +68,20 @@ def estimates() -> str:
 
 
 def precision() -> str:
-    """The share of wrong labels among the first, by each score, and as expected."""
+    """The share of wrong labels among the first rows, by each score, and as expected."""
+    shares = ("1%", "2%", "5%", "10%")
     rows = []
     for name, several in _cells().items():
         if not any(one["wrong"] for one in several):
             continue
-        for share in ("1%", "2%", "5%", "10%"):
-            values = [
-                mean([one["precision"][score][share] for one in several])
-                for score in label_errors.SCORES
-            ]
-            values.append(mean([one["expected"][share][0] for one in several]))
-            rows.append([name, share.replace("%", " %"), *map(number, values)])
+        columns = [
+            [mean([one["precision"][score][share] for one in several]) for share in shares]
+            for score in label_errors.SCORES
+        ]
+        columns.append([mean([one["expected"][share][0] for one in several]) for share in shares])
+        rows.append([name, *(" · ".join(number(one, 2) for one in column) for column in columns)])
     head = ["self-confidence", "normalised margin", "confidence-weighted entropy", "expected"]
-    return rows_as_table(["shop, wrong labels", "the first", *head], rows)
+    return rows_as_table(["shop, wrong labels", *head], rows)
 
 
 def round_trip() -> str:

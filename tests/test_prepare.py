@@ -25,9 +25,9 @@ FIELDS = {
 
 @pytest.fixture
 def prepare(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """prepare.py, which stands beside the package as train.py does."""
+    """What prepare.py runs, which stands beside the package as train.py does."""
     monkeypatch.syspath_prepend(ROOT)
-    return importlib.import_module("prepare").entry
+    return importlib.import_module("prepare").prepare.entry
 
 
 def prepared(config: Config, workdir: Path) -> Prepared:

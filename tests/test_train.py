@@ -312,7 +312,7 @@ def test_a_table_that_does_not_fit_its_mapping_gets_one_line(cli, tmp_path, flag
     [
         (
             "a.csv",
-            b"query;title;label\na;b;0\n",
+            b"query|title|label\na|b|0\n",
             ["a single field", "separate the fields by commas"],
         ),
         (

@@ -107,7 +107,7 @@ def test_ctrl_c_where_no_handler_is_is_one_line(capsys: pytest.CaptureFixture[st
     [
         (predict.entry, ["--batch_size=x"], "argument --batch_size: invalid int value: 'x'"),
         (predict.entry, ["--model=", "--input=a"], "argument --model: it is empty, give a path"),
-        (predict.entry, ["--nothing"], "required: --model, --input, --output"),
+        (predict.entry, ["--nothing"], "required: --model, --output"),
         (audit.entry, ["--pairs=a", "--output="], "argument --output: it is empty"),
         (audit.entry, ["--apply="], "argument --apply: it is empty"),
         (audit.entry, ["--pairs"], "argument --pairs: expected one argument"),

@@ -194,11 +194,11 @@ def test_another_seed_is_one_more_run_of_each_kind(workdir: Path) -> None:
     assert read_json(workdir / "config.json") == as_json(config)
 
 
-def test_other_resamples_make_evaluate_again_alone(workdir: Path) -> None:
+def test_other_resamples_make_again_what_has_intervals(workdir: Path) -> None:
     before, config, said = markers(workdir), tiny(), io.StringIO()
     config.evaluation.resamples = 200
     metrics = run(config, workdir, said=said)
-    assert made_since(workdir, before) == {"evaluate"}
+    assert made_since(workdir, before) == {"audit", "evaluate"}
     assert "stage evaluate is made again: evaluation.resamples 100, not 200" in said.getvalue()
     assert metrics["test"]["uniform"]["ndcg@10"]["low"] is not None
 

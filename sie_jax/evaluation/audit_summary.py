@@ -61,8 +61,8 @@ def summary(
     if errors.sure < label_errors.SURE:
         wrong = {"value": None, "low": 0.0, "high": errors.wrong["high"]}
         notes.append(
-            "the model is unsure of too many pairs to tell wrong labels from hard ones: fewer may "
-            "be wrong than is said here, and fewer of the first rows"
+            "the model is unsure of too many pairs to tell wrong labels from hard ones: far fewer "
+            "may be wrong"
         )
     return {
         "wrong": wrong,
@@ -111,20 +111,18 @@ def first(
 def sentences(found: Mapping[str, Any]) -> list[str]:
     """The summary in a few sentences, for a terminal or a page."""
     said = []
-    unsure = found["wrong"] is not None and found["wrong"]["value"] is None
     if (wrong := found["wrong"]) is not None:
         of = f"of {found['pairs']:,} labels"
-        if unsure:
+        if wrong["value"] is None:
             said.append(f"at most {wrong['high']:,.0f} {of} are wrong")
         else:
             said.append(
                 f"about {wrong['value']:,.0f} {of} are wrong, between {wrong['low']:,.0f} and "
                 f"{wrong['high']:,.0f}"
             )
-        shares = [
-            f"{100 * one['wrong']['high' if unsure else 'value']:.0f} % of the first "
-            f"{one['rows']:,}"
-            for one in found["first"][:4]
-        ]
-        said.append(f"expected to be wrong: {'at most ' * unsure}{', '.join(shares)}")
+            shares = ", ".join(
+                f"{100 * one['wrong']['value']:.0f} % of the first {one['rows']:,}"
+                for one in found["first"][:4]
+            )
+            said.append(f"expected to be wrong: {shares}")
     return [*said, *found["notes"]]

@@ -58,8 +58,9 @@ class Tab:
         self._number += 1
         message = {"id": self._number, "method": method, "params": params}
         self._send(json.dumps(message).encode())
-        while (answer := json.loads(self._receive())).get("id") != self._number:
-            pass  # an event
+        answer = json.loads(self._receive())
+        while answer.get("id") != self._number:  # an event
+            answer = json.loads(self._receive())
         if "error" in answer:
             raise RuntimeError(f"{method}: {answer['error']}")
         return answer["result"]

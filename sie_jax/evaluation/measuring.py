@@ -38,12 +38,12 @@ def measured(
     """Every ranking with intervals, and one of them beside all others.
 
     Args:
-        runs: The metrics of each ranking, which is fixed.
-        ranker: The one that the question is about.
-        resamples, seed: Of the percentile bootstrap over queries (`intervals.of_mean`).
+      runs: the metrics of each ranking, which is fixed.
+      ranker: the one that the question is about.
+      resamples, seed: of the percentile bootstrap over queries (`intervals.of_mean`).
 
     Returns:
-        Plain JSON values, None where undefined, with the keys and meanings of metrics.json:
+      Plain JSON values, None where undefined, with the keys and meanings of metrics.json:
 
             {"queries":    {"evaluated", "without_positive_gain", "without_highest_grade"},
              "test":       {run: {metric: {"value", "low", "high"}}},

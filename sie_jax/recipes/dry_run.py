@@ -93,11 +93,14 @@ def _columns(config: Config) -> list[str]:
     if data.source != "table":
         return [f"source: {data.source} {data.path}".rstrip()]
     request = data.request(remote.local(data.path))
-    mapped = {field: name for field, name in own_table.columns_of(request).items() if name}
-    further = own_table.further_of(data.table.attributes, data.table.raters, data.features)
     names = own_table.column_names(request.path)
+    # where there is a catalogue, the table need not have titles
+    mapped = {field: one for field, one in own_table.columns_of(request).items() if one in names}
+    numbers = (*data.features, *data.vectors)
+    further = own_table.further_of(data.table.attributes, data.table.raters, numbers)
     left = [name for name in names if name not in {*mapped.values(), *further.values()}]
     lines = [f"source: table {data.path}"]
+    lines += [f"catalogue: {data.items.path}"] if data.items.path else []
     lines += [f"  {field}: column {name}" for field, name in mapped.items()]
     lines += [f"  {name.partition(':')[0]}: column {column}" for name, column in further.items()]
     return lines + ([f"  not read: {', '.join(left)}"] if left else [])

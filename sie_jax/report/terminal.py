@@ -19,10 +19,7 @@ COST = (
 def table(metrics: dict[str, Any]) -> Table:
     """One row for each run of metrics.json: main metrics, difference from uniform, and cost."""
     rows, queries = metrics["rows"], metrics["queries"]
-    made = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
+    made = _table(
         title=f"Test split: {queries['evaluated']} queries, 95 % intervals",
         caption=(
             f"{rows['read']} rows read, {rows['kept']} kept, {rows['rejected']} rejected\n{COST}"
@@ -48,10 +45,7 @@ def table(metrics: dict[str, Any]) -> Table:
 def measured(found: dict[str, Any]) -> Table:
     """One row for each ranking of `evaluation.measuring`, the bounds below each value."""
     ranker, queries = found["ranker"], found["queries"]
-    made = Table(
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        show_edge=False,
+    made = _table(
         title=f"{queries['evaluated']:,} queries, 95 % intervals over queries",
         caption=(
             f"left out: {queries['without_positive_gain']:,} queries without a positive gain; of "
@@ -145,3 +139,7 @@ def _interval(estimate: dict[str, float | None], sign: str = "") -> str:
         return "undefined"
     text = f"{value:{sign}.3f}"
     return text if low is None or high is None else f"{text} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def _table(*, title: str, caption: str) -> Table:
+    return Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, title=title, caption=caption)

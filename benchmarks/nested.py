@@ -2,7 +2,7 @@
 
     pip install -e '.[benchmark]'
     python benchmarks/nested.py --pretrained=BERT
-    python benchmarks/nested.py --pretrained=BERT --encoder_seeds=0 \\
+    python benchmarks/nested.py --pretrained=BERT --recipes \\
         --out=benchmarks/results/nested_features.json
 
 nDCG@10 over all queries of the ESCI sample and of the Icecat pairs, which are in the folder that
@@ -15,8 +15,9 @@ not chosen on them.
 Rankers `of_pairs` have the features of a pair's words and its titles' cosine alone: not `feedback`,
 which compares the items of a list, nor the cosine of further text.
 Each seed draws the folds again; encoders have one, or as many as --encoder_seeds says. --recipes
-names further encoders, each tested alone and in a stack. The interval of a value is the
-percentile bootstrap over queries of the mean over seeds. That of a difference is one of
+names how encoders are trained, each tested alone and in a stack; none leaves encoders out. Their
+scores are in results/nested_scores, with the commit that trained them. The interval of a value is
+the percentile bootstrap over queries of the mean over seeds. That of a difference is one of
 `evaluation.claims`: over queries and seeds where there are several seeds, and over queries where
 there is one: it then says nothing of the chance of training and of the folds. The same command
 resumes what was stopped. Leaves benchmarks/results/nested.json.
@@ -227,8 +228,8 @@ def main() -> None:
     parser.add_argument("--pretrained", type=Path, required=True)
     parser.add_argument("--workdir", type=Path, default=Path("runs/nested"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--encoder_seeds", type=int, default=1, help="0 leaves encoders out")
-    parser.add_argument("--recipes", nargs="*", default=[], choices=[*RECIPES][1:])
+    parser.add_argument("--encoder_seeds", type=int, default=1)
+    parser.add_argument("--recipes", nargs="*", default=[FIRST], choices=RECIPES)
     parser.add_argument("--sets", nargs="*", default=["esci", "icecat"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -243,7 +244,7 @@ def main() -> None:
         "resamples": RESAMPLES,
         "recipes": {
             name: {**asdict(RECIPES[name].schedule()), "max_length": MAX_LENGTH}
-            for name in (FIRST, *arguments.recipes)
+            for name in arguments.recipes
         },
         "sets": {},
     }
@@ -260,8 +261,6 @@ def main() -> None:
         rankers.items(), sets.items()
     ):
         seeds = 1 if method in SEEDLESS else arguments.seeds
-        if recipes and not arguments.encoder_seeds:
-            continue
         cells[name][method] = [
             cell(
                 data,
@@ -292,6 +291,7 @@ def models(
         max_length=MAX_LENGTH,
         train=replace(RECIPES[recipe], seed=seed),
         number=FOLDS,
+        kept=RESULTS.parent / "nested_scores" / f"{name}-{recipe}-{seed}.npz",
     )
 
 

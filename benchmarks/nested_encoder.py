@@ -7,19 +7,23 @@ fold, and those of fold j where i is. With one model for each single fold, which
 as the outer one, K(K - 1)/2 + K models (15 of five folds) are all that nested stacking needs.
 
 Each model is a stage of a workdir, trained by the product's own code: it is made once, and a
-stopped one goes on from its checkpoint. Where the schedule chooses among a run's weights, an eighth
-of the queries that it may learn from choose, and it does not train on them.
+stopped one goes on from its checkpoint. Its scores are kept in results/nested_scores too, with the
+commit that made them, so that another machine goes on where one stopped. Where the schedule chooses
+among a run's weights, an eighth of the queries that it may learn from choose, and it does not train
+on them.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from rich.console import Console
+from same_results import commit_of
 
 from sie_jax.data import batches, builders, folds, preparing, tokenization
 from sie_jax.data.preparing import Prepared
@@ -95,12 +99,14 @@ def _queries(pairs: pa.Table) -> np.ndarray:
 class Models:
     """Those of one recipe and data set for one deal of the folds, trained when first asked for.
 
-    start, workdir: of their training. number: of folds, dealt by the seed of `start`.
+    start, workdir: of their training. number: of folds, dealt by the seed of `start`. kept: the
+    file of the scores.
     """
 
     start: Start
     workdir: Workdir
     number: int
+    kept: Path
 
     def digest(self) -> str:
         """Stands for the pairs and for how models are trained."""
@@ -108,11 +114,30 @@ class Models:
         content = [start.prepared.id, asdict(start.train), start.max_length, self.number]
         return hashlib.blake2b(json.dumps(content).encode()).hexdigest()[:12]
 
+    @functools.cached_property
+    def _kept(self) -> dict[str, Any]:
+        """The scores of each model that is kept, by the folds that it did not see, and commits."""
+        found: dict[str, Any] = {}
+        if self.kept.exists():
+            with np.load(self.kept) as arrays:
+                found = dict(arrays)
+        of = self.digest()
+        return found if str(found.get("of", "")) == of else {"of": np.array(of)}
+
     def without(self, *left: int) -> Scores:
         """What the model that saw none of these folds says of them."""
         left, seed = tuple(sorted(left)), self.start.seed
-        run = Run(f"{seed}-without-{'-'.join(map(str, left))}", seed, self.start.train)
-        return left_out(self.workdir, run, self.start, left=left, number=self.number).value
+        name = "-".join(map(str, left))
+        if name not in self._kept:
+            run = Run(f"{seed}-without-{name}", seed, self.start.train)
+            made = left_out(self.workdir, run, self.start, left=left, number=self.number).value
+            self._kept[name] = made.gains.astype(np.float32)
+            self._kept[f"commit {name}"] = np.array(commit_of("HEAD"))
+            self.kept.parent.mkdir(parents=True, exist_ok=True)
+            with whole(self.kept) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **self._kept)
+        fold = _folds(self.start.prepared.value.pairs, self.number, seed)
+        return Scores(np.flatnonzero(np.isin(fold, left)), self._kept[name])
 
     def nested(self, outer: int, *, several: bool) -> np.ndarray:
         """The scores of all pairs `[N]`, by models that saw neither the fold `outer` nor theirs.
@@ -143,8 +168,12 @@ def models_of(
     max_length: int,
     train: TrainConfig,
     number: int,
+    kept: Path,
 ) -> Models:
-    """The models of clean pairs, all of which are in the folds, whatever splits they have."""
+    """The models of clean pairs, all of which are in the folds, whatever splits they have.
+
+    kept: the file of their scores.
+    """
     tokenizer = tokenization.load(pretrained)
     encoding = DataConfig(max_length=max_length).encoding(str(pretrained))
     tokens = pa.Table.from_batches(
@@ -174,4 +203,4 @@ def models_of(
     workdir = Workdir(
         folder, meshes.make(1), Console(), {"train": asdict(train)}, train, TrackingConfig()
     )
-    return Models(start, workdir, number)
+    return Models(start, workdir, number, kept)

@@ -218,6 +218,13 @@ def _boosted(
     return lightgbm.train(settings, training, num_boost_round=trees)
 
 
+def blend(task: Task) -> tuple[np.ndarray, Any]:
+    """The sum of the scores of `linear` and LambdaMART, each standardised within the query."""
+    (first, _), (second, _) = fit_linear(task), fit_lambdamart(task)
+    both = features.standardise(np.stack([first, second], 1), task.data.query)
+    return both.sum(1), {}
+
+
 def alone(recipe: str) -> Ranker:
     """The encoder of a recipe alone."""
     return lambda task: (task.models[recipe].nested(task.outer, several=False), {})
@@ -226,6 +233,11 @@ def alone(recipe: str) -> Ranker:
 def stack_of(*recipes: str) -> Ranker:
     """The linear ranker with the scores of encoders for further features."""
     return lambda task: fit_linear(task.with_encoders(*recipes))
+
+
+def blend_of(*recipes: str) -> Ranker:
+    """The blend with the scores of encoders for further features."""
+    return lambda task: blend(task.with_encoders(*recipes))
 
 
 def cross_encoders(task: Task) -> tuple[np.ndarray, Any]:
@@ -312,6 +324,7 @@ def of_pairs(ranker: Ranker) -> Ranker:
 RANKERS: dict[str, tuple[Ranker, tuple[str, ...]]] = {
     "linear": (fit_linear, ()),
     "lambdamart": (fit_lambdamart, ()),
+    "blend": (blend, ()),
     "linear_of_pairs": (of_pairs(fit_linear), ()),
     "lambdamart_of_pairs": (of_pairs(fit_lambdamart), ()),
     FIRST: (alone(FIRST), (FIRST,)),
@@ -325,14 +338,16 @@ RANKERS: dict[str, tuple[Ranker, tuple[str, ...]]] = {
 """Each ranker, and the recipes whose models it needs."""
 
 
-def rankers_of(further: Sequence[str]) -> dict[str, tuple[Ranker, tuple[str, ...]]]:
-    """All rankers: those of the first recipe, and of each further one its own and its stacks."""
-    found = dict(RANKERS)
-    for recipe in further:
-        found[recipe] = (alone(recipe), (recipe,))
-        found[f"stack of {recipe}"] = (stack_of(recipe), (recipe,))
-    if further:
-        found["stack of all"] = (stack_of(FIRST, *further), (FIRST, *further))
+def rankers_of(recipes: Sequence[str]) -> dict[str, tuple[Ranker, tuple[str, ...]]]:
+    """Those of RANKERS that need no other recipe, and of further recipes their own and stacks."""
+    found = {name: one for name, one in RANKERS.items() if set(one[1]) <= set(recipes)}
+    for recipe in recipes:
+        if recipe != FIRST:
+            found[recipe] = (alone(recipe), (recipe,))
+            found[f"stack of {recipe}"] = (stack_of(recipe), (recipe,))
+            found[f"blend of {recipe}"] = (blend_of(recipe), (recipe,))
+    if len(recipes) > 1:
+        found["stack of all"] = (stack_of(*recipes), tuple(recipes))
     return found
 
 

@@ -17,6 +17,7 @@ LABELS = {
 }
 NESTED = {
     "lambdamart": "LambdaMART, on the same features",
+    "blend": "linear and LambdaMART, the sum of both",
     "linear_of_pairs": "linear, without both",
     "lambdamart_of_pairs": "LambdaMART, without both",
     "cross_encoder": "cross-encoder",
@@ -28,8 +29,10 @@ NESTED = {
     "exported_by_margin": "what the contest inside chooses",
     "listwise": "cross-encoder, listwise",
     "stack of listwise": "stack: linear, with the score of the listwise cross-encoder",
+    "blend of listwise": "linear and LambdaMART, both with that score",
     "towers": "two towers",
     "stack of towers": "stack: linear, with the cosine of the two towers",
+    "blend of towers": "linear and LambdaMART, both with that cosine",
     "stack of all": "stack: linear, with the scores of all encoders",
 }
 

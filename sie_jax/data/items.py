@@ -18,7 +18,7 @@ from sie_jax.data import readers
 from sie_jax.data.cleaning import DIGEST, digest_of
 from sie_jax.data.features import is_own
 from sie_jax.data.readers import files, parquet, vectors
-from sie_jax.data.readers.records import Wanted, cell, number, printable
+from sie_jax.data.readers.records import Wanted, cell, number, pointed, printable
 from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, NUMERIC, Source, is_number
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, hash_partitions, pieces, spool
@@ -248,10 +248,13 @@ def _numbers(
     """The cells of columns of numbers and vectors; an error names the item."""
     found: dict[str, pa.Array] = {}
     several: dict[str, list[str]] = {}
+    comma = bool(numbers) and readers.decimal_comma(file)
     for field, column in numbers.items():
         several.setdefault(column, []).append(field)
     for column, fields in several.items():
         cells = [cell(value) for value in rows[column].to_pylist()]
+        if comma and not vectors.element(fields[0]):
+            cells = [pointed(one or "") for one in cells]
         values = np.full((len(cells), len(fields)), np.nan)
         for at, (text, item) in enumerate(zip(cells, ids.to_pylist(), strict=True)):
             place = f"{file}, item {item}"

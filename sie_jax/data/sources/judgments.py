@@ -127,8 +127,8 @@ def read(
       queries, and the ids that have none or several: of these the first counts.
 
     Raises:
-      UserError: a file cannot be read, no line is a judgment, no query has a text, all grades are
-        equal, or there are more than MOST_CLASSES of them or MOST_FEATURES features.
+      UserError: a file cannot be read, no line is a judgment that is kept, no query has a text, all
+        grades are equal, or there are more than MOST_CLASSES of them or MOST_FEATURES features.
     """
     parts = files.find(path, None)
     if files.kind(parts[0]) in _TABLES:
@@ -194,6 +194,14 @@ def read(
 
     numeric = [pa.field(NUMERIC + name, pa.float64()) for name in names]
     table = spool_rows(rows(), pa.schema([*RAW_SCHEMA, *numeric]))
+    if not table.num_rows:
+        reasons = Counter(str(row["reason"]) for row in unreadable)
+        counted = ", ".join(f"{times} {reason}" for reason, times in reasons.items())
+        fix = "write the documents behind #, as in `4 qid:1 1:0.5 # 7555 Red shoes`"
+        raise UserError(
+            f"{path} has no judgment of an item that can be ranked ({counted}): "
+            + (fix if reasons["missing_item"] else "give judgments with grades from 0 on")
+        )
     occurring = {str(cell(grade)): times for grade, times in sorted((+grades).items())}
     summary: dict[str, Any] = {}
     if not isinstance(labels, Numbers):

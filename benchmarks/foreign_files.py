@@ -440,6 +440,11 @@ def kept_files(folder: Path) -> Iterator[Row]:
         return {"folder": name, "file": path.name, "events": found}
 
     yield events("ubi", folder / "ubi" / "ubi_queries_events.ndjson", first_position=0)
+    with tempfile.TemporaryDirectory() as made:
+        lines = (folder / "ubi" / "ubi_queries_events.ndjson").read_text("utf-8").splitlines()
+        others = Path(made) / "without_impressions.ndjson"
+        others.write_text("\n".join(line for line in lines if '"impression"' not in line), "utf-8")
+        yield events("ubi", others)
     cases = folder / "cases"
     yield events("ubi_events", cases / "ubi_events" / "events.ndjson")
     for name in ("pairs.csv.gz", "pairs.ndjson"):

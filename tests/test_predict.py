@@ -427,13 +427,13 @@ def test_titles_of_a_catalogue(
     items = {"s1": "red lamp", "s2": "blue shoe"}
     pairs = [("red lamp", "s1"), ("red lamp", " s2 "), ("blue", "s1"), ("blue", "s9")]
     (tmp_path / "items.jsonl").write_text(
-        "".join(f'{{"sku": "{sku}", "name": "{name}"}}\n' for sku, name in items.items())
+        "".join(f'{{"item_id": "{sku}", "name": "{name}"}}\n' for sku, name in items.items())
     )
     bare = "".join(f"{query},{sku},7\n" for query, sku in pairs)
-    (tmp_path / "bare.csv").write_text("query,sku,rank_today\n" + bare)
+    (tmp_path / "bare.csv").write_text("query,item_id,rank_today\n" + bare)
     whole = "".join(f"{query},{sku},7,{items.get(sku.strip(), '')}\n" for query, sku in pairs)
-    (tmp_path / "whole.csv").write_text("query,sku,rank_today,name\n" + whole)
-    flags = ["--title=name", "--item_id=sku", f"--model={model}"]
+    (tmp_path / "whole.csv").write_text("query,item_id,rank_today,name\n" + whole)
+    flags = ["--title=name", f"--model={model}"]
     for name, further in (("bare", [f"--items={tmp_path / 'items.jsonl'}"]), ("whole", [])):
         paths = [f"--input={tmp_path / name}.csv", f"--output={tmp_path / name}.parquet"]
         assert predict.entry(["predict", *flags, *paths, *further]) == 0
@@ -443,7 +443,7 @@ def test_titles_of_a_catalogue(
     joined, own = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("bare", "whole"))
     assert joined.equals(own.select(joined.column_names))
     assert joined["title"].to_pylist() == ["red lamp", "blue shoe", "red lamp"]
-    (tmp_path / "items.jsonl").write_text('{"sku": "x", "name": "y"}\n')
+    (tmp_path / "items.jsonl").write_text('{"item_id": "x", "name": "y"}\n')
     paths = [f"--input={tmp_path / 'bare.csv'}", f"--output={tmp_path / 'other.parquet'}"]
     assert predict.entry(["predict", *flags, *paths, f"--items={tmp_path / 'items.jsonl'}"]) == 2
     assert "error: --items: none of the 3 item ids of" in capsys.readouterr().err

@@ -173,7 +173,7 @@ def score_table(
 
     rows = given
     if items:
-        fields = {"item_id": columns["item_id"], **pairs.columns}
+        fields = {**pairs.columns, "item_id": columns["item_id"]}
         entries = catalogue.read(
             items,
             {name: fields.get(name) or "" for name in ("item_id", "title", "text")},

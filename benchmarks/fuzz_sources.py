@@ -106,17 +106,17 @@ def _of_list(name: str) -> list[str]:
 
 
 SOURCES = {
-    "judgment lists": Kind(300, 5, checked_and_prepared, TRAIN, _changed(LISTS, _of_list)),
+    "judgment lists": Kind(150, 3, checked_and_prepared, TRAIN, _changed(LISTS, _of_list)),
     "events": Kind(
-        200, 5, checked_and_prepared, TRAIN,
+        120, 3, checked_and_prepared, TRAIN,
         _changed(("events.ndjson",), lambda _: [*_events(), "--workdir=made"]),
     ),
     "qrels and runs": Kind(
-        300, 10, evaluate.entry, EVALUATE,
+        180, 6, evaluate.entry, EVALUATE,
         _changed(("list.qrels", "list.run"), lambda _: _qrels()), "measured.json",
     ),
     "catalogues": Kind(
-        200, 10, predict.entry, PREDICT,
+        120, 6, predict.entry, PREDICT,
         _changed(("items.csv", "bare.csv"), lambda _: _joined()), "scored.parquet",
     ),
 }  # fmt: skip

@@ -2,10 +2,12 @@
 
     python benchmarks/fuzz.py                 # some ten minutes on two cores
     python benchmarks/fuzz.py --only=jobs/17  # one input again, with its traceback
+    python benchmarks/fuzz.py --sources --out=benchmarks/results/fuzz_sources.json
 
 Model folders, tables, corrections, unfinished predictions, workdirs and configs, each sound and
 tiny, are changed at random: bytes, lines, cells, JSON values, tensors, columns, names, encodings
-(`mutations.py`; `fuzz_kinds.py` has the kinds). The seed is committed, and each input depends on
+(`mutations.py`; `fuzz_kinds.py` has the kinds). With `--sources` they are judgment lists, events,
+catalogues, qrels and runs (`fuzz_sources.py`). The seed is committed, and each input depends on
 its own number alone. All of them go through the entry points of the commands in one process; a
 config goes through the checks alone, and a table to train on and a workdir through the checks and
 the stage `prepare`, because a sound one would be trained on. A hundred go through the real commands
@@ -35,8 +37,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import fuzz_sources
 import jax
 from fuzz_kinds import KINDS, ROOT, TRAIN, Kind, sound
+from fuzz_sources import SOURCES
 from interleaved import machine
 from same_results import commit_of
 
@@ -44,6 +48,7 @@ from sie_jax.files import write_json
 
 RESULTS = Path(__file__).parent / "results" / "fuzz.json"
 SEED = 0
+EVERY = KINDS | SOURCES
 OUTCOMES = {0: "accepted", 2: "refused", 3: "not finite"}
 TRACEBACK, TIME_OUT, UNTOLD = "traceback", "time-out", "not told in one line"
 SECONDS, COMMAND_SECONDS = 30, 90  # the most that an input may take
@@ -70,6 +75,7 @@ class Inputs:
             contextlib.redirect_stderr(nothing),
         ):
             sound(self._sound)
+            fuzz_sources.sound(self._sound)
 
     @contextlib.contextmanager
     def made(self, name: str, number: int) -> Iterator[tuple[Path, list[str], str]]:
@@ -78,13 +84,13 @@ class Inputs:
         shutil.copytree(self._sound, folder, dirs_exist_ok=True)
         draw = random.Random(f"{SEED}/{name}/{number}")
         try:
-            yield folder, *KINDS[name].change(draw, folder)
+            yield folder, *EVERY[name].change(draw, folder)
         finally:
             shutil.rmtree(folder)
 
     def tried(self, name: str, number: int) -> dict[str, Any]:
         """How an input ends in this process."""
-        kind, said, error = KINDS[name], io.StringIO(), ""
+        kind, said, error = EVERY[name], io.StringIO(), ""
         with self.made(name, number) as (folder, flags, change):
             started = time.perf_counter()
             code: int | None = None
@@ -118,7 +124,7 @@ class Inputs:
 
     def commanded(self, name: str, number: int) -> dict[str, Any]:
         """How an input ends as a real command."""
-        kind, code, said, error = KINDS[name], None, "", ""
+        kind, code, said, error = EVERY[name], None, "", ""
         with self.made(name, number) as (folder, flags, change):
             environment = os.environ | {"PYTHONPATH": str(ROOT)}
             try:
@@ -166,6 +172,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--share", type=float, default=1.0, help="of the inputs and commands")
     parser.add_argument("--only", default="", metavar="KIND/NUMBER")
+    parser.add_argument("--sources", action="store_true", help="sources other than a table")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     signal.signal(signal.SIGALRM, _late)
@@ -183,7 +190,7 @@ def main() -> None:
             return
         tried: dict[str, list[dict[str, Any]]] = {}
         commands: dict[str, list[Future[dict[str, Any]]]] = {}
-        for name, kind in KINDS.items():
+        for name, kind in (SOURCES if options.sources else KINDS).items():
             tried[name] = []
             for number in range(int(kind.inputs * options.share)):
                 tried[name].append(inputs.tried(name, number))

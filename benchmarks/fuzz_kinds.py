@@ -127,7 +127,7 @@ def sound(folder: Path) -> None:
     ).save(model)
     _shard(model / "checkpoint")
     _write_config(folder, {})
-    _prepared(["", *_train("pairs.csv")])
+    checked_and_prepared(["", *_train("pairs.csv")])
     columns = {name: name for name in ("example_id", "query", "title", "text")}
     settings = {**Settings((0.0, 1.0), 32)._asdict(), "gains": [0.0, 1.0]}
     job: dict[str, Any] = {"model": digests(folder / "model")}
@@ -296,7 +296,8 @@ def _checked(argv: list[str]) -> None:
 
 
 @process.command
-def _prepared(argv: list[str]) -> None:
+def checked_and_prepared(argv: list[str]) -> None:
+    """A run's checks and its stage `prepare`."""
     with _opened(argv) as (given, workdir):
         relevance.prepared(given.config, workdir)
 
@@ -311,7 +312,7 @@ KINDS = {
     "judged tables": Kind(600, 15, audit.entry, AUDIT, _judged_table, "audit.csv"),
     "corrections": Kind(400, 10, audit.entry, AUDIT, _corrections, "corrected.csv"),
     "runs to correct": Kind(200, 5, audit.entry, AUDIT, _run_to_correct, "corrected.csv"),
-    "workdirs": Kind(200, 0, _prepared, TRAIN, _workdir),
-    "tables to train on": Kind(400, 5, _prepared, TRAIN, _training_table),
+    "workdirs": Kind(200, 0, checked_and_prepared, TRAIN, _workdir),
+    "tables to train on": Kind(400, 5, checked_and_prepared, TRAIN, _training_table),
     "configs": Kind(500, 5, _checked, TRAIN, _config),
 }

@@ -298,6 +298,26 @@ def _span(values: Sequence[int]) -> str:
     return f"{min(values)}" if min(values) == max(values) else f"{min(values)} to {max(values)}"
 
 
+def foreign_files() -> str:
+    """What was read of the files of each program: those with the same outcome in one row."""
+    found = result("foreign_files")
+    named: dict[tuple[str, ...], list[str]] = {}
+    for one in found["files"]:
+        version = found["tools"].get(one["tool"], "")
+        rejected = ", ".join(f"{rows} {reason}" for reason, rows in one.get("rejected", {}).items())
+        outcome = (
+            (one["refused"].replace("FOLDER/", ""), "", "")
+            if "refused" in one
+            else (str(one["read"]), str(one["kept"]), rejected or "none")
+        )
+        ending = one["file"].partition(".")[2]
+        named.setdefault((f"{one['tool']} {version}".strip(), *outcome), []).append(
+            f"`.{ending}` {one['what']}" if ending else one["what"]
+        )
+    rows = [[tool, "; ".join(names), *outcome] for (tool, *outcome), names in named.items()]
+    return rows_as_table(["written by", "files", "rows read", "kept", "rejected"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "aa check": aa_check,
     "planted errors of the quickstart": planted_errors,
@@ -310,6 +330,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "pretraining, texts": pretraining_rows,
     "learning rates": learning_rates,
     "small tables": tables,
+    "foreign files": foreign_files,
     "clicks": clicks,
     "clicks beyond the ranker": clicks_beyond_the_ranker,
     **{f"nested, {name}": functools.partial(nested, name) for name in ("esci", "icecat")},

@@ -15,6 +15,7 @@ CONFIGS = ("quickstart", "esci", "icecat")  # whose results are the metrics.json
 # result files and their benchmarks
 OF_ANOTHER_NAME = {
     "choosing_other_seeds": "choosing",
+    "fuzz_sources": "fuzz",
     "list_weights_again": "list_weights",
     "nested_features": "nested",
     "training_tasks_few": "training_tasks",

@@ -420,6 +420,35 @@ def test_one_query_against_a_catalogue_by_a_model_of_others(
         assert row["query"] == "red  lamp"
 
 
+def test_titles_of_a_catalogue(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The scores are those of a table that has the titles itself."""
+    items = {"s1": "red lamp", "s2": "blue shoe"}
+    pairs = [("red lamp", "s1"), ("red lamp", " s2 "), ("blue", "s1"), ("blue", "s9")]
+    (tmp_path / "items.jsonl").write_text(
+        "".join(f'{{"item_id": "{sku}", "name": "{name}"}}\n' for sku, name in items.items())
+    )
+    bare = "".join(f"{query},{sku},7\n" for query, sku in pairs)
+    (tmp_path / "bare.csv").write_text("query,item_id,rank_today\n" + bare)
+    whole = "".join(f"{query},{sku},7,{items.get(sku.strip(), '')}\n" for query, sku in pairs)
+    (tmp_path / "whole.csv").write_text("query,item_id,rank_today,name\n" + whole)
+    flags = ["--title=name", f"--model={model}"]
+    for name, further in (("bare", [f"--items={tmp_path / 'items.jsonl'}"]), ("whole", [])):
+        paths = [f"--input={tmp_path / name}.csv", f"--output={tmp_path / name}.parquet"]
+        assert predict.entry(["predict", *flags, *paths, *further]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("3 pairs scored") == said.out.count("1 rows left out, missing_title") == 2
+    assert said.err.count("1 items of") == 1
+    joined, own = (pq.read_table(tmp_path / f"{name}.parquet") for name in ("bare", "whole"))
+    assert joined.equals(own.select(joined.column_names))
+    assert joined["title"].to_pylist() == ["red lamp", "blue shoe", "red lamp"]
+    (tmp_path / "items.jsonl").write_text('{"item_id": "x", "name": "y"}\n')
+    paths = [f"--input={tmp_path / 'bare.csv'}", f"--output={tmp_path / 'other.parquet'}"]
+    assert predict.entry(["predict", *flags, *paths, f"--items={tmp_path / 'items.jsonl'}"]) == 2
+    assert "error: --items: none of the 3 item ids of" in capsys.readouterr().err
+
+
 def test_what_is_wrong_with_the_output_is_said_before_anything_is_loaded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -459,7 +488,7 @@ def test_what_cannot_be_gets_one_line(
     assert "it has search, name" in refused(title="title")
     assert "--query is empty" in refused(query="")
     assert "--top=0: give a number of rows, 1 or more" in refused(top=0)
-    assert "not allowed with argument --input" in refused(items=tmp_path / "pairs.csv")
+    assert "no column 'item_id': name the one of the ids" in refused(items=tmp_path / "pairs.csv")
     assert "does not exist" in refused(input=tmp_path / "none.csv")
     assert "empty.csv has no rows" in refused(input=tmp_path / "empty.csv")
     assert "none" in refused(model=tmp_path / "none")

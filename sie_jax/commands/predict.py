@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 def entry(argv: list[str]) -> None:
     """Runs one command line and returns its exit code."""
     options = _parser().parse_args(argv[1:])
-    source = options.items or options.input
+    if not options.items and not options.input:
+        raise UserError("there is nothing to score: give a table by --input, or items by --items")
+    source = options.input or options.items
     outputs = of_table(Path(options.output))
-    outputs.check((options.model, source))
+    outputs.check((options.model, source, *([options.items] if options.items else [])))
 
     from rich.console import Console
 
@@ -26,15 +28,18 @@ def entry(argv: list[str]) -> None:
 
     columns = {field: getattr(options, field) for field in PAIR_FIELDS}
     query = ""
-    if options.items:
+    if not options.input:
         query = columns.pop("query")
         if not query:
-            raise UserError("--items has the items of one query: give that query by --query")
+            raise UserError(
+                "--items alone has the items of one query: give that query by --query, or a table "
+                "of pairs by --input"
+            )
     elif columns["query"] is None:
         columns["query"] = "query"
     counts = serving.score_table(
         options.model,
-        serving.Pairs(source, columns, query),
+        serving.Pairs(source, columns, query, options.items or "" if options.input else ""),
         options.output,
         settings=_settings(options.gains, options.max_length),
         encoder_alone=options.encoder_alone,
@@ -60,17 +65,19 @@ def _parser() -> process.Parser:
     parser.add_argument(
         "--model", required=True, type=process.path, help="the folder model/ of a run's workdir"
     )
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument(
+    parser.add_argument(
         "--input",
         type=process.path,
         help="the table of pairs: .csv, .tsv, .jsonl or .parquet",
     )
-    what.add_argument(
+    parser.add_argument(
         "--items",
         type=process.path,
         metavar="CATALOGUE",
-        help="the table of items, in place of --input: all are ranked for the one --query",
+        help=(
+            "a table of items: without --input all are ranked for the one --query; with it, what "
+            "it has of the items of the pairs"
+        ),
     )
     parser.add_argument(
         "--output",

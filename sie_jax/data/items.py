@@ -18,7 +18,7 @@ from sie_jax.data import readers
 from sie_jax.data.cleaning import DIGEST, digest_of
 from sie_jax.data.features import is_own
 from sie_jax.data.readers import files, parquet, vectors
-from sie_jax.data.readers.records import Wanted, cell, number, printable
+from sie_jax.data.readers.records import Wanted, cell, number, pointed, printable
 from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, NUMERIC, Source, is_number
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, hash_partitions, pieces, spool
@@ -154,17 +154,36 @@ def read(
 
 
 def join(source: Source, catalogue: Catalogue) -> Source:
-    """The source with what the catalogue has of its items; memory holds the items that occur.
+    """The source with what the catalogue has of its items, as `join_table` joins its table.
 
-    Title, text, attributes and numbers of a pair are the catalogue's, and the source's own where
-    the catalogue has no such item or no such cell. A pair whose title is then missing stays;
-    cleaning rejects it. The catalogue becomes the source's. `summary` gets `items`: the counts of
-    `read`, then `joined` (ids of the source that have an entry), `ids_without_entry` and
-    `pairs_without_entry`.
-
-    Raises UserError where the source has ids and the catalogue has none of them.
+    A pair whose title is then missing stays; cleaning rejects it. The catalogue becomes the
+    source's. `summary` gets `items`, the counts.
     """
-    ids = pc.unique(pc.utf8_trim_whitespace(source.table["item_id"].cast(pa.large_string())))
+    table, counts = join_table(source.table, catalogue, source.location)
+    return dataclasses.replace(
+        source,
+        table=table,
+        catalogue=catalogue.table.select(CATALOGUE_SCHEMA.names),
+        summary={**source.summary, "items": counts},
+    )
+
+
+def join_table(
+    pairs: pa.Table, catalogue: Catalogue, location: str
+) -> tuple[pa.Table, dict[str, Any]]:
+    """A table with a column `item_id` with what the catalogue has of these items.
+
+    Title, text, attributes and numbers of a pair are the catalogue's, and the table's own where
+    the catalogue has no such item or no such cell. Memory holds the items that occur.
+
+    location: of the table, for the message.
+
+    Returns the table, on disk, and the counts of `read`, then `joined` (ids of the table that have
+    an entry), `ids_without_entry` and `pairs_without_entry`.
+
+    Raises UserError where the table has ids and the catalogue has none of them.
+    """
+    ids = pc.unique(pc.utf8_trim_whitespace(pairs["item_id"].cast(pa.large_string())))
     known = pa.concat_tables(
         [
             piece.filter(pc.is_in(piece["item_id"].cast(pa.large_string()), ids))
@@ -180,16 +199,16 @@ def join(source: Source, catalogue: Catalogue) -> Source:
         theirs = catalogue.table["item_id"].slice(0, 3).to_pylist()
         ours = ", ".join(printable(one) for one in names.slice(0, 3).to_pylist())
         raise UserError(
-            f"data.items: none of the {len(names)} item ids of {source.location} ({ours}, …) is in "
+            f"data.items: none of the {len(names)} item ids of {location} ({ours}, …) is in "
             f"{catalogue.path} ({', '.join(map(printable, theirs))}, …): name the columns that "
             "hold the same ids"
         )
     lacking = 0
-    schema = _schema(source.table.schema, catalogue.table.schema)
+    schema = _schema(pairs.schema, catalogue.table.schema)
 
     def chunks() -> Iterator[pa.RecordBatch]:
         nonlocal lacking
-        for _, piece in pieces(source.table):
+        for _, piece in pieces(pairs):
             own = pc.utf8_trim_whitespace(piece["item_id"].cast(pa.large_string()))
             place = pc.index_in(own, known["item_id"].combine_chunks()).combine_chunks()
             lacking += place.null_count
@@ -208,12 +227,7 @@ def join(source: Source, catalogue: Catalogue) -> Source:
         "ids_without_entry": len(names) - known.num_rows,
         "pairs_without_entry": lacking,
     }
-    return dataclasses.replace(
-        source,
-        table=table,
-        catalogue=catalogue.table.select(CATALOGUE_SCHEMA.names),
-        summary={**source.summary, "items": counts},
-    )
+    return table, counts
 
 
 def _schema(source: pa.Schema, catalogue: pa.Schema) -> pa.Schema:
@@ -248,10 +262,13 @@ def _numbers(
     """The cells of columns of numbers and vectors; an error names the item."""
     found: dict[str, pa.Array] = {}
     several: dict[str, list[str]] = {}
+    comma = bool(numbers) and readers.decimal_comma(file)
     for field, column in numbers.items():
         several.setdefault(column, []).append(field)
     for column, fields in several.items():
         cells = [cell(value) for value in rows[column].to_pylist()]
+        if comma and not vectors.element(fields[0]):
+            cells = [pointed(one or "") for one in cells]
         values = np.full((len(cells), len(fields)), np.nan)
         for at, (text, item) in enumerate(zip(cells, ids.to_pylist(), strict=True)):
             place = f"{file}, item {item}"

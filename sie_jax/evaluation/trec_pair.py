@@ -1,13 +1,16 @@
 """Qrels and a run in trec_eval's files: read, and measured as trec_eval would."""
 
+import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from sie_jax.data.readers import files
+from sie_jax.data.sources import judgments
 from sie_jax.errors import UserError
 from sie_jax.evaluation import ranking
 from sie_jax.evaluation.measuring import PerQuery
@@ -41,14 +44,25 @@ class Pair(NamedTuple):
 
 
 def read_qrels(path: Path) -> Lines:
-    """Lines `query_id 0 document grade`; a grade is any finite number.
+    """The judgments of qrels, or of another list that `data.sources.judgments` reads.
 
-    Where a document is judged twice for a query, its last line counts. A line of another form is
-    left out, and counted.
+    path: a file, or a folder of such. A grade is any finite number. Where a document is judged
+    twice for a query, its last line counts. A line of another form is left out, and counted.
 
-    Raises UserError where the file cannot be read, or no line is a judgment.
+    Raises UserError where a file cannot be read, or no line is a judgment.
     """
-    return _read(path, fields=4, value=3, what="qrels: query_id 0 document grade")
+
+    def found() -> Iterator[tuple[str, Sequence[Any]]]:
+        parts = files.find(str(path), None)
+        for record, one in itertools.chain.from_iterable(map(judgments.lines, parts)):
+            if one is None:
+                yield f"lines that are no judgment: {record.reason}", ()
+            elif not one.item_id:
+                yield "lines without a document", ()
+            else:
+                yield "", (one.query_id, one.item_id, one.grade)
+
+    return _lines(path, found(), "qrels: query_id 0 document grade")
 
 
 def read_run(path: Path) -> Lines:
@@ -56,7 +70,22 @@ def read_run(path: Path) -> Lines:
 
     Otherwise as `read_qrels`.
     """
-    return _read(path, fields=6, value=4, what="a run: query_id Q0 document rank score tag")
+
+    def found() -> Iterator[tuple[str, Sequence[Any]]]:
+        parts = files.find(str(path), None)
+        for line in itertools.chain.from_iterable(map(files.lines, parts)):
+            words = line.split()
+            if not words or line.startswith("#"):
+                continue
+            score = _number(words[4]) if len(words) == 6 else None
+            if len(words) != 6:
+                yield "lines without 6 fields", ()
+            elif score is None:
+                yield "lines whose score is none, or not finite", ()
+            else:
+                yield "", (words[0], words[2], score)
+
+    return _lines(path, found(), "a run: query_id Q0 document rank score tag")
 
 
 def measure(qrels: Lines, run: Lines) -> Pair:
@@ -121,36 +150,25 @@ def measure(qrels: Lines, run: Lines) -> Pair:
     )
 
 
-def _read(path: Path, *, fields: int, value: int, what: str) -> Lines:
+def _lines(path: Path, found: Iterator[tuple[str, Sequence[Any]]], what: str) -> Lines:
+    """What lines say, each a reason why it is left out or a query, a document and a number."""
     values: Values = {}
     left_out: Counter[str] = Counter()
     lines = 0
-    for words in _words(path):
+    for reason, said in found:
         lines += 1
-        number = _number(words[value]) if len(words) == fields else None
-        if len(words) != fields:
-            left_out[f"lines without {fields} fields"] += 1
-        elif number is None:
-            left_out["lines whose number is none, or not finite"] += 1
-        else:
-            of_query = values.setdefault(words[0], {})
-            if words[2] in of_query:
-                left_out["earlier lines of a document that comes again: the last one counts"] += 1
-            of_query[words[2]] = number
+        if reason:
+            left_out[reason] += 1
+            continue
+        query, document, number = said
+        of_query = values.setdefault(query, {})
+        if document in of_query:
+            left_out["earlier lines of a document that comes again: the last one counts"] += 1
+        of_query[document] = number
     if not values:
         reasons = ", ".join(f"{times} {reason}" for reason, times in left_out.items())
         raise UserError(f"{path} has no line of {what}{f' ({reasons})' if reasons else ''}")
     return Lines(values, lines, dict(left_out))
-
-
-def _words(path: Path) -> Iterator[list[str]]:
-    try:
-        with path.open(encoding="utf-8", errors="surrogateescape") as file:
-            for line in file:
-                if (words := line.split()) and not line.startswith("#"):
-                    yield words
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give another file") from None
 
 
 def _number(text: str) -> float | None:

@@ -22,6 +22,7 @@ from sie_jax.devices import mesh as meshes
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.files import digest, digests, read_json, write_json
 from sie_jax.outputs import of_table
+from sie_jax.serving import catalogue
 from sie_jax.serving.ranking import Ranking
 from sie_jax.serving.results import CARRIED, Counts, best, column_of, write
 from sie_jax.serving.scoring import GIVEN, MADE, NOT_FINITE, Scorer, described, final, load
@@ -43,11 +44,14 @@ class Pairs(NamedTuple):
     columns: its column for each of PAIR_FIELDS; `query` and `title` are needed. An id that is not
       named is the column of that name, if there is one.
     query: that of all rows, where the table has no column for it.
+    items: a catalogue, with which the table is joined by `item_id`; it has columns of the same
+      names. The table needs no titles then.
     """
 
     path: str
     columns: Mapping[str, str]
     query: str = ""
+    items: str = ""
 
     def check(self) -> None:
         """Raises UserError where a column is not named."""
@@ -65,7 +69,9 @@ class Pairs(NamedTuple):
         given = {field: name for field, name in self.columns.items() if name}
         if self.query:
             given.pop("query", None)
-        return ids | given
+        of_catalogue = ("title", "text") if self.items else ()
+        elsewhere = {field for field in of_catalogue if given.get(field, "") not in set(there)}
+        return {field: name for field, name in (ids | given).items() if field not in elsewhere}
 
 
 def score_table(
@@ -120,12 +126,17 @@ def score_table(
         raise UserError(f"--batch_size={batch_size}: give a number from 1 to {MOST_PAIRS}")
     if top is not None and top < 1:
         raise UserError(f"--top={top}: give a number of rows, 1 or more")
-    path = remote.local(pairs.path)
-    outputs.check((model, path))
-    job: dict[str, Any] = {"model": digests(Path(model)), "pairs": digests(Path(path))}
+    path, items = remote.local(pairs.path), remote.local(pairs.items) if pairs.items else ""
+    inputs = {"pairs": path, **({"items": items} if items else {})}
+    outputs.check((model, *inputs.values()))
+    job: dict[str, Any] = {"model": digests(Path(model))}
+    job |= {name: digests(Path(one)) for name, one in inputs.items()}
     console = console or _QUIET
     types, lacking = own_table.shared_types(path)
     columns = pairs.named(types)
+    of_items = catalogue.column_names(items) if items else []
+    if items and "item_id" not in columns:
+        raise UserError(f"{pairs.path} {without(['item_id'])}: name the one of the ids, --item_id")
     if absent := set(columns.values()) - types.keys():
         has = f"it has {', '.join(types)}"
         raise UserError(f"{pairs.path} {without(sorted(absent))}; {has}: {FIX}")
@@ -135,7 +146,8 @@ def score_table(
     ranking = scorer.ranking
     if lacking:
         _say(console, f"not all parts of {path} have {', '.join(lacking)}: not in the output")
-    if ranking is not None and ranking.ranker.text and not columns.get("text"):
+    text = columns.get("text") or (pairs.columns.get("text") or "") in of_items
+    if ranking is not None and ranking.ranker.text and not text:
         _say(
             console,
             f"{model} ranks by the items' further text too: name its column with --text, or they "
@@ -152,18 +164,34 @@ def score_table(
     job["parts"] = _check_parts(folder, job)
     carried = _carried(types, columns, console)
     further = {CARRIED + name: name for name in carried}
-    further |= {} if ranking is None else _further(ranking, pairs.path, types, str(model), console)
+    known = [*types, *of_items]
+    ranks_by = {} if ranking is None else _further(ranking, pairs.path, known, str(model), console)
+    further |= {name: one for name, one in ranks_by.items() if one in types or one not in known}
 
-    def rows() -> Iterator[own_table.Cells]:
+    def given() -> Iterator[own_table.Cells]:
         return own_table.rows(path, columns=columns, further=further, fix=FIX, query=pairs.query)
+
+    rows = given
+    if items:
+        fields = {**pairs.columns, "item_id": columns["item_id"]}
+        entries = catalogue.read(
+            items,
+            {name: fields.get(name) or "" for name in ("item_id", "title", "text")},
+            {name: one for name, one in ranks_by.items() if one in of_items},
+        )
+        joined = catalogue.join(given(), further, entries, path)
+        rows = joined.rows
+        if lacking_items := joined.counts["ids_without_entry"]:
+            _say(console, f"{lacking_items:,} items of {pairs.path} are not in {pairs.items}")
 
     # once to its end, so that a fault in a late row is not found after hours
     if not sum(1 for _ in rows()):
         raise UserError(f"{path} has no rows: give a table with a header and rows")
     try:
         parts = _parts(scorer, rows(), folder, job, carried, console)
-        if digests(Path(path)) != job["pairs"]:
-            raise UserError(f"{path} was changed while it was scored: rerun the same command")
+        for name, one in inputs.items():
+            if digests(Path(one)) != job[name]:
+                raise UserError(f"{one} was changed while it was scored: rerun the same command")
         scores = _scores(scorer, parts, str(model))
     except (UserError, NumericalError):
         _remove_parts(folder)  # of no use to the command that comes after the fault is mended

@@ -86,7 +86,7 @@ def test_a_run_on_qrels_is_measured_without_baselines(
     found = json.loads(output.read_text())
     assert found["test"]["run"]["mrr"]["value"] == 3 / 4
     assert found["counts"] == {
-        "qrels: lines without 4 fields": 1,
+        "qrels: lines that are no judgment: unparsable_line": 1,
         "unjudged documents in the run: they keep their rank and have no gain": 1,
         "of these, among the first ten": 1,
     }
@@ -113,7 +113,7 @@ def test_a_run_on_qrels_is_measured_without_baselines(
         (["--pairs=PAIRS", "--scores=score", "--output=m.csv"], "a file that ends in .json"),
         (["--pairs=PAIRS", "--scores=score", "--title=name"], "--<field>=<column>"),
         (["--qrels=PAIRS", "--run=PAIRS"], "has no line of qrels"),
-        (["--qrels=none", "--run=PAIRS"], "none cannot be read (No such file"),
+        (["--qrels=none", "--run=PAIRS"], "'none' does not exist: give a file"),
     ],
 )
 def test_what_cannot_be_measured_gets_one_line(

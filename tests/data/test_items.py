@@ -118,6 +118,10 @@ def test_numbers_and_vectors_of_the_catalogue(tmp_path: Path) -> None:
     assert joined["numeric:price"].to_pylist() == [7.0, 1.5, 9.0]
     assert joined["numeric:image[0]"].to_pylist() == [1.0, None, None]
     assert joined["numeric:image[1]"].to_pylist() == [2.0, None, None]
+    flat = frame.drop(columns="image")
+    flat.to_csv(tmp_path / "items.csv", sep=";", decimal=",", index=False)
+    plain = items.read(str(tmp_path / "items.csv"), columns=columns, features=["price"])
+    assert plain.table["numeric:price"].to_pylist() == [1.5, None, 3.0]
     frame.assign(price=["1", "n/a", "2"]).to_json(path, orient="records", lines=True)
     said = message(lambda: items.read(str(path), **named))
     assert f"{path}, item B: the column 'price' holds no number ('n/a' is not" in said

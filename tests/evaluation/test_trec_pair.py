@@ -1,5 +1,6 @@
 """Qrels and runs as they come, against trec_eval's own code and ir-measures."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -108,9 +109,9 @@ def test_what_is_not_plain_is_counted(tmp_path: Path) -> None:
     assert (qrels.lines, run.lines) == (5, 4)
     assert qrels.left_out == {
         "earlier lines of a document that comes again: the last one counts": 1,
-        "lines without 4 fields": 1,
+        "lines that are no judgment: unparsable_line": 1,
     }
-    assert run.left_out == {"lines whose number is none, or not finite": 1}
+    assert run.left_out == {"lines whose score is none, or not finite": 1}
     pair = trec_pair.measure(qrels, run)
     assert pair.query_ids == ["q1", "q2"]
     # a, of gain 1 as b is at most 0, is at the second rank behind c without a judgment
@@ -128,10 +129,21 @@ def test_ties_go_by_descending_document_as_trec_eval_has_it(tmp_path: Path) -> N
     assert pair.per_query["mrr"] == pytest.approx([1 / 2])
 
 
+def test_qrels_are_read_in_every_form_of_a_judgment_list(tmp_path: Path) -> None:
+    forms = ["q 0 a 2\nq 0 b 0\n", "query-id\tcorpus-id\tscore\nq\ta\t2\nq\tb\t0\n",
+             "2 qid:q 1:0.5 # a red shoes\n0 qid:q # b\n1 qid:q 1:2\n"]  # fmt: skip
+    for text in forms:
+        with gzip.open(tmp_path / "qrels.gz", "wt") as file:
+            file.write(text)
+        found = trec_pair.read_qrels(tmp_path / "qrels.gz")
+        assert found.values == {"q": {"a": 2, "b": 0}}
+        assert sum(found.left_out.values()) == found.lines - 2 == int("qid:" in text)
+
+
 @pytest.mark.parametrize("text", ["", "\n# nothing\n", "q 0 d\n", "q 0 d x\n"])
 def test_a_file_without_a_judgment_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "qrels").write_text(text)
     with pytest.raises(UserError, match="qrels has no line of qrels: query_id 0 document grade"):
         trec_pair.read_qrels(tmp_path / "qrels")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="none' does not exist"):
         trec_pair.read_run(tmp_path / "none")

@@ -26,6 +26,15 @@ def records(file: epath.Path, wanted: Wanted) -> Iterator[Record]:
     return found
 
 
+def decimal_comma(file: epath.Path) -> bool:
+    """Whether 1,5 is a number of a file: of CSV whose fields are separated by semicolons.
+
+    Spreadsheets save a sheet so where numbers are written with a comma.
+    """
+    kind = files.kind(file)
+    return kind == ".csv" and delimited.separator(file, files.DELIMITERS[kind]) == ";"
+
+
 def columns(file: epath.Path, wanted: Wanted, rows: int) -> Iterator[tuple[pa.Table, list[Record]]]:
     """The wanted columns of a file, at most `rows` records at a time.
 

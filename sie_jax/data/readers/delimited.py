@@ -57,6 +57,11 @@ def read(file: epath.Path, *, delimiter: str) -> tuple[list[str], Iterator[Recor
     return header or [], _records(file, lines, header or [])
 
 
+def separator(file: epath.Path, delimiter: str) -> str:
+    """What stands between the fields of a file that `read` reads with this delimiter."""
+    return _Lines(file, delimiter).delimiter
+
+
 class _Lines:
     """The lines of a file, read as records, which can be given back.
 

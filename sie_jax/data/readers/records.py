@@ -16,6 +16,7 @@ from sie_jax.errors import UserError
 
 Cells = dict[str, str | None]
 
+_COMMA = re.compile(r"\s*[+-]?\d+,\d+(e[+-]?\d+)?\s*", re.ASCII | re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 
 
@@ -155,6 +156,15 @@ def cell(value: Any) -> str | None:
     if isinstance(value, int | float | list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return str(value)
+
+
+def pointed(text: str) -> str:
+    """A cell of a file with decimal commas: a number with its point, and another as it is.
+
+    >>> pointed("-0,5"), pointed("1.234,50"), pointed("a,5")
+    ('-0.5', '1.234,50', 'a,5')
+    """
+    return text.replace(",", ".") if _COMMA.fullmatch(text) else text
 
 
 def number(text: str | None) -> float | None:

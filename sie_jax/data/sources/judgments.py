@@ -77,8 +77,8 @@ class JudgmentsConfig(SourceSection):
         return source
 
 
-class _Judgment(NamedTuple):
-    """What one line says."""
+class Judgment(NamedTuple):
+    """What one line says; `item_id` is "" and `title` None where it names none."""
 
     query_id: str
     item_id: str
@@ -127,8 +127,8 @@ def read(
       queries, and the ids that have none or several: of these the first counts.
 
     Raises:
-      UserError: a file cannot be read, no line is a judgment, no query has a text, all grades are
-        equal, or there are more than MOST_CLASSES of them or MOST_FEATURES features.
+      UserError: a file cannot be read, no line is a judgment that is kept, no query has a text, all
+        grades are equal, or there are more than MOST_CLASSES of them or MOST_FEATURES features.
     """
     parts = files.find(path, None)
     if files.kind(parts[0]) in _TABLES:
@@ -141,7 +141,7 @@ def read(
     texts, behind = _Texts(), _Behind()
     form = ""
     for file in parts:
-        for record, found in _lines(file, form):
+        for record, found in lines(file, form):
             if found is not None:
                 form = form or record.text
                 grades[found.grade] += found.grade >= 0
@@ -168,7 +168,7 @@ def read(
 
     def rows() -> Iterator[Mapping[str, Any]]:
         for file in parts:
-            for record, found in _lines(file, form):
+            for record, found in lines(file, form):
                 place = str(next(places))
                 if found is None:
                     unreadable.append(rejected(file, record))
@@ -194,6 +194,14 @@ def read(
 
     numeric = [pa.field(NUMERIC + name, pa.float64()) for name in names]
     table = spool_rows(rows(), pa.schema([*RAW_SCHEMA, *numeric]))
+    if not table.num_rows:
+        reasons = Counter(str(row["reason"]) for row in unreadable)
+        counted = ", ".join(f"{times} {reason}" for reason, times in reasons.items())
+        fix = "write the documents behind #, as in `4 qid:1 1:0.5 # 7555 Red shoes`"
+        raise UserError(
+            f"{path} has no judgment of an item that can be ranked ({counted}): "
+            + (fix if reasons["missing_item"] else "give judgments with grades from 0 on")
+        )
     occurring = {str(cell(grade)): times for grade, times in sorted((+grades).items())}
     summary: dict[str, Any] = {}
     if not isinstance(labels, Numbers):
@@ -223,7 +231,7 @@ class _Behind:
         self.first: dict[str, str] = {}
         self._several, self._differ = False, False
 
-    def add(self, one: _Judgment) -> None:
+    def add(self, one: Judgment) -> None:
         self._several |= one.query_id in self.first
         self._differ |= self.first.setdefault(one.query_id, one.title or "") != (one.title or "")
 
@@ -273,10 +281,11 @@ def _read_queries(path: str, columns: Mapping[str, str], texts: _Texts) -> None:
             texts.add(query_id, text)
 
 
-def _lines(file: epath.Path, form: str) -> Iterator[tuple[Record, _Judgment | None]]:
-    """Each line that is no comment, and what it says: None where the record has a reason.
+def lines(file: epath.Path, form: str = "") -> Iterator[tuple[Record, Judgment | None]]:
+    """Each line of a list that is no comment, and what it says: None where it is no judgment.
 
-    form: of all lines, "" where it is that of the first. The text of a line's record is its form.
+    form: of all lines, "" where it is that of the first, as `read` lists them. The text of a line's
+    record is its form, or, where the record has a reason, the line.
     """
     for place, line in enumerate(files.lines(file), 1):
         text = line.strip()
@@ -293,7 +302,7 @@ def _lines(file: epath.Path, form: str) -> Iterator[tuple[Record, _Judgment | No
         yield Record(place, {}, "", form), found[1]
 
 
-def _judgment(line: str) -> tuple[str, _Judgment] | None:
+def _judgment(line: str) -> tuple[str, Judgment] | None:
     """The form of a line and what it says; None where it is of no form."""
     words, _, comment = line.partition("#")
     fields = words.split()
@@ -304,10 +313,10 @@ def _judgment(line: str) -> tuple[str, _Judgment] | None:
             if grade is None or not query_id or len(features) < len(fields) - 2:
                 return None
             item, title = _document(comment)
-            return "ltr", _Judgment(query_id, item, grade, title, features)
+            return "ltr", Judgment(query_id, item, grade, title, features)
         fields = line.split()
         if len(fields) in (3, 4) and (grade := number(fields[-1])) is not None:
-            return f"{len(fields)} fields", _Judgment(fields[0], fields[-2], grade, None, {})
+            return f"{len(fields)} fields", Judgment(fields[0], fields[-2], grade, None, {})
     except ValueError:
         pass
     return None

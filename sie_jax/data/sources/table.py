@@ -23,6 +23,7 @@ from sie_jax.data.readers.records import (
     besides,
     not_rows,
     number,
+    pointed,
     printable,
     rejected,
 )
@@ -148,9 +149,9 @@ def read(
         The features image[0] to image[K − 1] are the numbers of a column `image` of vectors of K.
       labels: the scale, lowest grade first. Where it is empty, the labels found must be the
         integers 0 to K − 1 with none missing, 2 ≤ K ≤ `scales.MOST_GRADES`, or false and true.
-        There 2.0 is 2, of `truth` and of raters too, and the word NaN is a missing label. Where
-        they are `Numbers`, the scale is of all that occur (`scales.of_numbers`), or of bins
-        (`scales.binned`), which `summary` describes.
+        There the word NaN is a missing label. 2.0 is 2, of `truth` and of raters too, unless the
+        scale has a label 2.0 or none that is 2. Where they are `Numbers`, the scale is of all that
+        occur (`scales.of_numbers`), or of bins (`scales.binned`), which `summary` describes.
       gains: one for each label; where it is None, grade k gains k/(K − 1).
       fix: as for `rows`.
 
@@ -188,8 +189,8 @@ def read(
             else:
                 if isinstance(labels, Numbers):
                     row["label"] = scales.as_number(row["label"])
-                elif not labels:
-                    row |= {name: _grade(row[name]) for name in row if _is_label(name)}
+                else:
+                    row |= {name: _grade(row[name], labels) for name in row if _is_label(name)}
                 counts[row["label"] or ""] += 1
                 yield row
 
@@ -258,7 +259,10 @@ def rows(
     fields = _fields(columns, further or {})
     numbers = itertools.count()
     for file in files.find(path):
+        comma = readers.decimal_comma(file)
         for record in readers.records(file, _wanted(fields, fix)):
+            if comma:
+                record = record._replace(cells=_pointed(record.cells, fields))
             yield _row(file, record, fields, next(numbers), query)
 
 
@@ -382,13 +386,21 @@ def _elements(file: epath.Path, record: Record, fields: Mapping[str, str]) -> di
     return numbers
 
 
+def _pointed(cells: Cells, fields: Mapping[str, str]) -> Cells:
+    """The cells of a record with decimal commas, labels and numbers with points."""
+    columns = {name for field, name in fields.items() if _is_label(field) or is_number(field)}
+    return cells | {name: pointed(cells[name] or "") for name in columns & cells.keys()}
+
+
 def _is_label(name: str) -> bool:
     return name in ("label", "truth") or name.startswith(RATER)
 
 
-def _grade(label: str | None) -> str | None:
+def _grade(label: str | None, scale: Sequence[str]) -> str | None:
     """A label as a grade: many programs write 2.0 where a column has a missing label."""
-    return _WHOLE.sub(r"\1", label) if label else label
+    grade = _WHOLE.sub(r"\1", label or "")
+    named = label in scale or (scale and grade not in scale)
+    return label if named or not label else grade
 
 
 def _number(file: epath.Path, record: Record, column: str) -> float | None:

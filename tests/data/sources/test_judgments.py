@@ -156,6 +156,11 @@ def test_lists_that_cannot_be_read(tmp_path: Path) -> None:
     assert "has the feature bm25_title, which is" in message(**write(tmp_path, own, QUERIES))
     many = "".join(f"{number / 100} qid:1 # d\n" for number in range(99))
     assert "there are 99 different grades" in message(**write(tmp_path, many, QUERIES))
+    nameless = "1 qid:1 1:0.5\n0 qid:1 1:0.25\n"  # as scikit-learn writes
+    said = message(**write(tmp_path, nameless, QUERIES))
+    assert "(2 missing_item): write the documents behind #" in said
+    spam = "1 0 d1 -2\n"
+    assert "(1 negative_grade): give judgments" in message(**write(tmp_path, spam, QUERIES))
     assert "is a table by its name" in message(**write(tmp_path, QRELS, QUERIES, "qrels.csv"))
 
 

@@ -294,6 +294,28 @@ def test_labels_that_are_false_and_true_are_a_scale(tmp_path: Path, kind: str) -
     )  # fmt: skip
 
 
+def test_decimal_commas_are_where_semicolons_separate(tmp_path: Path) -> None:
+    text = "search;name;grade;price\nred shoes;1,5;1,0;12,50\nred shoes;boot;0,0;\n"
+    (tmp_path / "pairs.csv").write_text(text)
+    found = read(tmp_path / "pairs.csv", features=["price"])
+    assert found.table["title"].to_pylist() == ["1,5", "boot"]  # a text is no number
+    assert found.table["label"].to_pylist() == ["1", "0"]
+    assert found.table["numeric:price"].to_pylist() == [12.5, None]
+    (tmp_path / "pairs.csv").write_text(text.replace("12,50", "1.234,50"))
+    assert "line 2: the column 'price' holds '1.234,50'" in message(
+        tmp_path / "pairs.csv", features=["price"]
+    )
+    (tmp_path / "pairs.csv").write_text(text.replace(",", ".").replace(";", ",") + 'a,b,1,"2,5"\n')
+    assert "holds '2,5'" in message(tmp_path / "pairs.csv", features=["price"])
+
+
+def test_whole_numbers_with_a_point_are_grades_of_a_named_scale_too(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("search,name,grade\na,b,2.0\na,c,1.50\na,d,0\n")
+    assert read(path, labels=["0", "2"]).table["label"].to_pylist() == ["2", "1.50", "0"]
+    assert read(path, labels=["0", "2.0"]).table["label"].to_pylist() == ["2.0", "1.50", "0"]
+
+
 def test_true_labels_that_are_never_on_the_scale_are_refused(tmp_path: Path) -> None:
     columns = COLUMNS | {"truth": "a"}
     path = write(tmp_path, "csv", [row | {"a": "good"} for row in ROWS])

@@ -82,12 +82,15 @@ def test_an_impression_and_what_follows_it_are_one_exposure(tmp_path: Path) -> N
         "queries": 1,
         "others": 0,
         "events": {"Click": 1, "add_to_cart": 1, "click": 1, "impression": 4},
+        "hit_lists": {"read": 0, "repeated": 0, "unreadable": 0, "used": 0},
         "left_out": dict.fromkeys(ubi.REASONS, 0),
         "repeated": 2,
         "exposures": 3,
         "click": 1,
         "cart": 1,
         "purchase": 0,
+        "click_too_short": 0,
+        "click_without_dwell": 1,
     }
 
 
@@ -115,6 +118,83 @@ def test_what_is_in_no_exposure_is_counted(tmp_path: Path) -> None:
         "without_object": 1,
         "without_impression": 2,
     }
+
+
+HITS = [
+    query("1", "red sh"),  # while it was typed
+    {**query("1", "red shoes"), "query_response_hit_ids": ["A", 7, None, "B", "A"]},
+    {**query("1", "red shoes"), "query_response_hit_ids": ["C"]},  # a second page
+    {**query("2", None), "query_response_hit_ids": ["A"]},  # whose text an event tells
+    {**query("3", None), "query_response_hit_ids": ["A"]},
+    {**query("4", "hub"), "query_response_hit_ids": "A, B"},
+    event("click", "1", "B", position=9),
+    event("click", "1", "C"),
+    event("purchase", "2", "A", user_query="tea pot"),
+]
+
+
+@pytest.mark.parametrize("first_position", [0, 1])
+@pytest.mark.parametrize("kind", ["ndjson", "csv"])
+def test_hits_are_exposures_where_there_are_no_impressions(
+    tmp_path: Path, kind: str, first_position: int
+) -> None:
+    path = write(tmp_path / "events.ndjson", HITS)
+    if kind == "csv":
+        flat = pd.json_normalize(HITS)
+        name = "query_response_hit_ids"
+        flat[name] = [json.dumps(one) if isinstance(one, list) else None for one in flat[name]]
+        flat.loc[5, name] = "A, B"
+        path = str(tmp_path / "events.csv")
+        flat.to_csv(path, index=False)
+    assert shown(path, first_position=first_position) == [
+        ("red shoes", "A", None, "c", 1.0, 0, 0, 0),
+        ("red shoes", "7", None, "c", 2.0, 0, 0, 0),
+        ("red shoes", "B", None, "c", 4.0, 1, 0, 0),
+        ("tea pot", "A", None, "c", 1.0, 0, 0, 1),
+    ]
+    found = ubi.exposures(path, UbiConfig()).summary
+    assert found["hit_lists"] == {"read": 5, "repeated": 1, "unreadable": 1, "used": 3}
+    assert found["left_out"] == {
+        "without_query_id": 0,
+        "of_unknown_query": 1,
+        "without_object": 1,
+        "without_impression": 1,
+    }
+    assert (found["repeated"], found["exposures"]) == (1, 4)
+
+
+def test_impressions_are_believed_rather_than_hits(tmp_path: Path) -> None:
+    documents = [*HITS, event("impression", "2", "A", position=3)]
+    path = write(tmp_path / "events.ndjson", documents)
+    assert shown(path) == [("tea pot", "A", "thing A", "s", 3.0, 0, 0, 1)]
+    assert ubi.exposures(path, UbiConfig()).summary["hit_lists"]["used"] == 0
+
+
+def test_clicks_that_were_read_for_a_moment_do_not_count_on_request(tmp_path: Path) -> None:
+    def timed(action: str, item: str, seconds: Any) -> Document:
+        found = event(action, "1", item, user_query="mug")
+        found["event_attributes"]["dwell_time"] = seconds
+        return found
+
+    documents = [event("impression", "1", item, user_query="mug") for item in "ABCDE"]
+    documents += [timed("click", "A", 2.5), timed("click", "A", 1)]  # the longest counts
+    documents += [timed("click", "B", 9)]
+    documents += [timed("click", "C", None), timed("read", "C", 5)]
+    documents += [timed("click", "D", 4), timed("add_to_cart", "D", 99)]
+    documents += [timed("click", "E", None), timed("read", "Z", 99)]
+    path = write(tmp_path / "events.ndjson", documents)
+    assert [row[5] for row in shown(path)] == [1, 1, 1, 1, 1]
+    assert [row[5:7] for row in shown(path, minimum_dwell=8.0)] == [
+        (0, 0), (1, 0), (1, 0), (0, 1), (1, 0),
+    ]  # fmt: skip
+    options: Document = {"look": ("read",), "minimum_dwell": 8.0}
+    assert [row[5] for row in shown(path, **options)] == [0, 1, 0, 0, 1]
+    found = ubi.exposures(path, UbiConfig(**options)).summary
+    assert (found["click"], found["click_too_short"], found["click_without_dwell"]) == (2, 3, 1)
+    assert (found["repeated"], found["cart"]) == (1, 1)
+    assert not any(found["left_out"].values())
+    with pytest.raises(UserError, match=r"data\.ubi\.minimum_dwell is -1"):
+        UbiConfig(minimum_dwell=-1).check()
 
 
 def bulk(documents: list[Document]) -> Iterator[Document]:
@@ -207,7 +287,34 @@ def test_the_events_of_a_demo_shop() -> None:
     assert found["queries"] + found["others"] == 473  # of 6 the text is empty
     events = {name: found["events"][name] for name in ("impression", "click", "add_to_cart")}
     assert events == {"impression": 1999, "click": 287, "add_to_cart": 234}
+    assert found["hit_lists"] == {"read": 81, "repeated": 3, "unreadable": 0, "used": 0}
     used = found["exposures"] + found["click"] + found["cart"] + found["purchase"]
     left_out = sum(found["left_out"].values())
     assert used + found["repeated"] + left_out == 1999 + 287 + 234 + found["events"]["purchase"]
     assert (found["exposures"], found["click"], found["cart"]) == (1932, 164, 104)
+
+
+def test_the_hits_of_a_demo_shop_are_what_it_showed(tmp_path: Path) -> None:
+    """Its queries with both: nearly all that was shown is among the hits, at the same place."""
+    if not UBI.is_dir():
+        pytest.skip("SIE_JAX_DATA names no folder with ubi")
+    lines = (UBI / "ubi_queries_events.ndjson").read_text().splitlines()
+    documents = [json.loads(line) for line in lines]
+    others = [one for one in documents if one.get("action_name") != "impression"]
+    found = ubi.exposures(write(tmp_path / "hits.ndjson", others), UbiConfig()).summary
+    assert found["hit_lists"]["used"] == 78
+    places: Document = {}
+    for one in documents:
+        if one.get("query_response_hit_ids"):
+            places.setdefault(one["query_id"], one["query_response_hit_ids"])
+    assert found["exposures"] == sum(len(set(items)) for items in places.values())
+    seen = [
+        (one["query_id"], one["event_attributes"]) for one in documents
+        if one.get("action_name") == "impression" and one["query_id"] in places
+    ]  # fmt: skip
+    items = [
+        (places[key], at["object"]["object_id"], at["position"]["ordinal"]) for key, at in seen
+    ]
+    hit = [at - ids.index(item) for ids, item, at in items if item in ids]
+    assert len(hit) > 0.9 * len(items)
+    assert sum(at in (0, 1) for at in hit) > 0.99 * len(hit)

@@ -25,7 +25,7 @@ gc.set_threshold(50_000, 20, 20)
 LONG = (
     "test_relevance.py",
     "test_tasks.py",
-    "test_coupling.py",
+    "test_nested.py",
     "test_damage.py",
     "test_faults.py",
     "test_train.py",

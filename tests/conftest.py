@@ -1,5 +1,6 @@
 """What all tests share: how programs are compiled, and in which order files are taken."""
 
+import gc
 import os
 import tempfile
 from importlib import metadata
@@ -18,11 +19,13 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # next one has only the newer, which the quickstart and the tutorial are run with here too.
 if metadata.version("jaxlib").startswith("0.10."):
     os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+# tracing makes many objects, and few of them are garbage that counting references leaves
+gc.set_threshold(50_000, 20, 20)
 # minutes each: begun last, one of them would go on alone when the other process is done
 LONG = (
     "test_relevance.py",
     "test_tasks.py",
-    "test_coupling.py",
+    "test_nested.py",
     "test_damage.py",
     "test_faults.py",
     "test_train.py",

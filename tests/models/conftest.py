@@ -5,11 +5,14 @@ import math
 import jax
 import numpy as np
 import pytest
+from compiling import compile_quickly
 from flax import nnx
 from model_folders import NAMES
 from transformers import BertConfig
 
 from sie_jax.models import FlaxBert, PairClassifier
+
+__all__ = ["compile_quickly"]
 
 
 @pytest.fixture

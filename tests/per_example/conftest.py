@@ -7,6 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiling import compile_quickly
+
+__all__ = ["compile_quickly"]
 
 B, T = 5, 6
 

@@ -110,7 +110,7 @@ def compute(folder: Path) -> None:
 
 
 def run(folder: Path, processes: int, devices: int) -> dict[str, np.ndarray]:
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     flags = os.environ.get("XLA_FLAGS", "")
     environment["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={devices}"
     if processes > 1:

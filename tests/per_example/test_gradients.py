@@ -9,6 +9,11 @@ from sie_jax import per_example
 from sie_jax.per_example import gradients
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly():
+    """Not here: roundings that cancel and NaN are met as users meet them, in optimised programs."""
+
+
 def poisoned(make_case, name):
     """The case with NaN in the floating input of example 1, which makes all its factors NaN."""
     case = make_case(name)

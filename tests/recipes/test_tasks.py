@@ -38,7 +38,7 @@ class Run(NamedTuple):
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     config = unexplained()
     config.train.task, config.train.list_size = request.param, 4
-    config.train.folds = 3
+    config.train.folds = 2
     workdir = tmp_path_factory.mktemp("task") / "run"
     said = io.StringIO()
     return Run(config, workdir, run(config, workdir, said=said), said.getvalue())
@@ -111,7 +111,7 @@ def test_online_weights(tmp_path: Path) -> None:
 
 def test_another_task_is_another_run(done: Run) -> None:
     config = unexplained()
-    config.train.task, config.train.folds = "graded", 3
+    config.train.task, config.train.folds = "graded", 2
     with pytest.raises(UserError, match=r"--redo="):
         run(config, done.workdir)
     assert read_json(done.workdir / "checkpoints" / "uniform-0" / "run.json")["train"]["task"] in (
@@ -163,7 +163,7 @@ def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     rows = [f"query {n},red lamp {n},{n % 2}" for n in range(60)]
     table.write_text("\n".join(["query,title,label", *rows]))
-    config = tiny()
+    config = unexplained()
     config.data.source, config.data.path = "table", str(table)
     config.train.task = "listwise"
     with pytest.raises(UserError, match="no training query has two"):

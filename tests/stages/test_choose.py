@@ -20,6 +20,9 @@ from sie_jax.tables import parts
 pytestmark = pytest.mark.slow
 
 
+BUDGET = 4.0
+
+
 class Chosen(NamedTuple):
     """A finished run, and the names of what was trained by its first and its second command."""
 
@@ -30,7 +33,7 @@ class Chosen(NamedTuple):
 
 
 def auto() -> Config:
-    return unexplained(policy="auto", choosing_budget=6.0, balance="class")
+    return unexplained(policy="auto", choosing_budget=BUDGET, balance="class")
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +74,9 @@ def test_it_keeps_to_its_budget_and_takes_what_is_better(chosen: Chosen) -> None
     taken = candidates[choice["chosen"]["name"]]
     assert taken.name == (choice["contender"]["name"] if better else "uniform")
     cost = choice["cost"]
-    assert cost["budget"] == 6.0
+    assert cost["budget"] == BUDGET
     # a sum of shares: within the budget but for rounding in its last digits
-    assert 0 < cost["spent"] <= 6.0 * (1 + 1e-12)
+    assert 0 < cost["spent"] <= BUDGET * (1 + 1e-12)
     rows = read_json(chosen.workdir / "cleaning.json")["splits"]["train"]
     table = pq.read_table(chosen.workdir / "importance.parquet")
     section = auto().importance.with_candidate(taken)

@@ -1,5 +1,6 @@
 """The contrastive loss of two towers and what each row contributes, against NumPy and jax.grad."""
 
+import functools
 from typing import Any
 
 import jax
@@ -164,6 +165,7 @@ def test_a_lower_temperature_weighs_the_nearest_negative_more(task: Contrastive)
     assert gradients[1][2] < gradients[0][2]
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def materialised(task: Contrastive, params: Any, batch: Any, key: Any) -> Any:
     """Each row's contribution by its definition: (∂F/∂q_i)ᵀ ∇q_i + (∂F/∂v_i)ᵀ ∇v_i."""
     outputs = task.outputs_of(params, batch, key)

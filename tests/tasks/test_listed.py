@@ -1,6 +1,7 @@
 """Losses of lists and the contributions of rows, against definitions in NumPy and jax.grad."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -149,43 +150,53 @@ def test_a_loss_reads_the_order_of_no_row_and_no_other_list(task: Listed) -> Non
     np.testing.assert_array_equal(losses(other, slice(None))[inside], whole[inside])
 
 
-def materialised(task: Listed, params: Any, batch: Any, key: Any) -> tuple[Any, np.ndarray]:
+@functools.partial(jax.jit, static_argnums=0)
+def materialised(task: Listed, params: Any, batch: Any, key: Any) -> tuple[Any, jax.Array]:
     """Each row's contribution by its definition: (∂F/∂s_i) ∇s_i, and the outputs."""
     outputs = task.outputs_of(params, batch, key)
     slopes = jax.grad(lambda s: jnp.sum(task.couple(s, batch)))(outputs)
     jacobian = jax.jacrev(lambda p: task.outputs_of(p, batch, key))(params)
     return jax.tree.map(
         lambda leaf: slopes.reshape(-1, *[1] * (leaf.ndim - 1)) * leaf, jacobian
-    ), np.asarray(outputs)
+    ), outputs
 
 
+# losses differ in their `couple` alone: of these one is smooth, one has ranks that are constants
+@pytest.mark.parametrize("task", ["listwise", "lambda_loss"], indirect=True)
 def test_contributions(task: Listed, params: Any, batch: Any) -> None:
     """Their norms, sums and weighted sums by every route; padding is exactly 0."""
     key = jax.random.key(0)  # dropout is on
     wanted, outputs = materialised(task, params, batch, key)
     norms = norms_of(wanted)
     scale = norms.sum()
-    (losses, found), gradients = task.gradients(params, batch, dropout_key=key)
-    np.testing.assert_allclose(found, outputs, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(losses, task.couple(found, batch), rtol=1e-6)
-    by_factors = np.asarray(gradients.norms())
-    alone, _ = task.norms(params, batch, dropout_key=key)
-    for one in (by_factors, np.asarray(alone)):
-        np.testing.assert_allclose(one, norms, atol=1e-5 * scale)
-        assert (one[~MASK] == 0).all()
-        assert (one[7:9] == 0).all()  # a list without gain
     weights = batch["weight"] * MASK
-    weighted = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), wanted)
-    assert_close(gradients.weighted_sum(jnp.asarray(weights)), weighted, scale)
-    by_step, _ = task.weighted_gradient(params, batch, jnp.asarray(weights), key)
-    assert_close(by_step, weighted, scale)
 
     def total(params: Any) -> jax.Array:
         return jnp.sum(task.losses(params, batch, dropout_key=key)[0])
 
-    assert_close(gradients.weighted_sum(jnp.ones(11)), jax.grad(total)(params), scale)
+    @jax.jit  # one program to compile, not one for each operation
+    def compute(params: Any, batch: Any) -> Any:
+        (losses, found), gradients = task.gradients(params, batch, dropout_key=key)
+        alone, _ = task.norms(params, batch, dropout_key=key)
+        by_step, _ = task.weighted_gradient(params, batch, jnp.asarray(weights), key)
+        by_factors = gradients.weighted_sum(jnp.asarray(weights))
+        sums = gradients.weighted_sum(jnp.ones(11)), jax.grad(total)(params)
+        return losses, found, (gradients.norms(), alone), (by_factors, by_step), sums
+
+    losses, found, by_routes, weighted_sums, sums = compute(params, batch)
+    np.testing.assert_allclose(found, outputs, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(losses, task.couple(found, batch), rtol=1e-6)
+    for one in map(np.asarray, by_routes):
+        np.testing.assert_allclose(one, norms, atol=1e-5 * scale)
+        assert (one[~MASK] == 0).all()
+        assert (one[7:9] == 0).all()  # a list without gain
+    weighted = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), wanted)
+    for one in weighted_sums:
+        assert_close(one, weighted, scale)
+    assert_close(*sums, scale)
 
 
+@pytest.mark.parametrize("task", ["listwise"], indirect=True)
 def test_steps_go_along_weighted_contributions(task: Listed, params: Any, batch: Any) -> None:
     import optax
 

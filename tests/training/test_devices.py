@@ -28,8 +28,8 @@ MESHES = {"data": (8, 1, 1), "all three": (2, 2, 2)}
 TAKEN = (
     ("data", 1, ("online", "listed online", "towers")),
     ("all three", 1, KINDS),
-    ("data", 2, ("online", *LISTED)),
-    ("all three", 2, ("weighted", "online")),
+    ("data", 2, ("online", "listed online", "towers")),
+    ("all three", 2, ("weighted",)),
 )
 
 

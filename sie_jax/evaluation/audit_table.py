@@ -165,4 +165,5 @@ def rejected_file(output: Path) -> Path:
 def _in_flags(error: UserError) -> UserError:
     """An error about a table, with the flags of this command in place of a run's."""
     text = str(error).replace("--config.data.columns.", "--").replace("--config.data.table.", "--")
-    return UserError(text)
+    # probabilities are of classes
+    return UserError(text.replace(", or say that they are numbers, --config.data.continuous", ""))

@@ -55,6 +55,7 @@ def test_flags_that_do_not_fit_the_table(
     assert plain(tmp_path, *flags, text=PLAIN.replace(*change)) == []
     said = capsys.readouterr().err
     assert words in said
+    assert "--config" not in said
     assert said.count("\n") == 1
 
 

@@ -43,7 +43,7 @@ def estimates() -> str:
         )
         held = [
             (one["sure"] < label_errors.SURE or one["estimate"]["low"] <= one["wrong"])
-            and one["wrong"] <= one["estimate"]["high"]
+            and _below(one)
             for one in several
         ]
         alone = [
@@ -84,18 +84,61 @@ def precision() -> str:
     return rows_as_table(["shop, wrong labels", *head], rows)
 
 
+def coverage() -> str:
+    """How often what is said of further shops holds."""
+    cells = result("audit")["coverage"]
+    groups: dict[str, list[Cell]] = {}
+    for one in sorted(cells, key=lambda one: (one["kind"], one["noise"])):
+        groups.setdefault(f"{100 * one['noise']:.0f} % {one['kind']}", []).append(one)
+    rows = []
+    for name, several in (*groups.items(), ("all", cells)):
+        firm = [one for one in several if one["sure"] >= label_errors.SURE]
+        vague = [one for one in several if one["sure"] < label_errors.SURE]
+        held = [one for one in firm if one["estimate"]["low"] <= one["wrong"] and _below(one)]
+        rows.append(
+            [
+                name,
+                str(len(several)),
+                *(str(len(one)) for one in (firm, held)),
+                *(str(len(one)) for one in (vague, list(filter(_below, vague)))),
+            ]
+        )
+    head = ["wrong labels", "shops", "an interval is said", "it holds the true number"]
+    return rows_as_table([*head, "“at most” is said", "it is true"], rows)
+
+
 def round_trip() -> str:
     """What correcting a twentieth of the labels gains."""
+    return _trips(result("audit")["round_trip"])
+
+
+def few_queries() -> str:
+    """The same with few queries to learn from."""
+    found = result("audit")["few_queries"]
+    return _trips({f"{100 * one['noise']:.0f} % {kind}": one for kind, one in found.items()})
+
+
+def commits() -> str:
+    """At which version each part of the results was measured."""
+    found = [f"`{name}` at {commit}" for name, commit in result("audit")["commits"].items()]
+    return f"Of its parts, {', '.join(found)}."
+
+
+def _trips(measured: dict[str, Any]) -> str:
     names = {
         "self_confidence": "the first by self-confidence",
         "normalized_margin": "by normalised margin",
         "confidence_weighted_entropy": "by confidence-weighted entropy",
+        "queries": "whole queries, by mean self-confidence",
         "random": "random ones",
+        "random queries": "whole queries, at random",
         "all": "all",
     }
     rows = []
-    for shop, found in result("audit")["round_trip"].items():
+    for shop, found in measured.items():
         for name, text in names.items():
+            if name not in found:
+                continue
             one = found[name]
             row = [shop, text, "", with_interval(one["gain"], sign=True), "", ""]
             if name != "all":
@@ -105,6 +148,11 @@ def round_trip() -> str:
             rows.append(row)
     head = ["shop", "corrected", "were wrong", "gain in nDCG@10"]
     return rows_as_table([*head, "per 100 labels, in 0.001", "less that of random ones"], rows)
+
+
+def _below(one: Cell) -> bool:
+    """Whether no more labels are wrong than is said."""
+    return bool(one["wrong"] <= one["estimate"]["high"])
 
 
 def _cells() -> dict[str, list[Cell]]:
@@ -131,5 +179,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "audit": audit,
     "audit estimates": estimates,
     "audit precision": precision,
+    "audit coverage": coverage,
     "audit round trip": round_trip,
+    "audit few queries": few_queries,
+    "audit commits": commits,
 }

@@ -111,8 +111,9 @@ def coverage(cells: Path) -> list[dict[str, Any]]:
         p, labels, truth, query = opinions(setting, cells).values()
         errors = label_errors.estimate(p, labels, query)
         wrong = int((labels != truth).sum())
-        said = {"pairs": len(labels), "wrong": wrong, "estimate": errors.wrong, "sure": errors.sure}
-        found.append(setting._asdict() | said)
+        said = {"pairs": len(labels), "wrong": wrong, "sure": errors.sure}
+        alone = {"anchors": errors.anchors, "confident_joint": errors.confident_joint}
+        found.append(setting._asdict() | said | alone)
     return found
 
 
@@ -177,7 +178,7 @@ def estimated(
         "pairs": len(labels),
         "accuracy": float((p.argmax(1) == truth).mean()),
         "wrong": int(wrong.sum()),
-        "estimate": errors.wrong,
+        "estimate": errors.wrong["value"],
         "anchors": errors.anchors,
         "confident_joint": errors.confident_joint,
         "cleanlab": float(len(labels) * (1 - np.trace(joint) / joint.sum())),

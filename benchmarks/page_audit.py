@@ -36,16 +36,14 @@ def estimates() -> str:
     """The share of wrong labels, as it is, as an audit says it, and by each estimate alone."""
     rows = []
     for name, several in _cells().items():
-        firm = all(one["sure"] >= label_errors.SURE for one in several)
-        value, low, high = (
-            mean([one["estimate"][end] / one["pairs"] for one in several])
-            for end in ("value", "low", "high")
+        firm = all(map(_is_firm, several))
+        bounds = [label_errors.ends(one["anchors"], one["confident_joint"]) for one in several]
+        low, high = (
+            mean([ends[end] / one["pairs"] for ends, one in zip(bounds, several, strict=True)])
+            for end in (0, 1)
         )
-        held = [
-            (one["sure"] < label_errors.SURE or one["estimate"]["low"] <= one["wrong"])
-            and _below(one)
-            for one in several
-        ]
+        value = mean([one["estimate"] / one["pairs"] for one in several])
+        held = [_held(one) for one in several]
         alone = [
             mean([one["anchors"]["value"] / one["pairs"] for one in several]),
             *(mean([one[key] / one["pairs"] for one in several]) for key in ("cleanlab", "sum")),
@@ -92,19 +90,15 @@ def coverage() -> str:
         groups.setdefault(f"{100 * one['noise']:.0f} % {one['kind']}", []).append(one)
     rows = []
     for name, several in (*groups.items(), ("all", cells)):
-        firm = [one for one in several if one["sure"] >= label_errors.SURE]
-        vague = [one for one in several if one["sure"] < label_errors.SURE]
-        held = [one for one in firm if one["estimate"]["low"] <= one["wrong"] and _below(one)]
-        rows.append(
-            [
-                name,
-                str(len(several)),
-                *(str(len(one)) for one in (firm, held)),
-                *(str(len(one)) for one in (vague, list(filter(_below, vague)))),
-            ]
-        )
+        firm = [one for one in several if _is_firm(one)]
+        vague = [one for one in several if not _is_firm(one)]
+        plain = [one for one in firm if _least(one) <= one["wrong"] and _held(one)]
+        held = [list(filter(_held, some)) for some in (firm, vague)]
+        counts = (several, firm, held[0], plain, vague, held[1])
+        rows.append([name, *(str(len(one)) for one in counts)])
     head = ["wrong labels", "shops", "an interval is said", "it holds the true number"]
-    return rows_as_table([*head, "“at most” is said", "it is true"], rows)
+    head += ["as the bootstrap says it", "“at most” is said", "it is true"]
+    return rows_as_table(head, rows)
 
 
 def round_trip() -> str:
@@ -150,9 +144,20 @@ def _trips(measured: dict[str, Any]) -> str:
     return rows_as_table([*head, "per 100 labels, in 0.001", "less that of random ones"], rows)
 
 
-def _below(one: Cell) -> bool:
-    """Whether no more labels are wrong than is said."""
-    return bool(one["wrong"] <= one["estimate"]["high"])
+def _is_firm(one: Cell) -> bool:
+    """Whether an interval is said, and not "at most"."""
+    return bool(one["sure"] >= label_errors.SURE)
+
+
+def _least(one: Cell) -> float:
+    """The lower end that the bootstrap gives."""
+    return float(min(one[by]["low"] for by in ("anchors", "confident_joint")))
+
+
+def _held(one: Cell) -> bool:
+    """Whether what is said is true."""
+    low, high = label_errors.ends(one["anchors"], one["confident_joint"])
+    return bool((low <= one["wrong"] or not _is_firm(one)) and one["wrong"] <= high)
 
 
 def _cells() -> dict[str, list[Cell]]:

@@ -97,7 +97,7 @@ def coverage() -> str:
         counts = (several, firm, held[0], plain, vague, held[1])
         rows.append([name, *(str(len(one)) for one in counts)])
     head = ["wrong labels", "shops", "an interval is said", "it holds the true number"]
-    head += ["as the bootstrap says it", "“at most” is said", "it is true"]
+    head += ["it would with the lower end of the bootstrap", "“at most” is said", "it is true"]
     return rows_as_table(head, rows)
 
 

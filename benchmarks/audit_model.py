@@ -42,11 +42,15 @@ class Setting(NamedTuple):
     noise: float
     seed: int
     view: str = "all"
+    queries: int = QUERIES
+    test: float = 0.2
+    """The share of the queries that are tested, and do not teach."""
 
     @property
     def name(self) -> str:
         """As a file is called."""
-        return f"{self.shop}-{self.kind}-{self.noise:g}-{self.seed}-{self.view}"
+        shop = f"{self.shop}-{self.queries}-{self.test:g}"
+        return f"{shop}-{self.kind}-{self.noise:g}-{self.seed}-{self.view}"
 
 
 @dataclass(frozen=True)
@@ -107,20 +111,21 @@ def shop(setting: Setting) -> Shop:
 def _source(setting: Setting) -> Source:
     if setting.shop == "synthetic":
         return synthetic.read(
-            queries=QUERIES,
+            queries=setting.queries,
+            test=setting.test,
             dirt=0.0,
             noise=setting.noise,
             noise_kind=setting.kind,
             seed=setting.seed,
         )
     config = market.MarketConfig(
-        queries=QUERIES,
+        queries=setting.queries,
         items=ITEMS,
         noise=setting.noise,
         noise_kind=setting.kind,
         seed=setting.seed,
     )
-    return market.generate(config).source
+    return market.generate(config, test=setting.test).source
 
 
 def out_of_fold(made: Shop, label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -36,16 +36,14 @@ def estimates() -> str:
     """The share of wrong labels, as it is, as an audit says it, and by each estimate alone."""
     rows = []
     for name, several in _cells().items():
-        firm = all(one["sure"] >= label_errors.SURE for one in several)
-        value, low, high = (
-            mean([one["estimate"][end] / one["pairs"] for one in several])
-            for end in ("value", "low", "high")
+        firm = all(map(_is_firm, several))
+        bounds = [label_errors.ends(one["anchors"], one["confident_joint"]) for one in several]
+        low, high = (
+            mean([ends[end] / one["pairs"] for ends, one in zip(bounds, several, strict=True)])
+            for end in (0, 1)
         )
-        held = [
-            (one["sure"] < label_errors.SURE or one["estimate"]["low"] <= one["wrong"])
-            and one["wrong"] <= one["estimate"]["high"]
-            for one in several
-        ]
+        value = mean([one["estimate"] / one["pairs"] for one in several])
+        held = [_held(one) for one in several]
         alone = [
             mean([one["anchors"]["value"] / one["pairs"] for one in several]),
             *(mean([one[key] / one["pairs"] for one in several]) for key in ("cleanlab", "sum")),
@@ -84,18 +82,57 @@ def precision() -> str:
     return rows_as_table(["shop, wrong labels", *head], rows)
 
 
+def coverage() -> str:
+    """How often what is said of further shops holds."""
+    cells = result("audit")["coverage"]
+    groups: dict[str, list[Cell]] = {}
+    for one in sorted(cells, key=lambda one: (one["kind"], one["noise"])):
+        groups.setdefault(f"{100 * one['noise']:.0f} % {one['kind']}", []).append(one)
+    rows = []
+    for name, several in (*groups.items(), ("all", cells)):
+        firm = [one for one in several if _is_firm(one)]
+        vague = [one for one in several if not _is_firm(one)]
+        plain = [one for one in firm if _least(one) <= one["wrong"] and _held(one)]
+        held = [list(filter(_held, some)) for some in (firm, vague)]
+        counts = (several, firm, held[0], plain, vague, held[1])
+        rows.append([name, *(str(len(one)) for one in counts)])
+    head = ["wrong labels", "shops", "an interval is said", "it holds the true number"]
+    head += ["it would with the lower end of the bootstrap", "“at most” is said", "it is true"]
+    return rows_as_table(head, rows)
+
+
 def round_trip() -> str:
     """What correcting a twentieth of the labels gains."""
+    return _trips(result("audit")["round_trip"])
+
+
+def few_queries() -> str:
+    """The same with few queries to learn from."""
+    found = result("audit")["few_queries"]
+    return _trips({f"{100 * one['noise']:.0f} % {kind}": one for kind, one in found.items()})
+
+
+def commits() -> str:
+    """At which version each part of the results was measured."""
+    found = [f"`{name}` at {commit}" for name, commit in result("audit")["commits"].items()]
+    return f"Of its parts, {', '.join(found)}."
+
+
+def _trips(measured: dict[str, Any]) -> str:
     names = {
         "self_confidence": "the first by self-confidence",
         "normalized_margin": "by normalised margin",
         "confidence_weighted_entropy": "by confidence-weighted entropy",
+        "queries": "whole queries, by mean self-confidence",
         "random": "random ones",
+        "random queries": "whole queries, at random",
         "all": "all",
     }
     rows = []
-    for shop, found in result("audit")["round_trip"].items():
+    for shop, found in measured.items():
         for name, text in names.items():
+            if name not in found:
+                continue
             one = found[name]
             row = [shop, text, "", with_interval(one["gain"], sign=True), "", ""]
             if name != "all":
@@ -105,6 +142,22 @@ def round_trip() -> str:
             rows.append(row)
     head = ["shop", "corrected", "were wrong", "gain in nDCG@10"]
     return rows_as_table([*head, "per 100 labels, in 0.001", "less that of random ones"], rows)
+
+
+def _is_firm(one: Cell) -> bool:
+    """Whether an interval is said, and not "at most"."""
+    return bool(one["sure"] >= label_errors.SURE)
+
+
+def _least(one: Cell) -> float:
+    """The lower end that the bootstrap gives."""
+    return float(min(one[by]["low"] for by in ("anchors", "confident_joint")))
+
+
+def _held(one: Cell) -> bool:
+    """Whether what is said is true."""
+    low, high = label_errors.ends(one["anchors"], one["confident_joint"])
+    return bool((low <= one["wrong"] or not _is_firm(one)) and one["wrong"] <= high)
 
 
 def _cells() -> dict[str, list[Cell]]:
@@ -131,5 +184,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "audit": audit,
     "audit estimates": estimates,
     "audit precision": precision,
+    "audit coverage": coverage,
     "audit round trip": round_trip,
+    "audit few queries": few_queries,
+    "audit commits": commits,
 }

@@ -5,18 +5,15 @@ from collections import Counter
 from pathlib import Path
 
 from sie_jax.commands import process
+from sie_jax.data.sources.table import NEEDED
 from sie_jax.errors import UserError
 from sie_jax.evaluation import audit, audit_summary, corrections, label_errors
-from sie_jax.evaluation.audit_table import TableOfPairs, check_output, rejected_file
+from sie_jax.evaluation.audit_table import FURTHER, TableOfPairs, check_output, rejected_file
 from sie_jax.evaluation.predictions import PROBABILITY
 from sie_jax.files import write_json
 from sie_jax.outputs import Outputs
 from sie_jax.report import annotate
 from sie_jax.tables.spool import write_parquet
-
-COLUMNS = {"query": "query", "title": "title", "label": "label"} | dict.fromkeys(
-    ("example_id", "query_id", "item_id", "split"), ""
-)
 
 
 @process.command
@@ -25,7 +22,8 @@ def entry(argv: list[str]) -> None:
     options = _parser().parse_args(argv[1:])
     labels = [name.strip() for name in options.labels.split(",") if name.strip()]
     output = Path(options.output)
-    columns = {field: getattr(options, field) for field in COLUMNS}
+    given = {field: getattr(options, field) for field in (*NEEDED, *FURTHER)}
+    columns = {field: column for field, column in given.items() if column is not None}
     if options.apply:
         applied = corrections.apply(
             Path(options.apply), options.pairs, output, labels=labels, columns=columns
@@ -126,8 +124,9 @@ def _parser() -> process.Parser:
         choices=label_errors.SCORES,
         help="what the rows are ranked by (default: %(default)s)",
     )
-    for field, column in COLUMNS.items():
+    for field in (*NEEDED, *FURTHER):
+        without = f"{field}, if there is one" if field in FURTHER else field
         parser.add_argument(
-            f"--{field}", default=column, metavar="COLUMN", help=f"the column of the {field}"
+            f"--{field}", metavar="COLUMN", help=f"the column of the {field} (default: {without})"
         )
     return parser

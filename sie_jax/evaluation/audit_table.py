@@ -12,11 +12,14 @@ from sie_jax.data import cleaning
 from sie_jax.data.readers.records import printable
 from sie_jax.data.schema import NUMERIC, check_labels
 from sie_jax.data.sources import table as own_table
+from sie_jax.data.sources.table import NEEDED
 from sie_jax.errors import UserError
 from sie_jax.evaluation.audit import CONFLICT, Judged
 from sie_jax.evaluation.audit_summary import FOREIGN
 from sie_jax.tables.spool import filtered
 
+FURTHER = ("example_id", "query_id", "item_id", "split")
+"""The fields that a table may have, besides those that it must."""
 NAME_THEM = "name them with --labels=LOWEST,…,HIGHEST"
 
 
@@ -24,13 +27,25 @@ NAME_THEM = "name them with --labels=LOWEST,…,HIGHEST"
 class TableOfPairs:
     """Where a table's fields are, and what its labels are.
 
-    path, columns: as `data.sources.table.read` takes them.
+    path: as `data.sources.table.read` takes it.
+    columns: the table's columns by the fields of NEEDED and FURTHER. A field that is not named is
+      in the column of its own name. One of FURTHER that has an empty name is not read.
     labels: the scale, lowest grade first; empty where the labels are 0, 1, … as that reads them.
     """
 
     path: str
-    columns: Mapping[str, str]
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
     labels: Sequence[str] = ()
+
+    def fields(self) -> dict[str, str]:
+        """The columns of all fields that the table has.
+
+        Raises:
+          UserError: as `data.sources.table.column_names`.
+        """
+        present = own_table.column_names(self.path)
+        named = {field: field for field in FURTHER if field in present}
+        return {field: field for field in NEEDED} | named | dict(self.columns)
 
     def scale(self) -> Sequence[str]:
         """The labels, which are read off the table where none are given."""
@@ -38,7 +53,7 @@ class TableOfPairs:
             check_labels("--labels", self.labels)
             return self.labels
         try:
-            return own_table.read(self.path, columns=self.columns).scale.names
+            return own_table.read(self.path, columns=self.fields()).scale.names
         except UserError as error:
             raise _in_flags(error) from None
 
@@ -59,13 +74,13 @@ class TableOfPairs:
         """
         if self.labels:
             check_labels("--labels", self.labels)
-        present = own_table.column_names(self.path)
+        present, fields = own_table.column_names(self.path), self.fields()
         chosen = self._chosen(probabilities, present)
-        taken = {*self.columns.values(), *chosen}
+        taken = {*fields.values(), *chosen}
         try:
             source = own_table.read(
                 self.path,
-                columns=self.columns,
+                columns=fields,
                 attributes=[name for name in present if name not in taken],
                 features=chosen,
                 labels=self.labels,
@@ -150,4 +165,5 @@ def rejected_file(output: Path) -> Path:
 def _in_flags(error: UserError) -> UserError:
     """An error about a table, with the flags of this command in place of a run's."""
     text = str(error).replace("--config.data.columns.", "--").replace("--config.data.table.", "--")
-    return UserError(text)
+    # probabilities are of classes
+    return UserError(text.replace(", or say that they are numbers, --config.data.continuous", ""))

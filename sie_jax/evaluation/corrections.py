@@ -50,6 +50,8 @@ class Applied(NamedTuple):
 class _Data(NamedTuple):
     """The data to correct: its columns, and its rows with CELL before each column.
 
+    example_id: the column of ids; empty where the rows' numbers are the ids, and the table has a
+      column of this name that is something else.
     rows: gives all of them whenever it is called.
     """
 
@@ -123,7 +125,7 @@ def apply(
     else:
         table = TableOfPairs(path=pairs, columns=columns or {}, labels=labels)
         labels = table.scale()
-        data = _of_table(pairs, table.columns)
+        data = _of_table(pairs, table.fields())
     wanted = _resolved(_read(corrections, labels), data, corrections, pairs)
     unreadable: list[Mapping[str, Any]] = []
     counts = Counter(dict.fromkeys(("rows", "changed", "confirmed"), 0))
@@ -140,7 +142,9 @@ def apply(
                     unreadable.append(row)
                     continue
                 key = row["example_id"] or ""
-                cells = {name: row.get(CELL + name) for name in data.names} | {data.example_id: key}
+                cells = {name: row.get(CELL + name) for name in data.names}
+                if data.example_id:
+                    cells[data.example_id] = key
                 if (correction := wanted.get(key)) is not None:
                     _check_texts(correction, row, pairs)
                     old, new = (cells[data.label] or "").strip(), correction.label
@@ -170,13 +174,14 @@ def _labels(prepared: Path) -> Sequence[str]:
 
 def _of_table(pairs: str, columns: Mapping[str, str]) -> _Data:
     names = own_table.column_names(pairs)
-    example_id = columns.get("example_id") or "example_id"
+    example_id = columns.get("example_id") or ("" if "example_id" in names else "example_id")
+    added = [example_id] if example_id not in ("", *names) else []
     further = {CELL + name: name for name in names}
 
     def rows() -> Iterator[Mapping[str, Any]]:
         return own_table.rows(pairs, columns=columns, further=further)
 
-    return _Data(list(dict.fromkeys((example_id, *names))), columns["label"], example_id, rows)
+    return _Data([*added, *names], columns["label"], example_id, rows)
 
 
 def _of_run(pairs: Path, labels: Sequence[str]) -> _Data:

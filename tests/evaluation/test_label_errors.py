@@ -52,6 +52,16 @@ def test_the_interval_has_the_true_number(noise: float) -> None:
     assert found.above_majority["low"] > 0
 
 
+def test_the_lower_end_is_twice_as_far_as_the_bootstrap_says() -> None:
+    anchors = {"value": 100.0, "low": 90.0, "high": 115.0}
+    joint = {"value": 130.0, "low": 120.0, "high": 140.0}
+    assert label_errors.ends(anchors, joint) == (80.0, 140.0)
+    assert label_errors.ends(anchors, joint | {"low": 70.0, "high": 110.0}) == (70.0, 115.0)
+    assert label_errors.ends(anchors | {"low": 40.0}, joint) == (0.0, 140.0)
+    unknown = dict.fromkeys(anchors)
+    assert label_errors.ends(unknown, unknown) == (0.0, 0.0)
+
+
 def test_the_confident_joint_is_cleanlabs() -> None:
     p, labels, query, _ = shop(0.2, sure=0.5)
     joint = compute_confident_joint(labels, p, calibrate=True)

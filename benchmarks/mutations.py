@@ -38,6 +38,7 @@ BYTES = (
 )
 ENCODINGS = ("utf-16", "utf-16-le", "utf-32", "latin-1", "utf-8-sig")
 DEPTH = 100_000
+LARGEST = 10_000_000  # bytes of a file whose lines are repeated: a damage, not a load
 Change = Callable[[random.Random, bytes], bytes]
 
 
@@ -100,7 +101,8 @@ def lines(draw: random.Random, content: bytes) -> bytes:
     elif kind == 3:
         found[one] = b""
     elif kind == 4:
-        found = found * draw.choice((2, 50))
+        times = draw.choice((2, 50))
+        found = found * (times if len(content) * times <= LARGEST else 1)
     return draw.choice((b"\r\n", b"\r", b" ")).join(found) if kind == 5 else b"\n".join(found)
 
 

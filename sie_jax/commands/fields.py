@@ -112,8 +112,10 @@ def listing(prefix: str = "") -> str:
     if not found:
         names = {one.name for group in groups() for one in group.fields}
         names |= {group.name for group in groups() if group.name}
-        near = difflib.get_close_matches(prefix, sorted(names), n=1)
-        fix = f"did you mean {near[0]}?" if near else "--help lists all fields"
+        # the section's name alone makes two of its fields half alike
+        near = difflib.get_close_matches(prefix, sorted(names), n=1, cutoff=0.8)
+        sections = ", ".join(group.name for group in groups() if group.name)
+        fix = f"did you mean {near[0]}?" if near else f"the sections are {sections}"
         raise UserError(f"--help={prefix}: there is no section or field {prefix!r}; {fix}")
     return "\n\n".join(map(_listed, found))
 

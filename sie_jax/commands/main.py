@@ -52,6 +52,11 @@ def _without_command(argv: list[str]) -> None:
         print(usage())
     elif word == "--version":
         print(sie_jax.__version__)
+    elif word.startswith("-"):
+        raise UserError(
+            f"sie-jax {word}: the command comes first, as in sie-jax train {word}; the commands "
+            f"are {', '.join(COMMANDS)}"
+        )
     else:
         near = difflib.get_close_matches(word, COMMANDS, n=1)
         fix = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}"

@@ -15,15 +15,17 @@ heard before.
 """
 
 import argparse
+import difflib
 import errno
 import functools
 import io
 import os
+import re
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from absl import logging
@@ -42,7 +44,28 @@ _OF_PATHS = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads flags; what is wrong with them is a UserError like any other."""
+    """Reads flags, none of them shortened; what is wrong with them is a UserError like others."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse_known_args(  # type: ignore[override]  # each of its forms gives the same two things
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        """As argparse does, but an unknown flag is named before what is missing."""
+        for word in sys.argv[1:] if args is None else args:
+            if word == "--":
+                break
+            flag = re.match(r"--\w[\w-]*(?==|$)", word)
+            if flag and flag[0] not in self._option_string_actions:
+                raise UserError(f"there is no flag {flag[0]}{self._near(flag[0])}")
+        return super().parse_known_args(args, namespace)
+
+    def _near(self, flag: str) -> str:
+        flags = [one for one in self._option_string_actions if one.startswith("--")]
+        begun = [one for one in flags if one.startswith(flag)]
+        near = begun or difflib.get_close_matches(flag, flags, n=1)
+        return f": did you mean {' or '.join(near)}?" if near else "; --help lists the flags"
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError."""

@@ -52,6 +52,8 @@ def test_a_section_alone_is_listed_by_its_name() -> None:
     assert listing("train.task").count("  --config") == 1
     with pytest.raises(UserError, match="did you mean data"):
         listing("data.click")
+    with pytest.raises(UserError, match=r"the sections are data, data\.synthetic, .*, tracking"):
+        listing("data.nothing")
 
 
 class Documented:

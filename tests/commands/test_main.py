@@ -43,6 +43,15 @@ def test_an_unknown_command_names_the_nearest_or_all(
     assert err.count("\n") == 1
 
 
+def test_a_flag_in_place_of_the_command_says_where_it_belongs(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main.entry(["sie-jax", "--help=data.clicks"]) == 2
+    err = capsys.readouterr().err
+    assert "the command comes first, as in sie-jax train --help=data.clicks; the commands" in err
+    assert err.count("\n") == 1
+
+
 def test_a_command_gets_the_rest_of_the_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.entry(["sie-jax", "prepare", "--help", "--", "--runner=x"]) == 0
     assert "sie-jax prepare --config=FILE" in capsys.readouterr().out

@@ -11,7 +11,7 @@ import jax
 import pyarrow as pa
 import pytest
 
-from sie_jax.commands import audit, predict, process
+from sie_jax.commands import audit, compare, evaluate, predict, process
 from sie_jax.errors import NumericalError, StoppedError, UserError
 from sie_jax.training import stopping
 
@@ -107,7 +107,13 @@ def test_ctrl_c_where_no_handler_is_is_one_line(capsys: pytest.CaptureFixture[st
     [
         (predict.entry, ["--batch_size=x"], "argument --batch_size: invalid int value: 'x'"),
         (predict.entry, ["--model=", "--input=a"], "argument --model: it is empty, give a path"),
-        (predict.entry, ["--nothing"], "required: --model, --output"),
+        (predict.entry, ["--top=3"], "required: --model, --output"),
+        (predict.entry, ["--nothing"], "there is no flag --nothing; --help lists the flags"),
+        (predict.entry, ["--hlep"], "there is no flag --hlep: did you mean --help?"),
+        (evaluate.entry, ["--score=a"], "there is no flag --score: did you mean --scores?"),
+        (compare.entry, ["a", "--out=c.html"], "no flag --out: did you mean --output?"),
+        (audit.entry, ["--lab=0,1"], "no flag --lab: did you mean --labels or --label?"),
+        (audit.entry, ["--pairs", "--label"], "argument --pairs: expected one argument"),
         (audit.entry, ["--pairs=a", "--output="], "argument --output: it is empty"),
         (audit.entry, ["--apply="], "argument --apply: it is empty"),
         (audit.entry, ["--pairs"], "argument --pairs: expected one argument"),

@@ -485,10 +485,13 @@ def test_what_cannot_be_gets_one_line(
     assert "out.txt: give an --output that ends in .csv, .jsonl, .parquet" in refused(
         output="out.txt"
     )
-    assert "it has search, name" in refused(title="title")
+    line = refused(title="title")
+    assert line.endswith("no column 'title'; it has search, name: perhaps --title=name")
+    assert "name it with --title=COLUMN" in refused(title="x")
     assert "--query is empty" in refused(query="")
     assert "--top=0: give a number of rows, 1 or more" in refused(top=0)
-    assert "no column 'item_id': name the one of the ids" in refused(items=tmp_path / "pairs.csv")
+    line = refused(items=tmp_path / "pairs.csv")
+    assert "no column 'item_id'; it has search, name: name it with --item_id=COLUMN" in line
     assert "does not exist" in refused(input=tmp_path / "none.csv")
     assert "empty.csv has no rows" in refused(input=tmp_path / "empty.csv")
     assert "none" in refused(model=tmp_path / "none")

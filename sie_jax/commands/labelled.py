@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from sie_jax.commands import process
+from sie_jax.data.readers import files
 from sie_jax.errors import UserError
 from sie_jax.evaluation import scored
 from sie_jax.evaluation.scored import Scored
@@ -50,11 +51,12 @@ def numbers(flag: str, text: str) -> list[float]:
 def read(
     options: Any, *, scores: Sequence[str] = (), attributes: Sequence[str] = (), **known: Any
 ) -> Scored:
-    """The table that the flags name, with columns of scores.
+    """The table that the flags name, with columns of scores: those of --scores, or of a model.
 
     known: `labels` and `gains`, of a model, where the flags give none.
     """
     columns = {field: getattr(options, field) for field in FIELDS}
+    files.find(options.pairs)  # a table that is not there is the first thing to say
     if options.current in scores:
         raise UserError(
             f"--current={options.current} is the score that is measured: leave it out, or name the "
@@ -67,6 +69,7 @@ def read(
         attributes=attributes,
         labels=names(options.labels) or known.get("labels", ()),
         gains=numbers("--gains", options.gains) or known.get("gains", ()),
+        flags=dict.fromkeys(scores, "--scores") if options.scores else {},
     )
 
 

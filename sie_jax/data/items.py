@@ -23,7 +23,8 @@ from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, NUMERIC, Source, is
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, hash_partitions, pieces, spool
 
-FIX = "name the columns with --config.data.items.columns.<field>=<column>"
+FLAG = "--config.data.items.columns."
+FIX_VECTORS = "name the columns of vectors with --config.data.items.vectors"
 _ENTRY = np.dtype([("row", np.int64), ("id", DIGEST), ("texts", DIGEST)])
 
 
@@ -114,14 +115,18 @@ def read(
     fields = {field: columns[field] for field in CATALOGUE_SCHEMA.names if columns.get(field)}
     fields |= {ATTRIBUTE + name: name for name in attributes}
     parts = files.find(path)
-    elements = vectors.names(parts, vectors_of, FIX) if vectors_of else []
+    elements = vectors.names(parts, vectors_of, FIX_VECTORS) if vectors_of else []
     numbers = {NUMERIC + name: vectors.column(name) for name in (*features, *elements)}
     schema = pa.schema([
         *CATALOGUE_SCHEMA,
         *((ATTRIBUTE + name, pa.string()) for name in attributes),
         *((name, pa.float64()) for name in numbers),
     ])  # fmt: skip
-    wanted = Wanted(tuple(dict.fromkeys([*fields.values(), *numbers.values()])), FIX)
+    flags = {columns[field]: FLAG + field for field in CATALOGUE_SCHEMA.names if field in fields}
+    flags |= dict.fromkeys(attributes, "--config.data.items.attributes")
+    flags |= dict.fromkeys(features, "--config.data.items.features")
+    names = dict.fromkeys([*fields.values(), *numbers.values()])
+    wanted = Wanted(tuple(names), FIX_VECTORS, flags=flags)
     at_once = max(1, 64 * CHUNK_ROWS // max(64, len(schema)))
     counts: dict[str, Any] = {"read": 0, "unreadable": Counter(), "without_id": 0}
 

@@ -62,6 +62,7 @@ def read(
     attributes: Sequence[str] = (),
     labels: Sequence[str] = (),
     gains: Sequence[float] = (),
+    flags: Mapping[str, str] | None = None,
 ) -> Scored:
     """Reads a labelled table; rows are rejected for the reasons for which training rejects them.
 
@@ -69,6 +70,8 @@ def read(
       path, columns, attributes, labels: as for `data.sources.table.read`.
       scores: columns of numbers, the higher the better.
       gains: one for each label, lowest grade first; where there are none, k/(K − 1).
+      flags: of a column of scores, the flag that names it, for the message about a missing one;
+        without a flag it is what a model ranks by.
 
     Raises:
       UserError: as `data.sources.table.read`; a score is the label itself; no pair is left.
@@ -85,7 +88,8 @@ def read(
         features=list(dict.fromkeys(scores)),
         labels=labels,
         gains=gains or None,
-        fix="name the columns with --<field>=<column>",
+        fix="give what the model ranks by",
+        flags=flags,
     )
     try:
         cleaned = cleaning.clean(

@@ -11,7 +11,6 @@ from sie_jax.data.schema import ATTRIBUTE, NUMERIC, is_number
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import pieces, spool_rows
 
-FIX = "give its columns the names that --item_id, --title and --text have"
 _TEXTS = ("example_id", "query_id", "query", "item_id", "title", "text", "reason")
 
 
@@ -81,5 +80,4 @@ def join(rows: Iterable[Mapping[str, Any]], further: Iterable[str], catalogue: i
 
 
 def _in_flags(error: UserError) -> UserError:
-    text = str(error).replace("data.items: ", "--items: ").replace(items.FIX, FIX)
-    return UserError(text)
+    return UserError(str(error).replace("data.items: ", "--items: ").replace(items.FLAG, "--"))

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from rich.console import Console
 
 from sie_jax import remote
-from sie_jax.data.readers.records import without
+from sie_jax.data.readers.records import Wanted
 from sie_jax.data.repairs import repair
 from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.data.sources import table as own_table
@@ -31,7 +31,7 @@ from sie_jax.tables.spool import write_parquet
 from sie_jax.training.progress import counter
 
 _QUIET = Console(quiet=True)
-FIX = "name columns with --query, --title and so on; attributes and numbers keep their names"
+FIX = "attributes and numbers keep their names"
 PART_ROWS = 4096  # what a stop can cost
 MOST_PAIRS = PART_ROWS  # at a time: a batch is never of several parts
 JOB = "job.json"  # in the folder of parts: what they are parts of
@@ -135,11 +135,10 @@ def score_table(
     types, lacking = own_table.shared_types(path)
     columns = pairs.named(types)
     of_items = catalogue.column_names(items) if items else []
+    wanted = {name: f"--{one}" for one, name in columns.items()}
     if items and "item_id" not in columns:
-        raise UserError(f"{pairs.path} {without(['item_id'])}: name the one of the ids, --item_id")
-    if absent := set(columns.values()) - types.keys():
-        has = f"it has {', '.join(types)}"
-        raise UserError(f"{pairs.path} {without(sorted(absent))}; {has}: {FIX}")
+        wanted["item_id"] = "--item_id"
+    Wanted(tuple(wanted), FIX, flags=wanted).check(pairs.path, types)
     scorer = load(model, settings, encoder_alone=encoder_alone)
     for note in scorer.notes:
         _say(console, note)

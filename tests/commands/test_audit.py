@@ -33,8 +33,16 @@ def test_alone_on_foreign_predictions(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         ([], ("probability_1", "probability_good"), "of the labels 0, good: name them with"),
         ([], ("1.0", "high"), "name the scale with --labels=LOWEST,…,HIGHEST"),
-        ([], ("title,", "name,"), "map the columns with --<field>=<column>"),
+        ([], ("title,", "name,"), "has no column 'title'; it has query, name,"),
         (["--probabilities=p_"], ("", ""), "has no column that begins with 'p_'; it has query"),
+        ([], ("title,", "name,"), ": perhaps --title=name"),
+        (["--query=a"], ("", ""), "has no column 'a'; it has query, title, label"),
+        (["--query=a"], ("", ""), ": name it with --query=COLUMN"),
+        (
+            ["--probabilities=probability_0,probabilty_1"],
+            ("", ""),
+            ": perhaps --probabilities=probability_0,probability_1",
+        ),
         (["--probabilities=brand,brand"], ("", ""), "give each column once, lowest grade first"),
         (
             ["--probabilities=probability_0,probability_1,rank"],

@@ -142,7 +142,8 @@ def test_catalogues_that_cannot_be_read(tmp_path: Path) -> None:
     path = tmp_path / "items.csv"
     assert "none of the 1 lines" in message(lambda: read(path, "sku,name,about,brand\n,a,b,c\n"))
     said = message(lambda: read(path, columns=COLUMNS | {"title": "label"}))
-    assert "has no column 'label'; it has sku, name, about, brand: name the columns with" in said
+    assert "has no column 'label'; it has sku, name, about, brand: name it with" in said
+    assert said.endswith(" --config.data.items.columns.title=COLUMN")
     section = ItemsConfig(path=str(path), columns=ItemColumnsConfig(title=""))
     assert "data.items.columns.title is empty" in message(section.check)
 

@@ -49,8 +49,9 @@ class Wanted(NamedTuple):
     """The columns that a source takes from its files, and what to do where one is missing.
 
     columns: their names. optional: those that JSON lines may leave out of every object.
-    fix: the end of the message about a missing column. flags: of a column, the flag that names it;
-    where a column of the file has a near name, the message gives the flag with that.
+    flags: of a column, the flag that names it, which may name several in their order. The message
+    about a missing column gives the flag, with a column of the file whose name is near.
+    fix: the end of that message where a missing column has no flag.
     """
 
     columns: tuple[str, ...]
@@ -58,18 +59,32 @@ class Wanted(NamedTuple):
     optional: tuple[str, ...] = ()
     flags: Mapping[str, str] = MappingProxyType({})
 
-    def check(self, file: epath.Path, present: Iterable[str]) -> None:
+    def check(self, file: epath.Path | str, present: Iterable[str]) -> None:
         """Raises UserError where the columns of a file lack some of these; it names them all."""
         present = list(present)
         lacking = dict.fromkeys(name for name in self.columns if name not in present)
         if lacking:
-            others = [name for name in present if name not in self.columns]
-            near = {name: nearest(name, others) for name in lacking if name in self.flags}
-            given = " ".join(f"{self.flags[name]}={one}" for name, one in near.items() if one)
-            perhaps = f"perhaps {given}; " if given else ""
+            others = [name for name in present if name not in self.flags]
+            fixes = [self._named(lacking, others)] if lacking.keys() & self.flags else []
+            fixes += [] if lacking.keys() <= self.flags.keys() else [self.fix]
             raise UserError(
-                f"{file} {without(lacking)}; it has {', '.join(present)}: {perhaps}{self.fix}"
+                f"{file} {without(lacking)}; it has {', '.join(present)}: {'; '.join(fixes)}"
             )
+
+    def _named(self, lacking: Collection[str], others: Sequence[str]) -> str:
+        """The flags of the missing columns, each with what it could name."""
+        near = {name: nearest(name, others) for name in lacking}
+        values = dict[str, list[str]]()
+        for name, flag in self.flags.items():
+            values.setdefault(flag, []).append(near.get(name, name) or "COLUMN")
+        flags = dict.fromkeys(self.flags[name] for name in lacking if name in self.flags)
+        given = " ".join(f"{flag}={','.join(values[flag])}" for flag in flags)
+        known = any(near[name] for name in lacking if name in self.flags)
+        return (
+            f"perhaps {given}"
+            if known
+            else f"name {'them' if len(flags) > 1 else 'it'} with {given}"
+        )
 
 
 def nearest(name: str, columns: Sequence[str]) -> str:

@@ -130,6 +130,7 @@ def read(
     labels: Sequence[str] | Numbers = (),  # lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
     fix: str = FIX,
+    flags: Mapping[str, str] | None = None,
 ) -> Source:
     """The rows of a table. They are streamed: memory does not grow with the file.
 
@@ -153,7 +154,7 @@ def read(
         scale has a label 2.0 or none that is 2. Where they are `Numbers`, the scale is of all that
         occur (`scales.of_numbers`), or of bins (`scales.binned`), which `summary` describes.
       gains: one for each label; where it is None, grade k gains k/(K − 1).
-      fix: as for `rows`.
+      fix, flags: as for `rows`.
 
     Returns:
       Source. Cells are texts. A number of JSON or Parquet is written out, a whole one without a
@@ -183,7 +184,7 @@ def read(
     counts: Counter[str] = Counter()
 
     def readable() -> Iterator[Cells]:
-        for row in rows(path, columns=columns, further=further, fix=fix):
+        for row in rows(path, columns=columns, further=further, fix=fix, flags=flags):
             if "reason" in row:
                 unreadable.append(row)
             else:
@@ -236,6 +237,7 @@ def rows(
     columns: Mapping[str, str],
     further: Mapping[str, str] | None = None,
     fix: str = FIX,
+    flags: Mapping[str, str] | None = None,
     query: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Every record of a table in order, as cells by field, with ids derived as in `read`.
@@ -250,17 +252,18 @@ def rows(
       columns: field of RAW_SCHEMA, or CURRENT → the table's column, `query` and `title` among them.
         An empty name means that the table has no such column.
       further: names of further cells → their columns.
-      fix: what to do about a column that is not there, for the message.
+      fix: what to do about a further column that is not there, for the message.
+      flags: of a further column, the flag that names it.
       query: that of all rows, where the table holds items alone and has no column for it.
 
     Raises:
       UserError: as `read`, except about the scale.
     """
     fields = _fields(columns, further or {})
-    numbers = itertools.count()
+    wanted, numbers = _wanted(fields, fix, flags), itertools.count()
     for file in files.find(path):
         comma = readers.decimal_comma(file)
-        for record in readers.records(file, _wanted(fields, fix)):
+        for record in readers.records(file, wanted):
             if comma:
                 record = record._replace(cells=_pointed(record.cells, fields))
             yield _row(file, record, fields, next(numbers), query)
@@ -340,10 +343,12 @@ def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str,
     return {field: name for field, name in columns.items() if name} | dict(further)
 
 
-def _wanted(fields: Mapping[str, str], fix: str = FIX) -> Wanted:
+def _wanted(
+    fields: Mapping[str, str], fix: str = FIX, flags: Mapping[str, str] | None = None
+) -> Wanted:
     flag = "--config.data.columns." if fix == FIX else "--"
-    flags = {column: flag + field for field, column in fields.items() if ":" not in field}
-    return Wanted(tuple(fields.values()), fix, flags=flags)
+    own = {column: flag + field for field, column in fields.items() if ":" not in field}
+    return Wanted(tuple(fields.values()), fix, flags=own | dict(flags or {}))
 
 
 def _row(

@@ -5,6 +5,7 @@ import gzip
 import json
 import uuid
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,21 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, kin
     several = Wanted(("title", "query", "label", "title"), "look again")
     message = f"{file} has no columns 'title', 'label'; it has query, grade, rate: look again"
     assert told(lambda: list(readers.records(file, several))) == message
+
+
+def test_a_missing_column_with_a_flag_is_answered_with_the_flag(tmp_path: Path) -> None:
+    """With the column whose name is near; a flag of several columns is given as a whole."""
+    flags = {"title": "--title", "grad": "--scores", "rate": "--scores"}
+    for columns, fix in (
+        (("title",), "name it with --title=COLUMN"),
+        (("grad", "rate"), "perhaps --scores=grade,rate"),
+        (("title", "grad"), "perhaps --title=COLUMN --scores=grade,rate"),
+        (("title", "price"), "name it with --title=COLUMN; look again"),
+        (("price",), "look again"),
+    ):
+        wanted = Wanted(columns, "look again", flags=flags)
+        said = told(partial(wanted.check, "a", ["grade", "rate"]))
+        assert said.endswith(f"; it has grade, rate: {fix}")
 
 
 def test_json_objects_may_leave_out_an_optional_column(tmp_path: Path) -> None:

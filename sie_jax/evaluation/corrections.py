@@ -117,6 +117,11 @@ def apply(
     run = Path(pairs) / "data" / "pairs.parquet"
     of_run = run.is_file()
     check_output(output)
+    if not corrections.exists():
+        raise UserError(
+            f"--apply={corrections}: there is no such file: what the page of an audit saves is in "
+            "the browser's folder for downloads, so move it here or give its path"
+        )
     outputs = Outputs(output, (output.with_suffix(".changes.csv"), rejected_file(output)))
     outputs.check([corrections, run.parent if of_run else pairs])
     if of_run:
@@ -126,7 +131,13 @@ def apply(
         table = TableOfPairs(path=pairs, columns=columns or {}, labels=labels)
         labels = table.scale()
         data = _of_table(pairs, table.fields())
-    wanted = _resolved(_read(corrections, labels), data, corrections, pairs)
+    corrected = _read(corrections, labels)
+    if not corrected:
+        raise UserError(
+            f"{corrections}: no corrected_label is filled in, so there is nothing to apply: write "
+            "the right labels into that column, or apply what the page of the audit saved"
+        )
+    wanted = _resolved(corrected, data, corrections, pairs)
     unreadable: list[Mapping[str, Any]] = []
     counts = Counter(dict.fromkeys(("rows", "changed", "confirmed"), 0))
     with outputs.whole() as (temporary, other, left_out):
@@ -179,7 +190,9 @@ def _of_table(pairs: str, columns: Mapping[str, str]) -> _Data:
     further = {CELL + name: name for name in names}
 
     def rows() -> Iterator[Mapping[str, Any]]:
-        return own_table.rows(pairs, columns=columns, further=further)
+        return own_table.rows(
+            pairs, columns=columns, further=further, fix="give the table that was audited"
+        )
 
     return _Data([*added, *names], columns["label"], example_id, rows)
 

@@ -147,6 +147,8 @@ def test_corrections_that_cannot_be(
 @pytest.mark.parametrize(
     ("lines", "words"),
     [
+        (["example_id,corrected_label"], "c.csv: no corrected_label is filled in"),
+        (["example_id,corrected_label", "0,", "1, "], "no corrected_label is filled in"),
         (["example_id,corrected_label", "0"], "line 2 cannot be read (wrong_field_count)"),
         (["example_id,corrected_label", "0,bad,bad"], "line 2 cannot be read (wrong_field_count)"),
         (
@@ -246,7 +248,7 @@ def test_corrections_without_their_column(
     flags = table_with_predictions(tmp_path / "pairs.csv")
     apply = [*flags, f"--output={tmp_path / 'new.csv'}", f"--apply={tmp_path / 'c.csv'}"]
     assert command.entry(["audit", *apply]) == 2
-    assert "c.csv cannot be read" in capsys.readouterr().err
+    assert "c.csv: there is no such file: what the page" in capsys.readouterr().err
     (tmp_path / "c.csv").write_text("example_id,label\n0,bad\n")
     assert command.entry(["audit", *apply]) == 2
     assert "has no column 'corrected_label'; it has example_id, label" in capsys.readouterr().err
@@ -295,5 +297,6 @@ def test_a_run_whose_labels_were_changed_is_not_corrected(tmp_path: Path, labels
     data.mkdir(parents=True)
     (data / "pairs.parquet").touch()
     (data / "prepared.json").write_text(f'{{"labels": {labels}}}')
+    (tmp_path / "au.csv").write_text("example_id,corrected_label\n")
     with pytest.raises(UserError, match=r"prepared\.json cannot be read .*labels are no list"):
         correcting.apply(tmp_path / "au.csv", str(tmp_path / "run"), tmp_path / "out.csv")

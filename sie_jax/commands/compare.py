@@ -136,13 +136,15 @@ def _of_workdirs(first: Path, second: Path) -> Compared:
     ]
     folders = (first, second) if first.name == second.name else (first.name, second.name)
     names = [f"{folder} ({one.ranker})" for folder, one in zip(folders, runs, strict=True)]
-    lines = [f"{len(equal):,} test queries, {tables[0].num_rows:,} pairs"]
-    left = [number - len(equal) for number in counts]
-    if any(left):
-        lines[0] += (
-            f", which both runs have: left out are {left[0]:,} queries of {first} and "
-            f"{left[1]:,} of {second}, {unequal:,} of them in both with other items or labels"
-        )
+    left = [f"{_queries(unequal)} whose items or labels differ"] if unequal else []
+    for folder, number in zip((first, second), counts, strict=True):
+        if alone := number - len(equal) - unequal:
+            left.append(f"{_queries(alone)} of {folder} alone")
+    lines = [
+        f"{_queries(len(equal))}, {tables[0].num_rows:,} pairs, with the same items and labels in "
+        "both runs"
+    ]
+    lines += [f"left out: {', '.join(left)}"] if left else []
     scores = dict(zip(names, (one["score"].to_numpy() for one in tables), strict=True))
     return Compared(tables[0], runs[0].scale, scores, lines)
 
@@ -157,6 +159,15 @@ class _Finished(NamedTuple):
     @classmethod
     def read(cls, folder: Path) -> "_Finished":
         """Raises UserError where the folder holds no finished run."""
+        if not folder.is_dir():
+            raise UserError(
+                f"{folder}: there is no such folder: give the workdir of a finished run"
+            )
+        if not (folder / "metrics.json").is_file():
+            raise UserError(
+                f"{folder} has no metrics.json, so no run was finished in it: give the workdir of "
+                "a finished run, or run the command that made it to its end"
+            )
         try:
             ranker = read_json(folder / "metrics.json")["verdict"]["ranker"]
             labels = read_json(folder / "data" / "prepared.json")
@@ -173,6 +184,10 @@ class _Finished(NamedTuple):
                 "one, or run the command that made it to its end"
             ) from None
         return cls(scale, ranker, pairs.join(scores, KEY, join_type="inner"))
+
+
+def _queries(number: int) -> str:
+    return f"{number:,} test {'query' if number == 1 else 'queries'}"
 
 
 def _common(ours: pa.Table, theirs: pa.Table) -> tuple[set[str], int]:

@@ -51,6 +51,11 @@ class _Rivalry(NamedTuple):
         return "The exported ranker" if self.made else "The ranker"
 
     @property
+    def measured(self) -> str:
+        """What the queries are: only a run knows which of them nothing was trained on."""
+        return "test queries" if self.made else "queries"
+
+    @property
     def exported(self) -> Counter[str]:
         """What is exported: the ranker, or in how many folds each was."""
         return Counter(self.folds or [self.ranker])
@@ -211,6 +216,11 @@ def better(names: Sequence[str], means: Sequence[float], difference: Interval, q
             f"It is unknown whether {first} or {second} ranks better, because there are too few "
             f"queries ({queries})."
         )
+    if difference["low"] == difference["high"] == 0:
+        return (
+            f"{first} and {second} rank every query alike: on {queries:,} queries, {METRIC} is "
+            f"{means[0]:.4f} of both."
+        )
     measured = _measured(f"{means[0]:.4f} of {first}", f"{means[1]:.4f} of {second}", difference)
     found = resolved(difference)
     if found is None:
@@ -228,7 +238,7 @@ def _of_ranker(rivalry: _Rivalry) -> list[str]:
     subject, theirs = rivalry.subject, rivalry.means[best]
     value = rivalry.difference["value"] or 0.0
     measured = _measured(f"{theirs + value:.4f}", f"{theirs:.4f}", rivalry.difference)
-    measured = f"on {queries:,} test queries, {measured}"
+    measured = f"on {queries:,} {rivalry.measured}, {measured}"
     if rivalry.free:
         notes = [
             f"The exported ranker is a baseline, {called}: without the test queries, no "
@@ -241,7 +251,7 @@ def _of_ranker(rivalry: _Rivalry) -> list[str]:
     if rivalry.difference["low"] is None:
         return [
             f"It is unknown whether {subject.lower()}, {called}, is above the best "
-            f"baseline, {best}, because there are too few test queries ({queries})."
+            f"baseline, {best}, because there are too few {rivalry.measured} ({queries})."
         ]
     if rivalry.resolved is None:
         return [f"It is not resolved whether {subject.lower()}, {called}, is above {place}"]
@@ -292,8 +302,8 @@ def _warnings(rivalry: _Rivalry, training: Training | None) -> list[str]:
     notes, queries, lowest = [], rivalry.queries, rivalry.means[rivalry.best]
     if queries < FEW_QUERIES:
         notes.append(
-            f"With fewer than {FEW_QUERIES} test queries ({queries}), a few of them decide the "
-            "result."
+            f"With fewer than {FEW_QUERIES} {rivalry.measured} ({queries}), a few of them decide "
+            "the result."
         )
     if training and training.steps < training.steps_per_epoch:
         notes.append(
@@ -307,7 +317,7 @@ def _warnings(rivalry: _Rivalry, training: Training | None) -> list[str]:
     ]
     if below:
         notes.append(
-            f"Below the best baseline, {rivalry.best} ({lowest:.4f}), on the test queries: "
+            f"Below the best baseline, {rivalry.best} ({lowest:.4f}), on the {rivalry.measured}: "
             f"{', '.join(below)}."
         )
     return notes

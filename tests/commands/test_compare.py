@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +52,27 @@ def test_two_columns_of_one_table(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert output.read_bytes() == first
 
 
+def test_two_columns_of_one_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = tmp_path / "pairs.csv"
+    lines = ["query,title,label,new,old", *(f"{q},{t},{y},{s},{2 * s}" for q, t, y, s, _ in ROWS)]
+    pairs.write_text("\n".join(lines) + "\n")
+    assert compare.entry(["compare", f"--pairs={pairs}", "--scores=new,old"]) == 0
+    out = capsys.readouterr().out
+    assert "new and old rank every query alike: on 3 queries, ndcg@10 is 1.0000 of both." in out
+    assert "resolved" not in out
+
+
+def test_a_column_that_is_missing_gets_both_columns_of_the_flag(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs = tmp_path / "pairs.csv"
+    pairs.write_text("query,title,label,score,today\na,b,1,1,1\n")
+    for given, near in (("score,tody", "score,today"), ("tody,score", "today,score")):
+        err = told(capsys, f"--pairs={pairs}", f"--scores={given}")
+        assert err.endswith(f": perhaps --scores={near}\n")
+    assert "does not exist" in told(capsys, "--pairs=none.csv", "--scores=score,label")
+
+
 def finished(folder: Path, rows: list[tuple[Any, ...]], column: int, **changes: Any) -> Path:
     """What `compare` reads of a finished run."""
     ids = [f"{query}-{title}" for query, title, *_ in rows]
@@ -80,8 +100,9 @@ def test_two_runs_on_the_queries_that_both_have(
     assert compare.entry(["compare", str(one), str(other)]) == 0
     out = capsys.readouterr().out
     assert out.startswith(
-        f"1 test queries, 2 pairs, which both runs have: left out are 2 queries of {one} and 2 of "
-        f"{other}, 1 of them in both with other items or labels\n"
+        "1 test query, 2 pairs, with the same items and labels in both runs\n"
+        "left out: 1 test query whose items or labels differ, "
+        f"1 test query of {one} alone, 1 test query of {other} alone\n"
     )
     assert "one (stack) is higher on 1 queries, lower on 0, equal on 0" in out
     assert "there are too few queries (1)" in out
@@ -94,13 +115,18 @@ def test_what_cannot_be_compared_gets_one_line(
     gains = finished(tmp_path / "gains", ROWS, 3, gains=[0.0, 2.0])
     broken = finished(tmp_path / "broken", ROWS, 3)
     (broken / "metrics.json").unlink()
+    half = finished(tmp_path / "half", ROWS, 3)
+    (half / "metrics.json").write_text("{}")
     files = sorted(tmp_path.rglob("*"))
     assert "no test query with the same items" in told(capsys, str(one), str(other))
     assert "(1 and 2 test queries, 0 of them in both)" in told(capsys, str(one), str(other))
     assert "other labels or gains: 0 0, 1 1, and 0 0, 1 2" in told(capsys, str(one), str(gains))
     assert "are one folder" in told(capsys, str(one), f"{one}/../one")
-    assert "is no workdir of a finished run" in told(capsys, str(one), str(broken))
-    assert re.search(r"none is no workdir.*none", told(capsys, str(one), str(tmp_path / "none")))
+    assert "is no workdir of a finished run" in told(capsys, str(one), str(half))
+    assert "has no metrics.json, so no run was finished in it" in told(
+        capsys, str(one), str(broken)
+    )
+    assert "none: there is no such folder: give" in told(capsys, str(one), str(tmp_path / "none"))
     for flags in ([], [str(one)], ["--pairs=a"], ["--pairs=a", "--scores=b"], [str(one), "a", "b"]):
         assert "give two workdirs" in told(capsys, *flags)
     assert "two different columns" in told(capsys, "--pairs=a", "--scores=b,b")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -60,7 +61,10 @@ def test_a_column_of_scores_is_measured_beside_the_baselines(
     assert found["test"]["current"]["ndcg@10"]["value"] == pytest.approx(theirs, abs=1e-6)
     assert found["verdict"]["ranker"] == "score"
     assert "the ranker, score, is above the best baseline" in found["verdict"]["notes"][0]
-    assert "training" not in " ".join(found["verdict"]["notes"])
+    notes = " ".join(found["verdict"]["notes"])
+    assert "on 2 queries, ndcg@10" in notes
+    assert "fewer than 50 queries (2)" in notes
+    assert not re.search("training|test quer", notes)
     for said in ("9 rows read, 7 measured on", "1 rows left out: missing_query", "1 pairs have no"):
         assert said in out
     assert str(output) in out
@@ -101,6 +105,10 @@ def test_a_run_on_qrels_is_measured_without_baselines(
         (["--pairs=PAIRS"], "--pairs is given: give --pairs=FILE with"),
         (["--pairs=PAIRS", "--scores=score", "--run=x"], "--pairs and --scores and --run is given"),
         (["--pairs=PAIRS", "--scores=scor"], "has no column 'scor'; it has query, title, label"),
+        (["--pairs=PAIRS", "--scores=scor"], "today: perhaps --scores=score"),
+        (["--pairs=PAIRS", "--scores=score", "--current=tody"], ": perhaps --current=today"),
+        (["--pairs=PAIRS", "--scores=x"], ": name it with --scores=COLUMN"),
+        (["--pairs=none.csv", "--scores=label"], "'none.csv' does not exist: give a file"),
         (["--pairs=PAIRS", "--scores=label"], "label is the column of the label"),
         (["--pairs=PAIRS", "--scores=title"], "line 2: the column 'title' holds 'red lamp'"),
         (["--pairs=PAIRS", "--scores=score", "--current=score"], "is the score that is measured"),
@@ -111,7 +119,7 @@ def test_a_run_on_qrels_is_measured_without_baselines(
             "pairs.csv: cleaning: no row",
         ),
         (["--pairs=PAIRS", "--scores=score", "--output=m.csv"], "a file that ends in .json"),
-        (["--pairs=PAIRS", "--scores=score", "--title=name"], "--<field>=<column>"),
+        (["--pairs=PAIRS", "--scores=score", "--title=name"], "name it with --title=COLUMN"),
         (["--qrels=PAIRS", "--run=PAIRS"], "has no line of qrels"),
         (["--qrels=none", "--run=PAIRS"], "'none' does not exist: give a file"),
     ],

@@ -2,12 +2,31 @@
 
 import json
 
+import checkpoints
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from sie_jax.data import lexical
+from sie_jax.data.lexical import CorpusStatistics
 from sie_jax.errors import UserError
+from sie_jax.models.linear import LinearRanker
+from sie_jax.models.ranker import Ranker
+from sie_jax.serving import Settings
 
 NAMES = ["irrelevant", "partial", "exact"]
+
+
+def by_features(folder, list_lengths):
+    """A folder of a model that ranks by one feature, the share of the query's words found."""
+    checkpoints.write(folder, ["red lamp"], id2label=dict(enumerate("012")), num_labels=3)
+    Settings((0.0, 0.5, 1.0), 16).write(folder)
+    corpus = folder / "corpus.parquet"
+    CorpusStatistics(lexical.count(["red lamp"]), lexical.count([""])).save(corpus)
+    weights = LinearRanker(("overlap_title",), (1.0,), 1.0)
+    Ranker("linear", "u", linear=weights, corpus=corpus.name, list_lengths=list_lengths).save(
+        folder
+    )
+    return folder
 
 
 def rewrite(folder, change):

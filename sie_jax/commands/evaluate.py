@@ -1,23 +1,27 @@
 """`sie-jax evaluate`: measures scores that are there, beside what could rank for free."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from sie_jax import serving
 from sie_jax.commands import labelled, process
-from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
+from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC, normalise_query
 from sie_jax.errors import UserError
 from sie_jax.evaluation import measuring, scored, trec_pair
 from sie_jax.evaluation.scored import Scored
 from sie_jax.evaluation.verdict import BASELINES
 from sie_jax.outputs import Outputs
 from sie_jax.report import terminal
+from sie_jax.serving import ranking
 
+CUTOFF = 10  # of nDCG@10 and recall@10
 WAYS = (
     "give --pairs=FILE with --scores=COLUMN or --model=FOLDER, or --qrels=FILE with --run=FILE; "
     "--help lists the flags"
@@ -59,7 +63,7 @@ def entry(argv: list[str]) -> None:
 def _of_column(options: Any) -> tuple[dict[str, Any], list[str]]:
     """The content of the output, and what is to be told, for a column of scores."""
     table, name = labelled.read(options, scores=[options.scores]), options.scores
-    lines = labelled.told(table, options.pairs)
+    lines = _told(table, options.pairs)
     if missing := table.missing(name):
         lines.append(f"{missing:,} pairs have no {name}: each is last in its query")
     run = f"column {name}" if name in BASELINES else name
@@ -79,12 +83,56 @@ def _of_model(options: Any) -> tuple[dict[str, Any], list[str]]:
     known = {} if scale is None else {"labels": scale.names, "gains": scale.gains}
     table = labelled.read(options, scores=columns[NUMERIC], attributes=columns[ATTRIBUTE], **known)
     made = serving.score(scorer, table.pairs.select(_fields(table, scorer)).to_pylist())
-    lines = [*scorer.notes, *labelled.told(table, options.pairs)]
+    lines = [*scorer.notes, *_told(table, options.pairs)]
     scores, reasons = made["score"].to_numpy(), made["reason"].drop_null().value_counts()
     for one in reasons.to_pylist():
         lines.append(f"{one['counts']:,} pairs have no score: {one['values']}, last in their query")
     values = np.where(np.isfinite(scores), scores, np.nan)
-    return _measured(table, "model", scored.baselines.current(values)), lines
+    found = _measured(table, "model", scored.baselines.current(values))
+    if scorer.ranking is not None:
+        said = ranking.short_lists(scorer.ranking.ranker, _list_lengths(table))
+        lines += [said] if said else []
+    workdir = Path(os.path.abspath(options.model)).parent
+    if (trained_on := _known_queries(workdir)) is not None:
+        queries = {normalise_query(one) for one in table.pairs["query"].unique().to_pylist()}
+        found["queries"]["known_to_model"] = number = len(queries & trained_on)
+        lines.append(
+            f"of the table's {len(queries):,} queries, the model was trained or chosen on "
+            f"{number:,} (by {workdir})"
+            + (": it is better on those than on new ones" if number else "")
+        )
+    return found, lines
+
+
+def _known_queries(workdir: Path) -> set[str] | None:
+    """The queries that a run's model was trained or chosen on; None where this is no workdir."""
+    file = workdir / "data" / "pairs.parquet"
+    if not file.is_file():
+        return None
+    try:
+        pairs = pq.read_table(file, columns=["query"], filters=[("split", "!=", "test")])
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} cannot be read ({' '.join(str(error).split())}): restore it, or copy the "
+            "model's folder to another place"
+        ) from None
+    return {normalise_query(one) for one in pairs["query"].unique().to_pylist()}
+
+
+def _list_lengths(table: Scored) -> np.ndarray:
+    """How many items of the table each of its queries has."""
+    return np.unique(np.asarray(table.judgments.query_ids, str), return_counts=True)[1]
+
+
+def _told(table: Scored, path: str) -> list[str]:
+    lines, longest = labelled.told(table, path), int(_list_lengths(table).max())
+    if longest <= CUTOFF:
+        lines.append(
+            f"no query of the table has more than {longest} item{'s' * (longest > 1)}: its "
+            f"recall@{CUTOFF} is 1 whatever ranks, and nDCG@{CUTOFF} is about the order of these "
+            "few alone"
+        )
+    return lines
 
 
 def _fields(table: Scored, scorer: serving.Scorer) -> list[str]:

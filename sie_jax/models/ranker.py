@@ -44,6 +44,9 @@ class Ranker:
       text: whether the items had further texts to learn from, without which it ranks otherwise.
       corpus: the file with the catalogue's statistics of words; "" where nothing needs them.
       column: of the baseline `current`: the column that holds the score.
+      list_lengths: of `linear` and `stack`, which compare the items of a query with each other:
+        how many items the training queries have, `low` at their 5th percentile, and the `median`.
+        Empty where it is not known, as in files of older versions, or does not matter.
     """
 
     kind: str
@@ -57,6 +60,7 @@ class Ranker:
     text: bool = False
     corpus: str = ""
     column: str = ""
+    list_lengths: Mapping[str, int] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Writes ranker.json into a model's folder."""
@@ -103,13 +107,16 @@ class Ranker:
 
 def _check_types(ranker: Ranker) -> None:
     """Raises ValueError for a field of another type than it has to be."""
-    wanted = {"seed": int, "text": bool, "encoders": dict}
+    wanted = {"seed": int, "text": bool, "encoders": dict, "list_lengths": dict}
     wanted |= dict.fromkeys(("kind", "run", "checkpoint", "translation", "corpus", "column"), str)
     for name, kind in wanted.items():
         if type(getattr(ranker, name)) is not kind:
             raise ValueError(f"{name} is {getattr(ranker, name)!r}, not of type {kind.__name__}")
     if not all(isinstance(folder, str) for folder in ranker.encoders.values()):
         raise ValueError("encoders are not names of folders")
+    lengths = ranker.list_lengths
+    if lengths and (lengths.keys() != {"low", "median"} or {*map(type, lengths.values())} != {int}):
+        raise ValueError(f"list_lengths is {lengths!r}, not of the whole numbers low and median")
 
 
 def _files(ranker: Ranker) -> tuple[str, ...]:

@@ -310,6 +310,7 @@ def _stages(
     judged = contest(workdir, pairs, contestants, held_out, rehearsed, split_seed=data.split_seed)
     exported = export(
         workdir,
+        pairs,
         contestants,
         judged,
         checkpoint=config.model.pretrained,

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int
 
 from sie_jax.data import sentences
 from sie_jax.data.features import (
@@ -181,6 +182,25 @@ def scores(
     for name in (TRANSLATED, *ranker.encoders):
         total += weights[name] * _standardised(column(name), query_index)
     return total
+
+
+def short_lists(ranker: Ranker, lengths: Int[np.ndarray, "Q"]) -> str:
+    """What is to be said of queries with fewer items than the ranker learned from; "" of none.
+
+    lengths: how many items each query has. A feature standardised over few items is nearly noise:
+    of two items, one always has it and the other lacks it.
+    """
+    if not ranker.list_lengths:
+        return ""
+    low, median = (ranker.list_lengths[name] for name in ("low", "median"))
+    short = int((lengths < low).sum())
+    if not short:
+        return ""
+    return (
+        f"{short:,} of {len(lengths):,} queries {'has' if short == 1 else 'have'} fewer than {low} "
+        "items: this ranker compares the items of a query with each other, and learned from lists "
+        f"of {low} items or more (median {median}), so the order of such short lists is unreliable"
+    )
 
 
 def _feedback(

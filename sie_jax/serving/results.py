@@ -36,6 +36,12 @@ class Best(NamedTuple):
     ranks: np.ndarray
 
 
+def list_lengths(parts: Sequence[Path], scores: np.ndarray) -> np.ndarray:
+    """How many rows with a score each query has; rows are of one query as in `scoring.score`."""
+    queries = np.concatenate([column_of(part, MADE + QUERY).to_numpy() for part in parts])
+    return np.unique(queries[np.isfinite(scores)], return_counts=True)[1]
+
+
 def best(parts: Sequence[Path], scores: np.ndarray, top: int) -> Best:
     """At most `top` rows of each query, which have a score; queries in the order they begin.
 

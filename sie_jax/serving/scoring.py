@@ -26,6 +26,7 @@ from sie_jax.evaluation import from_columns
 from sie_jax.evaluation.predictions import PROBABILITY, RELEVANCE, probabilities
 from sie_jax.models import PairClassifier, Towers
 from sie_jax.models.ranker import ENCODER, Ranker
+from sie_jax.models.ranker import FILE as RANKER
 from sie_jax.models.towers import is_towers
 from sie_jax.passes import sweep
 from sie_jax.passes.predict import predict_pass
@@ -94,6 +95,7 @@ def load(
     if not str(folder):
         raise UserError("the model's folder has no name: give the folder model/ of a run")
     folder = Path(folder)
+    check_folder(folder)
     scorer = _encoder(folder, settings)
     ranker = Ranker.load(folder)
     if encoder_alone or ranker.kind == ENCODER:
@@ -106,6 +108,20 @@ def load(
     notes = [note for one in (scorer, *encoders.values()) for note in one.notes]
     notes += made.sentences.notes if made.sentences else ()
     return scorer._replace(ranking=made, encoders=encoders, notes=tuple(dict.fromkeys(notes)))
+
+
+def check_folder(folder: Path) -> None:
+    """Raises UserError for the workdir of a run, whose model is a folder in it."""
+    model = folder / "model"
+    if (folder / RANKER).exists():
+        return
+    if (model / RANKER).is_file():
+        raise UserError(f"{folder} is the workdir of a run: give the folder of its model, {model}")
+    if (folder / "data" / "prepared.json").is_file():
+        raise UserError(
+            f"{folder} is the workdir of a run that has left no model yet: run the command that "
+            "made it to its end, then give its folder model"
+        )
 
 
 def _encoder(folder: Path, settings: Settings | None) -> Scorer:

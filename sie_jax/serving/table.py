@@ -23,9 +23,18 @@ from sie_jax.errors import NumericalError, UserError
 from sie_jax.files import digest, digests, read_json, write_json
 from sie_jax.outputs import of_table
 from sie_jax.serving import catalogue
-from sie_jax.serving.ranking import Ranking
-from sie_jax.serving.results import CARRIED, Counts, best, column_of, write
-from sie_jax.serving.scoring import GIVEN, MADE, NOT_FINITE, Scorer, described, final, load
+from sie_jax.serving.ranking import Ranking, short_lists
+from sie_jax.serving.results import CARRIED, Counts, best, column_of, list_lengths, write
+from sie_jax.serving.scoring import (
+    GIVEN,
+    MADE,
+    NOT_FINITE,
+    Scorer,
+    check_folder,
+    described,
+    final,
+    load,
+)
 from sie_jax.serving.settings import Settings
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training.progress import counter
@@ -122,6 +131,7 @@ def score_table(
     outputs = of_table(Path(output))
     (folder,) = outputs.scratch
     pairs.check()
+    check_folder(Path(model))
     if not 1 <= batch_size <= MOST_PAIRS:
         raise UserError(f"--batch_size={batch_size}: give a number from 1 to {MOST_PAIRS}")
     if top is not None and top < 1:
@@ -195,6 +205,8 @@ def score_table(
     except (UserError, NumericalError):
         _remove_parts(folder)  # of no use to the command that comes after the fault is mended
         raise
+    if ranking is not None and (said := short_lists(ranking.ranker, list_lengths(parts, scores))):
+        _say(console, said)
     chosen = None if top is None else best(parts, scores, top)
     counts = write(parts, scores, chosen, carried, outputs)
     _remove_parts(folder)

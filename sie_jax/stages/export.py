@@ -5,10 +5,12 @@ import shutil
 from sie_jax import processes, remote
 from sie_jax.data import sentences
 from sie_jax.data.features import COSINE
+from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import CURRENT
 from sie_jax.files import whole_folder
 from sie_jax.models.ranker import ENCODER, LINEAR, STACK, Ranker
 from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, Contestants, column_of
+from sie_jax.stages.linear import list_lengths
 from sie_jax.workdir import Job, Made, stage
 
 MODEL = "model"
@@ -24,6 +26,7 @@ def read(made: Made[Ranker]) -> Ranker:
 @stage(leaves=(MODEL,), read=read, trains=False)
 def export(
     job: Job,
+    prepared: Made[Prepared],
     contestants: Contestants,
     contest: Made[Contest],
     *,
@@ -59,6 +62,7 @@ def export(
         text=(by_features or kind == TRANSLATION) and features.statistics.text.documents > 0,
         corpus=CORPUS if by_features or kind == "bm25" else "",
         column=current if kind == CURRENT else "",
+        list_lengths=list_lengths(prepared.value) if by_features else {},
     )
 
     def leave() -> None:

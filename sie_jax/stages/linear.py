@@ -57,6 +57,15 @@ def folds_of(prepared: Prepared, split: str, *, seed: int) -> np.ndarray:
     return dealing.assign(queries, folds=min(FOLDS, len(set(queries))), seed=seed)
 
 
+def list_lengths(prepared: Prepared) -> dict[str, int]:
+    """How many items the training queries have: the 5th percentile and the median."""
+    _, lengths = np.unique(_queries(prepared, "train"), return_counts=True)
+    shares = {"low": 5, "median": 50}
+    return {
+        name: int(np.percentile(lengths, share, method="lower")) for name, share in shares.items()
+    }
+
+
 def fitted(names: tuple[str, ...], lists: Lists, folds: np.ndarray) -> LinearRanker:
     """The ranker on all lists, with the ridge strength chosen on the folds."""
     ridge, _ = fitting.choose(lists, folds)

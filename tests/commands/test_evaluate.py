@@ -5,7 +5,10 @@ import math
 import re
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from model_folders import by_features
 
 from sie_jax.commands import evaluate
 
@@ -134,3 +137,35 @@ def test_what_cannot_be_measured_gets_one_line(
     assert err.startswith("error: ")
     assert said in err
     assert sorted(pairs.parent.iterdir()) == before
+
+
+def test_a_model_in_its_workdir_says_which_queries_it_knows(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir, output = tmp_path / "run", tmp_path / "metrics.json"
+    by_features(workdir / "model", {"low": 3, "median": 20})
+    (workdir / "data").mkdir()
+    known = pa.table({"query": ["A", "b", "d"], "split": ["train", "test", "validation"]})
+    pq.write_table(known, workdir / "data" / "pairs.parquet")
+    flags = [f"--pairs={pairs}", f"--model={workdir / 'model'}", f"--output={output}"]
+    assert evaluate.entry(["evaluate", *flags]) == 0
+    out = capsys.readouterr().out
+    assert "of the table's 3 queries, the model was trained or chosen on 1 (by " in out
+    assert "no query of the table has more than 3 items: its recall@10 is 1" in out
+    assert "2 of 3 queries have fewer than 3 items: this ranker compares" in out
+    assert json.loads(output.read_text())["queries"]["known_to_model"] == 1
+    (workdir / "model").rename(tmp_path / "model")  # nothing tells what it was trained on
+    flags[1] = f"--model={tmp_path / 'model'}"
+    assert evaluate.entry(["evaluate", *flags]) == 0
+    assert "trained or chosen on" not in capsys.readouterr().out
+    assert "known_to_model" not in json.loads(output.read_text())["queries"]
+
+
+def test_of_longer_lists_nothing_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"a,{number},{number % 2},{number}" for number in range(11)]
+    (tmp_path / "pairs.csv").write_text("\n".join(["query,title,label,score", *rows]))
+    flags = [f"--pairs={tmp_path / 'pairs.csv'}", "--scores=score"]
+    assert evaluate.entry(["evaluate", *flags]) == 0
+    assert "no query of the table" not in capsys.readouterr().out

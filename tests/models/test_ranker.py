@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 
 import pytest
@@ -21,10 +22,20 @@ def test_a_ranker_survives_its_file(tmp_path):
         checkpoint="checkpoint",
         translation="translation.parquet",
         corpus="corpus.parquet",
+        list_lengths={"low": 18, "median": 20},
     )
     for one in (ranker, Ranker("current", "weighted", column="today's")):
         one.save(tmp_path)
         assert Ranker.load(tmp_path) == one
+
+
+def test_a_file_of_an_older_version_knows_no_lengths_of_lists(tmp_path):
+    Ranker("bm25", "u", corpus="c").save(tmp_path)
+    path = tmp_path / "ranker.json"
+    values = json.loads(path.read_text())
+    del values["list_lengths"]
+    path.write_text(json.dumps(values))
+    assert Ranker.load(tmp_path) == Ranker("bm25", "u", corpus="c")
 
 
 def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
@@ -50,6 +61,9 @@ def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
         (Ranker("current", "u", column=5), "column is 5, not of type str"),
         (Ranker("encoder", "u", encoders=["."]), "encoders is .* not of type dict"),
         (Ranker("encoder", "u", encoders={"run:a": 1}), "encoders are not names of folders"),
+        (Ranker("encoder", "u", list_lengths={"low": 2}), "list_lengths is .*, not of the whole"),
+        (Ranker("encoder", "u", list_lengths={"low": 2, "median": 2.5}), "not of the whole"),
+        (Ranker("encoder", "u", list_lengths=3), "list_lengths is 3, not of type dict"),
         (Ranker("encoder", "u", seed=True), "seed is True, not of type int"),
         (Ranker("bm25", "u", corpus="c", stack=SUM), "bm25 with a stack"),
         (Ranker("linear", "u", corpus="c", linear=SUM, stack=SUM), "linear with a stack"),

@@ -1,5 +1,7 @@
 """A ranker's folder whose parts do not fit together is refused before anything is scored."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,17 @@ def test_a_sum_of_all_that_is_made_is_read(tmp_path):
         translation="words.parquet",
     )
     assert ranking.load(tmp_path, ranker).ranker == ranker
+
+
+def test_lists_shorter_than_those_of_the_training_are_said():
+    ranker = Ranker("linear", "u", linear=total("phrase"), list_lengths={"low": 4, "median": 20})
+    assert ranking.short_lists(ranker, np.array([4, 9])) == ""
+    assert ranking.short_lists(replace(ranker, list_lengths={}), np.array([1])) == ""
+    assert ranking.short_lists(ranker, np.array([4, 3, 1])).startswith(
+        "2 of 3 queries have fewer than 4 items: this ranker compares the items of a query with "
+        "each other, and learned from lists of 4 items or more (median 20)"
+    )
+    assert "1 of 1 queries has fewer" in ranking.short_lists(ranker, np.array([2]))
 
 
 def test_numbers_of_vectors_are_read_from_their_column(tmp_path):

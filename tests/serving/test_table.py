@@ -6,10 +6,11 @@ from typing import Any
 import checkpoints
 import numpy as np
 import pytest
-from model_folders import shard
+from model_folders import by_features, shard
 from safetensors.numpy import load_file, save_file
 
 from sie_jax import serving
+from sie_jax.commands import predict
 from sie_jax.errors import UserError
 from sie_jax.serving import Pairs, Settings, table
 
@@ -34,3 +35,33 @@ def test_a_shard_that_changed_is_another_model(
     save_file({name: value + np.float32(1) for name, value in tensors.items()}, file)
     with pytest.raises(UserError, match="begun with another model: remove it"):
         serving.score_table(*arguments, **options)
+
+
+def test_lists_that_are_shorter_than_those_of_the_training_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One query against a catalogue, and a table; rows without a score do not count."""
+    model = by_features(tmp_path / "model", {"low": 3, "median": 20})
+    (tmp_path / "items.csv").write_text("item_id,title\n1,red lamp\n2,lamp\n")
+    (tmp_path / "pairs.csv").write_text("query,title\na,a\na,b\na,\nb,a\nb,b\nb,c\n")
+    output = f"--output={tmp_path / 'scored.csv'}"
+    for flags, said in (
+        (["--query=red lamp", f"--items={tmp_path / 'items.csv'}"], "1 of 1 queries has fewer"),
+        ([f"--input={tmp_path / 'pairs.csv'}"], "1 of 2 queries has fewer than 3 items: this"),
+    ):
+        assert predict.entry(["predict", f"--model={model}", output, *flags]) == 0
+        assert said in capsys.readouterr().err
+    long = by_features(tmp_path / "long", {"low": 2, "median": 20})
+    assert predict.entry(["predict", f"--model={long}", output, *flags]) == 0
+    assert "fewer than" not in capsys.readouterr().err
+
+
+def test_a_workdir_in_place_of_its_model_is_named(tmp_path: Path) -> None:
+    pairs = Pairs("none.csv", {"query": "query", "title": "title"})
+    (tmp_path / "run" / "data").mkdir(parents=True)
+    (tmp_path / "run" / "data" / "prepared.json").write_text("{}")
+    with pytest.raises(UserError, match="run is the workdir of a run that has left no model yet"):
+        serving.load(tmp_path / "run")
+    by_features(tmp_path / "run" / "model", {})
+    with pytest.raises(UserError, match=r"the workdir of a run: .* model, .*run/model"):
+        serving.score_table(tmp_path / "run", pairs, tmp_path / "scored.csv")

@@ -1,5 +1,6 @@
 """Export: whatever wins the contest, the folder alone gives the scores that the run measured."""
 
+from collections import Counter
 from pathlib import Path
 
 import checkpoints
@@ -111,7 +112,12 @@ def test_without_its_attributes_items_are_ranked_as_unknown_and_it_is_said(
 def test_the_encoder_alone_can_be_asked(run: Path, config: Config, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     tiny_runs.won_by("linear", run, config, workdir)
-    encoder = Ranker.load(workdir / "model").run
+    ranker = Ranker.load(workdir / "model")
+    queries = preparing.load(workdir).split("train")["query_id"].to_pylist()
+    lengths = sorted(Counter(queries).values())
+    assert ranker.list_lengths["median"] == lengths[(len(lengths) - 1) // 2]
+    assert ranker.list_lengths["low"] == lengths[int(0.05 * (len(lengths) - 1))]
+    encoder = ranker.run
     test = preparing.load(workdir).split("test")
     scorer = serving.load(workdir / "model", encoder_alone=True)
     scored = serving.score(scorer, test.to_pylist(), batch_size=16)

@@ -48,7 +48,7 @@ from sie_jax.tables.spool import filtered, spool_rows
 
 NEEDED = ("query", "title", "label")
 FIX_VECTORS = "name the columns with --config.data.vectors"
-FIX = "map the columns with --config.data.columns.<field>=<column>"
+FIX = "name columns that are there"
 _WHOLE = re.compile(r"^(\d+)\.0+$")
 
 
@@ -81,6 +81,11 @@ class TableConfig(SourceSection):
             raters=self.raters,
             features=features_of(request),
             labels=request.numbers or self.labels,
+            flags={
+                **dict.fromkeys(self.attributes, "--config.data.table.attributes"),
+                **dict.fromkeys(self.raters, "--config.data.table.raters"),
+                **dict.fromkeys(request.features, "--config.data.features"),
+            },
         )
 
     def further(self, request: Request) -> dict[str, str]:

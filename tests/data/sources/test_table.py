@@ -13,6 +13,7 @@ import pytest
 from sie_jax.data import cleaning
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC, RATER, RAW_SCHEMA, Source
 from sie_jax.data.sources import table
+from sie_jax.data.sources.section import Request
 from sie_jax.errors import UserError
 
 COLUMNS = {"query": "search", "title": "name", "label": "grade"}
@@ -401,6 +402,19 @@ def test_paths_that_are_not_a_table(tmp_path: Path) -> None:
     )
     wrong = dict.fromkeys(("query", "title", "label"), "x") | {"title": "y"}
     assert "has no columns 'x', 'y'; it has" in message(tmp_path / "pairs.csv", columns=wrong)
+
+
+def test_attributes_and_features_that_are_missing_are_answered_with_their_flags(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pairs.csv").write_text("query,title,label,brand,price\na,b,1,c,2\n")
+    names = {"query": "query", "title": "title", "label": "label"}
+    request = Request(path=str(tmp_path / "pairs.csv"), columns=names, features=("pric", "size"))
+    with pytest.raises(UserError) as caught:
+        table.TableConfig(attributes=("brnd",)).read(request)
+    assert str(caught.value).endswith(
+        ": perhaps --config.data.table.attributes=brand --config.data.features=price,COLUMN"
+    )
 
 
 def test_a_truncated_parquet_file(tmp_path: Path) -> None:

@@ -97,8 +97,8 @@ def _of_model(options: Any) -> tuple[dict[str, Any], list[str]]:
         queries = {normalise_query(one) for one in table.pairs["query"].unique().to_pylist()}
         found["queries"]["known_to_model"] = number = len(queries & trained_on)
         lines.append(
-            f"of the table's {len(queries):,} queries, the model was trained or chosen on "
-            f"{number:,} (by {workdir})"
+            f"{number:,} of the table's {len(queries):,} queries are training or validation "
+            "queries of the run that left the model"
             + (": it is better on those than on new ones" if number else "")
         )
     return found, lines

@@ -185,19 +185,22 @@ def scores(
 
 
 def short_lists(ranker: Ranker, lengths: Int[np.ndarray, "Q"]) -> str:
-    """What is to be said of queries with fewer items than the ranker learned from; "" of none.
+    """What is to be said of queries with far fewer items than the ranker learned from; "" of none.
 
-    lengths: how many items each query has. A feature standardised over few items is nearly noise:
-    of two items, one always has it and the other lacks it.
+    These are lists of less than half `list_lengths["low"]`. A feature standardised over few items
+    is nearly noise: of two items, one always has it and the other lacks it.
+
+    lengths: how many items each query has.
     """
     if not ranker.list_lengths:
         return ""
     low, median = (ranker.list_lengths[name] for name in ("low", "median"))
-    short = int((lengths < low).sum())
+    least = -(-low // 2)
+    short = int((lengths < least).sum())
     if not short:
         return ""
     return (
-        f"{short:,} of {len(lengths):,} queries {'has' if short == 1 else 'have'} fewer than {low} "
+        f"{short:,} of {len(lengths):,} queries {'has' if short == 1 else 'have'} fewer than {least} "
         "items: this ranker compares the items of a query with each other, and learned from lists "
         f"of {low} items or more (median {median}), so the order of such short lists is unreliable"
     )

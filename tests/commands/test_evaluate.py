@@ -143,21 +143,21 @@ def test_a_model_in_its_workdir_says_which_queries_it_knows(
     pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     workdir, output = tmp_path / "run", tmp_path / "metrics.json"
-    by_features(workdir / "model", {"low": 3, "median": 20})
+    by_features(workdir / "model", {"low": 6, "median": 20})
     (workdir / "data").mkdir()
     known = pa.table({"query": ["A", "b", "d"], "split": ["train", "test", "validation"]})
     pq.write_table(known, workdir / "data" / "pairs.parquet")
     flags = [f"--pairs={pairs}", f"--model={workdir / 'model'}", f"--output={output}"]
     assert evaluate.entry(["evaluate", *flags]) == 0
     out = capsys.readouterr().out
-    assert "of the table's 3 queries, the model was trained or chosen on 1 (by " in out
+    assert "1 of the table's 3 queries are training or validation queries of the run" in out
     assert "no query of the table has more than 3 items: its recall@10 is 1" in out
     assert "2 of 3 queries have fewer than 3 items: this ranker compares" in out
     assert json.loads(output.read_text())["queries"]["known_to_model"] == 1
     (workdir / "model").rename(tmp_path / "model")  # nothing tells what it was trained on
     flags[1] = f"--model={tmp_path / 'model'}"
     assert evaluate.entry(["evaluate", *flags]) == 0
-    assert "trained or chosen on" not in capsys.readouterr().out
+    assert "queries of the run" not in capsys.readouterr().out
     assert "known_to_model" not in json.loads(output.read_text())["queries"]
 
 

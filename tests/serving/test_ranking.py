@@ -54,12 +54,12 @@ def test_a_sum_of_all_that_is_made_is_read(tmp_path):
 
 
 def test_lists_shorter_than_those_of_the_training_are_said():
-    ranker = Ranker("linear", "u", linear=total("phrase"), list_lengths={"low": 4, "median": 20})
+    ranker = Ranker("linear", "u", linear=total("phrase"), list_lengths={"low": 7, "median": 20})
     assert ranking.short_lists(ranker, np.array([4, 9])) == ""
     assert ranking.short_lists(replace(ranker, list_lengths={}), np.array([1])) == ""
     assert ranking.short_lists(ranker, np.array([4, 3, 1])).startswith(
         "2 of 3 queries have fewer than 4 items: this ranker compares the items of a query with "
-        "each other, and learned from lists of 4 items or more (median 20)"
+        "each other, and learned from lists of 7 items or more (median 20)"
     )
     assert "1 of 1 queries has fewer" in ranking.short_lists(ranker, np.array([2]))
 

@@ -41,7 +41,7 @@ def test_lists_that_are_shorter_than_those_of_the_training_are_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One query against a catalogue, and a table; rows without a score do not count."""
-    model = by_features(tmp_path / "model", {"low": 3, "median": 20})
+    model = by_features(tmp_path / "model", {"low": 6, "median": 20})
     (tmp_path / "items.csv").write_text("item_id,title\n1,red lamp\n2,lamp\n")
     (tmp_path / "pairs.csv").write_text("query,title\na,a\na,b\na,\nb,a\nb,b\nb,c\n")
     output = f"--output={tmp_path / 'scored.csv'}"
@@ -51,7 +51,7 @@ def test_lists_that_are_shorter_than_those_of_the_training_are_said(
     ):
         assert predict.entry(["predict", f"--model={model}", output, *flags]) == 0
         assert said in capsys.readouterr().err
-    long = by_features(tmp_path / "long", {"low": 2, "median": 20})
+    long = by_features(tmp_path / "long", {"low": 4, "median": 20})
     assert predict.entry(["predict", f"--model={long}", output, *flags]) == 0
     assert "fewer than" not in capsys.readouterr().err
 

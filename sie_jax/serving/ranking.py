@@ -200,9 +200,10 @@ def short_lists(ranker: Ranker, lengths: Int[np.ndarray, "Q"]) -> str:
     if not short:
         return ""
     return (
-        f"{short:,} of {len(lengths):,} queries {'has' if short == 1 else 'have'} fewer than {least} "
-        "items: this ranker compares the items of a query with each other, and learned from lists "
-        f"of {low} items or more (median {median}), so the order of such short lists is unreliable"
+        f"{short:,} of {len(lengths):,} queries {'has' if short == 1 else 'have'} fewer than "
+        f"{least} items: this ranker compares the items of a query with each other, and learned "
+        f"from lists of {low} items or more (median {median}), so the order of such short lists is "
+        "unreliable"
     )
 
 

@@ -257,9 +257,12 @@ class _Rows:
             return []
         names = self.judged.names
         items = "similar items" if number > 1 else "similar item"
-        said = f"of {number} {items} of this query {votes[best]} {_are(votes[best])} {names[best]}"
+        # quoted, or a label that is a number would be read as one more count
+        said = (
+            f"of {number} {items} of this query {votes[best]} {_are(votes[best])} “{names[best]}”"
+        )
         if best != given:
-            said += f" and {votes[given]} {_are(votes[given])} {names[given]}"
+            said += f" and {votes[given]} {_are(votes[given])} “{names[given]}”"
         return [said]
 
 

@@ -83,7 +83,8 @@ def first(
     """The expected share of wrong labels among the first rows of the list, at some lengths.
 
     The lengths are SHARES of all rows, and `top`. Each has `{"rows", "wrong"}`, the latter as
-    `{"value", "low", "high"}` with the lower and the higher of the two estimates for bounds.
+    `{"value", "low", "high"}` with the lower and the higher of the two estimates for bounds. Where
+    the model is not sure enough, there is no value and no lower bound, as in `summary`.
 
     conflicts: of each row with a contradicted label, the chance that it is wrong; they come first.
     order: the places of the other rows.
@@ -95,12 +96,13 @@ def first(
     columns = np.stack([errors.probability, *errors.between], 1)[order]
     columns = np.concatenate([np.repeat(conflicts[:, None], 3, 1).reshape(-1, 3), columns])
     means = np.cumsum(columns, 0) / np.arange(1, number + 1)[:, None]
+    unsure = errors.sure < label_errors.SURE
     return [
         {
             "rows": rows,
             "wrong": {
-                "value": float(means[rows - 1, 0]),
-                "low": float(means[rows - 1].min()),
+                "value": None if unsure else float(means[rows - 1, 0]),
+                "low": 0.0 if unsure else float(means[rows - 1].min()),
                 "high": float(means[rows - 1].max()),
             },
         }

@@ -178,10 +178,10 @@ def _step(config: Config, job: Job, start: Start) -> list[str]:
         state, _ = step(state, batch)
     jax.block_until_ready(state)
     seconds = (time.perf_counter() - started) / MEASURED
-    number = total * config.train.seeds * (2 + len(config.importance.compare))
+    number = plan.total(config, len(batches))
     lines.append(
         f"time: a step on the longest batch takes {seconds:.3g} s here, so the {number:,} steps of "
-        f"the runs to compare take about {duration(number * seconds)}; pretraining, choosing, "
+        f"the runs above take about {duration(number * seconds)}; pretraining, choosing, "
         "scoring, weights that are made while training, compiling and evaluation come on top and "
         "are not measured"
     )

@@ -44,14 +44,33 @@ def runs(config: Config, steps: int) -> list[str]:
     if train.learning_rates:
         lines.append(f"  tune: {len(train.learning_rates)} learning rates, {whole} each")
     if folds:
-        number = folds * len(_compared(config))
-        lines.append(f"  on folds of the training queries: {number} runs, each of fewer steps")
+        number, each = folds * len(_compared(config)), _of_fold(config, steps)
+        lines.append(
+            f"  on folds of the training queries: {number} runs, about {each:,} steps each"
+        )
     if importance.policy == AUTO:
         budget = f"importance.choosing_budget {importance.choosing_budget:g}"
         lines.append(f"  choose: as many candidates as {budget} full trainings allow")
     if train.patience:
         lines.append(f"  train.patience {train.patience} may end a run sooner")
     return lines
+
+
+def total(config: Config, steps: int) -> int:
+    """The steps of all that `runs` names but pretraining and choosing, whose steps are others."""
+    train, compared = config.train, len(_compared(config))
+    whole = train.seeds * compared + len(train.learning_rates)
+    return (
+        whole * steps * train.epochs
+        + steps * config.importance.warmup_epochs
+        + train.folds * compared * _of_fold(config, steps)
+    )
+
+
+def _of_fold(config: Config, steps: int) -> int:
+    """The steps of a run that leaves one fold of the training queries out."""
+    folds = config.train.folds
+    return steps * config.train.epochs * (folds - 1) // folds if folds else 0
 
 
 def _compared(config: Config) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def opened(
         console.print(text, soft_wrap=True, markup=False, highlight=False)
 
     with claimed(workdir, say) as folder:
-        yield Workdir(
+        place = Workdir(
             folder,
             mesh,
             console,
@@ -143,6 +143,8 @@ def opened(
             plan.stages(config),
             defaults=as_json(Config()),
         )
+        place.say_changes()
+        yield place
 
 
 def prepare_on_beam(

@@ -9,6 +9,8 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+METRIC, ON_VALIDATION = "ndcg@10", "validation queries"  # as metrics.json names them
+MEASURE = "measure it on other labels"
 SHOWN = ("ndcg@10", "accuracy", "macro_f1")
 COST = (
     "Forward passes count the work (a backward pass is 2), and seconds hold compiling and whatever "
@@ -89,8 +91,10 @@ def next_steps(
     """The three commands that make sense after a run, each behind what it does.
 
     command: the words behind `sie-jax train` that made the run. audited: whether the run left a
-    list of labels to check.
+    list of labels to check. Where a baseline ranked better on the test queries, the first of them
+    is no longer to score by what is exported.
     """
+    contest, verdict = metrics.get("contest", {}), metrics.get("verdict", {})
     model, labels = os.path.join(workdir, "model"), os.path.join(workdir, "audit.csv")
     seeds = max((len(one["ndcg@10"]) for one in metrics["seeds"].values()), default=1)
     again = f"sie-jax train {shlex.join(command)} --config.train.seeds=3"
@@ -104,10 +108,17 @@ def next_steps(
         ),
         "train two more seeds, to tell weighting from chance": again,
         "compare it with another run": f"sie-jax compare {shlex.quote(workdir)} OTHER_WORKDIR",
-        "measure it on other labels": (
-            f"sie-jax evaluate --model={shlex.quote(model)} --pairs=LABELLED_PAIRS"
-        ),
+        MEASURE: (f"sie-jax evaluate --model={shlex.quote(model)} --pairs=LABELLED_PAIRS"),
     }
+    ahead = verdict.get(METRIC, {}).get("value") or 0.0
+    if ahead < 0:  # a baseline ranked better, so there is nothing to score by yet
+        del steps["score your own pairs by it"]
+        first = {MEASURE: steps.pop(MEASURE)}
+        if contest.get("few") and contest.get("on") == ON_VALIDATION:
+            others = [word for word in command if not word.startswith("--config.train.folds")]
+            folds = f"sie-jax train {shlex.join(others)} --config.train.folds=5"
+            first = {"choose what is exported on all training queries": folds}
+        steps = first | steps
     if not audited:
         steps = {what: one for what, one in steps.items() if "audit.csv" not in what}
     if seeds > 1:

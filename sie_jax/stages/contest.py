@@ -134,8 +134,8 @@ def contest(
         ).items()
     }
     outcome = judging.decide(ndcg, baselines=BASELINES, encoders=tuple(predicted))
-    if outcome.queries:
-        job.say(_line(outcome, split))
+    for line in _lines(outcome, split):
+        job.say(line)
     judgments = judged(pairs, split)
     content = {
         "split": split,
@@ -224,13 +224,16 @@ def choice(found: Contest) -> str:
     )
 
 
-def _line(outcome: Outcome, split: str) -> str:
-    """One line for the console."""
+def _lines(outcome: Outcome, split: str) -> list[str]:
+    """For the console: how all ranked, and whether that decided what is exported."""
     order = sorted(outcome.standings.items(), key=lambda item: -item[1].value)
     values = ", ".join(f"{name} {one.value:.4f}" for name, one in order)
-    which = _WHICH[split]
-    few = "; they are too few to choose by" if outcome.queries < FEWEST else ""
-    return (
-        f"contest by {METRIC} on {outcome.queries:,} {which}: {values}: {outcome.ranker} is "
-        f"exported{few}"
-    )
+    on = f"{outcome.queries:,} {_WHICH[split]}"
+    if outcome.queries >= FEWEST:
+        return [f"contest by {METRIC} on {on}: {values}: {outcome.ranker} is exported"]
+    way = "; --config.train.folds=5 chooses on all training queries"
+    return [
+        *([f"{METRIC} on {on}: {values}"] * (outcome.queries > 0)),
+        f"model/ holds {outcome.ranker}, whatever ranked best: {on} are too few to choose by "
+        f"({FEWEST} are needed){way if split == 'validation' else ''}",
+    ]

@@ -13,6 +13,7 @@ from sie_jax.data import lists, preparing, tokenization
 from sie_jax.data.preparing import Encoding, Prepared
 from sie_jax.data.schema import CURRENT, NUMERIC, LabelScale
 from sie_jax.data.section import DataConfig
+from sie_jax.data.sources.click_log import BOT_RULES
 from sie_jax.devices import memory
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
@@ -27,7 +28,7 @@ from sie_jax.tasks import label_names, listed
 from sie_jax.training.section import TrainConfig
 from sie_jax.workdir import Job, Made, stage
 
-CHECKPOINT = "checkpoint.json"
+CHECKPOINT, CLEANING = "checkpoint.json", "cleaning.json"
 POSITIONS = 512  # that any model may have
 SMALL = 1024  # a batch of so many pairs may be larger than the data
 
@@ -193,8 +194,11 @@ def prepare(
 
 
 def _say_counts(job: Job, data: DataConfig) -> None:
-    """A line about repeated rows of a log, and about each column that some kept pairs lack."""
-    counts = read_json(job.folder / "cleaning.json")
+    """What became of a click log, and a line about each column that some kept pairs lack."""
+    counts = read_json(job.folder / CLEANING)
+    if counts["summary"].get("positions"):
+        for line in _of_log(counts["summary"]):
+            job.say(line)
     if repeated := counts["summary"].get("impressions_repeated"):
         job.say(
             f"{repeated:,} of {counts['summary']['impressions_read']:,} rows of the log repeat the "
@@ -219,6 +223,27 @@ def _say_counts(job: Job, data: DataConfig) -> None:
             column, effect = data.columns.current, "in `current` such a pair is last in its query"
         if pairs:
             job.say(f"{pairs:,} of {counts['kept']:,} pairs have no {column}: {effect}")
+
+
+def _of_log(summary: Mapping[str, Any]) -> list[str]:
+    """How much of a click log counts, and how often people look at its first positions."""
+    removed, sessions = summary["impressions_removed"], summary["sessions"]
+    bots = sum(removed[rule] for rule in BOT_RULES)
+    of = (
+        f"{summary['bot_sessions']:,} of {sessions:,} sessions"
+        if sessions
+        else "it names no session"
+    )
+    ungraded = summary["pairs"] - summary["pairs_kept"]
+    first = ", ".join(
+        f"{one['position']:.0f}: {one['propensity']:.2f}" for one in summary["positions"][:5]
+    )
+    return [
+        f"log: {summary['impressions_read']:,} rows read, {summary['impressions_used']:,} of them "
+        f"count; {bots:,} are of bots ({of}); {ungraded:,} of {summary['pairs']:,} pairs have too "
+        "little evidence for a grade",
+        f"how often each position is looked at, beside the first: {first}; {CLEANING} has the rest",
+    ]
 
 
 def _on_beam(

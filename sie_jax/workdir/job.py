@@ -16,6 +16,7 @@ from rich.console import Console
 from sie_jax import processes
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
+from sie_jax.sections import flat
 from sie_jax.telling import spoke, telling
 from sie_jax.training import tracking
 from sie_jax.training.cost import CostMeter
@@ -100,6 +101,28 @@ class Workdir:
         place = f"stage {self.stages.index(stage) + 1} of {len(self.stages)}: {stage}"
         with telling(self.say, place):
             yield
+
+    def say_changes(self) -> None:
+        """Says in one line which settings are others than those the workdir was made with.
+
+        A setting that either of them lacks, as one of another version may, is none of these.
+        """
+        try:
+            theirs = flat(read_json(self.folder / CONFIG))
+        except (OSError, ValueError, AttributeError):  # it is missing or damaged
+            return
+        changed = [
+            f"{name}={_shown(theirs[name])}, and now has {_shown(ours)}"
+            for name, ours in flat(self.config).items()
+            if name in theirs and theirs[name] != ours
+        ]
+        if changed:
+            self.say(
+                f"{self.folder} was made with {'; '.join(changed)}: new stages are added, and "
+                "those that this changes are made again if they cost no training (which may "
+                "replace model/, audit.csv and the report) and refused if they train; give "
+                "another --workdir to keep both"
+            )
 
     def write_config(self) -> None:
         """Leaves the present settings in config.json, unless they are there."""
@@ -192,3 +215,10 @@ class Job:
     def clear_scratch(self) -> None:
         """Removes the parts of this stage's passes."""
         shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _shown(value: Any) -> str:
+    """A setting as it is given in a flag."""
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    return "''" if value == "" else str(value)

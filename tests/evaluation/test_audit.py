@@ -135,9 +135,9 @@ def test_conflicts_and_near_duplicates_come_first_with_their_reason(
     assert [row["reason"] for row in rows[1:5]] == [
         "says 0, and the same query and item are given 1; the model gives 20 % to 0 and 80 % to 1",
         "says 1, and another title of the same words is given 0; the model gives 10 % to 1 and "
-        "90 % to 0; of 1 similar item of this query 1 is 0 and 0 are 1",
+        "90 % to 0; of 1 similar item of this query 1 is “0” and 0 are “1”",
         "says 0, and another title of the same words is given 1; the model gives 30 % to 0 and "
-        "70 % to 1; of 1 similar item of this query 1 is 1 and 0 are 0",
+        "70 % to 1; of 1 similar item of this query 1 is “1” and 0 are “0”",
         "says 0; the model gives 60 % to 0, its first choice",
     ]
     assert [row["rank"] for row in rows] == list("123456")

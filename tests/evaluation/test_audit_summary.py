@@ -48,6 +48,7 @@ def test_an_unsure_model_gives_an_upper_end_alone(sure: float) -> None:
         assert found["wrong"] == {"value": None, "low": 0.0, "high": 60.0}
         assert said[0] == "at most 60 of 99 labels are wrong"
         assert not any("expected" in one for one in said)
+        assert found["first"][0]["wrong"] == {"value": None, "low": 0.0, "high": 0.6}
     else:
         assert said[0] == "about 50 of 99 labels are wrong, between 40 and 60"
         assert said[1].startswith("expected to be wrong: 50 % of the first 1, ")

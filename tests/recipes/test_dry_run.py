@@ -50,7 +50,8 @@ def test_it_counts_what_the_run_counted_and_writes_nothing(
     assert f"training runs: 1 × uniform, weighted, {steps} steps each" in text
     assert f"stages: {len(plan.stages(tiny()))}" in text
     assert "memory of a step: " in text
-    assert f"so the {2 * steps} steps of the runs" in text
+    # the two runs, and an epoch of warm-up, which is as long
+    assert f"so the {3 * steps} steps of the runs" in text
     assert workdirs.times(workdir) == before
     assert list(temporary.glob("sie_jax-*")) == []  # TFDS leaves an empty folder of its own
 
@@ -96,6 +97,8 @@ def test_training_runs_are_named_with_their_steps() -> None:
         "  warm-up for the scores: 20 steps",
         "  pretraining: 400 steps",
         "  tune: 2 learning rates, 30 steps each",
-        "  on folds of the training queries: 15 runs, each of fewer steps",
+        "  on folds of the training queries: 15 runs, about 24 steps each",
         "  choose: as many candidates as importance.choosing_budget 2 full trainings allow",
     ]
+    # 2 × 3 runs and 2 learning rates of 30 steps, 2 epochs of warm-up, 15 runs on folds
+    assert plan.total(config, 10) == 8 * 30 + 20 + 15 * 24

@@ -199,7 +199,11 @@ def test_other_resamples_make_again_what_has_intervals(workdir: Path) -> None:
     config.evaluation.resamples = 200
     metrics = run(config, workdir, said=said)
     assert made_since(workdir, before) == {"audit", "evaluate"}
-    assert "stage evaluate is made again: evaluation.resamples 100, not 200" in said.getvalue()
+    lines = said.getvalue().splitlines()
+    assert lines[0].startswith(
+        f"{workdir} was made with evaluation.resamples=100, and now has 200: new stages are added"
+    )
+    assert "stage evaluate is made again: evaluation.resamples 100, not 200" in lines
     assert metrics["test"]["uniform"]["ndcg@10"]["low"] is not None
 
 

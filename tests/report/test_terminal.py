@@ -95,6 +95,21 @@ def test_three_commands_come_next() -> None:
     ]
 
 
+def test_what_ranks_below_a_baseline_is_not_scored_by_next() -> None:
+    metrics = {
+        "seeds": {"uniform": {"ndcg@10": [0.5]}},
+        "verdict": {"ndcg@10": estimate(-0.02, -0.1, 0.06)},
+        "contest": {"on": "validation queries", "few": True},
+    }
+    command = ["--config=a.py", "--config.train.folds=0"]
+    first, *others = terminal.next_steps(metrics, "runs/a", command, audited=True)
+    assert first.split("\n")[1].strip() == "sie-jax train --config=a.py --config.train.folds=5"
+    metrics["contest"]["few"] = False
+    measured, *more = terminal.next_steps(metrics, "runs/a", command, audited=True)
+    assert measured.split("\n")[1].strip().startswith("sie-jax evaluate --model=runs/a/model")
+    assert not any("sie-jax predict" in one for one in (first, *others, measured, *more))
+
+
 def test_a_gain_has_its_sign() -> None:
     metrics = {
         **METRICS,

@@ -9,7 +9,9 @@ import pytest
 import workdirs
 
 from sie_jax.data import lexical, preparing
+from sie_jax.evaluation.contest import Outcome, Standing
 from sie_jax.files import read_json
+from sie_jax.stages import contest
 
 pytestmark = pytest.mark.slow
 
@@ -51,6 +53,17 @@ def test_without_folds_it_is_held_on_the_validation_queries(finished: Path) -> N
     bm25 = lexical.bm25(lexical.match(*texts), titles)
     assert standings["bm25"]["value"] == pytest.approx(ndcg(bm25, pairs, gains))
     assert (finished / "models" / "uniform-0" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(("queries", "split"), [(12, "validation"), (12, "train"), (20, "train")])
+def test_what_is_exported_without_a_contest_is_said(queries: int, split: str) -> None:
+    standing = {"linear": Standing(0.8, 0.0, 0.0)}
+    said = contest._lines(Outcome("linear", "uniform", queries, standing), split)
+    few = [line for line in said if "too few to choose by (20 are needed)" in line]
+    assert len(few) == (queries < 20)
+    for line in few:
+        assert line.startswith("model/ holds linear, whatever ranked best: 12 ")
+        assert ("--config.train.folds=5" in line) == (split == "validation")
 
 
 def test_with_folds_it_is_held_on_the_training_queries_out_of_fold(folded: Path) -> None:

@@ -18,6 +18,7 @@ from tiny_runs import opened, tiny
 from sie_jax.config import Config
 from sie_jax.data.schema import Source
 from sie_jax.data.section import DataConfig
+from sie_jax.data.sources.click_log import BOT_RULES
 from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
 from sie_jax.recipes import relevance
@@ -69,6 +70,29 @@ def test_repeated_rows_of_a_log_are_said(
     for line, start in zip(said, words, strict=True):
         assert line.startswith(start)
         assert "each counts as shown again" in line
+
+
+def test_what_became_of_a_click_log_is_said(tmp_path: Path) -> None:
+    summary = {
+        "impressions_read": 5000,
+        "impressions_used": 4000,
+        "impressions_removed": dict.fromkeys((*BOT_RULES, "too_little_evidence"), 100),
+        "sessions": 90,
+        "bot_sessions": 2,
+        "pairs": 70,
+        "pairs_kept": 60,
+        "positions": [{"position": k, "propensity": 1 / k} for k in range(1, 9)],
+    }
+    write_json(tmp_path / "cleaning.json", {"summary": summary, "kept": 60})
+    said: list[str] = []
+    job: Any = SimpleNamespace(folder=tmp_path, say=said.append)
+    prepare._say_counts(job, DataConfig())
+    assert said == [
+        "log: 5,000 rows read, 4,000 of them count; 300 are of bots (2 of 90 sessions); 10 of 70 "
+        "pairs have too little evidence for a grade",
+        "how often each position is looked at, beside the first: 1: 1.00, 2: 0.50, 3: 0.33, "
+        "4: 0.25, 5: 0.20; cleaning.json has the rest",
+    ]
 
 
 def test_all_that_a_run_leaves_is_known_as_such(finished: Path) -> None:

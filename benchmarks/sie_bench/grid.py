@@ -11,7 +11,7 @@ measured for the page is in its result file. `evidence` (four fold models, one h
 passes of contributions) takes 10 seconds of a shop and fault, and all cells share it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from sie_bench import faults, scores, tracks
 from sie_bench.cells import Cell
@@ -67,6 +67,23 @@ TRUSTING = (
 RELABELLED = ("chance", "last_loss", "held_out_loss", "against_trusted", "correction")
 READ = (0.05, 0.2)
 KEPT = (0.9, 0.7, 0.5, 0.3, 0.1)
+
+FINALISTS = {"a": BLIND, "b": (*BLIND, *TRUSTING)}
+"""What is chosen among, beside uniform, without the truth: settled on the development shops."""
+MARGIN = {"a": 1.0, "b": 1.0}
+"""How many standard errors of the paired difference a choice must be above uniform by."""
+
+
+def core(every: Iterable[Cell]) -> set[Cell]:
+    """The cells of the weight track without which nothing is decided."""
+    names = ("uniform", "clean", *tracks.RIVALS)
+    arms = {arm for finalists in FINALISTS.values() for arm in finalists}
+    return {
+        cell
+        for cell in every
+        if cell.track == "weight"
+        and (cell.policy in names or (cell.score, cell.policy, cell.strength) in arms)
+    }
 
 
 def weight(shop: int, fault: str) -> Iterator[Cell]:

@@ -84,26 +84,35 @@ def _tree(module: ModuleType) -> ast.Module:
     return tree
 
 
-def _functions(module: ModuleType) -> dict[str, ast.FunctionDef]:
-    return {one.name: one for one in _tree(module).body if isinstance(one, ast.FunctionDef)}
+def _named(module: ModuleType) -> dict[str, ast.stmt]:
+    """A module's functions, and its constants that are written out."""
+    found: dict[str, ast.stmt] = {}
+    for one in _tree(module).body:
+        match one:
+            case ast.FunctionDef(name=name):
+                found[name] = one
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                if not any(isinstance(node, ast.Name) for node in ast.walk(value)):
+                    found[name] = one
+    return found
 
 
-def _sources(name: str, functions: dict[str, ast.FunctionDef]) -> list[str]:
-    """The code of a function and of those that it names in its module and in `scores`, in turn."""
-    found: dict[str, str] = {}
-    todo = [functions.get(name)]
+def _sources(name: str, named: dict[str, ast.stmt]) -> list[str]:
+    """The code of a function and of all that it names in the bench's modules, in turn."""
+    found: set[str] = set()
+    todo = [named.get(name)]
     while todo:
-        if (one := todo.pop()) is None or (code := ast.unparse(one)) in found.values():
+        if (one := todo.pop()) is None or (code := ast.unparse(one)) in found:
             continue
-        found[f"{one.name} {len(found)}"] = code
+        found.add(code)
         for node in ast.walk(one):
-            if isinstance(node, ast.Name):
-                todo.append(functions.get(node.id))
+            if isinstance(node, ast.Name):  # of the same module, or imported from another one
+                todo += [named.get(node.id), _SCORES.get(node.id)]
             elif isinstance(node, ast.Attribute):
-                todo.append(_SCORES.get(node.attr))
-    return sorted(found.values())
+                todo += [_SCORES.get(node.attr), _POLICIES.get(node.attr)]
+    return sorted(found)
 
 
 # read once, so that a change while a grid runs has no part in it
 _BASE = [ast.unparse(_tree(module)) for module in (shops, faults, model, evidence)]
-_POLICIES, _SCORES, _TRACKS = map(_functions, (policies, scores, tracks))
+_POLICIES, _SCORES, _TRACKS = map(_named, (policies, scores, tracks))

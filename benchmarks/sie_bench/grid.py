@@ -62,13 +62,28 @@ TRUSTING = (
     ("", "counted_posterior", 0.0),
     ("", "corrected", 0.5),
     ("", "corrected", 1.0),
+    ("", "corrected_again", 1.0),
 )
 """What needs the trusted lists of access b."""
 RELABELLED = ("chance", "last_loss", "held_out_loss", "against_trusted", "correction")
 READ = (0.05, 0.2)
 KEPT = (0.9, 0.7, 0.5, 0.3, 0.1)
 
-FINALISTS = {"a": BLIND, "b": (*BLIND, *TRUSTING)}
+_FINALISTS = (
+    ("query_loss", "keep", 0.8),
+    ("held_out_loss", "keep", 0.9),
+    ("", "confident_forward", 0.0),
+)
+FINALISTS = {
+    "a": _FINALISTS,
+    "b": (
+        *_FINALISTS,
+        ("correction", "keep", 0.8),
+        ("", "counted_forward", 0.0),
+        ("", "corrected", 1.0),
+        ("", "corrected_again", 1.0),
+    ),
+}
 """What is chosen among, beside uniform, without the truth: settled on the development shops."""
 MARGIN = {"a": 1.0, "b": 1.0}
 """How many standard errors of the paired difference a choice must be above uniform by."""

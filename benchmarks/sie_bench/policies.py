@@ -183,6 +183,12 @@ def corrected(seen: Evidence, score: str, strength: float) -> Treatment:
     return uniform(seen, score, strength)._replace(targets=found)
 
 
+def corrected_again(seen: Evidence, score: str, strength: float) -> Treatment:
+    """Targets by `scores.corrected_again`."""
+    found = mixture(seen.labels, scores.corrected_again(seen), strength)
+    return uniform(seen, score, strength)._replace(targets=found)
+
+
 def inverse_propensity(seen: Evidence, score: str, strength: float) -> Treatment:
     """Targets by `unbiased`, with the propensities that the fault `position` really has."""
     found = unbiased(seen.labels, seen.propensity)

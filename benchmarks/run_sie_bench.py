@@ -11,6 +11,7 @@ decisions need. With --shops=0..9 (development) give --out too: the result file 
 """
 
 import argparse
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -27,9 +28,10 @@ RESULTS = ROOT / "benchmarks" / "results" / "sie_bench.json"
 
 
 def declared(shop: int, fault: str, names: list[str], *, core: bool) -> list[cells.Cell]:
-    """The cells of some tracks for a shop and fault; `core`: without what no decision needs."""
+    """The cells of a shop and fault; `core`: of the track weight only what decisions need."""
     every = [cell for name in names for cell in grid.TRACKS[name](shop, fault)]
-    return [cell for cell in every if not core or cell in grid.core(every)]
+    needed = grid.core(every)
+    return [cell for cell in every if not core or cell.track != "weight" or cell in needed]
 
 
 def measure(todo: list[cells.Cell], workdir: Path, until: float) -> None:
@@ -40,7 +42,7 @@ def measure(todo: list[cells.Cell], workdir: Path, until: float) -> None:
         if time.monotonic() > until:
             return
         own = redundant if cell.track == "prune" else seen
-        cells.measured(cell, workdir / "cells", lambda one, own=own: tracks.measure(one, own))
+        cells.measured(cell, workdir / "cells", functools.partial(tracks.measure, seen=own))
 
 
 def summed(workdir: Path, reported: list[int]) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def main() -> None:
     parser.add_argument("--shops", type=int, nargs="+", default=[*grid.REPORTED])
     parser.add_argument("--tracks", nargs="+", choices=grid.TRACKS, default=[*grid.TRACKS])
     parser.add_argument("--faults", nargs="+", choices=grid.FAULTS, default=[*grid.FAULTS])
-    parser.add_argument("--core", action="store_true", help="only what decisions need")
+    parser.add_argument("--core", action="store_true", help="of weight, only what decisions need")
     parser.add_argument("--seconds", type=float, default=float("inf"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()

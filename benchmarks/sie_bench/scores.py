@@ -256,6 +256,11 @@ def correction(seen: Evidence) -> np.ndarray:
     return 1 - given(corrected(seen), seen.labels)
 
 
+def correction_again(seen: Evidence) -> np.ndarray:
+    """1 - P(the label is right) by `corrected_again`."""
+    return 1 - given(corrected_again(seen), seen.labels)
+
+
 def _queries(seen: Evidence) -> np.ndarray:
     return np.broadcast_to(np.arange(len(seen.labels))[:, None], seen.labels.shape)
 
@@ -283,7 +288,13 @@ BLIND: dict[str, Callable[[Evidence], np.ndarray]] = {
 """What needs the faulty labels alone: access a."""
 TRUSTING: dict[str, Callable[[Evidence], np.ndarray]] = {
     one.__name__: one
-    for one in (against_trusted, query_against_trusted, seller_against_trusted, correction)
+    for one in (
+        against_trusted,
+        query_against_trusted,
+        seller_against_trusted,
+        correction,
+        correction_again,
+    )
 }
 """What needs the trusted lists too: access b."""
 SCORES = {**BLIND, **TRUSTING}

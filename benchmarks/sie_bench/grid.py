@@ -1,8 +1,8 @@
 """The declared grid: which cells each track has for a shop and a fault.
 
 track     shops   cells of a shop                                        seconds of a shop
-weight       20   7 faults × (5 uniform + 3 rivals + 36 arms)            7 × (10 + 44 × 1)
-  core       20   7 faults × (5 uniform + 3 rivals + clean + 8 arms)     7 × (6 + 17 × 1.2)
+weight       20   7 faults × (5 uniform + 3 rivals + 37 arms)            7 × (10 + 45 × 1)
+  core       20   7 faults × (5 uniform + 3 rivals + clean + 7 arms)     7 × (6 + 16 × 1.2)
 find         20   6 faults × 20 scores                                   6 × 6
 relabel      20   5 faults × 5 scores × 2 budgets                        50 × 1
 prune        20   6 prunings × 5 budgets × 2 computes, and all           61 × 0.8
@@ -61,6 +61,7 @@ TRUSTING = (
     ("seller_against_trusted", "keep", 0.8),
     ("correction", "keep", 0.8),
     ("correction_again", "keep", 0.8),
+    ("correction_again", "believe", 0.0),
     ("", "counted_forward", 0.0),
     ("", "counted_posterior", 0.0),
     ("", "corrected", 0.5),
@@ -81,11 +82,10 @@ FINALISTS = {
     "a": _FINALISTS,
     "b": (
         *_FINALISTS,
-        ("correction", "keep", 0.8),
-        ("correction_again", "keep", 0.8),
         ("", "counted_forward", 0.0),
-        ("", "corrected", 1.0),
         ("", "corrected_again", 1.0),
+        ("correction_again", "believe", 0.0),
+        ("correction_again", "keep", 0.8),
     ),
 }
 """What is chosen among, beside uniform, without the truth: settled on the development shops."""

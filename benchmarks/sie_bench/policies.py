@@ -143,6 +143,12 @@ def inverse(seen: Evidence, score: str, strength: float) -> Treatment:
     return Treatment(found, ONE_HOT[seen.labels])
 
 
+def believe(seen: Evidence, score: str, strength: float) -> Treatment:
+    """Pairs weigh 1 - score, where the score is the chance that the label is wrong."""
+    found = seen.lists.mask * (1 - scores.SCORES[score](seen))
+    return Treatment(found.astype(np.float32), ONE_HOT[seen.labels])
+
+
 def small_loss(seen: Evidence, score: str, strength: float) -> Treatment:
     """The hardest `strength` of each batch is left out after one epoch (Han et al. 2018)."""
     return uniform(seen, score, strength)._replace(dropped=strength)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sie_bench import grid
+from sie_bench import faults, grid
 from sie_bench.cells import Cell
 from sie_jax.evaluation import claims
 from sie_jax.evaluation.slices import holm
@@ -174,7 +174,7 @@ def find(found: Found, shops: Sequence[int]) -> dict[str, Any]:
 def relabel(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, Any]:
     """Per fault, budget and score the gain of mending labels, in all and per 100 labels read."""
     result: dict[str, Any] = {}
-    for fault in grid.BIASING:
+    for fault in faults.BIASING:
         for cell in grid.relabel(0, fault):
             gains, per, mended, left = [], [], [], []
             for shop in shops:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from page_tables import mean, number, result, rows_as_table, with_interval
+from sie_bench import grid
 
 FAULTS = {
     "missing_positive": "missed positives (15 %)",
@@ -119,10 +120,10 @@ def prune() -> str:
     rows = []
     for compute, found in result("sie_bench")["prune"].items():
         for policy, shares in found.items():
-            cells = [with_interval(one["less_all"], sign=True) for one in shares.values()]
+            measured = [shares.get(f"{share:g}") for share in grid.KEPT]
+            cells = [with_interval(one["less_all"], sign=True) if one else "" for one in measured]
             rows.append([compute, f"`{policy}`", *cells])
-    shares = list(next(iter(next(iter(result("sie_bench")["prune"].values())).values())))
-    head = [f"{100 * float(share):.0f} % kept" for share in shares]
+    head = [f"{100 * share:.0f} % kept" for share in grid.KEPT]
     return rows_as_table(["compute", "lists kept", *head], rows)
 
 

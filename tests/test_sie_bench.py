@@ -85,6 +85,13 @@ def test_targets_between_labels_and_probabilities(bench: SimpleNamespace) -> Non
     np.testing.assert_allclose(found, [[0.05, 0.6, 0.15, 0.2]], rtol=1e-6)
 
 
+def test_suspected_labels_are_corrected_and_sure_pairs_weigh_more(bench: SimpleNamespace) -> None:
+    p = np.array([[0.1, 0.6, 0.2, 0.1], [0.1, 0.6, 0.2, 0.1]])
+    weights, targets = bench.policies.settled(p, np.array([1, 2]))
+    np.testing.assert_allclose(weights, [0.6, 0.6])
+    np.testing.assert_allclose(targets, [[0, 1, 0, 0], p[1]], rtol=1e-6)
+
+
 def test_transitions_are_counted(bench: SimpleNamespace) -> None:
     found = bench.policies.counted_transition(np.array([3, 3, 3]), np.array([0, 0, 3]))
     np.testing.assert_allclose(found, [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5]])
@@ -128,6 +135,16 @@ def test_means_of_groups_are_shrunken(bench: SimpleNamespace) -> None:
     np.testing.assert_allclose(found, [(3 + 15) / 7, (3 + 15) / 7, (6 + 15) / 6])
     alone = bench.scores.group_mean(values, groups, where, others=True)
     np.testing.assert_allclose(alone, [(2 + 15) / 6, (1 + 15) / 6, 15 / 5])
+
+
+def test_shares_of_sellers_leave_out_their_own_list(bench: SimpleNamespace) -> None:
+    mask = np.array([[True, True], [True, False]])
+    lists = bench.shops.Lists(*[None] * 9)._replace(mask=mask, brand=np.array([[0, 1], [0, 0]]))
+    signal = np.array([[1.0, 0.0], [0.0, 9.0]])  # the last is no pair
+    left, every = bench.scores.seller_shares(signal, lists, np.array([0, 1, 2]))
+    mean = 1 / 3
+    np.testing.assert_allclose(left[mask], [2 * mean / 3, mean, (1 + 2 * mean) / 3])
+    np.testing.assert_allclose(every, [(1 + 2 * mean) / 4, 2 * mean / 3, mean])
 
 
 def test_ndcg_is_that_of_the_library(bench: SimpleNamespace) -> None:

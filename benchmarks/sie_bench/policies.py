@@ -90,6 +90,16 @@ def posterior(probabilities: np.ndarray, labels: np.ndarray, transition: np.ndar
     return (found / np.maximum(found.sum(-1, keepdims=True), 1e-9)).astype(np.float32)
 
 
+def settled(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weights max_k p_k [Q, W] and targets [Q, W, K] for P(right grade) p [Q, W, K].
+
+    The label as given where p_y >= 1/2, and p elsewhere.
+    """
+    trusted = scores.given(probabilities, labels)[..., None] >= 0.5
+    targets = np.where(trusted, ONE_HOT[labels], probabilities).astype(np.float32)
+    return probabilities.max(-1), targets
+
+
 def unbiased(labels: np.ndarray, propensity: np.ndarray, least: float = 0.2) -> np.ndarray:
     """Targets [Q, W, K] whose mean over who is looked at is that of the truth (inverse propensity).
 
@@ -193,6 +203,12 @@ def corrected_again(seen: Evidence, score: str, strength: float) -> Treatment:
     """Targets by `scores.corrected_again`."""
     found = mixture(seen.labels, scores.corrected_again(seen), strength)
     return uniform(seen, score, strength)._replace(targets=found)
+
+
+def settle(seen: Evidence, score: str, strength: float) -> Treatment:
+    """`settled` by `scores.corrected_again`: suspects are corrected, the unsure weigh less."""
+    weights, targets = settled(scores.corrected_again(seen), seen.labels)
+    return Treatment((seen.lists.mask * weights).astype(np.float32), targets)
 
 
 def inverse_propensity(seen: Evidence, score: str, strength: float) -> Treatment:

@@ -7,7 +7,7 @@ size. Arms are compared within a shop.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from sie_jax.evaluation.slices import holm
 ACCESSES = ("a", "b")
 Found = Mapping[Cell, Mapping[str, Any]]
 """The values of cells."""
+Name = TypeVar("Name")
 _DIGITS = 5
 _RESAMPLES = 2000
 
@@ -31,28 +32,33 @@ def name_of(cell: Cell) -> str:
 
 
 def uniform_of(found: Found, shop: int, fault: str, access: str) -> dict[str, Any] | None:
-    """Uniform as tuned: the setting that is best on the validation queries, the mean of its seeds.
+    """Uniform as tuned on the shop: {"test", "validation"}, means over the setting's seeds.
 
-    None where one of its cells is missing.
+    It has the setting that is best on the development shops, or another one that is more than one
+    standard error above that on the validation queries: the best of several on 100 queries alone
+    was worse than the first. None where one of its cells is missing.
     """
     runs = defaultdict(list)
     for cell in grid.weight(shop, fault):
         if cell.policy == "uniform":
             if cell not in found:
                 return None
-            runs[cell.setting].append(found[cell])
-    # by the first seed alone, since other settings have no more
-    best = max(runs, key=lambda setting: _validation(runs[setting][0], access))
-    values = [run[access] for run in runs[best]]
-    return {
-        "test": float(np.mean([one["test"] for one in values])),
-        "validation": runs[best][0][access]["validation"],
+            runs[cell.setting].append(found[cell][access])
+    tuned = {
+        setting: {
+            "test": float(np.mean([one["test"] for one in each])),
+            "validation": np.mean([_values(one) for one in each], 0),
+        }
+        for setting, each in runs.items()
     }
+    main = tuned.pop(grid.MAIN)
+    other = chosen(tuned, main, 1.0)
+    return main if other is None else tuned[other]
 
 
 def chosen(
-    candidates: Mapping[str, Mapping[str, Any]], reference: Mapping[str, Any], margin: float
-) -> str | None:
+    candidates: Mapping[Name, Mapping[str, Any]], reference: Mapping[str, Any], margin: float
+) -> Name | None:
     """The arm to use, by validation queries alone; None is uniform.
 
     candidates, reference: {"validation": nDCG@10 of each query, None where it has none}. It is the
@@ -106,16 +112,13 @@ def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
         arms[name] = {"test": _rounded(test)}
         if some.sum() > 2:
             arms[name]["gain"] = _claim((test - plain)[some])
-    allowed = [*grid.BLIND, *(grid.TRUSTING if access == "b" else ())]
     picks: list[str | None] = []
     gains = []
     for at, shop in enumerate(done):
         candidates = {
             name_of(cell): found[cell][access]
             for cell in cells[shop]
-            if (cell.score, cell.policy, cell.strength) in grid.FINALISTS[access]
-            and (cell.score, cell.policy, cell.strength) in allowed
-            and cell in found
+            if (cell.score, cell.policy, cell.strength) in grid.FINALISTS[access] and cell in found
         }
         pick = chosen(candidates, uniform[shop], grid.MARGIN[access])
         picks.append(pick)
@@ -254,10 +257,6 @@ def _claim(differences: np.ndarray, digits: int = _DIGITS) -> dict[str, Any]:
 
 def _rounded(values: np.ndarray, digits: int = _DIGITS) -> list[float | None]:
     return [None if np.isnan(one) else round(float(one), digits) for one in values]
-
-
-def _validation(run: Mapping[str, Any], access: str) -> float:
-    return float(np.nanmean(_values(run[access])))
 
 
 def _values(one: Mapping[str, Any]) -> np.ndarray:

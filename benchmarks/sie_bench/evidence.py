@@ -181,8 +181,10 @@ def _contributions(
 def _direction(params: Params, trusted: Lists) -> Params:
     """The gradient of the mean loss over trusted lists with their right labels."""
 
+    data = [jnp.asarray(one) for one in (trusted.words, trusted.item_words, trusted.features)]
+
     def loss(params: Params):
-        outputs = model.logits(params, trusted.words, trusted.item_words, trusted.features)
+        outputs = model.logits(params, *data)
         target = jax.nn.one_hot(trusted.truth, model.CLASSES)
         each = model.losses(outputs, target, jnp.eye(model.CLASSES))
         return (each * trusted.mask).sum() / trusted.mask.sum()

@@ -1,6 +1,5 @@
 """The generated shops of the bench as arrays: made once, kept as files."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from sie_jax.data import features, lexical, translation
 from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.data.sources.market import MarketConfig, generate, noise
+from sie_jax.files import whole
 
 TRAINING, VALIDATION, TEST = 1000, 200, 3000
 CLEAN = 100
@@ -68,16 +68,24 @@ def load(seed: int, folder: Path) -> Shop:
     """The shop of a seed, from its file in `folder` or made anew; both give the same arrays."""
     path = folder / f"shop-{seed}.npz"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        whole = path.with_suffix(f".{os.getpid()}.npz")
-        np.savez(whole, allow_pickle=False, **_arrays(seed))
-        whole.replace(path)
+        with whole(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, **_arrays(seed))  # type: ignore[arg-type]
     with np.load(path) as stored:
         found = dict(stored)
     judged = noise.Judged(found["truth"], found["query"], found["seen"], found["split"] != 2)
-    splits = [_lists(found, place) for place in range(len(SPLITS))]
-    texts = (tuple(found[name].tolist()) for name in ("query_texts", "item_texts"))
-    return Shop(seed, *splits, found["idf"], judged, found["brand"], found["position"], *texts)
+    train, validation, test = (_lists(found, place) for place in range(len(SPLITS)))
+    return Shop(
+        seed=seed,
+        train=train,
+        validation=validation,
+        test=test,
+        idf=found["idf"],
+        judged=judged,
+        brand=found["brand"],
+        position=found["position"],
+        queries=tuple(found["query_texts"].tolist()),
+        items=tuple(found["item_texts"].tolist()),
+    )
 
 
 def _arrays(seed: int) -> dict[str, np.ndarray]:

@@ -100,8 +100,9 @@ def weight(found: Found, shops: Sequence[int]) -> dict[str, Any]:
 
 
 def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
-    uniform = {shop: uniform_of(found, shop, fault, access) for shop in done}
-    plain = np.array([uniform[shop]["test"] for shop in done])
+    tuned = [uniform_of(found, shop, fault, access) for shop in done]
+    uniform = [one for one in tuned if one is not None]
+    plain = np.array([one["test"] for one in uniform])
     arms: dict[str, Any] = {"uniform": {"test": _rounded(plain)}}
     for place, name in enumerate(names):
         own = [found.get(cells[shop][place]) for shop in done]
@@ -120,7 +121,7 @@ def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
             for cell in cells[shop]
             if (cell.score, cell.policy, cell.strength) in grid.FINALISTS[access] and cell in found
         }
-        pick = chosen(candidates, uniform[shop], grid.MARGIN[access])
+        pick = chosen(candidates, uniform[at], grid.MARGIN[access])
         picks.append(pick)
         gains.append(0.0 if pick is None else candidates[pick]["test"] - plain[at])
     clean = arms.get("clean", arms["uniform"])["test"]
@@ -249,9 +250,11 @@ def _adjust(result: dict[str, Any]) -> None:
 
 
 def _claim(differences: np.ndarray, digits: int = _DIGITS) -> dict[str, Any]:
-    claim = claims.fixed(differences)
     p = claims.p_value(lambda level: claims.fixed(differences, level=level))
-    ends = {name: None if claim[name] is None else round(claim[name], digits) for name in _ENDS}
+    ends = {
+        name: None if value is None else round(value, digits)
+        for name, value in claims.fixed(differences).items()
+    }
     return {**ends, "p": p}
 
 

@@ -45,7 +45,7 @@ def decisions() -> str:
             chosen = found["accesses"][access]["chosen"]
             gain = chosen.get("gain")
             picks = [pick for pick in chosen["picks"] if pick]
-            most = max(set(picks), key=picks.count) if picks else None
+            most = max(picks, key=picks.count) if picks else None  # the first of those that tie
             often = f"{len(picks)} of {len(chosen['picks'])}"
             rows.append(
                 [

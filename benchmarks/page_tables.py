@@ -18,6 +18,7 @@ OF_ANOTHER_NAME = {
     "fuzz_sources": "fuzz",
     "list_weights_again": "list_weights",
     "nested_features": "nested",
+    "sie_bench": "run_sie_bench",
     "training_tasks_few": "training_tasks",
     "training_tasks_icecat": "training_tasks",
     "training_tasks_shop": "training_tasks",

@@ -20,6 +20,7 @@ import page_audit
 import page_costs
 import page_fields
 import page_quality
+import page_sie_bench
 import page_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +31,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **page_audit.PARTS,
     **page_quality.PARTS,
     **page_costs.PARTS,
+    **page_sie_bench.PARTS,
     **importance_page.PARTS,
 }
 """What each generated part holds, by the name in its marker."""

@@ -1,0 +1,200 @@
+"""Tables of SIE-Bench: what to do under which fault, and what each track measured."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from page_tables import mean, number, result, rows_as_table, with_interval
+from sie_bench import grid
+
+FAULTS = {
+    "missing_positive": "missed positives (15 %)",
+    "confusion": "class confusions (20 %)",
+    "annotator": "careless annotators (20 %)",
+    "sellers": "adversarial sellers (20 %)",
+    "position": "position bias (20 %)",
+    "mixed": "all five, a fifth each",
+    "none": "none",
+}
+ACCESSES = {"a": "validation labels are faulty too", "b": "100 clean validation queries"}
+RIVALS = ("linear_features", "linear_translation", "stack")
+
+
+def extent() -> str:
+    """How much of the grid is measured."""
+    found = result("sie_bench")
+    weighed = [len(one["shops"]) for one in found["weight"].values()]
+    counted = found["cells"]
+    minutes = f"{counted['seconds'] / 60:.0f} minutes"
+    return (
+        f"So far decisions are measured on {min(weighed)} to {max(weighed)} shops of "
+        f"{len(found['shops'])}. Of all {counted['declared']:,} cells {counted['measured']:,} are "
+        f"measured, in {minutes} of a machine that was shared. The same command goes on with the "
+        "rest. A place without a figure is not measured on three shops yet."
+    )
+
+
+def decisions() -> str:
+    """What to do under each fault and access, and what that gains."""
+    rows = []
+    for fault, text in FAULTS.items():
+        for access in ACCESSES:
+            found = _weight().get(fault)
+            if found is None:
+                rows.append([text, access, "not measured", "", "", "", "", "0"])
+                continue
+            chosen = found["accesses"][access]["chosen"]
+            gain = chosen.get("gain")
+            picks = [pick for pick in chosen["picks"] if pick]
+            most = max(picks, key=picks.count) if picks else None  # the first of those that tie
+            often = f"{len(picks)} of {len(chosen['picks'])}"
+            rows.append(
+                [
+                    text,
+                    access,
+                    _advice(gain, most),
+                    often,
+                    with_interval(gain, sign=True) if gain else "",
+                    _headroom(chosen),
+                    _closed(chosen),
+                    str(len(chosen["gains"])),
+                ]
+            )
+    head = ["fault", "access", "what to do", "departs from uniform", "gain in nDCG@10"]
+    return rows_as_table([*head, "headroom", "closed", "shops"], rows)
+
+
+def rivals() -> str:
+    """The ranker, uniform and weighted, beside linear, translation and their stack."""
+    rows = []
+    for fault, text in FAULTS.items():
+        for access in ACCESSES:
+            if (found := _weight().get(fault)) is None:
+                continue
+            arms, chosen = (found["accesses"][access][key] for key in ("arms", "chosen"))
+            plain = _mean(arms["uniform"])
+            values = [plain, plain + mean(chosen["gains"])]
+            values += [_mean(arms[name]) for name in ("clean", *RIVALS) if name in arms]
+            cells = [number(value) for value in values]
+            if "clean" not in arms:
+                cells.insert(2, number(plain))
+            shares = found["memorised"].values()
+            told = " · ".join(number(share, 2) for share in shares)
+            rows.append([text, access, *cells, told or "–"])
+    head = ["fault", "access", "uniform", "chosen", "clean labels", "`linear`"]
+    return rows_as_table([*head, "`linear` + translation", "stack", "memorised"], rows)
+
+
+def policies() -> str:
+    """Every arm's gain over uniform under each fault, by access b."""
+    faults = [fault for fault in FAULTS if fault in _weight()]
+    names = dict.fromkeys(
+        name
+        for fault in faults
+        for name, arm in _weight()[fault]["accesses"]["b"]["arms"].items()
+        if "gain" in arm and name not in RIVALS
+    )
+    rows = []
+    for name in names:
+        arms = [_weight()[fault]["accesses"]["b"]["arms"].get(name, {}) for fault in faults]
+        rows.append([f"`{name}`", *(_gain(arm) for arm in arms)])
+    return rows_as_table(["policy", *(FAULTS[fault] for fault in faults)], rows)
+
+
+def find() -> str:
+    """AUROC of each score for the wrong labels under each fault."""
+    return _detection("auroc")
+
+
+def find_read() -> str:
+    """The share of labels that is read until 80 % of the wrong ones are found."""
+    return _detection("read")
+
+
+def relabel() -> str:
+    """What mending labels gains, by what is read first."""
+    rows = []
+    for fault, budgets in result("sie_bench")["relabel"].items():
+        for budget, found in budgets.items():
+            for score, one in found.items():
+                rows.append(
+                    [
+                        FAULTS[fault],
+                        f"{100 * float(budget):.0f} %",
+                        f"`{score}`",
+                        f"{100 * one['wrong_among_read']:.0f} %",
+                        with_interval(one["gain"], sign=True),
+                        number(1000 * one["per_100"]["value"], 2, sign=True),
+                    ]
+                )
+    head = ["fault", "labels read", "by", "wrong among them", "gain in nDCG@10"]
+    return rows_as_table([*head, "per 100 labels, in 0.001"], rows)
+
+
+def prune() -> str:
+    """What pruning costs, by the share that is kept."""
+    rows = []
+    for compute, found in result("sie_bench")["prune"].items():
+        for policy, shares in found.items():
+            measured = [shares.get(f"{share:g}") for share in grid.KEPT]
+            cells = [with_interval(one["less_all"], sign=True) if one else "" for one in measured]
+            rows.append([compute, f"`{policy}`", *cells])
+    head = [f"{100 * share:.0f} % kept" for share in grid.KEPT]
+    return rows_as_table(["compute", "lists kept", *head], rows)
+
+
+def _detection(measure: str) -> str:
+    found = result("sie_bench")["find"]
+    faults = [fault for fault in FAULTS if fault in found]
+    scores = dict.fromkeys(score for fault in faults for score in found[fault])
+    rows = [
+        [f"`{score}`", *(number(found[fault][score][measure]["value"]) for fault in faults)]
+        for score in scores
+    ]
+    return rows_as_table(["score", *(FAULTS[fault] for fault in faults)], rows)
+
+
+def _weight() -> dict[str, Any]:
+    found: dict[str, Any] = result("sie_bench")["weight"]
+    return found
+
+
+def _mean(arm: Mapping[str, Any]) -> float:
+    return mean([one for one in arm["test"] if one is not None])
+
+
+def _gain(arm: Mapping[str, Any]) -> str:
+    """The gain, bold where it survives Holm's correction."""
+    if "gain" not in arm:
+        return "–"
+    text = number(arm["gain"]["value"], sign=True)
+    return f"**{text}**" if arm["gain"]["holm"] < 0.05 else text
+
+
+def _advice(gain: Mapping[str, Any] | None, most: str | None) -> str:
+    """The arm that was chosen most often, if choosing gained; uniform if it did not."""
+    if gain is None or gain["low"] is None:
+        return "not measured"
+    return f"`{most}`" if gain["low"] > 0 else "use uniform"
+
+
+def _headroom(chosen: Mapping[str, Any]) -> str:
+    return with_interval(chosen["headroom"], sign=True) if chosen.get("headroom") else "–"
+
+
+def _closed(chosen: Mapping[str, Any]) -> str:
+    if not chosen.get("closed"):
+        return "–"
+    value, low, high = (f"{100 * chosen['closed'][end]:.0f}" for end in ("value", "low", "high"))
+    return f"{value} % [{low}, {high}]".replace("-", "−")
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "sie-bench extent": extent,
+    "sie-bench decisions": decisions,
+    "sie-bench rivals": rivals,
+    "sie-bench policies": policies,
+    "sie-bench find": find,
+    "sie-bench find read": find_read,
+    "sie-bench relabel": relabel,
+    "sie-bench prune": prune,
+}

@@ -1,0 +1,1 @@
+"""SIE-Bench: which importance score and policy, if any, makes an e-commerce ranker better."""

@@ -1,0 +1,118 @@
+"""A cell of the grid: its fields, the hash of what it depends on, and its file."""
+
+import ast
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sie_bench import evidence, faults, model, policies, scores, shops, tracks
+from sie_jax.files import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement. track: weight, find, relabel or prune. data: the shop's seed.
+
+    score, policy, strength: what is done. setting: how it trains, (epochs, decay). budget: the
+    share of labels that is read, or of lists that is kept. seed: of training. compute: of pruning.
+    """
+
+    track: str
+    data: int
+    fault: str
+    rate: float
+    score: str
+    policy: str
+    strength: float = 0.0
+    setting: tuple[int, float] = (4, 1.0)
+    budget: float = 1.0
+    seed: int = 0
+    compute: str = ""
+
+    @property
+    def hash(self) -> str:
+        """A digest of the fields and of the code that the cell depends on.
+
+        All of shops, faults, model and evidence; of `policies` and `scores` the functions that the
+        cell uses, so that a new policy leaves the other cells as they are.
+        """
+        parts = [json.dumps(asdict(self), sort_keys=True), *_BASE]
+        parts += _sources(self.policy, _POLICIES) + _sources(self.score, _SCORES)
+        parts += _sources(self.track, _TRACKS) + _sources(self.policy, _TRACKS)
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+
+
+def measured(cell: Cell, folder: Path, measure: Callable[[Cell], dict[str, Any]]) -> dict[str, Any]:
+    """What the cell's file holds; measured and written first where there is none."""
+    if (found := stored(cell, folder)) is not None:
+        return found
+    started = time.perf_counter()
+    values = measure(cell)
+    seconds = round(time.perf_counter() - started, 3)
+    write_json(_path(cell, folder), {"cell": asdict(cell), "seconds": seconds, "values": values})
+    return read_json(_path(cell, folder))  # as it will be read from now on
+
+
+def stored(cell: Cell, folder: Path) -> dict[str, Any] | None:
+    """What the cell's file holds; None where there is none."""
+    path = _path(cell, folder)
+    return read_json(path) if path.exists() else None
+
+
+def _path(cell: Cell, folder: Path) -> Path:
+    return folder / cell.track / f"{cell.hash}.json"
+
+
+def _tree(module: ModuleType) -> ast.Module:
+    """A module without comments, docstrings and layout, which change no result."""
+    assert module.__file__ is not None
+    tree = ast.parse(Path(module.__file__).read_text("utf-8"))
+    for node in ast.walk(tree):
+        match node:
+            case (
+                ast.FunctionDef(body=[ast.Expr(ast.Constant()), *rest])
+                | ast.ClassDef(body=[ast.Expr(ast.Constant()), *rest])
+            ):
+                node.body = rest or [ast.Pass()]
+            case ast.Module(body=body):
+                node.body = [one for one in body if not isinstance(one, ast.Expr)]
+    return tree
+
+
+def _named(module: ModuleType) -> dict[str, ast.stmt]:
+    """A module's functions, and its constants that are written out."""
+    found: dict[str, ast.stmt] = {}
+    for one in _tree(module).body:
+        match one:
+            case ast.FunctionDef(name=name):
+                found[name] = one
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                if not any(isinstance(node, ast.Name) for node in ast.walk(value)):
+                    found[name] = one
+    return found
+
+
+def _sources(name: str, named: dict[str, ast.stmt]) -> list[str]:
+    """The code of a function and of all that it names in the bench's modules, in turn."""
+    found: set[str] = set()
+    todo = [named.get(name)]
+    while todo:
+        if (one := todo.pop()) is None or (code := ast.unparse(one)) in found:
+            continue
+        found.add(code)
+        for node in ast.walk(one):
+            if isinstance(node, ast.Name):  # of the same module, or imported from another one
+                todo += [named.get(node.id), _SCORES.get(node.id)]
+            elif isinstance(node, ast.Attribute):
+                todo += [_SCORES.get(node.attr), _POLICIES.get(node.attr)]
+    return sorted(found)
+
+
+# read once, so that a change while a grid runs has no part in it
+_BASE = [ast.unparse(_tree(module)) for module in (shops, faults, model, evidence)]
+_POLICIES, _SCORES, _TRACKS = map(_named, (policies, scores, tracks))

@@ -1,0 +1,140 @@
+"""The declared grid: which cells each track has for a shop and a fault.
+
+track     shops   cells of a shop                                        seconds of a shop
+weight       20   7 faults × (5 uniform + 3 rivals + 38 arms)            7 × (10 + 45 × 1)
+  core       20   7 faults × (5 uniform + 3 rivals + clean + 6 arms)     7 × (6 + 15 × 1.2)
+find         20   6 faults × 20 scores                                   6 × 6
+relabel      20   5 faults × 5 scores × 2 budgets                        50 × 1
+prune        20   6 prunings × 5 budgets × 2 computes, and all           61 × 0.8
+
+A cell of a ranker is half a second of training and half a second of predictions on 3,000 queries,
+on a core that is free. `evidence` (four fold models, one history, two passes of contributions)
+takes 10 seconds of a shop and fault, and all its cells share it. Decisions (`--core`) of 20 shops
+are an hour, everything is three.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from sie_bench import faults, scores, tracks
+from sie_bench.cells import Cell
+
+DEVELOPMENT = tuple(range(10))
+REPORTED = tuple(range(100, 120))
+FAULTS = ("none", *faults.BIASING, "mixed")
+MAIN = (4, 1.0)
+"""The setting (epochs, weight decay) of all policies: the best of uniform on shops 0 and 1."""
+UNIFORM = ((MAIN, 0), (MAIN, 1), (MAIN, 2), ((4, 0.5), 0), ((4, 2.0), 0))
+"""Settings and seeds of uniform, which alone is tuned on each shop."""
+CONTROLS = (
+    ("chance", "keep", 0.8),
+    ("permuted", "keep", 0.8),
+    ("held_out_loss", "keep_hardest", 0.8),
+    ("", "oracle_drop", 0.0),
+    ("", "clean", 0.0),
+)
+BLIND = (
+    ("held_out_loss", "keep", 0.8),
+    ("held_out_loss", "keep", 0.9),
+    ("held_out_loss", "keep_banded", 0.8),
+    ("confident", "keep", 0.8),
+    ("first_loss", "keep", 0.8),
+    ("", "small_loss", 0.2),
+    ("", "truncated", 0.5),
+    ("", "soften", 0.5),
+    ("", "soften", 0.8),
+    ("", "confident_forward", 0.0),
+    ("first_norm", "keep", 0.8),
+    ("held_out_norm", "keep", 0.8),
+    ("held_out_norm", "clipped", 0.0),
+    ("held_out_norm", "inverse", 0.0),
+    ("against_list", "keep", 0.8),
+    ("query_loss", "keep", 0.8),
+    ("query_norm", "keep", 0.8),
+    ("seller_labels", "keep", 0.8),
+    ("", "inverse_propensity", 0.0),
+)
+"""What access a allows: score, policy, strength."""
+TRUSTING = (
+    ("against_trusted", "keep", 0.9),
+    ("against_trusted", "keep", 0.8),
+    ("query_against_trusted", "keep", 0.8),
+    ("seller_against_trusted", "keep", 0.8),
+    ("correction", "keep", 0.8),
+    ("correction_again", "keep", 0.8),
+    ("correction_again", "believe", 0.0),
+    ("", "counted_forward", 0.0),
+    ("", "counted_posterior", 0.0),
+    ("", "corrected", 0.5),
+    ("", "corrected", 1.0),
+    ("", "corrected_again", 1.0),
+    ("", "settle", 0.0),
+)
+"""What needs the trusted lists of access b."""
+RELABELLED = ("chance", "last_loss", "held_out_loss", "against_trusted", "correction_again")
+READ = (0.05, 0.2)
+KEPT = (0.9, 0.7, 0.5, 0.3, 0.1)
+
+FINALISTS = {
+    "a": (("query_loss", "keep", 0.8), ("", "confident_forward", 0.0)),
+    "b": (
+        ("", "counted_forward", 0.0),
+        ("", "corrected_again", 1.0),
+        ("correction_again", "believe", 0.0),
+        ("", "settle", 0.0),
+    ),
+}
+"""What is chosen among, beside uniform, without the truth: settled on the development shops."""
+MARGIN = {"a": 1.0, "b": 0.0}
+"""How many standard errors of the paired difference a choice must be above uniform by."""
+
+
+def core(every: Iterable[Cell]) -> set[Cell]:
+    """The cells of the weight track without which nothing is decided."""
+    names = ("uniform", "clean", *tracks.RIVALS)
+    arms = {*FINALISTS["a"], *FINALISTS["b"]}
+    return {
+        cell
+        for cell in every
+        if cell.track == "weight"
+        and (cell.policy in names or (cell.score, cell.policy, cell.strength) in arms)
+    }
+
+
+def weight(shop: int, fault: str) -> Iterator[Cell]:
+    rate = faults.RATES[fault]
+    for setting, seed in UNIFORM:
+        yield Cell("weight", shop, fault, rate, "", "uniform", setting=setting, seed=seed)
+    for name in tracks.RIVALS:
+        yield Cell("weight", shop, fault, rate, "", name)
+    for score, policy, strength in (*CONTROLS, *BLIND, *TRUSTING):
+        if fault == "none" and policy in ("oracle_drop", "clean"):
+            continue
+        yield Cell("weight", shop, fault, rate, score, policy, strength)
+
+
+def find(shop: int, fault: str) -> Iterator[Cell]:
+    if fault != "none":
+        for score in scores.SCORES:
+            yield Cell("find", shop, fault, faults.RATES[fault], score, "")
+
+
+def relabel(shop: int, fault: str) -> Iterator[Cell]:
+    if fault in faults.BIASING:
+        for score in RELABELLED:
+            for budget in READ:
+                rate = faults.RATES[fault]
+                yield Cell("relabel", shop, fault, rate, score, "", budget=budget)
+
+
+def prune(shop: int, fault: str) -> Iterator[Cell]:
+    if fault == "none":
+        yield Cell("prune", shop, fault, 0.0, "", "random_lists", compute="equal")
+        for policy in tracks.PRUNINGS:
+            for budget in KEPT:
+                for compute in ("equal", "proportional"):
+                    yield Cell(
+                        "prune", shop, fault, 0.0, "", policy, budget=budget, compute=compute
+                    )
+
+
+TRACKS = {"weight": weight, "find": find, "relabel": relabel, "prune": prune}

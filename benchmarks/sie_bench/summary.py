@@ -1,0 +1,266 @@
+"""What the cells say: per-shop numbers, their differences, and what was chosen without the truth.
+
+Every interval is Student's over shops, 95 %: a shop brings its own words, queries, faults, training
+and test queries and training seeds, so that it covers all of these, for shops of this generator and
+size. Arms are compared within a shop.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+from sie_bench import faults, grid
+from sie_bench.cells import Cell
+from sie_jax.evaluation import claims
+from sie_jax.evaluation.slices import holm
+
+ACCESSES = ("a", "b")
+Found = Mapping[Cell, Mapping[str, Any]]
+"""The values of cells."""
+Name = TypeVar("Name")
+_DIGITS = 5
+_RESAMPLES = 2000
+
+
+def name_of(cell: Cell) -> str:
+    """What a reader calls an arm: 'keep 0.8 by held_out_loss'."""
+    strength = f" {cell.strength:g}" if cell.strength else ""
+    by = f" by {cell.score}" if cell.score else ""
+    return f"{cell.policy}{strength}{by}"
+
+
+def uniform_of(found: Found, shop: int, fault: str, access: str) -> dict[str, Any] | None:
+    """Uniform as tuned on the shop: {"test", "validation"}, means over the setting's seeds.
+
+    It has the setting that is best on the development shops, or another one that is more than one
+    standard error above that on the validation queries: the best of several on 100 queries alone
+    was worse than the first. None where one of its cells is missing.
+    """
+    runs = defaultdict(list)
+    for cell in grid.weight(shop, fault):
+        if cell.policy == "uniform":
+            if cell not in found:
+                return None
+            runs[cell.setting].append(found[cell][access])
+    tuned = {
+        setting: {
+            "test": float(np.mean([one["test"] for one in each])),
+            "validation": np.mean([_values(one) for one in each], 0),
+        }
+        for setting, each in runs.items()
+    }
+    main = tuned.pop(grid.MAIN)
+    other = chosen(tuned, main, 1.0)
+    return main if other is None else tuned[other]
+
+
+def chosen(
+    candidates: Mapping[Name, Mapping[str, Any]], reference: Mapping[str, Any], margin: float
+) -> Name | None:
+    """The arm to use, by validation queries alone; None is uniform.
+
+    candidates, reference: {"validation": nDCG@10 of each query, None where it has none}. It is the
+    arm with the highest mean, if its mean paired difference from uniform is above `margin` standard
+    errors.
+    """
+    if not candidates:
+        return None
+    plain = _values(reference)
+    gains = {name: _values(one) - plain for name, one in candidates.items()}
+    best = max(gains, key=lambda name: float(np.nanmean(gains[name])))
+    gain = gains[best][~np.isnan(gains[best])]
+    error = float(gain.std(ddof=1)) / len(gain) ** 0.5
+    return best if gain.mean() > margin * error else None
+
+
+def weight(found: Found, shops: Sequence[int]) -> dict[str, Any]:
+    """Per fault and access the arms' test nDCG@10 of each shop, gains, and the choice."""
+    result: dict[str, Any] = {}
+    for fault in grid.FAULTS:
+        cells = {
+            shop: [cell for cell in grid.weight(shop, fault) if cell.policy != "uniform"]
+            for shop in shops
+        }
+        # the shops of which everything that is asked for is there
+        names = [name_of(cell) for cell in cells[shops[0]]] if shops else []
+        done = [
+            shop
+            for shop in shops
+            if uniform_of(found, shop, fault, "a") and grid.core(cells[shop]) <= found.keys()
+        ]
+        if not done:
+            continue
+        result[fault] = {"shops": done, "accesses": {}, "memorised": _memorised(found, done, fault)}
+        for access in ACCESSES:
+            result[fault]["accesses"][access] = _access(found, done, fault, access, cells, names)
+    _adjust(result)
+    return result
+
+
+def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
+    tuned = [uniform_of(found, shop, fault, access) for shop in done]
+    uniform = [one for one in tuned if one is not None]
+    plain = np.array([one["test"] for one in uniform])
+    arms: dict[str, Any] = {"uniform": {"test": _rounded(plain)}}
+    for place, name in enumerate(names):
+        own = [found.get(cells[shop][place]) for shop in done]
+        some = np.array([one is not None for one in own])
+        if not some.any():
+            continue
+        test = np.array([np.nan if one is None else one[access]["test"] for one in own])
+        arms[name] = {"test": _rounded(test)}
+        if some.sum() > 2:
+            arms[name]["gain"] = _claim((test - plain)[some])
+    picks: list[str | None] = []
+    gains = []
+    for at, shop in enumerate(done):
+        candidates = {
+            name_of(cell): found[cell][access]
+            for cell in cells[shop]
+            if (cell.score, cell.policy, cell.strength) in grid.FINALISTS[access] and cell in found
+        }
+        pick = chosen(candidates, uniform[at], grid.MARGIN[access])
+        picks.append(pick)
+        gains.append(0.0 if pick is None else candidates[pick]["test"] - plain[at])
+    clean = arms.get("clean", arms["uniform"])["test"]
+    headroom = np.array([np.nan if one is None else one for one in clean], float) - plain
+    outcome: dict[str, Any] = {
+        "picks": picks,
+        "gains": _rounded(np.array(gains)),
+        "headrooms": _rounded(headroom),
+        "departures": sum(pick is not None for pick in picks),
+    }
+    if len(done) > 2:
+        outcome["gain"] = _claim(np.array(gains))
+        outcome["headroom"] = _claim(headroom)
+        outcome["closed"] = ratio(np.array(gains), headroom)
+    return {"arms": arms, "chosen": outcome}
+
+
+def ratio(gains: np.ndarray, headrooms: np.ndarray) -> dict[str, float] | None:
+    """Σ gains / Σ headrooms over shops, with the percentile interval of 2,000 resamples of shops.
+
+    None where the interval of the mean headroom is not above 0: nothing is there to be closed.
+    """
+    claim = claims.fixed(headrooms)
+    if claim["low"] is None or claim["low"] <= 0:
+        return None
+    draws = np.random.default_rng(0).integers(len(gains), size=(_RESAMPLES, len(gains)))
+    shares = gains[draws].sum(1) / headrooms[draws].sum(1)
+    low, high = np.quantile(shares, [0.025, 0.975])
+    value = gains.sum() / headrooms.sum()
+    return {name: round(float(one), 4) for name, one in zip(_ENDS, (value, low, high), strict=True)}
+
+
+_ENDS = ("value", "low", "high")
+
+
+def find(found: Found, shops: Sequence[int]) -> dict[str, Any]:
+    """Per fault and score each measure's per-shop numbers, and its mean with the interval."""
+    result: dict[str, Any] = {}
+    for fault in grid.FAULTS:
+        for cell in grid.find(0, fault):
+            own = [found.get(_of(cell, shop)) for shop in shops]
+            values = [one for one in own if one is not None]
+            if len(values) > 2:
+                result.setdefault(fault, {})[cell.score] = {
+                    measure: {
+                        **_claim(np.array([one[measure] for one in values])),
+                        "shops": _rounded(np.array([one[measure] for one in values]), 4),
+                    }
+                    for measure in ("auroc", "average_precision", "precision", "read")
+                }
+    return result
+
+
+def relabel(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, Any]:
+    """Per fault, budget and score the gain of mending labels, in all and per 100 labels read."""
+    result: dict[str, Any] = {}
+    for fault in faults.BIASING:
+        for cell in grid.relabel(0, fault):
+            gains, per, mended, left = [], [], [], []
+            for shop in shops:
+                one, plain = found.get(_of(cell, shop)), uniform_of(found, shop, fault, access)
+                if one is None or plain is None:
+                    continue
+                gain = one[access]["test"] - plain["test"]
+                gains.append(gain)
+                per.append(100 * gain / one["read"])
+                mended.append(one["mended"] / one["read"])
+                left.append(shop)
+            if len(gains) > 2:
+                result.setdefault(fault, {}).setdefault(f"{cell.budget:g}", {})[cell.score] = {
+                    "shops": left,
+                    "gains": _rounded(np.array(gains)),
+                    "gain": _claim(np.array(gains)),
+                    "per_100": _claim(np.array(per), 7),
+                    "wrong_among_read": round(float(np.mean(mended)), 4),
+                }
+    return result
+
+
+def prune(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, Any]:
+    """Per compute, pruning and share kept the test nDCG@10 less that of all data, by shop."""
+    result: dict[str, Any] = {}
+    everything, *others = grid.prune(0, "none")
+    for cell in others:
+        values, left = [], []
+        for shop in shops:
+            whole, one = found.get(_of(everything, shop)), found.get(_of(cell, shop))
+            if whole is not None and one is not None:
+                values.append(one[access]["test"] - whole[access]["test"])
+                left.append(shop)
+        if len(values) > 2:
+            own = result.setdefault(cell.compute, {}).setdefault(cell.policy, {})
+            own[f"{cell.budget:g}"] = {
+                "shops": left,
+                "less_all": _claim(np.array(values)),
+                "by_shop": _rounded(np.array(values)),
+            }
+    return result
+
+
+def _of(cell: Cell, shop: int) -> Cell:
+    return Cell(**{**vars(cell), "data": shop})
+
+
+def _memorised(found: Found, shops: Sequence[int], fault: str) -> dict[str, float]:
+    """The share of wrong training labels that uniform predicts as given, by setting."""
+    values = defaultdict(list)
+    for shop in shops:
+        for cell in grid.weight(shop, fault):
+            if cell.policy == "uniform" and "memorised" in found[cell]:
+                values[f"decay {cell.setting[1]:g}"].append(found[cell]["memorised"])
+    return {name: round(float(np.mean(each)), 4) for name, each in values.items()}
+
+
+def _adjust(result: dict[str, Any]) -> None:
+    """Holm over the gains of all arms, faults and accesses of the track; `holm` beside each."""
+    told = [
+        arm["gain"]
+        for fault in result.values()
+        for access in fault["accesses"].values()
+        for arm in (*access["arms"].values(), access["chosen"])
+        if "gain" in arm
+    ]
+    for gain, adjusted in zip(told, holm([one.pop("p") for one in told]), strict=True):
+        gain["holm"] = round(float(adjusted), 5)
+
+
+def _claim(differences: np.ndarray, digits: int = _DIGITS) -> dict[str, Any]:
+    p = claims.p_value(lambda level: claims.fixed(differences, level=level))
+    ends = {
+        name: None if value is None else round(value, digits)
+        for name, value in claims.fixed(differences).items()
+    }
+    return {**ends, "p": p}
+
+
+def _rounded(values: np.ndarray, digits: int = _DIGITS) -> list[float | None]:
+    return [None if np.isnan(one) else round(float(one), digits) for one in values]
+
+
+def _values(one: Mapping[str, Any]) -> np.ndarray:
+    return np.array([np.nan if each is None else each for each in one["validation"]], float)

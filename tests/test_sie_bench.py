@@ -1,0 +1,223 @@
+"""SIE-Bench: its faults, its policies, what it chooses, and that its cells resume."""
+
+import dataclasses
+import importlib
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from running import ROOT
+
+from sie_jax.data.sources.market import noise
+from sie_jax.evaluation import ranking
+
+MODULES = ("cells", "faults", "grid", "model", "policies", "scores", "shops", "summary", "tracks")
+
+
+@pytest.fixture(scope="module")
+def bench() -> SimpleNamespace:
+    """The bench's modules."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        found = {name: importlib.import_module(f"sie_bench.{name}") for name in MODULES}
+    return SimpleNamespace(**found)
+
+
+@pytest.fixture(scope="module")
+def shop(bench: SimpleNamespace) -> Any:
+    """A shop of 400 queries with 10 pairs each of random grades; a tenth is tested."""
+    rng = np.random.default_rng(0)
+    query = np.repeat(np.arange(400), 10)
+    judged = noise.Judged(
+        rng.choice(4, size=4000, p=[0.26, 0.27, 0.27, 0.2]),
+        query,
+        rng.integers(11, size=4000),
+        query >= 40,
+    )
+    position = np.tile(np.arange(10), 400)
+    brand = rng.integers(40, size=4000)
+    return bench.shops.Shop(3, None, None, None, None, judged, brand, position, (), ())
+
+
+def test_each_fault_has_its_rate_and_leaves_tested_rows(bench: SimpleNamespace, shop: Any) -> None:
+    truth, where = shop.judged.truth, shop.judged.where
+    for fault, rate in bench.faults.RATES.items():
+        labels = bench.faults.labels(shop, fault)
+        np.testing.assert_array_equal(labels, bench.faults.labels(shop, fault))
+        assert (labels == truth)[~where].all()
+        # five standard errors of a share; for annotators, whole queries of ten are drawn; sellers
+        # end with the last whole one, a fortieth of the rows at most; mixed ones overlap
+        slack = {"annotator": 0.1, "sellers": 0.03, "mixed": 0.05}.get(fault, 0.035)
+        assert abs((labels != truth)[where].mean() - rate) < slack * (rate > 0) + 1e-12
+
+
+def test_a_seller_pushes_all_of_its_items(bench: SimpleNamespace, shop: Any) -> None:
+    labels = bench.faults.labels(shop, "sellers")
+    wrong = labels != shop.judged.truth
+    assert (labels[wrong] == 3).all()
+    pushed = np.isin(shop.brand, shop.brand[wrong]) & shop.judged.where
+    assert (labels[pushed] == 3).all()
+
+
+def test_a_place_is_looked_at_by_its_propensity(bench: SimpleNamespace, shop: Any) -> None:
+    look = bench.faults.propensity(shop, 0.2)
+    relevant = (shop.judged.truth > 0) & shop.judged.where
+    assert abs((1 - look)[relevant].sum() / shop.judged.where.sum() - 0.2) < 1e-9
+    assert look[0] == 1  # at the first place
+    assert (np.diff(look[:10]) < 0).all()
+
+
+def test_what_is_kept(bench: SimpleNamespace) -> None:
+    values = np.array([[3.0, 1.0, 9.0], [2.0, 4.0, 0.0]])
+    mask = np.array([[True, True, False], [True, True, True]])
+    kept = bench.policies.kept(values, mask, 0.6)
+    np.testing.assert_array_equal(kept, [[False, True, False], [True, False, True]])
+    labels = np.array([[0, 0, 0], [1, 1, 1]])
+    banded = bench.policies.banded(values, labels, mask, 0.5)
+    np.testing.assert_array_equal(banded, [[False, True, False], [True, False, True]])
+
+
+def test_targets_between_labels_and_probabilities(bench: SimpleNamespace) -> None:
+    p = np.array([[0.1, 0.2, 0.3, 0.4]])
+    found = bench.policies.mixture(np.array([1]), p, 0.5)
+    np.testing.assert_allclose(found, [[0.05, 0.6, 0.15, 0.2]], rtol=1e-6)
+
+
+def test_suspected_labels_are_corrected_and_sure_pairs_weigh_more(bench: SimpleNamespace) -> None:
+    p = np.array([[0.1, 0.6, 0.2, 0.1], [0.1, 0.6, 0.2, 0.1]])
+    weights, targets = bench.policies.settled(p, np.array([1, 2]))
+    np.testing.assert_allclose(weights, [0.6, 0.6])
+    np.testing.assert_allclose(targets, [[0, 1, 0, 0], p[1]], rtol=1e-6)
+
+
+def test_transitions_are_counted(bench: SimpleNamespace) -> None:
+    found = bench.policies.counted_transition(np.array([3, 3, 3]), np.array([0, 0, 3]))
+    np.testing.assert_allclose(found, [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0.5, 0, 0, 0.5]])
+    # sure predictions that contradict a label count as its right class
+    p = np.eye(4)[[3, 3, 0, 1, 2, 3]]
+    found = bench.policies.confident_transition(p, np.array([0, 3, 0, 1, 2, 3]))
+    np.testing.assert_allclose(found[3], [1 / 4, 0, 0, 3 / 4])
+
+
+def test_the_posterior_undoes_a_known_fault(bench: SimpleNamespace) -> None:
+    transition = np.eye(4)
+    transition[3] = [0.5, 0, 0, 0.5]  # half of E is missed
+    right = np.array([0.2, 0.2, 0.2, 0.4])
+    found = bench.policies.posterior((right @ transition)[None], np.array([0]), transition)
+    # P(E | labelled I) = 0.4 / 2 / (0.2 + 0.4 / 2); the rounds of EM end within a hundredth
+    np.testing.assert_allclose(found, [[0.5, 0, 0, 0.5]], atol=0.01)
+
+
+def test_inverse_propensity_is_unbiased(bench: SimpleNamespace) -> None:
+    p, truth = 0.4, 2
+    seen = bench.policies.unbiased(np.array([truth]), np.array([p]))
+    unseen = bench.policies.unbiased(np.array([0]), np.array([p]))
+    np.testing.assert_allclose(p * seen + (1 - p) * unseen, np.eye(4)[[truth]], atol=1e-6)
+
+
+def test_forward_correction(bench: SimpleNamespace) -> None:
+    logits = np.log(np.array([0.1, 0.2, 0.3, 0.4]))
+    target = np.eye(4)[0]
+    plain = bench.model.losses(logits, target, np.eye(4))
+    np.testing.assert_allclose(plain, -np.log(0.1), rtol=1e-6)
+    transition = np.eye(4)
+    transition[3] = [0.5, 0, 0, 0.5]
+    found = bench.model.losses(logits, target, transition)
+    np.testing.assert_allclose(found, -np.log(0.1 + 0.4 / 2), rtol=1e-6)
+
+
+def test_means_of_groups_are_shrunken(bench: SimpleNamespace) -> None:
+    values, groups = np.array([1.0, 2.0, 6.0]), np.array([0, 0, 1])
+    where = np.ones(3, bool)
+    found = bench.scores.group_mean(values, groups, where)
+    np.testing.assert_allclose(found, [(3 + 15) / 7, (3 + 15) / 7, (6 + 15) / 6])
+    alone = bench.scores.group_mean(values, groups, where, others=True)
+    np.testing.assert_allclose(alone, [(2 + 15) / 6, (1 + 15) / 6, 15 / 5])
+
+
+def test_shares_of_sellers_leave_out_their_own_list(bench: SimpleNamespace) -> None:
+    mask = np.array([[True, True], [True, False]])
+    lists = bench.shops.Lists(*[None] * 9)._replace(mask=mask, brand=np.array([[0, 1], [0, 0]]))
+    signal = np.array([[1.0, 0.0], [0.0, 9.0]])  # the last is no pair
+    left, every = bench.scores.seller_shares(signal, lists, np.array([0, 1, 2]))
+    mean = 1 / 3
+    np.testing.assert_allclose(left[mask], [2 * mean / 3, mean, (1 + 2 * mean) / 3])
+    np.testing.assert_allclose(every, [(1 + 2 * mean) / 4, 2 * mean / 3, mean])
+
+
+def test_ndcg_is_that_of_the_library(bench: SimpleNamespace) -> None:
+    rng = np.random.default_rng(1)
+    scores, grades = rng.normal(size=(30, 20)), rng.integers(4, size=(30, 20))
+    mask = rng.random((30, 20)) < 0.8
+    grades[0] = 0
+    found = bench.model.ndcg(scores, grades, mask)
+    expected = ranking.per_query(
+        scores[mask],
+        grades[mask],
+        gains=bench.shops.GAINS,
+        query_index=np.nonzero(mask)[0],
+        num_queries=30,
+        example_ids=np.flatnonzero(mask),
+    )["ndcg@10"]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_a_cell_is_measured_once(bench: SimpleNamespace, tmp_path: Path) -> None:
+    cell = bench.cells.Cell("find", 1, "annotator", 0.2, "held_out_loss", "")
+    calls: list[Any] = []
+
+    def measure(one: Any) -> dict[str, float]:
+        calls.append(one)
+        return {"auroc": 0.1 + 0.2}
+
+    first = bench.cells.measured(cell, tmp_path, measure)
+    assert bench.cells.measured(cell, tmp_path, measure) == first
+    assert first["values"] == {"auroc": 0.1 + 0.2}
+    assert calls == [cell]
+
+
+def test_a_hash_is_of_what_a_cell_depends_on(
+    bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = [
+        cell
+        for track in bench.grid.TRACKS.values()
+        for fault in bench.grid.FAULTS
+        for cell in track(1, fault)
+    ]
+    assert len({cell.hash for cell in every}) == len(every)
+    keep = bench.cells.Cell("weight", 1, "annotator", 0.2, "held_out_loss", "keep", 0.8)
+    soften = bench.cells.Cell("weight", 1, "annotator", 0.2, "", "soften", 0.8)
+    before = keep.hash, soften.hash
+    assert dataclasses.replace(keep, strength=0.9).hash != keep.hash
+    # `keep` calls `kept`; `soften` does not
+    monkeypatch.setitem(bench.cells._POLICIES, "kept", bench.cells._POLICIES["mixture"])
+    assert keep.hash != before[0]
+    assert soften.hash == before[1]
+
+
+def test_every_track_is_of_twenty_cells_at_least(bench: SimpleNamespace) -> None:
+    for track in bench.grid.TRACKS.values():
+        assert sum(1 for fault in bench.grid.FAULTS for _ in track(1, fault)) >= 20
+
+
+def test_what_is_chosen_without_the_truth(bench: SimpleNamespace) -> None:
+    plain = {"validation": [0.5, 0.6, None, 0.7]}
+    better = {"validation": [0.6, 0.7, None, 0.8]}
+    luckier = {"validation": [0.5, 0.6, None, 1.2]}  # higher, but by one query: t = 1
+    chosen = bench.summary.chosen
+    assert chosen({"one": better}, plain, 1.0) == "one"
+    assert chosen({"one": better, "other": luckier}, plain, 0.9) == "other"
+    assert chosen({"one": better, "other": luckier}, plain, 2.0) is None
+    assert chosen({"one": plain}, plain, 0.0) is None
+    assert chosen({}, plain, 1.0) is None
+
+
+def test_the_share_that_is_closed(bench: SimpleNamespace) -> None:
+    gains, headrooms = np.array([0.01, 0.02, 0.03]), np.array([0.04, 0.04, 0.05])
+    found = bench.summary.ratio(gains, headrooms)
+    assert found["value"] == pytest.approx(0.06 / 0.13, abs=1e-4)
+    assert found["low"] <= found["value"] <= found["high"]
+    assert bench.summary.ratio(gains, np.array([0.04, -0.04, 0.0])) is None

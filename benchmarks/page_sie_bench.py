@@ -16,7 +16,7 @@ FAULTS = {
     "none": "none",
 }
 ACCESSES = {"a": "validation labels are faulty too", "b": "100 clean validation queries"}
-RIVALS = ("linear_features", "linear_translation", "stack")
+RIVALS = ("linear_features", "linear_translation", "stack", "with_validation")
 
 
 def extent() -> str:
@@ -81,7 +81,9 @@ def rivals() -> str:
             told = " · ".join(number(share, 2) for share in shares)
             rows.append([text, access, *cells, told or "–"])
     head = ["fault", "access", "uniform", "chosen", "clean labels", "`linear`"]
-    return rows_as_table([*head, "`linear` + translation", "stack", "memorised"], rows)
+    return rows_as_table(
+        [*head, "`linear` + translation", "stack", "the 100 learnt too", "memorised"], rows
+    )
 
 
 def policies() -> str:

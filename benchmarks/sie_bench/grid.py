@@ -1,8 +1,8 @@
 """The declared grid: which cells each track has for a shop and a fault.
 
 track     shops   cells of a shop                                        seconds of a shop
-weight       20   7 faults × (5 uniform + 3 rivals + 38 arms)            7 × (10 + 45 × 1)
-  core       20   7 faults × (5 uniform + 3 rivals + clean + 6 arms)     7 × (6 + 15 × 1.2)
+weight       20   7 faults × (5 uniform + 4 rivals + 38 arms)            7 × (10 + 47 × 1)
+  core       20   7 faults × (5 uniform + 4 rivals + clean + 6 arms)     7 × (6 + 17 × 1.2)
 find         20   6 faults × 20 scores                                   6 × 6
 relabel      20   5 faults × 5 scores × 2 budgets                        50 × 1
 prune        20   6 prunings × 5 budgets × 2 computes, and all           61 × 0.8

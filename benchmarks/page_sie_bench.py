@@ -25,8 +25,9 @@ def extent() -> str:
     weighed = [len(one["shops"]) for one in found["weight"].values()]
     counted = found["cells"]
     minutes = f"{counted['seconds'] / 60:.0f} minutes"
+    shops = f"{min(weighed)} to {max(weighed)}" if len({*weighed}) > 1 else f"{max(weighed)}"
     return (
-        f"So far decisions are measured on {min(weighed)} to {max(weighed)} shops of "
+        f"So far decisions are measured on {shops} shops of "
         f"{len(found['shops'])}. Of all {counted['declared']:,} cells {counted['measured']:,} are "
         f"measured, in {minutes} of a machine that was shared. The same command goes on with the "
         "rest. A place without a figure is not measured on three shops yet."
@@ -40,7 +41,7 @@ def decisions() -> str:
         for access in ACCESSES:
             found = _weight().get(fault)
             if found is None:
-                rows.append([text, access, "not measured", "", "", "", "", "0"])
+                rows.append([text, access, "not measured", "", "", "", "", "", "0"])
                 continue
             chosen = found["accesses"][access]["chosen"]
             gain = chosen.get("gain")
@@ -56,11 +57,14 @@ def decisions() -> str:
                     with_interval(gain, sign=True) if gain else "",
                     _headroom(chosen),
                     _closed(chosen),
+                    with_interval(chosen["less_with_validation"], sign=True) if gain else "",
                     str(len(chosen["gains"])),
                 ]
             )
     head = ["fault", "access", "what to do", "departs from uniform", "gain in nDCG@10"]
-    return rows_as_table([*head, "headroom", "closed", "shops"], rows)
+    return rows_as_table(
+        [*head, "headroom", "closed", "less learning from the 100 too", "shops"], rows
+    )
 
 
 def rivals() -> str:

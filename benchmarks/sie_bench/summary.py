@@ -136,6 +136,8 @@ def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
         outcome["gain"] = _claim(np.array(gains))
         outcome["headroom"] = _claim(headroom)
         outcome["closed"] = ratio(np.array(gains), headroom)
+        rival = np.array(arms["with_validation"]["test"])
+        outcome["less_with_validation"] = _claim(plain + np.array(gains) - rival)
     return {"arms": arms, "chosen": outcome}
 
 

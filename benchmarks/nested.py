@@ -4,6 +4,8 @@
     python benchmarks/nested.py --pretrained=BERT
     python benchmarks/nested.py --pretrained=BERT --recipes \\
         --out=benchmarks/results/nested_features.json
+    python benchmarks/nested.py --pretrained=BERT --recipes towers --sets icecat \\
+        --out=benchmarks/results/nested_encoders.json
 
 nDCG@10 over all queries of the ESCI sample and of the Icecat pairs, which are in the folder that
 $SIE_JAX_DATA names. A ranker that learns is fitted five times on four fifths of the queries and

@@ -334,6 +334,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "clicks": clicks,
     "clicks beyond the ranker": clicks_beyond_the_ranker,
     **{f"nested, {name}": functools.partial(nested, name) for name in ("esci", "icecat")},
+    "encoders, icecat": functools.partial(nested, "icecat", "nested_encoders"),
     **{
         f"features, {name}": functools.partial(nested, name, "nested_features")
         for name in ("esci", "icecat")

@@ -17,6 +17,7 @@ OF_ANOTHER_NAME = {
     "choosing_other_seeds": "choosing",
     "fuzz_sources": "fuzz",
     "list_weights_again": "list_weights",
+    "nested_encoders": "nested",
     "nested_features": "nested",
     "sie_bench": "run_sie_bench",
     "training_tasks_few": "training_tasks",

@@ -1,7 +1,5 @@
 """Tables and picture on importance: docs/importance.md, choosing.md and wrong_labels.md."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -10,11 +8,11 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from page_tables import ROOT, number, result, rows_as_table, with_interval
+from pictures import Picture
 
 from sie_jax import importance, tasks
 from sie_jax.report.plots import SERIES
 
-PICTURE = ROOT / "docs" / "importance.svg"
 FIRST = ("uniform", "auto", "oracle", "clean labels")  # of the runs, those that the text is about
 RATE, WITHOUT = "0.2", "0"  # the rate that is shown, and the shop without noise beside it
 
@@ -194,11 +192,6 @@ def _run(run: Mapping[str, Any] | None, beside: Mapping[str, Any], metric: str) 
     return f"{mean}, {with_interval(paired, sign=True)}"
 
 
-def digest(found: Mapping[str, Any]) -> str:
-    """What the picture's metadata say of the result that it was drawn from."""
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
-
-
 @matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "sie_jax"})
 def drawn(found: Mapping[str, Any]) -> Figure:
     """AUROC by score (rows) and kind of noise: mean and range of the seeds, and without noise."""
@@ -244,16 +237,7 @@ def drawn(found: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def picture_is_outdated() -> bool:
-    """Whether the committed picture was drawn from another result."""
-    return digest(result("importance")) not in PICTURE.read_text("utf-8")
-
-
-def draw() -> None:
-    """Draws the picture from the committed result."""
-    found = result("importance")
-    drawn(found).savefig(PICTURE, metadata={"Date": None, "Description": digest(found)})
-
+PICTURE = Picture(ROOT / "docs" / "importance.svg", "importance", drawn)
 
 PARTS: dict[str, Callable[[], str]] = {
     "estimators": listed_estimators,

@@ -3,8 +3,13 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from page_tables import mean, number, result, rows_as_table, with_interval
+import matplotlib
+from matplotlib.figure import Figure
+from page_tables import ROOT, mean, number, result, rows_as_table, with_interval
+from pictures import Picture
 from sie_bench import grid
+
+from sie_jax.report.plots import SERIES
 
 FAULTS = {
     "missing_positive": "missed positives (15 %)",
@@ -194,6 +199,45 @@ def _closed(chosen: Mapping[str, Any]) -> str:
     return f"{value} % [{low}, {high}]".replace("-", "−")
 
 
+DRAWN = {
+    "linear_translation": ("linear + translation", "s", SERIES[4]),
+    "uniform": ("uniform", "o", SERIES[0]),
+    "with_validation": ("learns from the 100 too", "^", SERIES[3]),
+    "chosen": ("chosen policy", "D", SERIES[2]),
+    "clean": ("all labels right", "|", "0.2"),
+}
+"""What the picture has of each fault, with its text, mark and colour."""
+
+
+@matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "sie_jax"})
+def drawn(found: Mapping[str, Any]) -> Figure:
+    """nDCG@10 under each fault by access b, the mean over shops: rivals, the choice, clean labels."""
+    figure = Figure(figsize=(8, 3.4), layout="constrained")
+    axes = figure.subplots()
+    faults = [fault for fault in FAULTS if fault in found["weight"]]
+    for row, fault in enumerate(faults):
+        of = found["weight"][fault]["accesses"]["b"]
+        arms = {name: _mean(arm) for name, arm in of["arms"].items()}
+        arms["chosen"] = arms["uniform"] + mean(of["chosen"]["gains"])
+        if row % 2:
+            axes.axhspan(row - 0.5, row + 0.5, color="0.95", linewidth=0)
+        for name, (text, mark, colour) in DRAWN.items():
+            if name in arms:
+                label = None if row else text
+                axes.plot(arms[name], row, mark, color=colour, markersize=7, label=label)
+    axes.set(
+        xlabel="nDCG@10 on test queries, whose labels are right; mean over shops",
+        yticks=range(len(faults)),
+        ylim=(len(faults) - 0.5, -0.5),
+    )
+    axes.set_yticklabels([FAULTS[fault] for fault in faults])
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=len(DRAWN), frameon=False)
+    return figure
+
+
+PICTURE = Picture(ROOT / "docs" / "sie_bench.svg", "sie_bench", drawn)
 PARTS: dict[str, Callable[[], str]] = {
     "sie-bench extent": extent,
     "sie-bench decisions": decisions,

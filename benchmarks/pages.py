@@ -1,4 +1,4 @@
-"""Writes the generated parts of docs/: measured tables, the config's fields, a picture.
+"""Writes the generated parts of docs/: measured tables, the config's fields, pictures.
 
     python benchmarks/pages.py            # rewrites the pages in place
     python benchmarks/pages.py --check    # names what would change, and ends with 1 if any would
@@ -35,6 +35,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **importance_page.PARTS,
 }
 """What each generated part holds, by the name in its marker."""
+PICTURES = (importance_page.PICTURE, page_sie_bench.PICTURE)
 
 
 def pages() -> list[Path]:
@@ -75,11 +76,12 @@ def main() -> None:
         print(f"{verb}: {page.relative_to(ROOT)}: {', '.join(parts)}")
         if not check:
             page.write_text(made, "utf-8")
-    if importance_page.picture_is_outdated():
-        changes += 1
-        print(f"{verb}: {importance_page.PICTURE.relative_to(ROOT)}")
-        if not check:
-            importance_page.draw()
+    for picture in PICTURES:
+        if picture.outdated():
+            changes += 1
+            print(f"{verb}: {picture.path.relative_to(ROOT)}")
+            if not check:
+                picture.draw()
     sys.exit(1 if check and changes else 0)
 
 

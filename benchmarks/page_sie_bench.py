@@ -211,7 +211,7 @@ DRAWN = {
 
 @matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "sie_jax"})
 def drawn(found: Mapping[str, Any]) -> Figure:
-    """nDCG@10 under each fault by access b, the mean over shops: rivals, the choice, clean labels."""
+    """nDCG@10 under each fault by access b, the mean over shops: rivals, choice, clean labels."""
     figure = Figure(figsize=(8, 3.4), layout="constrained")
     axes = figure.subplots()
     faults = [fault for fault in FAULTS if fault in found["weight"]]

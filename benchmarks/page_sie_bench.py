@@ -21,6 +21,13 @@ FAULTS = {
     "none": "none",
 }
 ACCESSES = {"a": "validation labels are faulty too", "b": "100 clean validation queries"}
+BEST = {
+    "uniform": "uniform",
+    "linear_features": "linear",
+    "linear_translation": "linear + translation",
+    "stack": "stack",
+    "with_validation": "the 100 learnt too",
+}
 RIVALS = ("linear_features", "linear_translation", "stack", "with_validation")
 
 
@@ -62,14 +69,12 @@ def decisions() -> str:
                     with_interval(gain, sign=True) if gain else "",
                     _headroom(chosen),
                     _closed(chosen),
-                    with_interval(chosen["less_with_validation"], sign=True) if gain else "",
+                    _less_best(chosen) if gain else "",
                     str(len(chosen["gains"])),
                 ]
             )
     head = ["fault", "access", "what to do", "departs from uniform", "gain in nDCG@10"]
-    return rows_as_table(
-        [*head, "headroom", "closed", "less learning from the 100 too", "shops"], rows
-    )
+    return rows_as_table([*head, "headroom", "closed", "less the best rival", "shops"], rows)
 
 
 def rivals() -> str:
@@ -182,10 +187,17 @@ def _gain(arm: Mapping[str, Any]) -> str:
 
 
 def _advice(gain: Mapping[str, Any] | None, most: str | None) -> str:
-    """The arm that was chosen most often, if choosing gained; uniform if it did not."""
+    """To choose, with the arm that was chosen most often, if that gained; uniform if not."""
     if gain is None or gain["low"] is None:
         return "not measured"
-    return f"`{most}`" if gain["low"] > 0 else "use uniform"
+    return f"choose (most often `{most}`)" if gain["low"] > 0 else "use uniform"
+
+
+def _less_best(chosen: Mapping[str, Any]) -> str:
+    """What is chosen, less the rival with the highest mean; bold where it survives Holm's."""
+    claim, rival = chosen["less_best_rival"], BEST[chosen["best_rival"]]
+    text = with_interval(claim, sign=True)
+    return f"{f'**{text}**' if claim['holm'] < 0.05 else text} ({rival})"
 
 
 def _headroom(chosen: Mapping[str, Any]) -> str:

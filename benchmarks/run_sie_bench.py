@@ -7,7 +7,7 @@ Measures the cells of the grid (`sie_bench/grid.py`, which has its arithmetic) t
 yet, shop after shop, and draws benchmarks/results/sie_bench.json together from all that are. Every
 cell is a file in WORKDIR/cells, named by the hash of what it depends on: it may be killed at any
 moment, and the same command goes on. `--seconds` stops after so many; `--core` measures first what
-decisions need. With --shops=0..9 (development) give --out too: the result file is of shops 100-119.
+decisions need. With --shops=0..9 (development) give --out too: the result file is of shops 101-119.
 """
 
 import argparse

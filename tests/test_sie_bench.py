@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from running import ROOT
+from scipy import stats
 
 from sie_jax.data.sources.market import noise
 from sie_jax.evaluation import ranking
@@ -220,4 +221,10 @@ def test_the_share_that_is_closed(bench: SimpleNamespace) -> None:
     found = bench.summary.ratio(gains, headrooms)
     assert found["value"] == pytest.approx(0.06 / 0.13, abs=1e-4)
     assert found["low"] <= found["value"] <= found["high"]
+    # of equal headrooms it is Student's interval of the gains; of gains in proportion it is a point
+    even = bench.summary.ratio(gains, np.full(3, 0.04))
+    interval = stats.ttest_1samp(gains / 0.04, 0).confidence_interval(0.95)
+    assert [even["low"], even["high"]] == pytest.approx([interval.low, interval.high], abs=1e-4)
+    half = bench.summary.ratio(headrooms / 2, headrooms)
+    assert half == pytest.approx({"value": 0.5, "low": 0.5, "high": 0.5}, abs=1e-4)
     assert bench.summary.ratio(gains, np.array([0.04, -0.04, 0.0])) is None

@@ -115,7 +115,7 @@ def few_queries() -> str:
 def commits() -> str:
     """At which version each part of the results was measured."""
     found = [f"`{name}` at {commit}" for name, commit in result("audit")["commits"].items()]
-    return f"Of its parts, {', '.join(found)}."
+    return f"The parts of `audit.json` were measured at these commits: {', '.join(found)}."
 
 
 def _trips(measured: dict[str, Any]) -> str:

@@ -41,7 +41,7 @@ def extent() -> str:
     return (
         f"So far decisions are measured on {shops} shops of "
         f"{len(found['shops'])}. Of all {counted['declared']:,} cells {counted['measured']:,} are "
-        f"measured, in {minutes} of a machine that was shared. The same command goes on with the "
+        f"measured, in {minutes}. The same command goes on with the "
         "rest. A place without a figure is not measured on three shops yet."
     )
 

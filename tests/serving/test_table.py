@@ -97,10 +97,10 @@ def test_a_prediction_is_not_resumed_with_another_catalogue_or_title(
         serving.score_table(model, pairs, tmp_path / "scored.csv")
 
     def stop(*_: Any, **__: Any) -> None:
-        raise KeyboardInterrupt
+        raise RuntimeError("stopped")
 
     monkeypatch.setattr(table, "described", stop)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(RuntimeError, match="stopped"):
         score("title", str(tmp_path / "items.csv"))
     with pytest.raises(UserError, match="begun with another columns: remove it"):
         score("name", str(tmp_path / "items.csv"))

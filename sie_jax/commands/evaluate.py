@@ -107,7 +107,7 @@ def _of_model(options: Any) -> tuple[dict[str, Any], list[str]]:
 def _known_queries(workdir: Path) -> set[str] | None:
     """The queries that a run's model was trained or chosen on; None where this is no workdir."""
     file = workdir / "data" / "pairs.parquet"
-    if not file.is_file():
+    if not file.is_file() or not file.with_name("prepared.json").is_file():  # anybody's table
         return None
     try:
         pairs = pq.read_table(file, columns=["query"], filters=[("split", "!=", "test")])

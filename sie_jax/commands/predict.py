@@ -106,7 +106,7 @@ def _parser() -> process.Parser:
     parser.add_argument(
         "--query",
         metavar="COLUMN",
-        help="the column of the query (query); with --items the query itself",
+        help="the column of the query (query); with --items alone the query itself",
     )
     parser.add_argument(
         "--title", default="title", metavar="COLUMN", help="the column of the title (title)"

@@ -94,14 +94,16 @@ def read(
     attributes: Sequence[str] = (),
     features: Sequence[str] = (),
     vectors_of: Sequence[str] = (),
+    fix: str = FIX_VECTORS,
 ) -> Catalogue:
     """The items of a catalogue, each once: of entries with the same id the first counts.
 
     Args:
       path: a file or a folder, as `readers.files.find` takes them.
-      columns: the column of `item_id`, of `title` and, where there is one, of `text`.
+      columns: the column of `item_id` and, where there are such, of `title` and `text`.
       attributes, features: further columns, kept as ATTRIBUTE and NUMERIC columns.
       vectors_of: columns of vectors, whose elements are kept as NUMERIC columns.
+      fix: what to do about a further column that is not there, if not by a run's flags.
 
     Returns:
       Catalogue. White space around ids is cut. Its counts: `read` lines; `unreadable`, by reason,
@@ -115,7 +117,7 @@ def read(
     fields = {field: columns[field] for field in CATALOGUE_SCHEMA.names if columns.get(field)}
     fields |= {ATTRIBUTE + name: name for name in attributes}
     parts = files.find(path)
-    elements = vectors.names(parts, vectors_of, FIX_VECTORS) if vectors_of else []
+    elements = vectors.names(parts, vectors_of, fix) if vectors_of else []
     numbers = {NUMERIC + name: vectors.column(name) for name in (*features, *elements)}
     schema = pa.schema([
         *CATALOGUE_SCHEMA,
@@ -123,10 +125,11 @@ def read(
         *((name, pa.float64()) for name in numbers),
     ])  # fmt: skip
     flags = {columns[field]: FLAG + field for field in CATALOGUE_SCHEMA.names if field in fields}
-    flags |= dict.fromkeys(attributes, "--config.data.items.attributes")
-    flags |= dict.fromkeys(features, "--config.data.items.features")
+    if fix == FIX_VECTORS:
+        flags |= dict.fromkeys(attributes, "--config.data.items.attributes")
+        flags |= dict.fromkeys(features, "--config.data.items.features")
     names = dict.fromkeys([*fields.values(), *numbers.values()])
-    wanted = Wanted(tuple(names), FIX_VECTORS, flags=flags)
+    wanted = Wanted(tuple(names), fix, flags=flags)
     at_once = max(1, 64 * CHUNK_ROWS // max(64, len(schema)))
     counts: dict[str, Any] = {"read": 0, "unreadable": Counter(), "without_id": 0}
 

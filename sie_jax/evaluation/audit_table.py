@@ -70,7 +70,7 @@ class TableOfPairs:
 
         Raises:
           UserError: as `data.sources.table.read`; the columns and the labels do not fit together; a
-            probability is missing or impossible.
+            probability is missing or impossible; an id is not unique, as `cleaning.clean`.
         """
         if self.labels:
             check_labels("--labels", self.labels)
@@ -94,9 +94,17 @@ class TableOfPairs:
                 f"{self.path} has the probabilities {', '.join(chosen)}, and its labels are "
                 f"{', '.join(names)}: {NAME_THEM}"
             )
-        cleaned = cleaning.clean(
-            source.table, source.scale, max_query_characters=10**6, max_title_characters=10**6
-        )
+        try:
+            cleaned = cleaning.clean(
+                source.table, source.scale, max_query_characters=10**6, max_title_characters=10**6
+            )
+        except UserError as error:
+            for field in ("example_id", "query_id"):
+                if str(error).startswith(f"cleaning: {field} "):
+                    raise UserError(
+                        f"{self.path}: {error}, or leave the column as it is with --{field}="
+                    ) from None
+            raise
         torn = pc.equal(cleaned.rejected["reason"], CONFLICT).combine_chunks()
         conflicts = cleaned.rejected.filter(torn)
         rejected = pa.concat_tables(

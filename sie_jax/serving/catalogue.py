@@ -11,6 +11,7 @@ from sie_jax.data.schema import ATTRIBUTE, NUMERIC, is_number
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import pieces, spool_rows
 
+FIX = "attributes and numbers keep their names"
 _TEXTS = ("example_id", "query_id", "query", "item_id", "title", "text", "reason")
 
 
@@ -43,7 +44,7 @@ def column_names(path: str) -> list[str]:
 def read(path: str, columns: Mapping[str, str], further: Mapping[str, str]) -> items.Catalogue:
     """The items of a catalogue.
 
-    columns: its column of `item_id`, of `title` and, if there is one, of `text`. further: the
+    columns: its column of `item_id` and, if there are such, of `title` and `text`. further: the
     attributes and numbers that are read too, each with its column; image[0] is of `image`.
 
     Raises UserError as `data.items.read`, and where the catalogue has no column of the ids.
@@ -57,6 +58,7 @@ def read(path: str, columns: Mapping[str, str], further: Mapping[str, str]) -> i
             attributes=[column for name, column in further.items() if name.startswith(ATTRIBUTE)],
             features=[further[name] for name in numbers if not vectors.element(name)],
             vectors_of=list(dict.fromkeys(of_vectors)),
+            fix=FIX,
         )
     except UserError as error:
         raise _in_flags(error) from None
@@ -77,6 +79,18 @@ def join(rows: Iterable[Mapping[str, Any]], further: Iterable[str], catalogue: i
         return Joined(*items.join_table(table, catalogue, path))
     except UserError as error:
         raise _in_flags(error) from None
+
+
+def left_out(counts: Mapping[str, Any]) -> str:
+    """Which lines of a catalogue are not used, by the counts of `data.items.read`, or ""."""
+    found = {
+        **{f"unreadable ({why})": number for why, number in counts["unreadable"].items()},
+        "without an id": counts["without_id"],
+        "of an id that came before": counts["repeated"],
+        "of these with another title or text": counts["contradicting"],
+    }
+    said = ", ".join(f"{number:,} {what}" for what, number in found.items() if number)
+    return said and f"lines left out: {said}"
 
 
 def _in_flags(error: UserError) -> UserError:

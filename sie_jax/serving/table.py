@@ -40,7 +40,6 @@ from sie_jax.tables.spool import write_parquet
 from sie_jax.training.progress import counter
 
 _QUIET = Console(quiet=True)
-FIX = "attributes and numbers keep their names"
 PART_ROWS = 4096  # what a stop can cost
 MOST_PAIRS = PART_ROWS  # at a time: a batch is never of several parts
 JOB = "job.json"  # in the folder of parts: what they are parts of
@@ -54,7 +53,7 @@ class Pairs(NamedTuple):
       named is the column of that name, if there is one.
     query: that of all rows, where the table has no column for it.
     items: a catalogue, with which the table is joined by `item_id`; it has columns of the same
-      names. The table needs no titles then.
+      names. One of the two has the titles.
     """
 
     path: str
@@ -139,7 +138,7 @@ def score_table(
     path, items = remote.local(pairs.path), remote.local(pairs.items) if pairs.items else ""
     inputs = {"pairs": path, **({"items": items} if items else {})}
     outputs.check((model, *inputs.values()))
-    job: dict[str, Any] = {"model": digests(Path(model))}
+    job: dict[str, Any] = {"model": digests(Path(model)), "items": None}
     job |= {name: digests(Path(one)) for name, one in inputs.items()}
     console = console or _QUIET
     types, lacking = own_table.shared_types(path)
@@ -148,7 +147,7 @@ def score_table(
     wanted = {name: f"--{one}" for one, name in columns.items()}
     if items and "item_id" not in columns:
         wanted["item_id"] = "--item_id"
-    Wanted(tuple(wanted), FIX, flags=wanted).check(pairs.path, types)
+    Wanted(tuple(wanted), catalogue.FIX, flags=wanted).check(pairs.path, types)
     scorer = load(model, settings, encoder_alone=encoder_alone)
     for note in scorer.notes:
         _say(console, note)
@@ -165,7 +164,7 @@ def score_table(
     meshes.check_batch(scorer.mesh, batch_size, "--batch_size")
     job |= {
         "encoder_alone": encoder_alone,
-        "columns": columns,
+        "columns": {**pairs.columns, **columns},  # the catalogue's too
         "query": pairs.query,
         "settings": {**scorer.settings._asdict(), "gains": list(scorer.settings.gains)},
         "batch_size": batch_size,
@@ -178,20 +177,27 @@ def score_table(
     further |= {name: one for name, one in ranks_by.items() if one in types or one not in known}
 
     def given() -> Iterator[own_table.Cells]:
-        return own_table.rows(path, columns=columns, further=further, fix=FIX, query=pairs.query)
+        return own_table.rows(
+            path, columns=columns, further=further, fix=catalogue.FIX, query=pairs.query
+        )
 
     rows = given
     if items:
-        fields = {**pairs.columns, "item_id": columns["item_id"]}
+        fields = {name: pairs.columns.get(name) or "" for name in ("title", "text")}
+        # what neither has is asked of the catalogue, which says that it is not there
+        own = {name for name in fields.values() if name in types and name not in of_items}
+        texts = {field: name for field, name in fields.items() if name not in own}
         entries = catalogue.read(
             items,
-            {name: fields.get(name) or "" for name in ("item_id", "title", "text")},
+            {"item_id": columns["item_id"], **texts},
             {name: one for name, one in ranks_by.items() if one in of_items},
         )
         joined = catalogue.join(given(), further, entries, path)
         rows = joined.rows
         if lacking_items := joined.counts["ids_without_entry"]:
             _say(console, f"{lacking_items:,} items of {pairs.path} are not in {pairs.items}")
+        if said := catalogue.left_out(joined.counts):
+            _say(console, f"{pairs.items}: {said}")
 
     # once to its end, so that a fault in a late row is not found after hours
     if not sum(1 for _ in rows()):

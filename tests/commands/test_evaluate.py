@@ -149,6 +149,9 @@ def test_a_model_in_its_workdir_says_which_queries_it_knows(
     pq.write_table(known, workdir / "data" / "pairs.parquet")
     flags = [f"--pairs={pairs}", f"--model={workdir / 'model'}", f"--output={output}"]
     assert evaluate.entry(["evaluate", *flags]) == 0
+    assert "queries of the run" not in capsys.readouterr().out  # a table that is no run's
+    (workdir / "data" / "prepared.json").write_text("{}")
+    assert evaluate.entry(["evaluate", *flags]) == 0
     out = capsys.readouterr().out
     assert "1 of the table's 3 queries are training or validation queries of the run" in out
     assert "no query of the table has more than 3 items: its recall@10 is 1" in out

@@ -99,3 +99,17 @@ def test_an_empty_name_leaves_a_column_to_the_annotator(tmp_path: Path) -> None:
     corrections.apply(tmp_path / "c.csv", pairs, output, columns={"example_id": ""})
     expected = IDS.replace("hose,0,y", "hose,1,y")
     assert output.read_text().splitlines() == expected.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "flag"), [(",y,", ",x,", "example_id"), ("q2", "q1", "query_id")]
+)
+def test_an_id_that_repeats_can_be_left_to_the_annotator(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str, flag: str
+) -> None:
+    text = IDS.replace(old, new)
+    assert plain(tmp_path, text=text) == []
+    said = capsys.readouterr().err
+    assert f"pairs.csv: cleaning: {flag} " in said
+    assert said.endswith(f", or leave the column as it is with --{flag}=\n")
+    assert len(plain(tmp_path, f"--{flag}=", text=text)) == 2

@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from sie_jax.data.sources import table
+from sie_jax.errors import UserError
 from sie_jax.serving import catalogue
 
 
@@ -32,3 +34,24 @@ def test_attributes_and_numbers_are_the_catalogues_or_else_the_rows_own(tmp_path
     ]
     assert [row["example_id"] for row in (found[0], found[1], found[3])] == ["0", "1", "3"]
     assert joined.counts["ids_without_entry"] == 1
+
+
+def test_columns_that_a_part_lacks_are_told_without_flags_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\n1,lamp\n")
+    columns = {"item_id": "item_id", "title": "title"}
+    for field in ("attribute:brand", "numeric:price", "numeric:image[0]"):
+        further = {field: field.split(":")[1].removesuffix("[0]")}
+        with pytest.raises(UserError, match=f"item_id, title: {catalogue.FIX}$"):
+            catalogue.read(str(tmp_path / "items.csv"), columns, further)
+
+
+def test_lines_that_are_left_out_are_told(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\n1,lamp\n,shoe\n1,hose\n1,lamp\n2\n")
+    counts = catalogue.read(
+        str(tmp_path / "items.csv"), {"item_id": "item_id", "title": "title"}, {}
+    ).counts
+    assert catalogue.left_out(counts) == (
+        "lines left out: 1 unreadable (wrong_field_count), 1 without an id, 2 of an id that came "
+        "before, 1 of these with another title or text"
+    )
+    assert not catalogue.left_out({**dict.fromkeys(counts, 0), "unreadable": {}})

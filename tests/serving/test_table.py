@@ -5,6 +5,7 @@ from typing import Any
 
 import checkpoints
 import numpy as np
+import pandas as pd
 import pytest
 from model_folders import by_features, shard
 from safetensors.numpy import load_file, save_file
@@ -65,3 +66,46 @@ def test_a_workdir_in_place_of_its_model_is_named(tmp_path: Path) -> None:
     by_features(tmp_path / "run" / "model", {})
     with pytest.raises(UserError, match=r"the workdir of a run: .* model, .*run/model"):
         serving.score_table(tmp_path / "run", pairs, tmp_path / "scored.csv")
+
+
+def test_titles_of_either_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The table's own where the catalogue has no such column; one of the two needs it."""
+    model = by_features(tmp_path / "model", {})
+    (tmp_path / "items.csv").write_text("item_id,brand\n1,Acme\n1,Acme\n")
+    (tmp_path / "pairs.csv").write_text("query,item_id,title,desc\na,1,a b,c\na,2,b,d\n")
+    names = {"input": "pairs.csv", "items": "items.csv", "output": "scored.csv"}
+    files = [f"--{flag}={tmp_path / name}" for flag, name in names.items()]
+    flags = ["predict", f"--model={model}", *files]
+    assert predict.entry([*flags, "--text=desc"]) == 0
+    assert pd.read_csv(tmp_path / "scored.csv")["title"].to_list() == ["a b", "b"]
+    assert "items.csv: lines left out: 1 of an id that came before\n" in capsys.readouterr().err
+    for wrong in ("--title=name", "--text=name"):
+        assert predict.entry([*flags, wrong]) == 2
+        assert "items.csv has no column 'name'" in capsys.readouterr().err
+
+
+def test_a_prediction_is_not_resumed_with_another_catalogue_or_title(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = by_features(tmp_path / "model", {})
+    (tmp_path / "items.csv").write_text("item_id,title,name\n1,red lamp,lamp\n")
+    (tmp_path / "pairs.csv").write_text("query,item_id,title\nlamp,1,lamp\n")
+
+    def score(title: str, items: str) -> None:
+        columns = {"query": "query", "title": title}
+        pairs = Pairs(str(tmp_path / "pairs.csv"), columns, items=items)
+        serving.score_table(model, pairs, tmp_path / "scored.csv")
+
+    def stop(*_: Any, **__: Any) -> None:
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(table, "described", stop)
+    with pytest.raises(RuntimeError, match="stopped"):
+        score("title", str(tmp_path / "items.csv"))
+    with pytest.raises(UserError, match="begun with another columns: remove it"):
+        score("name", str(tmp_path / "items.csv"))
+    with pytest.raises(UserError, match="begun with another items: remove it"):
+        score("title", "")
+    (tmp_path / "items.csv").write_text("item_id,title\n1,lamp\n")
+    with pytest.raises(UserError, match="begun with another items: remove it"):
+        score("title", str(tmp_path / "items.csv"))

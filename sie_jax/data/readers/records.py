@@ -173,13 +173,35 @@ def cell(value: Any) -> str | None:
     return str(value)
 
 
-def pointed(text: str) -> str:
-    """A cell of a file with decimal commas: a number with its point, and another as it is.
+class DecimalCommas:
+    """The cells of one file with decimal commas: numbers with their points, and others as they are.
 
-    >>> pointed("-0,5"), pointed("1.234,50"), pointed("a,5")
-    ('-0.5', '1.234,50', 'a,5')
+    Where a column has decimal points too, `1,234` may be either number, so it is refused.
+
+    >>> cells = DecimalCommas("pairs.csv")
+    >>> [cells.pointed("price", text, "line 2") for text in ("-0,5", "1.234,50", "a,5")]
+    ['-0.5', '1.234,50', 'a,5']
     """
-    return text.replace(",", ".") if _COMMA.fullmatch(text) else text
+
+    def __init__(self, file: epath.Path | str) -> None:
+        self._file = file
+        self._first: dict[str, dict[str, str]] = {}  # by column and mark, where it first occurs
+
+    def pointed(self, column: str, text: str, place: str) -> str:
+        """The cell at a place of a column.
+
+        Raises UserError where numbers of the column have commas, and others points.
+        """
+        comma = _COMMA.fullmatch(text) is not None
+        if comma or ("." in text and _NUMBER.fullmatch(text.strip())):
+            first = self._first.setdefault(column, {})
+            first.setdefault("," if comma else ".", f"{place} holds {text.strip()[:80]!r}")
+            if len(first) > 1:
+                raise UserError(
+                    f"{self._file}: the column {column!r} has decimal commas ({first[',']}) and "
+                    f"decimal points ({first['.']}): write all its numbers in one of the two ways"
+                )
+        return text.replace(",", ".") if comma else text
 
 
 def number(text: str | None) -> float | None:

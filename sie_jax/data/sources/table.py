@@ -18,12 +18,12 @@ from sie_jax.data.readers import files, parquet, vectors
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.readers.records import (
     Cells,
+    DecimalCommas,
     Record,
     Wanted,
     besides,
     not_rows,
     number,
-    pointed,
     printable,
     rejected,
 )
@@ -172,8 +172,8 @@ def read(
 
     Raises:
       UserError: the path, a column or the scale is wrong, raters or true labels are never on it, a
-        cell of a CURRENT or NUMERIC column is not a number (or vector), or a file cannot be read as
-        a whole.
+        cell of a CURRENT or NUMERIC column is not a number (or vector), a column has decimal points
+        and decimal commas, or a file cannot be read as a whole.
     """
     further = further_of(attributes, raters, features)
     # a catalogue can tell the titles of items that have ids
@@ -267,10 +267,10 @@ def rows(
     fields = _fields(columns, further or {})
     wanted, numbers = _wanted(fields, fix, flags), itertools.count()
     for file in files.find(path):
-        comma = readers.decimal_comma(file)
+        commas = DecimalCommas(file) if readers.decimal_comma(file) else None
         for record in readers.records(file, wanted):
-            if comma:
-                record = record._replace(cells=_pointed(record.cells, fields))
+            if commas:
+                record = record._replace(cells=_pointed(commas, record, fields))
             yield _row(file, record, fields, next(numbers), query)
 
 
@@ -396,10 +396,13 @@ def _elements(file: epath.Path, record: Record, fields: Mapping[str, str]) -> di
     return numbers
 
 
-def _pointed(cells: Cells, fields: Mapping[str, str]) -> Cells:
+def _pointed(commas: DecimalCommas, record: Record, fields: Mapping[str, str]) -> Cells:
     """The cells of a record with decimal commas, labels and numbers with points."""
     columns = {name for field, name in fields.items() if _is_label(field) or is_number(field)}
-    return cells | {name: pointed(cells[name] or "") for name in columns & cells.keys()}
+    return record.cells | {
+        name: commas.pointed(name, record.cells[name] or "", f"line {record.line}")
+        for name in columns & record.cells.keys()
+    }
 
 
 def _is_label(name: str) -> bool:

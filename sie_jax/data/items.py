@@ -123,9 +123,11 @@ def read(
         *((ATTRIBUTE + name, pa.string()) for name in attributes),
         *((name, pa.float64()) for name in numbers),
     ])  # fmt: skip
-    flags = {columns[field]: FLAG + field for field in CATALOGUE_SCHEMA.names if field in fields}
-    flags |= dict.fromkeys(attributes, "--config.data.items.attributes")
-    flags |= dict.fromkeys(features, "--config.data.items.features")
+    flags: dict[str, Sequence[str]] = {
+        FLAG + field: (columns[field],) for field in CATALOGUE_SCHEMA.names if field in fields
+    }
+    flags["--config.data.items.attributes"] = attributes
+    flags["--config.data.items.features"] = features
     names = dict.fromkeys([*fields.values(), *numbers.values()])
     wanted = Wanted(tuple(names), FIX_VECTORS, flags=flags)
     at_once = max(1, 64 * CHUNK_ROWS // max(64, len(schema)))

@@ -49,24 +49,25 @@ class Wanted(NamedTuple):
     """The columns that a source takes from its files, and what to do where one is missing.
 
     columns: their names. optional: those that JSON lines may leave out of every object.
-    flags: of a column, the flag that names it, which may name several in their order. The message
-    about a missing column gives the flag, with a column of the file whose name is near.
+    flags: the columns that each flag names, in their order. The message about a missing column
+    gives every flag that names it, with a column of the file whose name is near.
     fix: the end of that message where a missing column has no flag.
     """
 
     columns: tuple[str, ...]
     fix: str
     optional: tuple[str, ...] = ()
-    flags: Mapping[str, str] = MappingProxyType({})
+    flags: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def check(self, file: epath.Path | str, present: Iterable[str]) -> None:
         """Raises UserError where the columns of a file lack some of these; it names them all."""
         present = list(present)
         lacking = dict.fromkeys(name for name in self.columns if name not in present)
         if lacking:
-            others = [name for name in present if name not in self.flags]
-            fixes = [self._named(lacking, others)] if lacking.keys() & self.flags else []
-            fixes += [] if lacking.keys() <= self.flags.keys() else [self.fix]
+            named = {name for names in self.flags.values() for name in names}
+            others = [name for name in present if name not in named]
+            fixes = [self._named(lacking, others)] if lacking.keys() & named else []
+            fixes += [] if lacking.keys() <= named else [self.fix]
             raise UserError(
                 f"{file} {without(lacking)}; it has {', '.join(present)}: {'; '.join(fixes)}"
             )
@@ -74,12 +75,12 @@ class Wanted(NamedTuple):
     def _named(self, lacking: Collection[str], others: Sequence[str]) -> str:
         """The flags of the missing columns, each with what it could name."""
         near = {name: nearest(name, others) for name in lacking}
-        values = dict[str, list[str]]()
-        for name, flag in self.flags.items():
-            values.setdefault(flag, []).append(near.get(name, name) or "COLUMN")
-        flags = dict.fromkeys(self.flags[name] for name in lacking if name in self.flags)
-        given = " ".join(f"{flag}={','.join(values[flag])}" for flag in flags)
-        known = any(near[name] for name in lacking if name in self.flags)
+        flags = {flag: names for flag, names in self.flags.items() if near.keys() & set(names)}
+        given = " ".join(
+            f"{flag}={','.join(near.get(name, name) or 'COLUMN' for name in names)}"
+            for flag, names in flags.items()
+        )
+        known = any(near.get(name) for names in flags.values() for name in names)
         return (
             f"perhaps {given}"
             if known

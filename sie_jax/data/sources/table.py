@@ -82,9 +82,9 @@ class TableConfig(SourceSection):
             features=features_of(request),
             labels=request.numbers or self.labels,
             flags={
-                **dict.fromkeys(self.attributes, "--config.data.table.attributes"),
-                **dict.fromkeys(self.raters, "--config.data.table.raters"),
-                **dict.fromkeys(request.features, "--config.data.features"),
+                "--config.data.table.attributes": self.attributes,
+                "--config.data.table.raters": self.raters,
+                "--config.data.features": request.features,
             },
         )
 
@@ -135,7 +135,7 @@ def read(
     labels: Sequence[str] | Numbers = (),  # lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
     fix: str = FIX,
-    flags: Mapping[str, str] | None = None,
+    flags: Mapping[str, Sequence[str]] | None = None,
 ) -> Source:
     """The rows of a table. They are streamed: memory does not grow with the file.
 
@@ -242,7 +242,7 @@ def rows(
     columns: Mapping[str, str],
     further: Mapping[str, str] | None = None,
     fix: str = FIX,
-    flags: Mapping[str, str] | None = None,
+    flags: Mapping[str, Sequence[str]] | None = None,
     query: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Every record of a table in order, as cells by field, with ids derived as in `read`.
@@ -258,7 +258,7 @@ def rows(
         An empty name means that the table has no such column.
       further: names of further cells → their columns.
       fix: what to do about a further column that is not there, for the message.
-      flags: of a further column, the flag that names it.
+      flags: the further columns that each flag names.
       query: that of all rows, where the table holds items alone and has no column for it.
 
     Raises:
@@ -349,10 +349,10 @@ def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str,
 
 
 def _wanted(
-    fields: Mapping[str, str], fix: str = FIX, flags: Mapping[str, str] | None = None
+    fields: Mapping[str, str], fix: str = FIX, flags: Mapping[str, Sequence[str]] | None = None
 ) -> Wanted:
     flag = "--config.data.columns." if fix == FIX else "--"
-    own = {column: flag + field for field, column in fields.items() if ":" not in field}
+    own = {flag + field: (column,) for field, column in fields.items() if ":" not in field}
     return Wanted(tuple(fields.values()), fix, flags=own | dict(flags or {}))
 
 

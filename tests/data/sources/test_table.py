@@ -420,6 +420,11 @@ def test_attributes_and_features_that_are_missing_are_answered_with_their_flags(
     assert str(caught.value).endswith(
         ": perhaps --config.data.table.attributes=brand --config.data.features=price,COLUMN"
     )
+    with pytest.raises(UserError) as caught:  # one of them is both
+        table.TableConfig(attributes=("brand", "pric")).read(request)
+    assert str(caught.value).endswith(
+        ": perhaps --config.data.table.attributes=brand,price --config.data.features=price,COLUMN"
+    )
 
 
 def test_a_truncated_parquet_file(tmp_path: Path) -> None:

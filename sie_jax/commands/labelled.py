@@ -69,7 +69,7 @@ def read(
         attributes=attributes,
         labels=names(options.labels) or known.get("labels", ()),
         gains=numbers("--gains", options.gains) or known.get("gains", ()),
-        flags=dict.fromkeys(scores, "--scores") if options.scores else {},
+        flags={"--scores": scores} if options.scores else {},
     )
 
 

@@ -18,7 +18,7 @@ from sie_jax.data import readers
 from sie_jax.data.cleaning import DIGEST, digest_of
 from sie_jax.data.features import is_own
 from sie_jax.data.readers import files, parquet, vectors
-from sie_jax.data.readers.records import Wanted, cell, number, pointed, printable
+from sie_jax.data.readers.records import DecimalCommas, Wanted, cell, number, printable
 from sie_jax.data.schema import ATTRIBUTE, CATALOGUE_SCHEMA, NUMERIC, Source, is_number
 from sie_jax.errors import UserError
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, hash_partitions, pieces, spool
@@ -112,7 +112,8 @@ def read(
 
     Raises:
       UserError: the path or a column is wrong, a file cannot be read as a whole, there is no entry,
-        or a cell of a column of numbers or vectors holds none.
+        a cell of a column of numbers or vectors holds none, or such a column has decimal points and
+        decimal commas.
     """
     fields = {field: columns[field] for field in CATALOGUE_SCHEMA.names if columns.get(field)}
     fields |= {ATTRIBUTE + name: name for name in attributes}
@@ -124,10 +125,12 @@ def read(
         *((ATTRIBUTE + name, pa.string()) for name in attributes),
         *((name, pa.float64()) for name in numbers),
     ])  # fmt: skip
-    flags = {columns[field]: FLAG + field for field in CATALOGUE_SCHEMA.names if field in fields}
+    flags: dict[str, Sequence[str]] = {
+        FLAG + field: (columns[field],) for field in CATALOGUE_SCHEMA.names if field in fields
+    }
     if fix == FIX_VECTORS:
-        flags |= dict.fromkeys(attributes, "--config.data.items.attributes")
-        flags |= dict.fromkeys(features, "--config.data.items.features")
+        flags["--config.data.items.attributes"] = attributes
+        flags["--config.data.items.features"] = features
     names = dict.fromkeys([*fields.values(), *numbers.values()])
     wanted = Wanted(tuple(names), fix, flags=flags)
     at_once = max(1, 64 * CHUNK_ROWS // max(64, len(schema)))
@@ -135,12 +138,13 @@ def read(
 
     def chunks() -> Iterator[pa.RecordBatch]:
         for file in parts:
+            commas = DecimalCommas(file) if numbers and readers.decimal_comma(file) else None
             for rows, broken in readers.columns(file, wanted, at_once):
                 counts["read"] += rows.num_rows + len(broken)
                 counts["unreadable"].update(record.reason for record in broken)
                 found = {field: _text(rows[name]) for field, name in fields.items()}
                 found["item_id"] = _trimmed(found["item_id"])
-                found |= _numbers(file, rows, numbers, found["item_id"])
+                found |= _numbers(file, rows, numbers, found["item_id"], commas)
                 named = found["item_id"].is_valid()
                 counts["without_id"] += rows.num_rows - (pc.sum(named).as_py() or 0)
                 lacking = pa.nulls(rows.num_rows, pa.string())
@@ -265,18 +269,24 @@ def _first(table: pa.Table) -> tuple[np.ndarray, int]:
 
 
 def _numbers(
-    file: epath.Path, rows: pa.Table, numbers: Mapping[str, str], ids: pa.ChunkedArray
+    file: epath.Path,
+    rows: pa.Table,
+    numbers: Mapping[str, str],
+    ids: pa.ChunkedArray,
+    commas: DecimalCommas | None,
 ) -> dict[str, pa.Array]:
     """The cells of columns of numbers and vectors; an error names the item."""
     found: dict[str, pa.Array] = {}
     several: dict[str, list[str]] = {}
-    comma = bool(numbers) and readers.decimal_comma(file)
     for field, column in numbers.items():
         several.setdefault(column, []).append(field)
     for column, fields in several.items():
         cells = [cell(value) for value in rows[column].to_pylist()]
-        if comma and not vectors.element(fields[0]):
-            cells = [pointed(one or "") for one in cells]
+        if commas and not vectors.element(fields[0]):
+            cells = [
+                commas.pointed(column, text or "", f"item {item}")
+                for text, item in zip(cells, ids.to_pylist(), strict=True)
+            ]
         values = np.full((len(cells), len(fields)), np.nan)
         for at, (text, item) in enumerate(zip(cells, ids.to_pylist(), strict=True)):
             place = f"{file}, item {item}"

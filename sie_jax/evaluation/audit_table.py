@@ -84,7 +84,7 @@ class TableOfPairs:
                 attributes=[name for name in present if name not in taken],
                 features=chosen,
                 labels=self.labels,
-                flags=dict.fromkeys(chosen, "--probabilities"),
+                flags={"--probabilities": chosen},
             )
         except UserError as error:
             raise _in_flags(error) from None

@@ -62,7 +62,7 @@ def read(
     attributes: Sequence[str] = (),
     labels: Sequence[str] = (),
     gains: Sequence[float] = (),
-    flags: Mapping[str, str] | None = None,
+    flags: Mapping[str, Sequence[str]] | None = None,
 ) -> Scored:
     """Reads a labelled table; rows are rejected for the reasons for which training rejects them.
 
@@ -70,7 +70,7 @@ def read(
       path, columns, attributes, labels: as for `data.sources.table.read`.
       scores: columns of numbers, the higher the better.
       gains: one for each label, lowest grade first; where there are none, k/(K − 1).
-      flags: of a column of scores, the flag that names it, for the message about a missing one;
+      flags: the columns of scores that each flag names, for the message about a missing one;
         without a flag it is what a model ranks by.
 
     Raises:

@@ -48,15 +48,17 @@ def read_qrels(path: Path) -> Lines:
 
     path: a file, or a folder of such. A grade is any finite number. Where a document is judged
     twice for a query, its last line counts. A line of another form is left out, and counted.
+    Bytes of an id that are not UTF-8 are surrogates in it (PEP 383).
 
     Raises UserError where a file cannot be read, or no line is a judgment.
     """
 
     def found() -> Iterator[tuple[str, Sequence[Any]]]:
         parts = files.find(str(path), None)
-        for record, one in itertools.chain.from_iterable(map(judgments.lines, parts)):
+        of_parts = (judgments.lines(part, keep_broken=True) for part in parts)
+        for _, one in itertools.chain.from_iterable(of_parts):
             if one is None:
-                yield f"lines that are no judgment: {record.reason}", ()
+                yield "lines that are no judgment, or not written as the first one is", ()
             elif not one.item_id:
                 yield "lines without a document", ()
             else:

@@ -115,8 +115,8 @@ def next_steps(
         del steps["score your own pairs by it"]
         first = {MEASURE: steps.pop(MEASURE)}
         if contest.get("few") and contest.get("on") == ON_VALIDATION:
-            others = [word for word in command if not word.startswith("--config.train.folds")]
-            folds = f"sie-jax train {shlex.join(others)} --config.train.folds=5"
+            # behind the flags of the run, since of a flag that is given twice the last value counts
+            folds = f"sie-jax train {shlex.join(command)} --config.train.folds=5"
             first = {"choose what is exported on all training queries": folds}
         steps = first | steps
     if not audited:

@@ -144,10 +144,9 @@ def score_table(
     types, lacking = own_table.shared_types(path)
     columns = pairs.named(types)
     of_items = catalogue.column_names(items) if items else []
-    wanted = {name: f"--{one}" for one, name in columns.items()}
-    if items and "item_id" not in columns:
-        wanted["item_id"] = "--item_id"
-    Wanted(tuple(wanted), catalogue.FIX, flags=wanted).check(pairs.path, types)
+    wanted = {**({"item_id": "item_id"} if items else {}), **columns}
+    flags = {f"--{one}": (name,) for one, name in wanted.items()}
+    Wanted(tuple(wanted.values()), catalogue.FIX, flags=flags).check(pairs.path, types)
     scorer = load(model, settings, encoder_alone=encoder_alone)
     for note in scorer.notes:
         _say(console, note)

@@ -196,9 +196,14 @@ def prepare(
 def _say_counts(job: Job, data: DataConfig) -> None:
     """What became of a click log, and a line about each column that some kept pairs lack."""
     counts = read_json(job.folder / CLEANING)
-    if counts["summary"].get("positions"):
+    if "impressions_read" in counts["summary"]:
         for line in _of_log(counts["summary"]):
             job.say(line)
+    if hit_lists := counts["summary"].get("ubi", {}).get("hit_lists", {}).get("used"):
+        job.say(
+            f"no event shows an item: {hit_lists:,} lists of hits, with which queries were "
+            "answered, count as shown, whether they came into sight or not"
+        )
     if repeated := counts["summary"].get("impressions_repeated"):
         job.say(
             f"{repeated:,} of {counts['summary']['impressions_read']:,} rows of the log repeat the "
@@ -238,12 +243,17 @@ def _of_log(summary: Mapping[str, Any]) -> list[str]:
     first = ", ".join(
         f"{one['position']:.0f}: {one['propensity']:.2f}" for one in summary["positions"][:5]
     )
-    return [
+    lines = [
         f"log: {summary['impressions_read']:,} rows read, {summary['impressions_used']:,} of them "
         f"count; {bots:,} are of bots ({of}); {ungraded:,} of {summary['pairs']:,} pairs have too "
         "little evidence for a grade",
-        f"how often each position is looked at, beside the first: {first}; {CLEANING} has the rest",
     ]
+    if summary["positions"]:
+        lines.append(
+            f"how often each position is looked at, as a share of the first: {first}; {CLEANING} "
+            "has the rest"
+        )
+    return lines
 
 
 def _on_beam(

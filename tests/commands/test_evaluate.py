@@ -93,7 +93,7 @@ def test_a_run_on_qrels_is_measured_without_baselines(
     found = json.loads(output.read_text())
     assert found["test"]["run"]["mrr"]["value"] == 3 / 4
     assert found["counts"] == {
-        "qrels: lines that are no judgment: unparsable_line": 1,
+        "qrels: lines that are no judgment, or not written as the first one is": 1,
         "unjudged documents in the run: they keep their rank and have no gain": 1,
         "of these, among the first ten": 1,
     }

@@ -122,6 +122,10 @@ def test_numbers_and_vectors_of_the_catalogue(tmp_path: Path) -> None:
     flat.to_csv(tmp_path / "items.csv", sep=";", decimal=",", index=False)
     plain = items.read(str(tmp_path / "items.csv"), columns=columns, features=["price"])
     assert plain.table["numeric:price"].to_pylist() == [1.5, None, 3.0]
+    flat.assign(price=["1,5", None, "2.5"]).to_csv(tmp_path / "items.csv", sep=";", index=False)
+    both = r"items\.csv: the column 'price' has decimal commas \(item A holds '1,5'\) and decimal p"
+    with pytest.raises(UserError, match=both):
+        items.read(str(tmp_path / "items.csv"), columns=columns, features=["price"])
     frame.assign(price=["1", "n/a", "2"]).to_json(path, orient="records", lines=True)
     said = message(lambda: items.read(str(path), **named))
     assert f"{path}, item B: the column 'price' holds no number ('n/a' is not" in said

@@ -109,7 +109,7 @@ def test_what_is_not_plain_is_counted(tmp_path: Path) -> None:
     assert (qrels.lines, run.lines) == (5, 4)
     assert qrels.left_out == {
         "earlier lines of a document that comes again: the last one counts": 1,
-        "lines that are no judgment: unparsable_line": 1,
+        "lines that are no judgment, or not written as the first one is": 1,
     }
     assert run.left_out == {"lines whose score is none, or not finite": 1}
     pair = trec_pair.measure(qrels, run)
@@ -118,6 +118,15 @@ def test_what_is_not_plain_is_counted(tmp_path: Path) -> None:
     assert pair.per_query["ndcg"] == pytest.approx([1 / np.log2(3), 0])
     assert pair.per_query["mrr"] == pytest.approx([1 / 2, 0])
     assert list(pair.facts.values()) == [1, 1, 1, 1, 2, 1]
+
+
+def test_documents_whose_ids_are_not_utf8_are_kept(tmp_path: Path) -> None:
+    (tmp_path / "qrels").write_bytes(b"q 0 caf\xe9 1\nq 0 b 0\n")
+    (tmp_path / "run").write_bytes(b"q Q0 b 1 2 t\nq Q0 caf\xe9 2 1 t\n")
+    qrels = trec_pair.read_qrels(tmp_path / "qrels")
+    assert (qrels.values, qrels.left_out) == ({"q": {"caf\udce9": 1, "b": 0}}, {})
+    pair = trec_pair.measure(qrels, trec_pair.read_run(tmp_path / "run"))
+    assert pair.per_query["mrr"] == pytest.approx([1 / 2])
 
 
 def test_ties_go_by_descending_document_as_trec_eval_has_it(tmp_path: Path) -> None:

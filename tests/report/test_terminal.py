@@ -1,9 +1,14 @@
 import io
+import shlex
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from sie_jax.commands import flags
 from sie_jax.report import terminal
+
+CONFIG = Path(__file__).parents[2] / "configs/quickstart.py"
 
 
 def estimate(value: float | None, low: float | None, high: float | None) -> dict[str, Any]:
@@ -101,9 +106,11 @@ def test_what_ranks_below_a_baseline_is_not_scored_by_next() -> None:
         "verdict": {"ndcg@10": estimate(-0.02, -0.1, 0.06)},
         "contest": {"on": "validation queries", "few": True},
     }
-    command = ["--config=a.py", "--config.train.folds=0"]
+    command = [f"--config={CONFIG}", "--config.train.folds", "0"]
     first, *others = terminal.next_steps(metrics, "runs/a", command, audited=True)
-    assert first.split("\n")[1].strip() == "sie-jax train --config=a.py --config.train.folds=5"
+    suggested = first.split("\n")[1].strip()
+    assert suggested == f"sie-jax train {shlex.join(command)} --config.train.folds=5"
+    assert flags.parse(["train", *shlex.split(suggested)[2:]]).config.train.folds == 5
     metrics["contest"]["few"] = False
     measured, *more = terminal.next_steps(metrics, "runs/a", command, audited=True)
     assert measured.split("\n")[1].strip().startswith("sie-jax evaluate --model=runs/a/model")

@@ -47,20 +47,46 @@ def test_what_later_stages_ask_of_the_data_is_no_setting_of_it(
     assert workdirs.times(workdir) == before
 
 
+LOG = {
+    "impressions_read": 5000,
+    "impressions_used": 4000,
+    "impressions_removed": dict.fromkeys((*BOT_RULES, "too_little_evidence"), 100),
+    "sessions": 90,
+    "bot_sessions": 2,
+    "pairs": 70,
+    "pairs_kept": 60,
+    "positions": [{"position": k, "propensity": 1 / k} for k in range(1, 9)],
+}
+LOG_SAID = (
+    "log: 5,000 rows read, 4,000 of them count; 300 are of bots (2 of 90 sessions); 10 of 70 pairs "
+    "have too little evidence for a grade"
+)
+
+
 @pytest.mark.parametrize(
     ("summary", "words"),
     [
         (
-            {"impressions_repeated": 1200, "impressions_read": 5000},
-            ["1,200 of 5,000 rows of the log repeat the session, query, item and position"],
+            {**LOG, "positions": [], "impressions_repeated": 1200},
+            [LOG_SAID, "1,200 of 5,000 rows of the log repeat the session, query, item and pos"],
         ),
-        ({"impressions_repeated": 0, "impressions_read": 5000}, []),
+        ({**LOG, "positions": [], "impressions_repeated": 0}, [LOG_SAID]),
+        (
+            {**LOG, "ubi": {"hit_lists": {"used": 1300}}},
+            [
+                LOG_SAID,
+                "how often each position is looked at, as a share of the first: 1: 1.00, 2: 0.50, "
+                "3: 0.33, 4: 0.25, 5: 0.20; cleaning.json has the rest",
+                "no event shows an item: 1,300 lists of hits, with which queries were answered",
+            ],
+        ),
+        ({**LOG, "positions": [], "ubi": {"hit_lists": {"used": 0}}}, [LOG_SAID]),
         ({}, []),
     ],
-    ids=["some", "none", "no log"],
+    ids=["repeated", "without positions", "hit lists", "no hit lists", "no log"],
 )
-def test_repeated_rows_of_a_log_are_said(
-    tmp_path: Path, summary: dict[str, int], words: list[str]
+def test_what_became_of_a_click_log_is_said(
+    tmp_path: Path, summary: dict[str, Any], words: list[str]
 ) -> None:
     write_json(tmp_path / "cleaning.json", {"summary": summary, "kept": 7})
     said: list[str] = []
@@ -69,30 +95,6 @@ def test_repeated_rows_of_a_log_are_said(
     assert len(said) == len(words)
     for line, start in zip(said, words, strict=True):
         assert line.startswith(start)
-        assert "each counts as shown again" in line
-
-
-def test_what_became_of_a_click_log_is_said(tmp_path: Path) -> None:
-    summary = {
-        "impressions_read": 5000,
-        "impressions_used": 4000,
-        "impressions_removed": dict.fromkeys((*BOT_RULES, "too_little_evidence"), 100),
-        "sessions": 90,
-        "bot_sessions": 2,
-        "pairs": 70,
-        "pairs_kept": 60,
-        "positions": [{"position": k, "propensity": 1 / k} for k in range(1, 9)],
-    }
-    write_json(tmp_path / "cleaning.json", {"summary": summary, "kept": 60})
-    said: list[str] = []
-    job: Any = SimpleNamespace(folder=tmp_path, say=said.append)
-    prepare._say_counts(job, DataConfig())
-    assert said == [
-        "log: 5,000 rows read, 4,000 of them count; 300 are of bots (2 of 90 sessions); 10 of 70 "
-        "pairs have too little evidence for a grade",
-        "how often each position is looked at, beside the first: 1: 1.00, 2: 0.50, 3: 0.33, "
-        "4: 0.25, 5: 0.20; cleaning.json has the rest",
-    ]
 
 
 def test_all_that_a_run_leaves_is_known_as_such(finished: Path) -> None:

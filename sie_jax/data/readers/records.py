@@ -49,24 +49,25 @@ class Wanted(NamedTuple):
     """The columns that a source takes from its files, and what to do where one is missing.
 
     columns: their names. optional: those that JSON lines may leave out of every object.
-    flags: of a column, the flag that names it, which may name several in their order. The message
-    about a missing column gives the flag, with a column of the file whose name is near.
+    flags: the columns that each flag names, in their order. The message about a missing column
+    gives every flag that names it, with a column of the file whose name is near.
     fix: the end of that message where a missing column has no flag.
     """
 
     columns: tuple[str, ...]
     fix: str
     optional: tuple[str, ...] = ()
-    flags: Mapping[str, str] = MappingProxyType({})
+    flags: Mapping[str, Sequence[str]] = MappingProxyType({})
 
     def check(self, file: epath.Path | str, present: Iterable[str]) -> None:
         """Raises UserError where the columns of a file lack some of these; it names them all."""
         present = list(present)
         lacking = dict.fromkeys(name for name in self.columns if name not in present)
         if lacking:
-            others = [name for name in present if name not in self.flags]
-            fixes = [self._named(lacking, others)] if lacking.keys() & self.flags else []
-            fixes += [] if lacking.keys() <= self.flags.keys() else [self.fix]
+            named = {name for names in self.flags.values() for name in names}
+            others = [name for name in present if name not in named]
+            fixes = [self._named(lacking, others)] if lacking.keys() & named else []
+            fixes += [] if lacking.keys() <= named else [self.fix]
             raise UserError(
                 f"{file} {without(lacking)}; it has {', '.join(present)}: {'; '.join(fixes)}"
             )
@@ -74,12 +75,12 @@ class Wanted(NamedTuple):
     def _named(self, lacking: Collection[str], others: Sequence[str]) -> str:
         """The flags of the missing columns, each with what it could name."""
         near = {name: nearest(name, others) for name in lacking}
-        values = dict[str, list[str]]()
-        for name, flag in self.flags.items():
-            values.setdefault(flag, []).append(near.get(name, name) or "COLUMN")
-        flags = dict.fromkeys(self.flags[name] for name in lacking if name in self.flags)
-        given = " ".join(f"{flag}={','.join(values[flag])}" for flag in flags)
-        known = any(near[name] for name in lacking if name in self.flags)
+        flags = {flag: names for flag, names in self.flags.items() if near.keys() & set(names)}
+        given = " ".join(
+            f"{flag}={','.join(near.get(name, name) or 'COLUMN' for name in names)}"
+            for flag, names in flags.items()
+        )
+        known = any(near.get(name) for names in flags.values() for name in names)
         return (
             f"perhaps {given}"
             if known
@@ -173,13 +174,35 @@ def cell(value: Any) -> str | None:
     return str(value)
 
 
-def pointed(text: str) -> str:
-    """A cell of a file with decimal commas: a number with its point, and another as it is.
+class DecimalCommas:
+    """The cells of one file with decimal commas: numbers with their points, and others as they are.
 
-    >>> pointed("-0,5"), pointed("1.234,50"), pointed("a,5")
-    ('-0.5', '1.234,50', 'a,5')
+    Where a column has decimal points too, `1,234` may be either number, so it is refused.
+
+    >>> cells = DecimalCommas("pairs.csv")
+    >>> [cells.pointed("price", text, "line 2") for text in ("-0,5", "1.234,50", "a,5")]
+    ['-0.5', '1.234,50', 'a,5']
     """
-    return text.replace(",", ".") if _COMMA.fullmatch(text) else text
+
+    def __init__(self, file: epath.Path | str) -> None:
+        self._file = file
+        self._first: dict[str, dict[str, str]] = {}  # by column and mark, where it first occurs
+
+    def pointed(self, column: str, text: str, place: str) -> str:
+        """The cell at a place of a column.
+
+        Raises UserError where numbers of the column have commas, and others points.
+        """
+        comma = _COMMA.fullmatch(text) is not None
+        if comma or ("." in text and _NUMBER.fullmatch(text.strip())):
+            first = self._first.setdefault(column, {})
+            first.setdefault("," if comma else ".", f"{place} holds {text.strip()[:80]!r}")
+            if len(first) > 1:
+                raise UserError(
+                    f"{self._file}: the column {column!r} has decimal commas ({first[',']}) and "
+                    f"decimal points ({first['.']}): write all its numbers in one of the two ways"
+                )
+        return text.replace(",", ".") if comma else text
 
 
 def number(text: str | None) -> float | None:

@@ -281,11 +281,14 @@ def _read_queries(path: str, columns: Mapping[str, str], texts: _Texts) -> None:
             texts.add(query_id, text)
 
 
-def lines(file: epath.Path, form: str = "") -> Iterator[tuple[Record, Judgment | None]]:
+def lines(
+    file: epath.Path, form: str = "", *, keep_broken: bool = False
+) -> Iterator[tuple[Record, Judgment | None]]:
     """Each line of a list that is no comment, and what it says: None where it is no judgment.
 
     form: of all lines, "" where it is that of the first, as `read` lists them. The text of a line's
-    record is its form, or, where the record has a reason, the line.
+    record is its form, or, where the record has a reason, the line. keep_broken: whether a line
+    that is not UTF-8 may be a judgment, with surrogates in its ids (PEP 383).
     """
     for place, line in enumerate(files.lines(file), 1):
         text = line.strip()
@@ -293,9 +296,10 @@ def lines(file: epath.Path, form: str = "") -> Iterator[tuple[Record, Judgment |
             continue
         if place == 1 and text.split()[0].casefold() in _HEADERS:
             continue
-        found = None if is_broken(line) else _judgment(text)
+        broken = not keep_broken and is_broken(line)
+        found = None if broken else _judgment(text)
         if found is None or found[0] != (form or found[0]):
-            reason = "not_utf8" if is_broken(line) else "unparsable_line"
+            reason = "not_utf8" if broken else "unparsable_line"
             yield Record(place, {}, reason, shown(line)), None
             continue
         form = found[0]

@@ -18,12 +18,12 @@ from sie_jax.data.readers import files, parquet, vectors
 from sie_jax.data.readers.parquet import RowGroup
 from sie_jax.data.readers.records import (
     Cells,
+    DecimalCommas,
     Record,
     Wanted,
     besides,
     not_rows,
     number,
-    pointed,
     printable,
     rejected,
 )
@@ -82,9 +82,9 @@ class TableConfig(SourceSection):
             features=features_of(request),
             labels=request.numbers or self.labels,
             flags={
-                **dict.fromkeys(self.attributes, "--config.data.table.attributes"),
-                **dict.fromkeys(self.raters, "--config.data.table.raters"),
-                **dict.fromkeys(request.features, "--config.data.features"),
+                "--config.data.table.attributes": self.attributes,
+                "--config.data.table.raters": self.raters,
+                "--config.data.features": request.features,
             },
         )
 
@@ -135,7 +135,7 @@ def read(
     labels: Sequence[str] | Numbers = (),  # lowest grade first; empty: the labels are 0, 1, …
     gains: Sequence[float] | None = None,
     fix: str = FIX,
-    flags: Mapping[str, str] | None = None,
+    flags: Mapping[str, Sequence[str]] | None = None,
 ) -> Source:
     """The rows of a table. They are streamed: memory does not grow with the file.
 
@@ -172,8 +172,8 @@ def read(
 
     Raises:
       UserError: the path, a column or the scale is wrong, raters or true labels are never on it, a
-        cell of a CURRENT or NUMERIC column is not a number (or vector), or a file cannot be read as
-        a whole.
+        cell of a CURRENT or NUMERIC column is not a number (or vector), a column has decimal points
+        and decimal commas, or a file cannot be read as a whole.
     """
     further = further_of(attributes, raters, features)
     # a catalogue can tell the titles of items that have ids
@@ -242,7 +242,7 @@ def rows(
     columns: Mapping[str, str],
     further: Mapping[str, str] | None = None,
     fix: str = FIX,
-    flags: Mapping[str, str] | None = None,
+    flags: Mapping[str, Sequence[str]] | None = None,
     query: str = "",
 ) -> Iterator[dict[str, Any]]:
     """Every record of a table in order, as cells by field, with ids derived as in `read`.
@@ -258,7 +258,7 @@ def rows(
         An empty name means that the table has no such column.
       further: names of further cells → their columns.
       fix: what to do about a further column that is not there, for the message.
-      flags: of a further column, the flag that names it.
+      flags: the further columns that each flag names.
       query: that of all rows, where the table holds items alone and has no column for it.
 
     Raises:
@@ -267,10 +267,10 @@ def rows(
     fields = _fields(columns, further or {})
     wanted, numbers = _wanted(fields, fix, flags), itertools.count()
     for file in files.find(path):
-        comma = readers.decimal_comma(file)
+        commas = DecimalCommas(file) if readers.decimal_comma(file) else None
         for record in readers.records(file, wanted):
-            if comma:
-                record = record._replace(cells=_pointed(record.cells, fields))
+            if commas:
+                record = record._replace(cells=_pointed(commas, record, fields))
             yield _row(file, record, fields, next(numbers), query)
 
 
@@ -349,10 +349,10 @@ def _fields(columns: Mapping[str, str], further: Mapping[str, str]) -> dict[str,
 
 
 def _wanted(
-    fields: Mapping[str, str], fix: str = FIX, flags: Mapping[str, str] | None = None
+    fields: Mapping[str, str], fix: str = FIX, flags: Mapping[str, Sequence[str]] | None = None
 ) -> Wanted:
     flag = "--config.data.columns." if fix == FIX else "--"
-    own = {column: flag + field for field, column in fields.items() if ":" not in field}
+    own = {flag + field: (column,) for field, column in fields.items() if ":" not in field}
     return Wanted(tuple(fields.values()), fix, flags=own | dict(flags or {}))
 
 
@@ -396,10 +396,13 @@ def _elements(file: epath.Path, record: Record, fields: Mapping[str, str]) -> di
     return numbers
 
 
-def _pointed(cells: Cells, fields: Mapping[str, str]) -> Cells:
+def _pointed(commas: DecimalCommas, record: Record, fields: Mapping[str, str]) -> Cells:
     """The cells of a record with decimal commas, labels and numbers with points."""
     columns = {name for field, name in fields.items() if _is_label(field) or is_number(field)}
-    return cells | {name: pointed(cells[name] or "") for name in columns & cells.keys()}
+    return record.cells | {
+        name: commas.pointed(name, record.cells[name] or "", f"line {record.line}")
+        for name in columns & record.cells.keys()
+    }
 
 
 def _is_label(name: str) -> bool:

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -94,11 +94,11 @@ class Exposures(NamedTuple):
     log: a click log of one row for each item shown for a query, with the fields of `click_log`.
     summary: `documents` read; of these the lines that are `unreadable`, `queries`, `events` by
       action_name, and `others`; `hit_lists` of queries that were read, those of a query that has
-      one already (`repeated`), the `unreadable` ones, and how many are `used`; the hits of these
-      and the events of the four actions that are `left_out` by reason, and those that are
-      `repeated` (the exposure has the action already); `exposures`, and how many of them have each
-      of the other actions, counted or not; and, of those with a click, how many have no known
-      `dwell` time and how many were `short`, and not counted.
+      one already (`repeated`), those of a query `without_query_id`, the `unreadable` ones, and how
+      many are `used`; the hits of these and the events of the four actions that are `left_out` by
+      reason, and those that are `repeated` (the exposure has the action already); `exposures`, and
+      how many of them have each of the other actions, counted or not; and, of those with a click,
+      how many have no known `dwell` time and how many were `short`, and not counted.
     """
 
     log: pa.Table
@@ -135,9 +135,11 @@ def exposures(path: str, options: UbiConfig) -> Exposures:
     impression there is no exposure, since items that were clicked alone say nothing about others.
 
     Where there is no impression in all files, each item in the list of hits that a query was
-    answered with (`query_response_hit_ids`) is one, at its place in the list. If a `query_id` has
-    several lists, the first counts. Nothing says how many of its items came into sight; that people
-    look less often at deeper places is what the position model of `clicks` finds out.
+    answered with (`query_response_hit_ids`) is one, at its place in the list. This holds only if
+    every action of an event with an object is among those that `options` names: another one may be
+    what shows an item. If a `query_id` has several lists, the first counts. Nothing says how many
+    of its items came into sight; that people look less often at deeper places is what the position
+    model of `clicks` finds out.
 
     With `minimum_dwell`, a click does not count where the longest `dwell_time` of the exposure's
     clicks and looks is known and shorter. A cart and a purchase count as they are.
@@ -166,7 +168,8 @@ def exposures(path: str, options: UbiConfig) -> Exposures:
     names = {name: at for at, one in enumerate(ACTIONS) for name in getattr(options, one)}
     names |= {name: LOOK for name in options.look if name not in names}
     listed: set[str] = set()
-    lists = dict.fromkeys(("read", "repeated", "unreadable", "used"), 0)
+    lists = dict.fromkeys(("read", "repeated", "without_query_id", "unreadable", "used"), 0)
+    unnamed: set[str] = set()  # actions that may show an item, for all that is known
     known: dict[str, str] = {}
     told: dict[str, str] = {}  # by events
     events: Counter[str] = Counter()
@@ -187,7 +190,9 @@ def exposures(path: str, options: UbiConfig) -> Exposures:
                 hits = _hits(document)
                 lists["read"] += hits != []
                 lists["unreadable"] += hits is None
-                if hits and key in listed:
+                if hits and not key:
+                    lists["without_query_id"] += 1
+                elif hits and key in listed:
                     lists["repeated"] += 1
                 elif hits and key:
                     listed.add(key)
@@ -202,11 +207,13 @@ def exposures(path: str, options: UbiConfig) -> Exposures:
                 counts[str(place_of)] += 1
                 numbers = {name: _number(fields[name]) for name in ("position", "dwell")}
                 yield {**fields, **numbers, "action": place_of}
+            elif fields["item_id"]:
+                unnamed.add(action)
 
     table = spool_rows(rows(), _EVENTS)
     known = told | known
     reasons = np.zeros(table.num_rows, np.int8)  # 1 + the place among REASONS
-    of_hits = not counts["0"] and bool(listed)
+    of_hits = bool(listed) and not counts["0"] and not unnamed
     lists["used"] = len(listed) * of_hits
     merged, short, undated = _merged(table, reasons, known, options.minimum_dwell, of_hits=of_hits)
     left_out = {one: int((reasons == at).sum()) for at, one in enumerate(REASONS, 1)}
@@ -230,6 +237,7 @@ def exposures(path: str, options: UbiConfig) -> Exposures:
             f"{counts['queries']} queries and these events: {_listed(events)}; left out are "
             f"{_listed(left_out)}: name the actions with --config.data.ubi.impression=NAME and so "
             "on, and give the queries beside the events, with their hits if nothing was shown"
+            + (_without_names(len(listed), unnamed) if listed and unnamed else "")
         )
     return Exposures(_log(table, merged, known, options, path), summary)
 
@@ -390,6 +398,15 @@ def _log(
             "0 there, give --config.data.ubi.first_position=0"
         )
     return log
+
+
+def _without_names(lists: int, unnamed: Collection[str]) -> str:
+    """The end of the message where actions without a name keep lists of hits from counting."""
+    return (
+        f"; the lists of hits of {lists} queries count as shown once each of "
+        f"{', '.join(sorted(unnamed))} is named, with --config.data.ubi.look=NAME,NAME if it shows "
+        "no item"
+    )
 
 
 def _listed(counts: Mapping[str, int]) -> str:

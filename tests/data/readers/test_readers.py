@@ -137,13 +137,13 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path, kin
 
 def test_a_missing_column_with_a_flag_is_answered_with_the_flag(tmp_path: Path) -> None:
     """With the column whose name is near; a flag of several columns is given as a whole."""
-    flags = {"title": "--title", "grad": "--scores", "rate": "--scores"}
+    flags = {"--title": ("title",), "--scores": ("grad", "rate")}
     for columns, fix in (
         (("title",), "name it with --title=COLUMN"),
         (("grad", "rate"), "perhaps --scores=grade,rate"),
         (("title", "grad"), "perhaps --title=COLUMN --scores=grade,rate"),
-        (("title", "price"), "name it with --title=COLUMN; look again"),
-        (("price",), "look again"),
+        (("title", "cost"), "name it with --title=COLUMN; look again"),
+        (("cost",), "look again"),
     ):
         wanted = Wanted(columns, "look again", flags=flags)
         said = told(partial(wanted.check, "a", ["grade", "rate"]))

@@ -24,8 +24,11 @@ def test_the_nearest_column_has_the_word_or_is_spelt_nearly_so(
 
 
 def test_a_missing_column_is_asked_for_by_the_flag_of_a_near_one() -> None:
-    wanted = Wanted(("query", "title"), "map them", flags={"title": "--title", "query": "--query"})
-    with pytest.raises(UserError, match="has query, product_title: perhaps --title=product_title;"):
+    flags = {"--title": ("title",), "--query": ("query",)}
+    wanted = Wanted(("query", "title"), "map them", flags=flags)
+    with pytest.raises(
+        UserError, match=r"has query, product_title: perhaps --title=product_title$"
+    ):
         wanted.check(epath.Path("pairs.csv"), ["query", "product_title"])
-    with pytest.raises(UserError, match="it has query, price: map them"):
+    with pytest.raises(UserError, match=r"it has query, price: name it with --title=COLUMN$"):
         wanted.check(epath.Path("pairs.csv"), ["query", "price"])

@@ -306,6 +306,11 @@ def test_decimal_commas_are_where_semicolons_separate(tmp_path: Path) -> None:
     assert "line 2: the column 'price' holds '1.234,50'" in message(
         tmp_path / "pairs.csv", features=["price"]
     )
+    (tmp_path / "pairs.csv").write_text(text + "red shoes;hat;1,0; 1.234\n")  # 1234 or 1.234?
+    assert message(tmp_path / "pairs.csv", features=["price"]).endswith(
+        ": the column 'price' has decimal commas (line 2 holds '12,50') and decimal points "
+        "(line 4 holds '1.234'): write all its numbers in one of the two ways"
+    )
     (tmp_path / "pairs.csv").write_text(text.replace(",", ".").replace(";", ",") + 'a,b,1,"2,5"\n')
     assert "holds '2,5'" in message(tmp_path / "pairs.csv", features=["price"])
 
@@ -414,6 +419,11 @@ def test_attributes_and_features_that_are_missing_are_answered_with_their_flags(
         table.TableConfig(attributes=("brnd",)).read(request)
     assert str(caught.value).endswith(
         ": perhaps --config.data.table.attributes=brand --config.data.features=price,COLUMN"
+    )
+    with pytest.raises(UserError) as caught:  # one of them is both
+        table.TableConfig(attributes=("brand", "pric")).read(request)
+    assert str(caught.value).endswith(
+        ": perhaps --config.data.table.attributes=brand,price --config.data.features=price,COLUMN"
     )
 
 

@@ -82,7 +82,7 @@ def test_an_impression_and_what_follows_it_are_one_exposure(tmp_path: Path) -> N
         "queries": 1,
         "others": 0,
         "events": {"Click": 1, "add_to_cart": 1, "click": 1, "impression": 4},
-        "hit_lists": {"read": 0, "repeated": 0, "unreadable": 0, "used": 0},
+        "hit_lists": {"read": 0, "repeated": 0, "without_query_id": 0, "unreadable": 0, "used": 0},
         "left_out": dict.fromkeys(ubi.REASONS, 0),
         "repeated": 2,
         "exposures": 3,
@@ -127,6 +127,7 @@ HITS = [
     {**query("2", None), "query_response_hit_ids": ["A"]},  # whose text an event tells
     {**query("3", None), "query_response_hit_ids": ["A"]},
     {**query("4", "hub"), "query_response_hit_ids": "A, B"},
+    {"user_query": "hub", "query_response_hit_ids": ["A"]},
     event("click", "1", "B", position=9),
     event("click", "1", "C"),
     event("purchase", "2", "A", user_query="tea pot"),
@@ -153,7 +154,13 @@ def test_hits_are_exposures_where_there_are_no_impressions(
         ("tea pot", "A", None, "c", 1.0, 0, 0, 1),
     ]
     found = ubi.exposures(path, UbiConfig()).summary
-    assert found["hit_lists"] == {"read": 5, "repeated": 1, "unreadable": 1, "used": 3}
+    assert found["hit_lists"] == {
+        "read": 6,
+        "repeated": 1,
+        "without_query_id": 1,
+        "unreadable": 1,
+        "used": 3,
+    }
     assert found["left_out"] == {
         "without_query_id": 0,
         "of_unknown_query": 1,
@@ -168,6 +175,16 @@ def test_impressions_are_believed_rather_than_hits(tmp_path: Path) -> None:
     path = write(tmp_path / "events.ndjson", documents)
     assert shown(path) == [("tea pot", "A", "thing A", "s", 3.0, 0, 0, 1)]
     assert ubi.exposures(path, UbiConfig()).summary["hit_lists"]["used"] == 0
+
+
+def test_hits_do_not_replace_impressions_of_another_name(tmp_path: Path) -> None:
+    documents = [*HITS, event("product_impression", "1", "A"), event("scroll", "1", None)]
+    path = write(tmp_path / "events.ndjson", documents)
+    said = message(path)
+    assert "name the actions with --config.data.ubi.impression=NAME" in said
+    assert "hits of 3 queries count as shown once each of product_impression is named" in said
+    assert len(shown(path, impression=("product_impression",))) == 1
+    assert len(shown(path, look=("product_impression",))) == 4
 
 
 def test_clicks_that_were_read_for_a_moment_do_not_count_on_request(tmp_path: Path) -> None:
@@ -287,7 +304,9 @@ def test_the_events_of_a_demo_shop() -> None:
     assert found["queries"] + found["others"] == 473  # of 6 the text is empty
     events = {name: found["events"][name] for name in ("impression", "click", "add_to_cart")}
     assert events == {"impression": 1999, "click": 287, "add_to_cart": 234}
-    assert found["hit_lists"] == {"read": 81, "repeated": 3, "unreadable": 0, "used": 0}
+    lists = found["hit_lists"]
+    assert (lists["read"], lists["repeated"], lists["used"]) == (81, 3, 0)
+    assert lists["unreadable"] == lists["without_query_id"] == 0
     used = found["exposures"] + found["click"] + found["cart"] + found["purchase"]
     left_out = sum(found["left_out"].values())
     assert used + found["repeated"] + left_out == 1999 + 287 + 234 + found["events"]["purchase"]
@@ -301,7 +320,11 @@ def test_the_hits_of_a_demo_shop_are_what_it_showed(tmp_path: Path) -> None:
     lines = (UBI / "ubi_queries_events.ndjson").read_text().splitlines()
     documents = [json.loads(line) for line in lines]
     others = [one for one in documents if one.get("action_name") != "impression"]
-    found = ubi.exposures(write(tmp_path / "hits.ndjson", others), UbiConfig()).summary
+    path = write(tmp_path / "hits.ndjson", others)
+    said = message(path)
+    assert "the lists of hits of 78 queries count as shown once each of 404_redirect, " in said
+    named = said.partition("once each of ")[2].partition(" is named")[0]
+    found = ubi.exposures(path, UbiConfig(look=tuple(named.split(", ")))).summary
     assert found["hit_lists"]["used"] == 78
     places: Document = {}
     for one in documents:

@@ -122,9 +122,11 @@ def test_it_is_told_and_missing_numbers_are_counted(done: Run) -> None:
 
 def test_corrected_pairs_have_the_columns_of_numbers(done: Run, tmp_path: Path) -> None:
     pairs = pq.read_table(done.workdir / "data" / "pairs.parquet")
-    (tmp_path / "none.csv").write_text("example_id,corrected_label\n")
-    counts = corrections.apply(tmp_path / "none.csv", str(done.workdir), tmp_path / "new.csv")
-    assert counts == (360, 0, 0, {})
+    names = read_json(done.workdir / "data" / "prepared.json")["labels"]
+    kept = f"{pairs['example_id'][0]},{names[pairs['label'][0].as_py()]}"
+    (tmp_path / "kept.csv").write_text(f"example_id,corrected_label\n{kept}\n")
+    counts = corrections.apply(tmp_path / "kept.csv", str(done.workdir), tmp_path / "new.csv")
+    assert counts == (360, 0, 1, {})
     with (tmp_path / "new.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["rank"] for row in rows] == pairs["attribute:rank"].to_pylist()

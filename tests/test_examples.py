@@ -88,7 +88,7 @@ def test_the_commands_of_the_page_on_labels(
     assert all(new == right for new, right in changed)
     assert compare[1:] == ["compare", *(flags.parse(one[1:]).workdir for one in (first, again))]
 
-    (table,) = re.findall(r"```csv\n(.*?)```", page, re.DOTALL)
+    (table,) = re.findall(r"```text\n(.*?)```", page, re.DOTALL)
     Path("predictions.csv").write_text(table)
     assert main.entry(own) == 0
     assert audit.read(Path("runs/mine.csv"), most=1)[0]["title"] == "garden hose"

@@ -69,7 +69,7 @@ def load(seed: int, folder: Path) -> Shop:
     path = folder / f"shop-{seed}.npz"
     if not path.exists():
         with whole(path) as temporary, temporary.open("wb") as file:
-            np.savez(file, **_arrays(seed))  # type: ignore[arg-type]
+            np.savez(file, **_arrays(seed))  # type: ignore[arg-type]  # none is named allow_pickle
     with np.load(path) as stored:
         found = dict(stored)
     judged = noise.Judged(found["truth"], found["query"], found["seen"], found["split"] != 2)

@@ -20,6 +20,7 @@ class Cell:
 
     score, policy, strength: what is done. setting: how it trains, (epochs, decay). budget: the
     share of labels that is read, or of lists that is kept. seed: of training. compute: of pruning.
+    taught: whether the run learns from the trusted lists too.
     """
 
     track: str
@@ -33,6 +34,7 @@ class Cell:
     budget: float = 1.0
     seed: int = 0
     compute: str = ""
+    taught: bool = False
 
     @property
     def hash(self) -> str:

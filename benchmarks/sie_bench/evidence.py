@@ -5,7 +5,8 @@ training labels; `trusted` is what access b adds.
 """
 
 import functools
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import jax
@@ -23,6 +24,15 @@ REFERENCE = Setting(epochs=3, decay=1.0)
 HISTORY = Setting(epochs=4, decay=0.5)
 """The run whose epochs the in-sample scores are of."""
 _CHUNK = 50  # lists whose contributions are computed at a time
+_WITHOUT_TRUSTED = (
+    "all_labels",
+    "labels",
+    "wrong",
+    "validation_labels",
+    "folds",
+    "models",
+    "held_out",
+)
 
 
 class Contributions(NamedTuple):
@@ -39,7 +49,7 @@ class Contributions(NamedTuple):
 
 
 class Trusted(NamedTuple):
-    """The CLEAN validation lists of access b: their labels as given [C, W], and right ones."""
+    """Validation lists whose right labels are known, and their labels as given [C, W]."""
 
     lists: Lists
     labels: np.ndarray
@@ -47,10 +57,11 @@ class Trusted(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Evidence:
-    """One shop under one fault."""
+    """One shop under one fault. trusted_places: of the validation lists that access b knows."""
 
     shop: Shop
     fault: str
+    trusted_places: Sequence[int] = range(CLEAN)
 
     @functools.cached_property
     def all_labels(self) -> np.ndarray:
@@ -80,8 +91,17 @@ class Evidence:
 
     @functools.cached_property
     def trusted(self) -> Trusted:
-        first = np.arange(CLEAN)
-        return Trusted(self.shop.validation.take(first), self.validation_labels[first])
+        places = np.array(self.trusted_places)
+        return Trusted(self.shop.validation.take(places), self.validation_labels[places])
+
+    @functools.cached_property
+    def halves(self) -> "tuple[Evidence, Evidence]":
+        """The same with every other trusted list alone, and with the rest of them."""
+        found = tuple(replace(self, trusted_places=self.trusted_places[at::2]) for at in (0, 1))
+        for half in found:  # what knows no trusted list is computed once
+            vars(half).update({name: getattr(self, name) for name in _WITHOUT_TRUSTED})
+        first, second = found
+        return first, second
 
     @functools.cached_property
     def propensity(self) -> np.ndarray:

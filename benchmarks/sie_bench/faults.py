@@ -16,6 +16,7 @@ RATES = {
     "sellers": 0.2,
     "position": 0.2,
     "mixed": 0.2,
+    "mild": 0.2,
     "uniform": 0.2,
     "none": 0.0,
 }
@@ -32,6 +33,7 @@ def labels(shop: Shop, fault: str) -> np.ndarray:
     position   a row whose grade is not I becomes I where the customer did not look at it; he
                looks at position k with `propensity`
     mixed      each of BIASING at a fifth of its rate; where several change a row, the last
+    mild       each label that `sellers` or `annotator` makes wrong is so with a chance of a half
     none       the truth
     others     `market.noise.relabel`
     """
@@ -43,6 +45,12 @@ def labels(shop: Shop, fault: str) -> np.ndarray:
         for kind in BIASING:
             changed = _at(shop, kind, RATES[kind] / len(BIASING))
             found = np.where(changed != truth, changed, found)
+        return found
+    if fault == "mild":
+        rng, found = np.random.default_rng([shop.seed, 7]), truth
+        for kind in ("sellers", "annotator"):
+            changed = _at(shop, kind, RATES[kind])
+            found = np.where((changed != truth) & (rng.random(len(truth)) < 0.5), changed, found)
         return found
     return _at(shop, fault, RATES[fault])
 

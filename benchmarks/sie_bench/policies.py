@@ -14,6 +14,10 @@ from sie_jax.data.sources.market.needs import IRRELEVANT
 from sie_jax.importance import policies as library
 
 ONE_HOT = np.eye(CLASSES, dtype=np.float32)
+OUTLYING, DOUBTFUL = 8.0, 0.03
+"""From where on `doubtful_groups` believes in a fault: settled on the development shops, on which
+honest sellers stay below 5 and fewer than 0.025 of right or otherwise faulty queries are doubtful.
+"""
 
 
 def weighed(policy: library.Policy, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -157,6 +161,20 @@ def believe(seen: Evidence, score: str, strength: float) -> Treatment:
     """Pairs weigh 1 - score, where the score is the chance that the label is wrong."""
     found = seen.lists.mask * (1 - scores.SCORES[score](seen))
     return Treatment(found.astype(np.float32), ONE_HOT[seen.labels])
+
+
+def doubtful_groups(seen: Evidence, score: str, strength: float) -> Treatment:
+    """Without sellers whose labels are outliers, and with doubtful queries by how sure they are.
+
+    Sellers that are more than OUTLYING deviations away are dropped (`scores.outlying_sellers`).
+    Queries weigh 1 - P(doubtful) where more than DOUBTFUL of them are (`scores.doubtful_queries`).
+    Where neither is found this is uniform. It needs no right label and asks no validation query.
+    """
+    weights = seen.lists.mask * (scores.seller_outlier(seen) <= OUTLYING)
+    doubt, share = scores.doubtful_queries(seen.held_out, seen.labels, seen.lists.mask)
+    if share > DOUBTFUL:
+        weights = weights * (1 - doubt)[:, None]
+    return Treatment(weights.astype(np.float32), ONE_HOT[seen.labels])
 
 
 def small_loss(seen: Evidence, score: str, strength: float) -> Treatment:

@@ -149,6 +149,55 @@ def seller_labels(seen: Evidence) -> np.ndarray:
     return (share * np.log(share / overall)).sum(1)[seen.lists.brand]
 
 
+def query_doubt(seen: Evidence) -> np.ndarray:
+    """The chance that the query's labels were not read off its items: `doubtful_queries`."""
+    doubt, _ = doubtful_queries(seen.held_out, seen.labels, seen.lists.mask)
+    return np.broadcast_to(doubt[:, None], seen.labels.shape)
+
+
+def seller_outlier(seen: Evidence) -> np.ndarray:
+    """How far the labels of the pair's seller are from other sellers': `outlying_sellers`."""
+    return outlying_sellers(seen.labels, seen.lists)[seen.lists.brand]
+
+
+def doubtful_queries(
+    probabilities: np.ndarray, labels: np.ndarray, mask: np.ndarray
+) -> tuple[np.ndarray, float]:
+    """P(a query's labels are drawn without a look at its items) [Q], and the share π of such.
+
+    A mixture of two ways to label a whole query, fitted by 50 rounds of expectation and
+    maximisation: each label y_i by the held-out p_i, or all by one distribution q, whatever the
+    items. The odds are π/(1 - π) ∏ (q_y / p_iy)^½; the root is for pairs of a query that are
+    mispredicted together. After Dawid and Skene 1979, with the query in the annotator's place.
+    """
+    likely = np.where(mask, np.log(given(probabilities, labels) + 1e-4), 0).sum(1)
+    drawn = (np.bincount(labels[mask], minlength=CLASSES) + 1) / (mask.sum() + CLASSES)
+    doubt, share = np.zeros(len(mask)), 0.1
+    for _ in range(50):
+        blind = np.where(mask, np.log(drawn)[labels], 0).sum(1)
+        odds = np.log(share / (1 - share)) + (blind - likely) / 2
+        doubt = 1 / (1 + np.exp(-np.clip(odds, -50, 50)))
+        share = float(np.clip(doubt.mean(), 1e-3, 0.5))
+        count = np.bincount(labels[mask], np.repeat(doubt, mask.sum(1)), CLASSES) + 1
+        drawn = count / count.sum()
+    return doubt, share
+
+
+def outlying_sellers(labels: np.ndarray, lists: Lists) -> np.ndarray:
+    """max_k |s_k - median s_k| / (1.4826 MAD s_k) [sellers], of the shares s_k of grades k.
+
+    A seller's share counts five more pairs of the average. The median absolute deviation tells how
+    much honest sellers differ, as long as fewer than half of them cheat.
+    """
+    mask = lists.mask
+    counts = np.zeros((lists.brand.max() + 1, CLASSES))
+    np.add.at(counts, (lists.brand[mask], labels[mask]), 1)
+    counts += 5 * counts.sum(0) / counts.sum()
+    share = counts / counts.sum(1, keepdims=True)
+    away = np.abs(share - np.median(share, 0))
+    return (away / np.maximum(1.4826 * np.median(away, 0), TINY)).max(1)
+
+
 def against_trusted(seen: Evidence) -> np.ndarray:
     """Less ⟨c_i, the gradient of the trusted lists⟩, held out: the pair undoes what they teach."""
     return -seen.left_out.along
@@ -164,7 +213,7 @@ def seller_against_trusted(seen: Evidence) -> np.ndarray:
     return group_mean(against_trusted(seen), seen.lists.brand, seen.lists.mask)
 
 
-@functools.lru_cache(maxsize=1)  # several policies of one shop ask for it
+@functools.lru_cache(maxsize=3)  # several policies of one shop ask for it and for its halves
 def corrected(seen: Evidence) -> np.ndarray:
     """P(right grade | what is known of the pair) [Q, W, K], learnt from the trusted lists.
 
@@ -177,7 +226,7 @@ def corrected(seen: Evidence) -> np.ndarray:
     return _corrected(seen, seen.held_out, seen.trusted_held_out)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.lru_cache(maxsize=3)
 def corrected_again(seen: Evidence) -> np.ndarray:
     """`corrected` once more, with models of the folds trained on the targets before.
 
@@ -283,6 +332,8 @@ BLIND: dict[str, Callable[[Evidence], np.ndarray]] = {
         query_loss,
         query_norm,
         seller_labels,
+        query_doubt,
+        seller_outlier,
     )
 }
 """What needs the faulty labels alone: access a."""

@@ -24,10 +24,10 @@ _DIGITS = 5
 
 
 def name_of(cell: Cell) -> str:
-    """What a reader calls an arm: 'keep 0.8 by held_out_loss'."""
+    """What a reader calls an arm: 'keep 0.8 by held_out_loss', 'settle, taught'."""
     strength = f" {cell.strength:g}" if cell.strength else ""
     by = f" by {cell.score}" if cell.score else ""
-    return f"{cell.policy}{strength}{by}"
+    return f"{cell.policy}{strength}{by}{', taught' if cell.taught else ''}"
 
 
 def uniform_of(found: Found, shop: int, fault: str, access: str) -> dict[str, Any] | None:
@@ -58,11 +58,11 @@ def uniform_of(found: Found, shop: int, fault: str, access: str) -> dict[str, An
 def chosen(
     candidates: Mapping[Name, Mapping[str, Any]], reference: Mapping[str, Any], margin: float
 ) -> Name | None:
-    """The arm to use, by validation queries alone; None is uniform.
+    """The arm to use, by validation queries alone; None is the reference.
 
     candidates, reference: {"validation": nDCG@10 of each query, None where it has none}. It is the
-    arm with the highest mean, if its mean paired difference from uniform is above `margin` standard
-    errors.
+    arm with the highest mean, if its mean paired difference from the reference is above `margin`
+    standard errors.
     """
     if not candidates:
         return None
@@ -104,25 +104,21 @@ def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
     plain = np.array([one["test"] for one in uniform])
     arms: dict[str, Any] = {"uniform": {"test": _rounded(plain)}}
     for place, name in enumerate(names):
-        own = [found.get(cells[shop][place]) for shop in done]
+        own = [found.get(cells[shop][place], {}).get(access) for shop in done]
         some = np.array([one is not None for one in own])
         if not some.any():
             continue
-        test = np.array([np.nan if one is None else one[access]["test"] for one in own])
+        test = np.array([np.nan if one is None else one["test"] for one in own])
         arms[name] = {"test": _rounded(test)}
         if some.sum() > 2:
             arms[name]["gain"] = _claim((test - plain)[some])
     picks: list[str | None] = []
     gains = []
     for at, shop in enumerate(done):
-        candidates = {
-            name_of(cell): found[cell][access]
-            for cell in cells[shop]
-            if (cell.score, cell.policy, cell.strength) in grid.FINALISTS[access] and cell in found
-        }
-        pick = chosen(candidates, uniform[at], grid.MARGIN[access])
-        picks.append(pick)
-        gains.append(0.0 if pick is None else candidates[pick]["test"] - plain[at])
+        pick = _picked(found, cells[shop], uniform[at], access)
+        departs = pick is not None and found[pick].get("departs", True)
+        picks.append(name_of(pick) if pick is not None and departs else None)
+        gains.append(0.0 if pick is None else found[pick][access]["test"] - plain[at])
     clean = arms.get("clean", arms["uniform"])["test"]
     headroom = np.array([np.nan if one is None else one for one in clean], float) - plain
     outcome: dict[str, Any] = {
@@ -139,7 +135,34 @@ def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
         best = max(rivals, key=lambda name: float(rivals[name].mean()))
         outcome["best_rival"] = best
         outcome["less_best_rival"] = _claim(plain + np.array(gains) - rivals[best])
+        taught = plain + np.array(gains) - rivals["with_validation"]
+        outcome["less_with_validation"] = _claim(taught)
     return {"arms": arms, "chosen": outcome}
+
+
+def _picked(
+    found: Found, cells: Sequence[Cell], uniform: Mapping[str, Any], access: str
+) -> Cell | None:
+    """The cell of what is chosen for a shop without the truth; None is uniform.
+
+    Under access a `doubtful_groups` where it finds any, else of FINALISTS by all validation
+    queries. Under access b of TAUGHT by the trusted lists.
+    """
+
+    def kinds(cell: Cell) -> tuple[str, str, float]:
+        return cell.score, cell.policy, cell.strength
+
+    taught = [cell for cell in cells if cell.taught]
+    if access == "b":
+        first, *others = taught
+        pick = chosen({one: found[one]["b"] for one in others}, found[first]["b"], grid.MARGIN["b"])
+        return first if pick is None else pick
+    plain = [cell for cell in cells if not cell.taught]
+    (groups,) = (cell for cell in plain if cell.policy == "doubtful_groups")
+    if found[groups]["departs"]:
+        return groups
+    candidates = {one: found[one]["a"] for one in plain if kinds(one) in grid.FINALISTS}
+    return chosen(candidates, uniform, grid.MARGIN["a"])
 
 
 def ratio(gains: np.ndarray, headrooms: np.ndarray) -> dict[str, float] | None:
@@ -243,12 +266,12 @@ def _memorised(found: Found, shops: Sequence[int], fault: str) -> dict[str, floa
 def _adjust(result: dict[str, Any]) -> None:
     """Holm over all faults and accesses of the track: `holm` beside each claim.
 
-    The gains of all arms are one family; what is chosen, less its best rival, is another one.
+    The gains of all arms are one family; what is chosen, less each rival, are further ones.
     """
     accesses = [access for fault in result.values() for access in fault["accesses"].values()]
     gains = [arm for one in accesses for arm in (*one["arms"].values(), one["chosen"])]
     less = [one["chosen"] for one in accesses]
-    for name, found in (("gain", gains), ("less_best_rival", less)):
+    for name, found in (("gain", gains), ("less_best_rival", less), ("less_with_validation", less)):
         told = [one[name] for one in found if name in one]
         for claim, adjusted in zip(told, holm([one.pop("p") for one in told]), strict=True):
             claim["holm"] = round(float(adjusted), 5)

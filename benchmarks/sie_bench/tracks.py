@@ -34,8 +34,63 @@ def weight(cell: Any, seen: Evidence) -> dict[str, Any]:
     """A policy's run, or a rival's."""
     if cell.policy in RIVALS:
         return RIVALS[cell.policy](seen)
+    if cell.taught:
+        return taught(cell, seen)
     treatment = getattr(policies, cell.policy)(seen, cell.score, cell.strength)
-    return trained(cell, seen, seen.lists, treatment)
+    return trained(cell, seen, seen.lists, treatment) | _departure(treatment, seen)
+
+
+def _departure(treatment: Treatment, seen: Evidence) -> dict[str, Any]:
+    """Whether a treatment of the training labels is not `plain`."""
+    plain = model.plain(seen.labels, seen.lists.mask)
+    same = (
+        np.array_equal(getattr(treatment, one), getattr(plain, one)) for one in Treatment._fields
+    )
+    return {"departs": not all(same)}
+
+
+def taught(cell: Any, seen: Evidence) -> dict[str, Any]:
+    """A policy's run that learns from the trusted lists too, with their right labels: access b.
+
+    No list is left to stop it, so that the last epoch counts. Its validation nDCG@10 is by halves:
+    policy and run know every other trusted list alone, and are asked the rest, and the other way
+    round.
+    """
+    setting = Setting(*cell.setting)
+
+    def run(known: Evidence) -> tuple[model.Params, Treatment]:
+        treatment = getattr(policies, cell.policy)(known, cell.score, cell.strength)
+        lists, given = with_trusted(known, treatment)
+        run = model.train(lists, seen.shop.idf, given, setting, cell.seed)
+        return run.at(setting.epochs - 1), treatment
+
+    validation = np.zeros(len(seen.trusted_places))
+    for at, half in enumerate(seen.halves):
+        others = seen.halves[1 - at].trusted.lists
+        said = model.predict(run(half)[0], others)
+        validation[1 - at :: 2] = of_queries(said, others.truth, others.mask)
+    last, treatment = run(seen)
+    test = test_ndcg(seen, model.predict(last, seen.shop.test) @ GAINS)
+    found = {"validation": np.round(validation, _DIGITS).tolist(), "test": test}
+    return {"b": found} | _departure(treatment, seen)
+
+
+def with_trusted(seen: Evidence, treatment: Treatment) -> tuple[Lists, Treatment]:
+    """The training lists as they are treated, and behind them the trusted ones with right labels.
+
+    ValueError where the treatment corrects predictions: those of trusted lists need none.
+    """
+    if not np.array_equal(treatment.transition, np.eye(model.CLASSES)):
+        raise ValueError("a transition would hold for the trusted lists too")
+    further = model.plain(seen.trusted.lists.truth, seen.trusted.lists.mask)
+    weights, targets = (
+        np.concatenate([getattr(one, name) for one in (treatment, further)])
+        for name in ("weights", "targets")
+    )
+    lists = Lists(
+        *(np.concatenate(both) for both in zip(seen.lists, seen.trusted.lists, strict=True))
+    )
+    return lists, treatment._replace(weights=weights, targets=targets)
 
 
 def trained(cell: Any, seen: Evidence, lists: Lists, treatment: Treatment) -> dict[str, Any]:

@@ -148,36 +148,6 @@ def test_shares_of_sellers_leave_out_their_own_list(bench: SimpleNamespace) -> N
     np.testing.assert_allclose(every, [(1 + 2 * mean) / 4, 2 * mean / 3, mean])
 
 
-def test_queries_that_are_labelled_blindly_are_doubtful(bench: SimpleNamespace) -> None:
-    rng = np.random.default_rng(2)
-    p = rng.dirichlet(np.full(4, 0.2), size=(400, 15))
-    labels = (p.cumsum(-1) > rng.random((400, 15, 1))).argmax(-1)  # drawn from p
-    mask = np.ones(labels.shape, bool)
-    mask[:, 12:] = rng.random((400, 3)) < 0.5
-    doubt, share = bench.scores.doubtful_queries(p, labels, mask)
-    assert share < 0.005
-    assert (doubt < 0.5).all()
-    blind = np.arange(400) < 80
-    labels[blind] = rng.integers(4, size=(80, 15))
-    doubt, share = bench.scores.doubtful_queries(p, labels, mask)
-    np.testing.assert_array_equal(doubt > 0.5, blind)
-    assert share == pytest.approx(0.2, abs=0.005)
-
-
-def test_sellers_unlike_the_others_are_outliers(bench: SimpleNamespace) -> None:
-    rng = np.random.default_rng(3)
-    brand = np.arange(40).repeat(100).reshape(200, 20)
-    labels = rng.integers(4, size=brand.shape)
-    lists = bench.shops.Lists(*[None] * 9)._replace(mask=np.ones(brand.shape, bool), brand=brand)
-    # far from the largest of 160 normal deviations, whose scale is known to an eighth
-    assert bench.scores.outlying_sellers(labels, lists).max() < bench.policies.OUTLYING
-    labels[brand == 7] = 3
-    found = bench.scores.outlying_sellers(labels, lists)
-    # its share of the grade is (100 + 5/4) / 105 in place of 1/4, with a deviation of 0.043
-    assert found[7] == pytest.approx(0.714 / (0.433 / 10 * 100 / 105), rel=0.3)
-    assert np.delete(found, 7).max() < bench.policies.OUTLYING
-
-
 def test_trusted_lists_are_learnt_as_they_are(bench: SimpleNamespace) -> None:
     def lists(count: int) -> Any:
         return bench.shops.Lists(*[np.zeros((count, 3), int)] * 9)._replace(

@@ -14,10 +14,6 @@ from sie_jax.data.sources.market.needs import IRRELEVANT
 from sie_jax.importance import policies as library
 
 ONE_HOT = np.eye(CLASSES, dtype=np.float32)
-OUTLYING, DOUBTFUL = 8.0, 0.03
-"""From where on `doubtful_groups` believes in a fault: settled on the development shops, on which
-honest sellers stay below 5 and fewer than 0.025 of right or otherwise faulty queries are doubtful.
-"""
 
 
 def weighed(policy: library.Policy, values: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -164,17 +160,12 @@ def believe(seen: Evidence, score: str, strength: float) -> Treatment:
 
 
 def doubtful_groups(seen: Evidence, score: str, strength: float) -> Treatment:
-    """Without sellers whose labels are outliers, and with doubtful queries by how sure they are.
+    """Pairs weigh 1 - the chance that their query or seller is not to be believed.
 
-    Sellers that are more than OUTLYING deviations away are dropped (`scores.outlying_sellers`).
-    Queries weigh 1 - P(doubtful) where more than DOUBTFUL of them are (`scores.doubtful_queries`).
-    Where neither is found this is uniform. It needs no right label and asks no validation query.
+    Where no such group is found this is uniform. It needs no right label and asks no validation
+    query.
     """
-    weights = seen.lists.mask * (scores.seller_outlier(seen) <= OUTLYING)
-    doubt, share = scores.doubtful_queries(seen.held_out, seen.labels, seen.lists.mask)
-    if share > DOUBTFUL:
-        weights = weights * (1 - doubt)[:, None]
-    return Treatment(weights.astype(np.float32), ONE_HOT[seen.labels])
+    return believe(seen, "doubtful_groups", strength)
 
 
 def small_loss(seen: Evidence, score: str, strength: float) -> Treatment:

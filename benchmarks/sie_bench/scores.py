@@ -12,7 +12,7 @@ from sie_bench import model
 from sie_bench.evidence import REFERENCE, Evidence
 from sie_bench.model import CLASSES
 from sie_bench.shops import Lists
-from sie_jax.importance import reference, trajectory
+from sie_jax.importance import doubtful, reference, trajectory
 
 TINY = 1e-9
 _SHRINK = 5.0  # pairs that the mean of all weighs in a group's mean
@@ -149,53 +149,14 @@ def seller_labels(seen: Evidence) -> np.ndarray:
     return (share * np.log(share / overall)).sum(1)[seen.lists.brand]
 
 
-def query_doubt(seen: Evidence) -> np.ndarray:
-    """The chance that the query's labels were not read off its items: `doubtful_queries`."""
-    doubt, _ = doubtful_queries(seen.held_out, seen.labels, seen.lists.mask)
-    return np.broadcast_to(doubt[:, None], seen.labels.shape)
-
-
-def seller_outlier(seen: Evidence) -> np.ndarray:
-    """How far the labels of the pair's seller are from other sellers': `outlying_sellers`."""
-    return outlying_sellers(seen.labels, seen.lists)[seen.lists.brand]
-
-
-def doubtful_queries(
-    probabilities: np.ndarray, labels: np.ndarray, mask: np.ndarray
-) -> tuple[np.ndarray, float]:
-    """P(a query's labels are drawn without a look at its items) [Q], and the share π of such.
-
-    A mixture of two ways to label a whole query, fitted by 50 rounds of expectation and
-    maximisation: each label y_i by the held-out p_i, or all by one distribution q, whatever the
-    items. The odds are π/(1 - π) ∏ (q_y / p_iy)^½; the root is for pairs of a query that are
-    mispredicted together. After Dawid and Skene 1979, with the query in the annotator's place.
-    """
-    likely = np.where(mask, np.log(given(probabilities, labels) + 1e-4), 0).sum(1)
-    drawn = (np.bincount(labels[mask], minlength=CLASSES) + 1) / (mask.sum() + CLASSES)
-    doubt, share = np.zeros(len(mask)), 0.1
-    for _ in range(50):
-        blind = np.where(mask, np.log(drawn)[labels], 0).sum(1)
-        odds = np.log(share / (1 - share)) + (blind - likely) / 2
-        doubt = 1 / (1 + np.exp(-np.clip(odds, -50, 50)))
-        share = float(np.clip(doubt.mean(), 1e-3, 0.5))
-        count = np.bincount(labels[mask], np.repeat(doubt, mask.sum(1)), CLASSES) + 1
-        drawn = count / count.sum()
-    return doubt, share
-
-
-def outlying_sellers(labels: np.ndarray, lists: Lists) -> np.ndarray:
-    """max_k |s_k - median s_k| / (1.4826 MAD s_k) [sellers], of the shares s_k of grades k.
-
-    A seller's share counts five more pairs of the average. The median absolute deviation tells how
-    much honest sellers differ, as long as fewer than half of them cheat.
-    """
-    mask = lists.mask
-    counts = np.zeros((lists.brand.max() + 1, CLASSES))
-    np.add.at(counts, (lists.brand[mask], labels[mask]), 1)
-    counts += 5 * counts.sum(0) / counts.sum()
-    share = counts / counts.sum(1, keepdims=True)
-    away = np.abs(share - np.median(share, 0))
-    return (away / np.maximum(1.4826 * np.median(away, 0), TINY)).max(1)
+def doubtful_groups(seen: Evidence) -> np.ndarray:
+    """`sie_jax.importance.doubtful.doubtful_groups`, of queries and sellers."""
+    mask = seen.lists.mask
+    found = np.zeros(mask.shape)
+    found[mask] = doubtful.doubtful_groups(
+        seen.held_out[mask], seen.labels[mask], _queries(seen)[mask], seen.lists.brand[mask]
+    )
+    return found
 
 
 def against_trusted(seen: Evidence) -> np.ndarray:
@@ -332,8 +293,7 @@ BLIND: dict[str, Callable[[Evidence], np.ndarray]] = {
         query_loss,
         query_norm,
         seller_labels,
-        query_doubt,
-        seller_outlier,
+        doubtful_groups,
     )
 }
 """What needs the faulty labels alone: access a."""

@@ -64,7 +64,7 @@ def out_of_fold_loss(
     Raises:
       ValueError: lengths differ, a label is outside [0, K), a probability outside [0, 1] or NaN.
     """
-    wide = _checked(probabilities, labels)
+    wide = checked(probabilities, labels)
     given = wide[np.arange(len(wide)), labels]
     # 0.0 − log, not −log: a probability of 1 has a loss of 0.0, not −0.0
     return 0.0 - np.log(np.maximum(given, float(np.finfo(np.float32).tiny)))
@@ -120,7 +120,7 @@ def confident_learning(
       ValueError: lengths differ, a label is outside [0, K), a probability outside [0, 1] or NaN,
         or there are fewer than two classes or no examples.
     """
-    wide = _checked(probabilities, labels)
+    wide = checked(probabilities, labels)
     rows, classes = wide.shape
     if rows < 1 or classes < 2:
         raise ValueError(
@@ -298,7 +298,7 @@ def query_agreement(
     return agreement
 
 
-def _checked(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def checked(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The probabilities `[N, K]` in float64, they and the labels `[N]` in their ranges."""
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise ValueError(f"probabilities {probabilities.shape} for labels {labels.shape}")

@@ -191,6 +191,7 @@ def test_sampling_needs_a_share_of_uniform_and_scores_made_before() -> None:
 @pytest.mark.parametrize("name", needing(ESTIMATORS, "reference"))
 def test_scores_by_models_that_never_saw_the_query_need_folds(field: str, name: str) -> None:
     config = changed(field, name if field.endswith("score") else (name,))
+    config.importance.policy = "believed"
     with pytest.raises(UserError, match=rf"^{name} needs predictions .*--config\.train\.folds=5"):
         config.check()
     config.train.folds = 2

@@ -153,9 +153,8 @@ def doubtful_groups(seen: Evidence) -> np.ndarray:
     """`sie_jax.importance.doubtful.doubtful_groups`, of queries and sellers."""
     mask = seen.lists.mask
     found = np.zeros(mask.shape)
-    found[mask] = doubtful.doubtful_groups(
-        seen.held_out[mask], seen.labels[mask], _queries(seen)[mask], seen.lists.brand[mask]
-    )
+    groups = doubtful.Groups(_queries(seen)[mask], seen.lists.brand[mask])
+    found[mask] = doubtful.doubtful_groups(seen.held_out[mask], seen.labels[mask], groups)
     return found
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from sie_jax.data.repairs import repair
 from sie_jax.data.schema import ATTRIBUTE, normalise_query
-from sie_jax.evaluation import audit_summary, label_errors, likeness
+from sie_jax.evaluation import audit_groups, audit_summary, label_errors, likeness
 from sie_jax.evaluation.spreadsheet import escape, unescape
 from sie_jax.files import whole
 from sie_jax.tables.spool import CHUNK_ROWS
@@ -113,13 +113,20 @@ def ranked(
     }
     chances = np.array([one.wrong for one in conflicts])
     errors = audit_summary.estimated(p, labels, query, judged.knows, resamples=resamples, seed=seed)
-    summary = {
+    blind = np.zeros(len(labels), bool)
+    if errors is not None:  # a model that learned from blind labels agrees with them
+        blind = audit_groups.blind_queries(p, labels, query)
+    outlying = audit_groups.outlying_values(pairs, labels, judged.names)
+    blind_queries = len(np.unique(query[blind]))
+    summary: dict[str, Any] = {
         "pairs": len(labels),
         "score": score,
         "found_by": found,
         **audit_summary.summary(judged.names, labels, errors, judged.knows),
         "first": audit_summary.first(chances, order, errors, top),
+        "groups": {"queries": blind_queries, "attributes": outlying},
     }
+    summary["notes"] += audit_groups.notes(blind_queries, len(np.unique(query)), outlying)
     conflicts = conflicts[:top]
     order = order[: None if top is None else top - len(conflicts)]
     wanted = np.zeros(len(labels), bool)
@@ -131,6 +138,7 @@ def ranked(
         order,
         doubt,
         group,
+        blind,
         likeness.votes(pairs["title"], query, labels, wanted, classes=len(judged.names)),
     )
     further = [name for name in pairs.column_names if name.startswith(ATTRIBUTE)]
@@ -187,6 +195,7 @@ class _Rows:
     order: np.ndarray
     doubt: np.ndarray
     group: np.ndarray
+    blind: np.ndarray
     votes: np.ndarray
 
     def all(self) -> Iterator[dict[str, Any]]:
@@ -228,6 +237,7 @@ class _Rows:
                     says += f", and another title of the same words is given {others}"
                 reasons = [says, self._of_model(given, chances)]
                 reasons += self._of_votes(given, int(chances.argmax()), self.votes[place])
+                reasons += [audit_groups.BLIND] * bool(self.blind[place])
                 yield {
                     **_row(cells, names[given], by),
                     **self._opinion(given, chances),

@@ -26,6 +26,17 @@ _LEAST = 1e-4  # of a probability: no single pair decides about its group
 _SHARES = (1e-3, 0.5)  # between which the share of blindly labelled groups is
 
 
+class Groups(NamedTuple):
+    """The groups of pairs whose labels can be wrong together, `[N]` each, of values to be sorted.
+
+    annotators: who labelled each pair, or its query where that is not known. sellers: of each item,
+    or None.
+    """
+
+    annotators: Shaped[np.ndarray, "N"]
+    sellers: Shaped[np.ndarray, "N"] | None = None
+
+
 class Blind(NamedTuple):
     """What `blind_groups` finds.
 
@@ -128,8 +139,7 @@ def outlying_groups(
 def doubtful_groups(
     probabilities: Shaped[np.ndarray, "N K"],
     labels: Int[np.ndarray, "N"],
-    annotators: Shaped[np.ndarray, "N"],
-    sellers: Shaped[np.ndarray, "N"] | None = None,
+    groups: Groups,
 ) -> Float64[np.ndarray, "N"]:
     """The chance that a pair's label is not to be believed because of the group that it is in.
 
@@ -139,17 +149,17 @@ def doubtful_groups(
     is found.
 
     Args:
-      probabilities, labels: as for `blind_groups`. annotators: who labelled each pair, or its query
-        where that is not known. sellers: of each pair; None finds none.
+      probabilities, labels: as for `blind_groups`. groups: of the same pairs; without sellers none
+        is found.
 
     Raises:
       ValueError: as `blind_groups`.
     """
-    blind = blind_groups(probabilities, labels, annotators)
+    blind = blind_groups(probabilities, labels, groups.annotators)
     found = np.zeros(len(labels))
     if blind.share > DOUBTFUL:
-        found = blind.chance[np.unique(annotators, return_inverse=True)[1]]
-    if sellers is not None:
-        outlying = outlying_groups(labels, sellers) > OUTLYING
-        found = np.where(outlying[np.unique(sellers, return_inverse=True)[1]], 1.0, found)
+        found = blind.chance[np.unique(groups.annotators, return_inverse=True)[1]]
+    if groups.sellers is not None:
+        outlying = outlying_groups(labels, groups.sellers) > OUTLYING
+        found = np.where(outlying[np.unique(groups.sellers, return_inverse=True)[1]], 1.0, found)
     return found

@@ -147,6 +147,23 @@ class Inverse(NamedPolicy):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Believed(NamedPolicy):
+    """w_i ∝ max(0, 1 − s_i), for a score that is the chance that the label is not to be believed.
+
+    The expected weight where doubtful examples are left out. A score of 1 or more gives 0; if all
+    have that the weights are uniform.
+    """
+
+    name = "believed"
+    formula = "∝ max(0, 1 − s)"
+    suits = "scores that are chances: `doubtful_groups`. Where nothing is doubtful it is uniform"
+
+    def __call__(self, scores: Scores, *, where: Where = None) -> Weights:
+        believed = jnp.maximum(1 - wide(scores), 0.0)
+        return normalise(believed, scores=scores, where=where)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Tempered(NamedPolicy):
     """w_i = g_i^α / Σ_j g_j^α, α = `power`: between uniform (α = 0) and proportional (α = 1).
 
@@ -295,6 +312,7 @@ POLICIES: dict[str, type[NamedPolicy]] = {
         Proportional,
         Clipped,
         Inverse,
+        Believed,
         Tempered,
         Ranked,
         Keep,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from jaxtyping import Array
 
-from sie_jax.importance import outputs, reference, trajectory
+from sie_jax.importance import doubtful, outputs, reference, trajectory
 
 NEEDS = {
     "outputs": "a forward pass",
@@ -42,7 +42,7 @@ class Estimator:
     most: the greatest value that an easy, helpful or useful score can have; None if it has none.
     function: what computes the score from what its need gives, None where only a pass can:
         (logits, labels) of outputs; (margins, probabilities) `[E, N]` of a history; (loss `[N]`,
-        out-of-fold probabilities `[N, K]`, labels `[N]`) of a reference.
+        out-of-fold probabilities `[N, K]`, labels `[N]`, `doubtful.Groups`) of a reference.
     """
 
     name: str
@@ -238,7 +238,7 @@ _LIST = (
         formula="−log p_y of a model that never saw the query",
         high="hard",
         needs="reference",
-        function=lambda _, held_out, labels: reference.out_of_fold_loss(held_out, labels),
+        function=lambda _, held_out, labels, __: reference.out_of_fold_loss(held_out, labels),
     ),
     Estimator(
         name="reducible_loss",
@@ -246,7 +246,7 @@ _LIST = (
         high="useful",
         needs="reference",
         source="Mindermann et al. 2022, equation 3",
-        function=lambda loss, held_out, labels: reference.reducible_loss(
+        function=lambda loss, held_out, labels, _: reference.reducible_loss(
             loss, reference.out_of_fold_loss(held_out, labels)
         ),
     ),
@@ -256,7 +256,19 @@ _LIST = (
         high="hard",
         needs="reference",
         source="Northcutt et al. 2021, section 3",
-        function=lambda _, held_out, labels: reference.confident_learning(labels, held_out).score,
+        function=lambda _, held_out, labels, __: (
+            reference.confident_learning(labels, held_out).score
+        ),
+    ),
+    Estimator(
+        name="doubtful_groups",
+        formula="chance that the query was labelled without a look; 1 of outlying sellers",
+        high="hard",
+        needs="reference",
+        source="after Dawid and Skene 1979",
+        function=lambda _, held_out, labels, groups: doubtful.doubtful_groups(
+            held_out, labels, groups
+        ),
     ),
     Estimator(
         name="knn_shapley",

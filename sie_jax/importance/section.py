@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Self
 
 import jax.numpy as jnp
@@ -21,6 +22,8 @@ USES = ("weights", "sampling")
 MODES_OF_AUTO = ("offline", "weights")
 BALANCES = ("class", "query")
 LEVELS = ("pair", "query")
+DOUBTFUL_GROUPS = "doubtful_groups"  # the score that looks at annotators and sellers
+OF_THE_MEDIAN = ("clipped", "inverse")  # policies that compare a score with the median one
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -37,6 +40,8 @@ class ImportanceConfig:
     keep_fraction: float = 0.8  # the share that `keep` and `keep_hardest` keep
     drop_hardest: float = 0.1  # the share that `banded` drops
     drop_easiest: float = 0.1  # likewise
+    annotator: str = ""  # attribute with who labelled, for doubtful_groups; empty: each query
+    seller: str = ""  # attribute with the seller, such as brand, for doubtful_groups; empty: none
     level: str = "pair"  # or query: all pairs of a query get one weight, from their mean score
     balance: str = ""  # class or query: each keeps its share of the weight; empty: none
     mix_uniform: float = 0.0  # λ of (1 − λ) w + λ/N, for any policy
@@ -49,6 +54,13 @@ class ImportanceConfig:
         """The scores to compute beside SCORES, that of the policy included."""
         named = (self.score, *self.estimators)
         return tuple(dict.fromkeys(name for name in named if name not in SCORES))
+
+    @property
+    def groups(self) -> tuple[str, str]:
+        """The attributes with annotators and sellers; "" where no score looks at them."""
+        if DOUBTFUL_GROUPS in self.further_scores:
+            return self.annotator, self.seller
+        return "", ""
 
     @property
     def needs_folds(self) -> list[str]:
@@ -102,6 +114,16 @@ class ImportanceConfig:
         hard = hardness(self.score, jnp.asarray(scores, jnp.float32))
         return np.asarray(self.policy_named(policy, pairs)(hard))
 
+    def check_groups(self, known: Sequence[str]) -> None:
+        """Raises UserError where an attribute of `groups` is none of those of the data."""
+        for field, name in zip(("annotator", "seller"), self.groups, strict=True):
+            if name and name not in known:
+                raise UserError(
+                    f"importance.{field} is {name!r}, and the data have "
+                    + (f"the attributes {', '.join(known)}" if known else "no attributes")
+                    + ": name one of those that --config.data.table.attributes lists"
+                )
+
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
         sections.one_of("importance.score", self.score, ESTIMATORS)
@@ -112,6 +134,18 @@ class ImportanceConfig:
             raise UserError(
                 "importance.policy is auto, which chooses among fixed weights: set "
                 f"importance.mode={MODES_OF_AUTO[0]} and importance.use={MODES_OF_AUTO[1]}"
+            )
+        if self.score == DOUBTFUL_GROUPS and self.policy in OF_THE_MEDIAN:
+            raise UserError(
+                f"importance.score is {DOUBTFUL_GROUPS}, which is 0 of most pairs, so that the "
+                f"policy {self.policy} weighs all alike: set importance.policy=believed"
+            )
+        if self.score != DOUBTFUL_GROUPS and (self.annotator or self.seller):
+            field = "annotator" if self.annotator else "seller"
+            raise UserError(
+                f"importance.{field} is {getattr(self, field)!r}, which importance.score "
+                f"{self.score} does not look at: set importance.score={DOUBTFUL_GROUPS} and "
+                "importance.policy=believed, or leave it out"
             )
         sections.at_least("importance.choosing_folds", self.choosing_folds, 3)
         sections.positive("importance.choosing_budget", self.choosing_budget)

@@ -8,6 +8,7 @@ import numpy as np
 from sie_jax import importance
 from sie_jax.data.loading import PlannedBatches
 from sie_jax.importance import reference, registry
+from sie_jax.importance.doubtful import Groups
 from sie_jax.passes import influence, lists, sweep
 from sie_jax.passes.embeddings import embedding_pass
 from sie_jax.passes.gradients import preconditioned_pass
@@ -38,11 +39,15 @@ class Evidence(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Batches that hold each pair once, and the pairs' labels `[N]` and queries `[N]` by row."""
+    """Batches that hold each pair once, and the pairs' labels `[N]` and queries `[N]` by row.
+
+    groups: whose labels can be wrong together; None: those of a query.
+    """
 
     batches: PlannedBatches
     labels: np.ndarray
     queries: np.ndarray
+    groups: Groups | None = None
 
     @property
     def examples(self) -> sweep.Examples:
@@ -114,7 +119,8 @@ def columns(
     if importance.needing(names, "reference"):
         if evidence.held_out is None:
             raise ValueError("out-of-fold probabilities are needed, and there are none: give some")
-        given = (found["loss"], evidence.held_out, training.labels)
+        groups = training.groups or Groups(training.queries)
+        given = (found["loss"], evidence.held_out, training.labels, groups)
         found |= {name: score(*given) for name, score in registry.computed("reference").items()}
     return found
 

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from sie_jax import outputs, processes, remote
 from sie_jax.config import Config, as_json
+from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation.label_errors import SCORES as AUDIT_SCORES
@@ -228,6 +229,8 @@ def _stages(
         )
     start = started(config, workdir)
     pairs = start.prepared
+    columns = pairs.value.pairs.column_names
+    importance.check_groups([name.removeprefix(ATTRIBUTE) for name in columns if ATTRIBUTE in name])
     described = features(workdir, pairs, checkpoint=config.model.pretrained)
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
     words = translation(workdir, pairs)
@@ -265,6 +268,7 @@ def _stages(
         held_out if any(one.needs_folds for one in sections.values()) else None,
         estimators=estimators,
         warmup_epochs=importance.warmup_epochs,
+        groups=importance.groups,
     )
     weighed = weigh(
         workdir,

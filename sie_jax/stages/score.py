@@ -14,9 +14,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sie_jax import processes
+from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation.predictions import probabilities
 from sie_jax.files import read_json, write_json
+from sie_jax.importance.doubtful import Groups
 from sie_jax.passes import estimating
 from sie_jax.passes.influence import Options
 from sie_jax.sections import plain
@@ -67,11 +69,13 @@ def score(
     *,
     estimators: Sequence[str],
     warmup_epochs: int,
+    groups: tuple[str, str] = ("", ""),
 ) -> None:
     """Leaves scores.parquet, scores.json and vectors/.
 
     estimators: further ones, beside the task's own scores. held_out: the stage cross_fit, where one
-    of them needs models that never saw the query.
+    of them needs models that never saw the query. groups: the attributes with annotators and with
+    sellers, "" where there is none.
     """
     runs = PairRuns(job, start)
     training = runs.prepared.split("train")
@@ -83,7 +87,7 @@ def score(
         estimators,
         runs.task,
         evidence,
-        runs.pairs("train"),
+        runs.pairs("train")._replace(groups=_groups(training, *groups)),
         runs.pairs("validation"),
         runs.workspace,
         Options(seed=start.seed),
@@ -148,6 +152,18 @@ def _evidence(runs: PairRuns, run: Run, held_out: OutOfFold | None) -> estimatin
         moments,
         None if history is None else history.read(rows, steps_per_epoch=per_epoch),
         None if held_out is None else probabilities(held_out.training()),
+    )
+
+
+def _groups(training: pa.Table, annotator: str, seller: str) -> Groups:
+    """Whose labels can be wrong together; a missing attribute is a group of its own."""
+
+    def values(name: str) -> np.ndarray:
+        return np.array([one or "" for one in training[ATTRIBUTE + name].to_pylist()])
+
+    return Groups(
+        values(annotator) if annotator else training["query_id"].to_numpy(),
+        values(seller) if seller else None,
     )
 
 

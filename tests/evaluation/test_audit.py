@@ -17,6 +17,32 @@ def listed(pairs: pa.Table, names: tuple[str, ...], probabilities: np.ndarray) -
     return list(audit.ranked(judged).rows())
 
 
+def test_a_row_of_a_blindly_labelled_query_says_so() -> None:
+    rng = np.random.default_rng(5)
+    query = np.repeat(np.arange(60), 15)
+    labels = rng.integers(2, size=900)
+    p = np.where(np.arange(2) == labels[:, None], 0.95, 0.05)
+    p[query < 10] = p[query < 10][:, ::-1]  # contradicts all
+    table = pa.table(
+        {
+            "example_id": [str(one) for one in range(900)],
+            "query_id": [f"q{one:02}" for one in query],
+            "query": [f"query {one}" for one in query],
+            "item_id": [str(one) for one in range(900)],
+            "title": [f"title {one}" for one in range(900)],
+            "text": [""] * 900,
+            "label": labels,
+            "split": ["train"] * 900,
+        }
+    )
+    judged = audit.Judged(table, ("bad", "good"), p, RAW_SCHEMA.empty_table())
+    found = audit.ranked(judged)
+    told = [one["query_id"] for one in found.rows() if "without a look" in one["reason"]]
+    assert sorted(told) == sorted(f"q{one:02}" for one in query[query < 10])
+    assert found.summary["groups"] == {"queries": 10, "attributes": {}}
+    assert "the labels of 10 of 60 queries look" in found.summary["notes"][-1]
+
+
 def row(**changed: Any) -> dict[str, Any]:
     return {
         "rank": 1,

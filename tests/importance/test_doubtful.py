@@ -77,13 +77,15 @@ def test_few_rows_or_few_sellers_say_nothing(rng: np.random.Generator) -> None:
 def test_what_is_doubtful_of_a_pair(pairs, rng: np.random.Generator) -> None:
     p, labels, query = pairs
     seller = rng.integers(20, size=len(query))
-    assert not doubtful.doubtful_groups(p, labels, query, seller).any()
+    assert not doubtful.doubtful_groups(p, labels, doubtful.Groups(query, seller)).any()
     labels = np.where(query < 80, rng.integers(4, size=len(labels)), labels)
     labels = np.where(seller == 5, 3, labels)
-    found = doubtful.doubtful_groups(p, labels, query, seller)
+    found = doubtful.doubtful_groups(p, labels, doubtful.Groups(query, seller))
     chance = doubtful.blind_groups(p, labels, query).chance[query]
     np.testing.assert_array_equal(found, np.where(seller == 5, 1, chance))
-    np.testing.assert_array_equal(doubtful.doubtful_groups(p, labels, query), chance)
+    np.testing.assert_array_equal(
+        doubtful.doubtful_groups(p, labels, doubtful.Groups(query)), chance
+    )
 
 
 def test_shapes_that_do_not_fit(pairs) -> None:

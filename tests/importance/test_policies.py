@@ -200,6 +200,12 @@ def test_banded_keeps_what_ties_with_a_bound() -> None:
     np.testing.assert_allclose(weights, np.array([0, 1, 1, 1, 0]) / 3, rtol=TOLERANCE)
 
 
+def test_believed_is_one_less_the_chance() -> None:
+    found = policies.Believed()(jnp.array([0.0, 0.25, 1.0, 3.0]))
+    np.testing.assert_allclose(found, np.array([4, 3, 0, 0]) / 7, rtol=1e-6)
+    np.testing.assert_allclose(policies.Believed()(jnp.ones(4)), np.full(4, 0.25), rtol=1e-6)
+
+
 def test_clipped_is_uniform_where_the_median_is_zero() -> None:
     np.testing.assert_allclose(policies.Clipped()(jnp.array([0.0, 0.0, 5.0])), jnp.full(3, 1 / 3))
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from sie_jax import importance
+from sie_jax.errors import UserError
 from sie_jax.importance import POLICIES, policies
 from sie_jax.importance.choosing import CANDIDATES, UNIFORM, Candidate
 from sie_jax.importance.modifiers import Mixed
@@ -105,3 +106,19 @@ def test_a_query_has_one_weight_where_that_is_asked_for() -> None:
     found = section.weights(np.array([1.0, 5.0, 3.0, 7.0]), pairs, "proportional")
     np.testing.assert_allclose(found, np.array([2, 6, 2, 6]) / 16, rtol=1e-6)
     assert section.only("proportional").level == "query"
+
+
+def test_groups_are_those_of_the_score_that_looks_at_them() -> None:
+    section = ImportanceConfig(score="doubtful_groups", policy="believed", seller="brand")
+    section.check()
+    assert section.groups == ("", "brand")
+    section.check_groups(["brand", "colour"])
+    with pytest.raises(UserError, match=r"^importance\.seller is 'brand', .* attributes colour:"):
+        section.check_groups(["colour"])
+    with pytest.raises(UserError, match=r"no attributes: .*--config\.data\.table\.attributes"):
+        section.check_groups([])
+    with pytest.raises(UserError, match=r"policy clipped weighs all alike: .*policy=believed$"):
+        ImportanceConfig(score="doubtful_groups").check()
+    with pytest.raises(UserError, match=r"^importance\.annotator is 'who', .* grad_norm does not"):
+        ImportanceConfig(annotator="who").check()
+    assert ImportanceConfig().groups == ("", "")

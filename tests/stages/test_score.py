@@ -11,7 +11,9 @@ from tiny_runs import ESTIMATED
 
 from sie_jax import importance
 from sie_jax.data import preparing
+from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.files import read_json
+from sie_jax.stages import score
 from sie_jax.tables import hashing, parts, vectors
 
 pytestmark = pytest.mark.slow
@@ -114,3 +116,18 @@ def test_a_score_of_folds_costs_their_training_too(folded: Path) -> None:
         ),
     ]
     assert cost["seconds"] == pytest.approx(sum(one["seconds"] for one in spent))
+
+
+def test_groups_are_of_attributes_or_of_queries() -> None:
+    table = pa.table(
+        {
+            "query_id": ["q1", "q1", "q2"],
+            ATTRIBUTE + "who": ["a", None, "b"],
+            ATTRIBUTE + "of": ["x", "y", "z"],
+        }
+    )
+    found = score._groups(table, "", "of")
+    assert [one.tolist() for one in found] == [["q1", "q1", "q2"], ["x", "y", "z"]]
+    annotators, sellers = score._groups(table, "who", "")
+    assert annotators.tolist() == ["a", "", "b"]
+    assert sellers is None

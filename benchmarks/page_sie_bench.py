@@ -18,6 +18,7 @@ FAULTS = {
     "sellers": "adversarial sellers (20 %)",
     "position": "position bias (20 %)",
     "mixed": "all five, a fifth each",
+    "mild": "annotators and sellers by halves (20 %)",
     "none": "none",
 }
 ACCESSES = {"a": "validation labels are faulty too", "b": "100 clean validation queries"}
@@ -53,7 +54,7 @@ def decisions() -> str:
         for access in ACCESSES:
             found = _weight().get(fault)
             if found is None:
-                rows.append([text, access, "not measured", "", "", "", "", "", "0"])
+                rows.append([text, access, "not measured", *[""] * 6, "0"])
                 continue
             chosen = found["accesses"][access]["chosen"]
             gain = chosen.get("gain")
@@ -69,12 +70,14 @@ def decisions() -> str:
                     with_interval(gain, sign=True) if gain else "",
                     _headroom(chosen),
                     _closed(chosen),
+                    _bold(chosen["less_with_validation"]) if gain else "",
                     _less_best(chosen) if gain else "",
                     str(len(chosen["gains"])),
                 ]
             )
     head = ["fault", "access", "what to do", "departs from uniform", "gain in nDCG@10"]
-    return rows_as_table([*head, "headroom", "closed", "less the best rival", "shops"], rows)
+    further = ["headroom", "closed", "less the 100 learnt too", "less the best rival", "shops"]
+    return rows_as_table([*head, *further], rows)
 
 
 def rivals() -> str:
@@ -195,9 +198,13 @@ def _advice(gain: Mapping[str, Any] | None, most: str | None) -> str:
 
 def _less_best(chosen: Mapping[str, Any]) -> str:
     """What is chosen, less the rival with the highest mean; bold where it survives Holm's."""
-    claim, rival = chosen["less_best_rival"], BEST[chosen["best_rival"]]
+    return f"{_bold(chosen['less_best_rival'])} ({BEST[chosen['best_rival']]})"
+
+
+def _bold(claim: Mapping[str, Any]) -> str:
+    """A difference with its interval, bold where it survives Holm's correction."""
     text = with_interval(claim, sign=True)
-    return f"{f'**{text}**' if claim['holm'] < 0.05 else text} ({rival})"
+    return f"**{text}**" if claim["holm"] < 0.05 else text
 
 
 def _headroom(chosen: Mapping[str, Any]) -> str:

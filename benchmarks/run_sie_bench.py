@@ -6,8 +6,10 @@
 Measures the cells of the grid (`sie_bench/grid.py`, which has its arithmetic) that are not there
 yet, shop after shop, and draws benchmarks/results/sie_bench.json together from all that are. Every
 cell is a file in WORKDIR/cells, named by the hash of what it depends on: it may be killed at any
-moment, and the same command goes on. `--seconds` stops after so many; `--core` measures first what
-decisions need. With --shops=0..9 (development) give --out too: the result file is of shops 101-119.
+moment, and the same command goes on. Those of reported shops are kept in results/sie_bench_cells
+too, from where another machine goes on. `--seconds` stops after so many; `--core` measures first
+what decisions need. With --shops=0..9 (development) give --out too: the result file is of the
+reported shops.
 """
 
 import argparse
@@ -94,6 +96,13 @@ def main() -> None:
                 measure(todo, arguments.workdir, started + arguments.seconds)
                 spent = time.monotonic() - started
                 print(f"shop {shop}, {fault}: {len(todo)} cells, {spent:.0f} s in all", flush=True)
+        if shop in grid.REPORTED:
+            every = [
+                cell
+                for fault in grid.FAULTS
+                for cell in declared(shop, fault, [*grid.TRACKS], core=False)
+            ]
+            cells.keep(shop, every, arguments.workdir / "cells")
     write_json(arguments.out, summed(arguments.workdir, arguments.shops))
 
 

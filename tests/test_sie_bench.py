@@ -221,6 +221,24 @@ def test_a_cell_is_measured_once(bench: SimpleNamespace, tmp_path: Path) -> None
     assert calls == [cell]
 
 
+def test_kept_cells_are_not_measured_again(
+    bench: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = [bench.cells.Cell("find", 7, "annotator", 0.2, score, "") for score in ("a", "b")]
+    for place, one in enumerate(cells):
+        bench.cells.measured(one, tmp_path / "here", lambda _, place=place: {"auroc": place / 3})
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    bench.cells.keep(7, cells, tmp_path / "here", into=kept)
+    before = (kept / "7.json.gz").read_bytes()
+    bench.cells.keep(7, cells[::-1], tmp_path / "here", into=kept)
+    assert (kept / "7.json.gz").read_bytes() == before
+    of = bench.cells._kept
+    monkeypatch.setattr(bench.cells, "_kept", lambda shop: of(shop, kept))
+    found = [bench.cells.stored(one, tmp_path / "elsewhere")["values"] for one in cells]
+    assert found == [{"auroc": 0.0}, {"auroc": 1 / 3}]
+
+
 def test_a_hash_is_of_what_a_cell_depends_on(
     bench: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,17 +1,21 @@
 """A cell of the grid: its fields, the hash of what it depends on, and its file."""
 
 import ast
+import functools
+import gzip
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sie_bench import evidence, faults, model, policies, scores, shops, tracks
-from sie_jax.files import read_json, write_json
+from sie_jax.files import read_json, whole, write_json
+
+KEPT = Path(__file__).parent.parent / "results" / "sie_bench_cells"
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,35 @@ def measured(cell: Cell, folder: Path, measure: Callable[[Cell], dict[str, Any]]
 
 
 def stored(cell: Cell, folder: Path) -> dict[str, Any] | None:
-    """What the cell's file holds; None where there is none."""
+    """What the cell's file holds, or what is kept of it; None where there is neither."""
     path = _path(cell, folder)
-    return read_json(path) if path.exists() else None
+    return read_json(path) if path.exists() else _kept(cell.data).get(cell.hash)
+
+
+def keep(shop: int, cells: Iterable[Cell], folder: Path, *, into: Path = KEPT) -> None:
+    """Writes the cells of a shop that are there into one small file of the repository.
+
+    So another machine goes on where this one stopped. Where nothing is new it is not touched.
+    """
+    found = {cell.hash: one for cell in cells if (one := stored(cell, folder)) is not None}
+    content = {
+        name: {key: one[key] for key in ("seconds", "values")} for name, one in found.items()
+    }
+    if content and content != _kept(shop, into):
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        with whole(into / f"{shop}.json.gz") as temporary:
+            temporary.write_bytes(gzip.compress(text.encode(), mtime=0))
+        _kept.cache_clear()
+
+
+@functools.cache
+def _kept(shop: int, folder: Path = KEPT) -> dict[str, dict[str, Any]]:
+    """What is kept of a shop's cells, by their hash."""
+    path = folder / f"{shop}.json.gz"
+    found: dict[str, dict[str, Any]] = {}
+    if path.exists():
+        found = json.loads(gzip.decompress(path.read_bytes()))
+    return found
 
 
 def _path(cell: Cell, folder: Path) -> Path:

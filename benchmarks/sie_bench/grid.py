@@ -1,16 +1,16 @@
 """The declared grid: which cells each track has for a shop and a fault.
 
 track     shops   cells of a shop                                        seconds of a shop
-weight       19   7 faults × (5 uniform + 4 rivals + 38 arms)            7 × (10 + 47 × 1)
-  core       19   7 faults × (5 uniform + 4 rivals + clean + 6 arms)     7 × (6 + 17 × 1.2)
-find         19   6 faults × 20 scores                                   6 × 6
-relabel      19   5 faults × 5 scores × 2 budgets                        50 × 1
-prune        19   6 prunings × 5 budgets × 2 computes, and all           61 × 0.8
+weight       20   8 faults × (5 uniform + 4 rivals + 39 arms + 3 taught) 8 × (30 + 51 × 1)
+  core       20   8 faults × (5 uniform + 4 rivals + 4 arms + 3 taught)  8 × 40
+find         20   7 faults × 21 scores                                   7 × 6
+relabel      20   5 faults × 6 scores × 2 budgets                        60 × 1
+prune        20   6 prunings × 5 budgets × 2 computes, and all           61 × 0.8
 
 A cell of a ranker is half a second of training and half a second of predictions on 3,000 queries,
-on a core that is free. `evidence` (four fold models, one history, two passes of contributions)
-takes 10 seconds of a shop and fault, and all its cells share it. Decisions (`--core`) of 19 shops
-are an hour, everything is three.
+on a core that is free. What is known of a shop and fault (`evidence`) takes ten seconds, and all
+its cells share it. A taught policy is trained three times, and asks for three correctors.
+Decisions (`--core`) of 20 shops are two hours of one core.
 """
 
 from collections.abc import Iterable, Iterator
@@ -74,7 +74,14 @@ TRUSTING = (
     ("", "settle", 0.0),
 )
 """What needs the trusted lists of access b."""
-RELABELLED = ("chance", "last_loss", "held_out_loss", "against_trusted", "correction_again")
+RELABELLED = (
+    "chance",
+    "last_loss",
+    "held_out_loss",
+    "doubtful_groups",
+    "against_trusted",
+    "correction_again",
+)
 READ = (0.05, 0.2)
 KEPT = (0.9, 0.7, 0.5, 0.3, 0.1)
 

@@ -153,7 +153,7 @@ def doubtful_groups(seen: Evidence) -> np.ndarray:
     """`sie_jax.importance.doubtful.doubtful_groups`, of queries and sellers."""
     mask = seen.lists.mask
     found = np.zeros(mask.shape)
-    groups = doubtful.Groups(_queries(seen)[mask], seen.lists.brand[mask])
+    groups = doubtful.Groups(_queries(seen)[mask], sellers=seen.lists.brand[mask])
     found[mask] = doubtful.doubtful_groups(seen.held_out[mask], seen.labels[mask], groups)
     return found
 

@@ -116,7 +116,7 @@ def ranked(
     blind = np.zeros(len(labels), bool)
     if errors is not None:  # a model that learned from blind labels agrees with them
         blind = audit_groups.blind_queries(p, labels, query)
-    outlying = audit_groups.outlying_values(pairs, labels, judged.names)
+    outlying = audit_groups.outlying_values(pairs, labels, query, judged.names)
     blind_queries = len(np.unique(query[blind]))
     summary: dict[str, Any] = {
         "pairs": len(labels),

@@ -26,7 +26,7 @@ def blind_queries(probabilities: np.ndarray, labels: np.ndarray, query: np.ndarr
 
 
 def outlying_values(
-    pairs: pa.Table, labels: np.ndarray, names: Sequence[str]
+    pairs: pa.Table, labels: np.ndarray, query: np.ndarray, names: Sequence[str]
 ) -> dict[str, list[dict[str, Any]]]:
     """By attribute the values whose labels are unlike those of the others, the farthest first.
 
@@ -39,7 +39,7 @@ def outlying_values(
         values = np.array([one or "" for one in pairs[column].to_pylist()])
         rows = np.flatnonzero(values != "")
         distinct, group = np.unique(values[rows], return_inverse=True)
-        far = doubtful.outlying_groups(labels[rows], group)
+        far = doubtful.outlying_groups(labels[rows], group, query[rows])
         for place in np.argsort(-far, kind="stable")[: int((far > doubtful.OUTLYING).sum())]:
             inside = labels[rows[group == place]]
             counts, own = (np.bincount(one, minlength=len(names)) for one in (labels, inside))

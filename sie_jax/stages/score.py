@@ -162,7 +162,8 @@ def _groups(training: pa.Table, annotator: str, seller: str) -> Groups:
         return np.array([one or "" for one in training[ATTRIBUTE + name].to_pylist()])
 
     return Groups(
-        values(annotator) if annotator else training["query_id"].to_numpy(),
+        training["query_id"].to_numpy(),
+        values(annotator) if annotator else None,
         values(seller) if seller else None,
     )
 

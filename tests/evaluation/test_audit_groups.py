@@ -33,8 +33,8 @@ def test_blind_queries(labelled) -> None:
 
 
 def test_values_unlike_all_others(labelled) -> None:
-    table, _, labels, _ = labelled
-    (found,) = audit_groups.outlying_values(table, labels, NAMES)["brand"]
+    table, _, labels, query = labelled
+    (found,) = audit_groups.outlying_values(table, labels, query, NAMES)["brand"]
     brand = np.array(table[ATTRIBUTE + "brand"].to_pylist())
     inside = brand == "b3"
     assert found == {
@@ -44,9 +44,9 @@ def test_values_unlike_all_others(labelled) -> None:
         "share": 1.0,
         "others": pytest.approx((labels[~inside] == 2).mean()),
     }
-    assert audit_groups.outlying_values(table.select(["query_id"]), labels, NAMES) == {}
+    assert audit_groups.outlying_values(table.select(["query_id"]), labels, query, NAMES) == {}
     honest = np.where(inside, np.arange(2000) % 3, labels)
-    assert audit_groups.outlying_values(table, honest, NAMES) == {}
+    assert audit_groups.outlying_values(table, honest, query, NAMES) == {}
 
 
 def test_what_is_said() -> None:

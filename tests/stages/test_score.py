@@ -126,8 +126,10 @@ def test_groups_are_of_attributes_or_of_queries() -> None:
             ATTRIBUTE + "of": ["x", "y", "z"],
         }
     )
-    found = score._groups(table, "", "of")
-    assert [one.tolist() for one in found] == [["q1", "q1", "q2"], ["x", "y", "z"]]
-    annotators, sellers = score._groups(table, "who", "")
+    queries, annotators, sellers = score._groups(table, "", "of")
+    assert queries.tolist() == ["q1", "q1", "q2"]
+    assert annotators is None
+    assert sellers.tolist() == ["x", "y", "z"]
+    _, annotators, sellers = score._groups(table, "who", "")
     assert annotators.tolist() == ["a", "", "b"]
     assert sellers is None

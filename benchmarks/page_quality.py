@@ -318,7 +318,34 @@ def foreign_files() -> str:
     return rows_as_table(["written by", "files", "rows read", "kept", "rejected"], rows)
 
 
+def doubtful_groups() -> str:
+    """What is doubted of real pairs, as they are and with planted faults; means over seeds."""
+    names = {"esci": "ESCI", "icecat": "Icecat"}
+    kinds = {
+        "as they are": ("queries", "none"),
+        "a fifth blind": ("queries", "a fifth of the queries, blindly"),
+        "brands as they are": ("brands", "none"),
+        "a fifth cheat": ("brands", "a fifth of the brands, all the best grade"),
+    }
+    rows = []
+    for data, found in result("doubtful")["sets"].items():
+        for kind, (unit, planted) in kinds.items():
+            if kind not in found:
+                continue
+            seeds = found[kind]
+            of = found["queries"] if unit == "queries" else seeds[0]["compared"]
+            totals = {
+                key: sum(one[key] for one in seeds) / len(seeds)
+                for key in ("planted", "found", "false")
+            }
+            cells = [number(totals[key], 1) for key in ("planted", "found", "false")]
+            rows.append([names[data], f"{of} {unit}", planted, *cells])
+    head = ["pairs", "compared", "planted", "how many", "of them doubted", "others doubted"]
+    return rows_as_table(head, rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "doubtful groups": doubtful_groups,
     "aa check": aa_check,
     "planted errors of the quickstart": planted_errors,
     "rivals of the quickstart": quickstart_rivals,

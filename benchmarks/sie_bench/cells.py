@@ -47,10 +47,9 @@ class Cell:
         All of shops, faults, model and evidence; of `policies` and `scores` the functions that the
         cell uses, so that a new policy leaves the other cells as they are.
         """
-        parts = [json.dumps(asdict(self), sort_keys=True), *_BASE]
-        parts += _sources(self.policy, _POLICIES) + _sources(self.score, _SCORES)
-        parts += _sources(self.track, _TRACKS) + _sources(self.policy, _TRACKS)
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:20]
+        fields = json.dumps(asdict(self), sort_keys=True)
+        code = _code(self.track, self.policy, self.score)
+        return hashlib.sha256(f"{fields}\0{code}".encode()).hexdigest()[:20]
 
 
 def measured(cell: Cell, folder: Path, measure: Callable[[Cell], dict[str, Any]]) -> dict[str, Any]:
@@ -127,6 +126,13 @@ def _named(module: ModuleType) -> dict[str, ast.stmt]:
                 if not any(isinstance(node, ast.Name) for node in ast.walk(value)):
                     found[name] = one
     return found
+
+
+@functools.cache
+def _code(track: str, policy: str, score: str) -> str:
+    """All code that cells of a track, policy and score depend on."""
+    parts = [*_BASE, *_sources(policy, _POLICIES), *_sources(score, _SCORES)]
+    return "\0".join([*parts, *_sources(track, _TRACKS), *_sources(policy, _TRACKS)])
 
 
 def _sources(name: str, named: dict[str, ast.stmt]) -> list[str]:

@@ -32,7 +32,7 @@ def read(made: Made[Trees]) -> Trees:
     return Trees(TreeRanker.load(made.folder / FILE), held_out)
 
 
-@stage(leaves=(FILE, HELD_OUT), read=read)
+@stage(leaves=(FILE, HELD_OUT), read=read, trains=False)
 def trees(
     job: Job, prepared: Made[Prepared], features: Made[Features], *, folds: int, split_seed: int
 ) -> None:

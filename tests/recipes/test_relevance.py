@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -360,6 +361,13 @@ def test_what_the_user_can_fix_ends_the_run_before_anything_is_written(
 def test_a_beam_that_is_not_there_or_has_no_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"(Beam is not installed|model\.pretrained is empty)"):
         relevance.prepare_on_beam(tiny(), tmp_path / "run", [])
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_lightgbm_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(UserError, match=r"^LightGBM.* cannot be loaded"):
+        run(tiny(), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

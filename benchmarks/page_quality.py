@@ -12,12 +12,13 @@ LABELS = {
     "bm25": "BM25",
     "checkpoint": "the checkpoint's cosine",
     "linear": "linear, on features of the words",
+    "trees": "LambdaMART, on the same features",
+    "blend": "linear and LambdaMART, the sum of both",
     "translation": "translation of words",
-    "stack": "stack of all of these but the baselines",
+    "stack": "stack of linear, translation and the encoders",
 }
 NESTED = {
     "lambdamart": "LambdaMART, on the same features",
-    "blend": "linear and LambdaMART, the sum of both",
     "linear_of_pairs": "linear, without both",
     "lambdamart_of_pairs": "LambdaMART, without both",
     "cross_encoder": "cross-encoder",

@@ -154,6 +154,13 @@ def standardise(
     return result
 
 
+def blended(
+    scores: Sequence[Float64[np.ndarray, "N"]], query_index: Int[np.ndarray, "N"]
+) -> Float64[np.ndarray, "N"]:
+    """The sum of several rankers' scores of each pair, each standardised within the query."""
+    return standardise(np.stack(scores, 1), query_index).astype(np.float64).sum(1)
+
+
 def raw(pairs: Pairs, statistics: CorpusStatistics) -> Float64[np.ndarray, "N F"]:
     """The features of each pair before they are standardised, in the order of `pairs.columns`.
 

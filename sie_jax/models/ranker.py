@@ -10,11 +10,13 @@ from sie_jax.models.linear import LinearRanker
 
 FILE = "ranker.json"
 ENCODER, LINEAR, STACK = "encoder", "linear", "stack"
-TRANSLATION = "translation"
+TREES, BLEND, TRANSLATION = "trees", "blend", "translation"
 # which of its parts each kind needs
 _PARTS = {
     ENCODER: (),
     LINEAR: ("linear", "corpus"),
+    TREES: ("trees", "corpus"),
+    BLEND: ("linear", "corpus", "trees"),
     STACK: ("linear", "corpus", "stack", "translation"),
     TRANSLATION: ("translation",),
     "token_overlap": (),
@@ -30,10 +32,11 @@ class Ranker:
 
     Attributes:
       kind: `encoder`: the expected gain under the encoder of the folder. `linear`: a sum of
-        features. `stack`: a sum of features, of the linear ranker's score and of encoders' scores.
-        Or the name of a baseline.
+        features. `trees`: a sum of trees over them. `blend`: the sum of both scores, each
+        standardised within the query. `stack`: a sum of features, of the linear ranker's score and
+        of encoders' scores. `translation`: of words. Or the name of a baseline.
       run: the training run whose encoder the folder holds, and `seed`, which of its seeds.
-      linear: the ranker on features alone, of `linear` and `stack`; None otherwise.
+      linear: the ranker on features alone, of `linear`, `blend` and `stack`; None otherwise.
       stack: of `stack`: the sum over the features and a column `run:NAME` for `linear`,
         `translation` and each encoder, standardised within the query but for `linear`, which is
         made of such; None otherwise.
@@ -41,10 +44,12 @@ class Ranker:
         one).
       checkpoint: the subfolder of the sentence encoder whose cosine is a feature; "" without.
       translation: the file with the word translation; "" where nothing needs it.
+      trees: the file with the trees, of `trees` and `blend`; "" otherwise, as in files of older
+        versions.
       text: whether the items had further texts to learn from, without which it ranks otherwise.
       corpus: the file with the catalogue's statistics of words; "" where nothing needs them.
       column: of the baseline `current`: the column that holds the score.
-      list_lengths: of `linear` and `stack`, which compare the items of a query with each other:
+      list_lengths: of what ranks by features, which compare the items of a query with each other:
         how many items the training queries have, `low` at their 5th percentile, and the `median`.
         Empty where it is not known, as in files of older versions, or does not matter.
     """
@@ -57,6 +62,7 @@ class Ranker:
     encoders: Mapping[str, str] = field(default_factory=dict)
     checkpoint: str = ""
     translation: str = ""
+    trees: str = ""
     text: bool = False
     corpus: str = ""
     column: str = ""
@@ -90,8 +96,8 @@ class Ranker:
                 raise ValueError(f"it has no ranker {ranker.kind!r}, only {', '.join(_PARTS)}")
             if missing := [part for part in _PARTS[ranker.kind] if not getattr(ranker, part)]:
                 raise ValueError(f"{ranker.kind} without its {' and '.join(missing)}")
-            for part in (LINEAR, STACK):
-                if getattr(ranker, part) is not None and part not in _PARTS[ranker.kind]:
+            for part in (LINEAR, STACK, TREES):
+                if getattr(ranker, part) and part not in _PARTS[ranker.kind]:
                     raise ValueError(f"{ranker.kind} with a {part}, which it has no use for")
             for name in (*ranker.encoders.values(), *_files(ranker)):
                 place = PurePath(name)
@@ -108,7 +114,8 @@ class Ranker:
 def _check_types(ranker: Ranker) -> None:
     """Raises ValueError for a field of another type than it has to be."""
     wanted = {"seed": int, "text": bool, "encoders": dict, "list_lengths": dict}
-    wanted |= dict.fromkeys(("kind", "run", "checkpoint", "translation", "corpus", "column"), str)
+    texts = ("kind", "run", "checkpoint", "translation", "trees", "corpus", "column")
+    wanted |= dict.fromkeys(texts, str)
     for name, kind in wanted.items():
         if type(getattr(ranker, name)) is not kind:
             raise ValueError(f"{name} is {getattr(ranker, name)!r}, not of type {kind.__name__}")
@@ -120,7 +127,7 @@ def _check_types(ranker: Ranker) -> None:
 
 
 def _files(ranker: Ranker) -> tuple[str, ...]:
-    return ranker.checkpoint, ranker.translation, ranker.corpus
+    return ranker.checkpoint, ranker.translation, ranker.trees, ranker.corpus
 
 
 def _linear(values: Mapping[str, object] | None) -> LinearRanker | None:

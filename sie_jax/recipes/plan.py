@@ -24,8 +24,8 @@ def stages(config: Config) -> tuple[str, ...]:
         "explain": evaluation.explained_queries > 0 and classifies(train.task),
     }
     named = (
-        *("prepare", "pretrain", "features", "linear", "translation", "tune", "cross_fit"),
-        *("choose", "score", "weigh", "audit"),
+        *("prepare", "pretrain", "features", "linear", "trees", "translation", "tune"),
+        *("cross_fit", "choose", "score", "weigh", "audit"),
         *(f"train/{run}" for run in trained),
         *(f"rehearse/{run}" for run in folds),
         *("contest", "export", "robustness", "explain", "evaluate"),

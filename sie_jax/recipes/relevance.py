@@ -17,6 +17,7 @@ from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation.label_errors import SCORES as AUDIT_SCORES
 from sie_jax.importance.section import AUTO, ImportanceConfig
+from sie_jax.models.trees import library
 from sie_jax.recipes import nested, plan, sizes
 from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
@@ -27,7 +28,7 @@ from sie_jax.stages.evaluate import Results, evaluate
 from sie_jax.stages.explain import explain
 from sie_jax.stages.export import export
 from sie_jax.stages.features import features
-from sie_jax.stages.linear import linear
+from sie_jax.stages.linear import FOLDS, linear
 from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.pool import pool
 from sie_jax.stages.prepare import Ahead, inputs_of, prepare
@@ -38,6 +39,7 @@ from sie_jax.stages.robustness import robustness
 from sie_jax.stages.score import Scores, score
 from sie_jax.stages.train import train
 from sie_jax.stages.translation import translation
+from sie_jax.stages.trees import trees
 from sie_jax.stages.tune import tune
 from sie_jax.stages.weigh import weigh
 from sie_jax.tasks import apart, classifies, listed, scores
@@ -52,6 +54,7 @@ STAGES = tuple(
         prepare,
         features,
         linear,
+        trees,
         translation,
         pretrain,
         tune,
@@ -124,6 +127,7 @@ def opened(
     if config.pretrain.steps:
         meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
     sizes.check(config, mesh)
+    library()  # or it is missed only once the data have been prepared
     reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
     writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
     outputs.apart(writes, reads, fix="give another --workdir")
@@ -233,6 +237,14 @@ def _stages(
     importance.check_groups([name.removeprefix(ATTRIBUTE) for name in columns if ATTRIBUTE in name])
     described = features(workdir, pairs, checkpoint=config.model.pretrained)
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
+    # the folds of cross_fit, so that their scores there are those that the contest takes
+    boosted = trees(
+        workdir,
+        pairs,
+        described,
+        folds=config.train.folds or FOLDS,
+        split_seed=data.split_seed,
+    )
     words = translation(workdir, pairs)
     # what the stages that compare models take of it
     intervals = replace(
@@ -312,7 +324,7 @@ def _stages(
     else:
         seen = {name for name, weighting in runs.items() if weighting.kind == "learned"}
     judgeable = {name: made for name, made in first.items() if name not in seen}
-    contestants = Contestants(described, ranked, words, judgeable)
+    contestants = Contestants(described, ranked, boosted, words, judgeable)
     judged = contest(workdir, pairs, contestants, held_out, rehearsed, split_seed=data.split_seed)
     exported = export(
         workdir,

@@ -1,6 +1,6 @@
 """The score of a pair by what ranker.json says: columns of each row, then a sum per query."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from sie_jax.data.features import (
     LEXICAL,
     RUN,
     Pairs,
+    blended,
     feedback_of,
     is_own,
     raw,
@@ -27,7 +28,9 @@ from sie_jax.data.sentences import SentenceEncoder
 from sie_jax.data.translation import Translation, item_texts
 from sie_jax.errors import UserError
 from sie_jax.evaluation import baselines
+from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import FILE, LINEAR, TRANSLATION, Ranker
+from sie_jax.models.trees import TreeRanker
 
 TRANSLATED = RUN + TRANSLATION
 # the columns that a learnt model makes beside encoders: each pair has a number there
@@ -45,12 +48,14 @@ class Ranking(NamedTuple):
     statistics: CorpusStatistics
     translation: Translation | None
     sentences: SentenceEncoder | None
+    trees: TreeRanker | None = None
 
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the features, in their order."""
-        if self.ranker.linear is not None:
-            return self.ranker.linear.names
+        for ranker in (self.ranker.linear, self.trees):
+            if ranker is not None:
+                return ranker.names
         return (*LEXICAL, *((COSINE,) if self.sentences else ()))
 
     @property
@@ -73,14 +78,18 @@ def load(folder: Path, ranker: Ranker) -> Ranking:
 
     Raises UserError where a part of it is missing, or it ranks by a feature that cannot be made.
     """
-    if ranker.linear is not None:
-        _check_columns(folder / FILE, ranker, ranker.linear.names)
+    trees = TreeRanker.load(folder / ranker.trees) if ranker.trees else None
+    for one in (ranker.linear, trees):
+        if one is not None:
+            _check_columns(folder / FILE, ranker, one.names)
+    if trees and ranker.linear and trees.names != ranker.linear.names:
+        raise _unfit(folder / FILE, {*trees.names} ^ {*ranker.linear.names} or {*trees.names})
     statistics = CorpusStatistics(_NOTHING, _NOTHING)
     if ranker.corpus:
         statistics = CorpusStatistics.load(folder / ranker.corpus)
     encoder = sentences.load(folder / ranker.checkpoint) if ranker.checkpoint else None
     words = Translation.load(folder / ranker.translation) if ranker.translation else None
-    return Ranking(ranker, statistics, words, encoder)
+    return Ranking(ranker, statistics, words, encoder, trees)
 
 
 def _check_columns(path: Path, ranker: Ranker, names: Sequence[str]) -> None:
@@ -94,10 +103,14 @@ def _check_columns(path: Path, ranker: Ranker, names: Sequence[str]) -> None:
     if ranker.stack is not None:
         wrong |= {*names, RUN + LINEAR, TRANSLATED, *ranker.encoders} ^ set(ranker.stack.names)
     if wrong:
-        raise UserError(
-            f"{path} cannot be used (its sums do not fit together, of {', '.join(sorted(wrong))}): "
-            "copy the model's folder again"
-        )
+        raise _unfit(path, wrong)
+
+
+def _unfit(path: Path, wrong: Collection[str]) -> UserError:
+    return UserError(
+        f"{path} cannot be used (its sums do not fit together, of {', '.join(sorted(wrong))}): "
+        "copy the model's folder again"
+    )
 
 
 def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
@@ -149,7 +162,7 @@ def scores(
     """The score of each pair, float64 `[N]`, from all pairs of its query.
 
     column: gives a column of `columns`, or the expected gains of an encoder of the stack. One is in
-    memory at a time.
+    memory at a time; trees need all F features at once, float32 `[N, F]`.
     """
     ranker = ranking.ranker
     if ranker.kind == CURRENT:
@@ -160,28 +173,34 @@ def scores(
         return column(TRANSLATED)
     if ranker.kind in _BASELINES:
         return _standardised(column(_BASELINES[ranker.kind]), query_index)
-    assert ranker.linear is not None
-    total = np.zeros(len(query_index))
-    linear = np.zeros(len(query_index))
-    weights = (
-        {}
-        if ranker.stack is None
-        else dict(zip(ranker.stack.names, ranker.stack.weights, strict=True))
-    )
-    for name, weight in zip(ranker.linear.names, ranker.linear.weights, strict=True):
+    names, trees = ranking.features, ranking.trees
+    features = np.empty((len(query_index), len(names)), np.float32) if trees else None
+    linear, total = np.zeros(len(query_index)), np.zeros(len(query_index))
+    of_linear, of_stack = _weights(ranker.linear), _weights(ranker.stack)
+    for at, name in enumerate(names):
         if name == FEEDBACK:
             values = _feedback(ranking, column, query_index)
         else:
             values = _standardised(column(name), query_index)
-        linear += weight * values
-        if weights:
-            total += weights[name] * values
-    if not weights:
+        if features is not None:
+            features[:, at] = values
+        if of_linear:
+            linear += of_linear[name] * values
+        if of_stack:
+            total += of_stack[name] * values
+    if trees is not None and features is not None:
+        boosted = trees.scores(names, features)
+        return blended([linear, boosted], query_index) if of_linear else boosted
+    if not of_stack:
         return linear
-    total += weights[RUN + LINEAR] * linear
+    total += of_stack[RUN + LINEAR] * linear
     for name in (TRANSLATED, *ranker.encoders):
-        total += weights[name] * _standardised(column(name), query_index)
+        total += of_stack[name] * _standardised(column(name), query_index)
     return total
+
+
+def _weights(ranker: LinearRanker | None) -> dict[str, float]:
+    return {} if ranker is None else dict(zip(ranker.names, ranker.weights, strict=True))
 
 
 def short_lists(ranker: Ranker, lengths: Int[np.ndarray, "Q"]) -> str:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sie_jax import processes
-from sie_jax.data.features import RUN, standardise
+from sie_jax.data.features import RUN, blended, standardise
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.translation import Translation
 from sie_jax.evaluation import Predictions, from_columns, predictions, ranking
@@ -17,6 +17,7 @@ from sie_jax.evaluation.verdict import BASELINES, METRIC, by_query
 from sie_jax.files import read_json, write_json
 from sie_jax.models import linear as fitting
 from sie_jax.models.linear import LinearRanker
+from sie_jax.models.ranker import BLEND, STACK, TRANSLATION, TREES
 from sie_jax.passes.sweep import Columns
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.features import Features
@@ -25,11 +26,11 @@ from sie_jax.stages.pair_runs import judged
 from sie_jax.stages.rehearse import Rehearsed
 from sie_jax.stages.train import Trained
 from sie_jax.stages.translation import out_of_fold, translated
+from sie_jax.stages.trees import Trees
 from sie_jax.stages.untrained import untrained
 from sie_jax.workdir import Job, Made, stage
 
-FILE, STACK = "contest.json", "stack"
-TRANSLATION = "translation"
+FILE = "contest.json"
 _WHICH = {"train": "training queries, out of fold", "validation": "validation queries"}
 STACKED = (TRANSLATION, "uniform", "weighted")
 """The runs whose scores the stack is made of, beside `linear`."""
@@ -44,6 +45,7 @@ class Contestants:
 
     features: Made[Features]
     linear: Made[LinearRanker]
+    trees: Made[Trees]
     translation: Made[Translation]
     trained: Mapping[str, Made[Trained]]
 
@@ -88,8 +90,8 @@ def contest(
 ) -> None:
     """Leaves contest.json.
 
-    The contestants are the baselines, `linear`, `translation`, the encoders of the first seed, and
-    the stack.
+    The contestants are the baselines, `linear`, `trees`, `blend` (`blend_of`), `translation`, the
+    encoders of the first seed, and the stack.
     With folds they are judged on the training queries, each scored by models that had not seen it;
     without, on the validation queries.
 
@@ -106,6 +108,7 @@ def contest(
         split = "validation"
         predicted = {run: made.value.validation for run, made in contestants.trained.items()}
         ours = contestants.linear.value.scores(known.names, known.values[split])
+        boosted = contestants.trees.value.ranker.scores(known.names, known.values[split])
         words = translated(contestants.translation.value, pairs, split)
         folds = folds_of(pairs, split, seed=split_seed) if _queries(pairs, split) > 1 else None
     else:
@@ -114,10 +117,13 @@ def contest(
         folds = held_out.value.pairs["fold"].to_numpy()
         folds = folds[folds >= 0]
         ours = fitting.held_out(lists_of(pairs, split, known.values[split]), folds)
+        boosted = contestants.trees.value.held_out
         words = out_of_fold(pairs, folds)
     found = dict(untrained(pairs, known, split, seed=split_seed))
     del found["random"]
     found[INCUMBENT] = Predictions(None, ours)
+    found[TREES] = Predictions(None, boosted)
+    found[BLEND] = Predictions(None, blend_of(pairs, split, ours, boosted))
     found[TRANSLATION] = Predictions(None, words)
     found |= {run: from_columns(columns, pairs.scale.gains) for run, columns in predicted.items()}
     stack = None
@@ -176,10 +182,19 @@ def stacked(
     All are centred within the query; all but the score of `linear`, which is a sum of features, are
     of variance 1 there.
     """
-    query_ids = prepared.split(split)["query_id"].to_pylist()
-    query_index = np.unique(np.asarray(query_ids, str), return_inverse=True)[1]
+    query_index = _query_index(prepared, split)
     others = [standardise(scores[:, None], query_index) for scores in members.values()]
     return np.concatenate([features.values[split], linear[:, None], *others], axis=1)
+
+
+def blend_of(prepared: Prepared, split: str, *scores: np.ndarray) -> np.ndarray:
+    """What `blend` ranks by: the scores of `linear` and `trees`, each standardised, summed."""
+    return blended(scores, _query_index(prepared, split))
+
+
+def _query_index(prepared: Prepared, split: str) -> np.ndarray:
+    query_ids = prepared.split(split)["query_id"].to_pylist()
+    return np.unique(np.asarray(query_ids, str), return_inverse=True)[1]
 
 
 def _out_of_fold(

@@ -21,15 +21,15 @@ from sie_jax.evaluation.verdict import Training, by_query, verdict
 from sie_jax.files import read_json, write_json
 from sie_jax.importance import SCORES, groups, hardness, needing, sampling
 from sie_jax.importance.section import ImportanceConfig
-from sie_jax.models.ranker import LINEAR, STACK, Ranker
+from sie_jax.models.ranker import BLEND, LINEAR, STACK, TRANSLATION, TREES, Ranker
 from sie_jax.passes import estimating
 from sie_jax.stages import choose, pretrain, reporting, tune
 from sie_jax.stages.audit import Audited
 from sie_jax.stages.contest import (
     STACKED,
-    TRANSLATION,
     Contest,
     Contestants,
+    blend_of,
     choice,
     column_of,
     stacked,
@@ -168,10 +168,16 @@ def evaluate(
 def _without_encoder(results: Results, seed: int) -> dict[str, list[Predictions]]:
     """What ranks the test pairs without a trained encoder: baselines, features alone, words."""
     known, prepared = results.contestants.features.value, results.prepared.value
-    found = untrained(prepared, known, "test", seed=seed)
+    baselines = untrained(prepared, known, "test", seed=seed)
     linear = results.contestants.linear.value.scores(known.names, known.values["test"])
-    words = translated(results.contestants.translation.value, prepared, "test")
-    found |= {LINEAR: Predictions(None, linear), TRANSLATION: Predictions(None, words)}
+    trees = results.contestants.trees.value.ranker.scores(known.names, known.values["test"])
+    ours = {
+        LINEAR: linear,
+        TREES: trees,
+        BLEND: blend_of(prepared, "test", linear, trees),
+        TRANSLATION: translated(results.contestants.translation.value, prepared, "test"),
+    }
+    found = baselines | {name: Predictions(None, scores) for name, scores in ours.items()}
     return {name: [one] for name, one in found.items()}
 
 

@@ -8,13 +8,13 @@ from sie_jax.data.features import COSINE
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import CURRENT
 from sie_jax.files import whole_folder
-from sie_jax.models.ranker import ENCODER, LINEAR, STACK, Ranker
-from sie_jax.stages.contest import STACKED, TRANSLATION, Contest, Contestants, column_of
+from sie_jax.models.ranker import BLEND, ENCODER, LINEAR, STACK, TRANSLATION, TREES, Ranker
+from sie_jax.stages.contest import STACKED, Contest, Contestants, column_of
 from sie_jax.stages.linear import list_lengths
 from sie_jax.workdir import Job, Made, stage
 
 MODEL = "model"
-CORPUS, WORDS = "corpus.parquet", "translation.parquet"
+CORPUS, WORDS, BOOSTED = "corpus.parquet", "translation.parquet", "trees.json"
 CHECKPOINT, ENCODERS = "checkpoint", "encoders"
 
 
@@ -49,16 +49,18 @@ def export(
             for name in STACKED
             if name in trained
         }
-    by_features = kind in (LINEAR, STACK)
+    with_linear = kind in (LINEAR, BLEND, STACK)
+    by_features = with_linear or kind == TREES
     with_cosine = kind == "checkpoint" or (by_features and COSINE in features.names)
     ranker = Ranker(
         kind,
         run,
-        linear=contestants.linear.value if by_features else None,
+        linear=contestants.linear.value if with_linear else None,
         stack=contest.value.stack if kind == STACK else None,
         encoders=encoders,
         checkpoint=CHECKPOINT if with_cosine else "",
         translation=WORDS if kind in (STACK, TRANSLATION) else "",
+        trees=BOOSTED if kind in (TREES, BLEND) else "",
         text=(by_features or kind == TRANSLATION) and features.statistics.text.documents > 0,
         corpus=CORPUS if by_features or kind == "bm25" else "",
         column=current if kind == CURRENT else "",
@@ -76,6 +78,8 @@ def export(
                 features.statistics.save(temporary / ranker.corpus)
             if ranker.translation:
                 contestants.translation.value.save(temporary / ranker.translation)
+            if ranker.trees:
+                contestants.trees.value.ranker.save(temporary / ranker.trees)
             if ranker.checkpoint:
                 sentences.save(
                     sentences.load(remote.local(checkpoint)), temporary / ranker.checkpoint

@@ -31,7 +31,8 @@ CONFIG = "config.json"
 FOLDERS = (STAGES, RUNS, "ledger", "scratch", "replay", "tracking", "folds")
 LEFT = (
     *("data", "rejected.parquet", "cleaning.json", "checkpoint.json", "features.parquet"),
-    *("corpus.json", "linear.json", "translation.parquet", "pretraining", "tuning.json"),
+    *("corpus.json", "linear.json", "trees.json", "trees.parquet", "translation.parquet"),
+    *("pretraining", "tuning.json"),
     *("out_of_fold.parquet", "choosing.json", "scores.parquet", "scores.json", "vectors"),
     *("importance.parquet", "audit.csv", "audit.jsonl", "audit.html", "audit.json"),
     *("models", "predictions", "rehearsals"),

@@ -170,3 +170,12 @@ def test_feedback_is_weighed_by_the_cosine_or_by_bm25(numeric):
     wanted = feedback.feedback(TITLES, first, np.zeros(5, int), STATISTICS.title)
     expected = features.standardise(wanted[:, None], np.zeros(5, int))[:, 0]
     np.testing.assert_array_equal(columns["feedback"], expected)
+
+
+def test_a_blend_takes_each_score_on_the_scale_of_its_query() -> None:
+    query = np.array([0, 0, 1, 1, 1])
+    one, other = np.array([3.0, 1, 5, 6, 7]), np.array([-10.0, 30, 2, 2, 2])
+    third = 1.5**0.5  # 5, 6, 7 have a deviation of sqrt(2/3)
+    found = features.blended([one, 100 * other + query], query)
+    # float32 is what the standardised scores are
+    np.testing.assert_allclose(found, [0, 0, -third, 0, third], atol=1e-6)

@@ -24,16 +24,17 @@ def test_a_ranker_survives_its_file(tmp_path):
         corpus="corpus.parquet",
         list_lengths={"low": 18, "median": 20},
     )
-    for one in (ranker, Ranker("current", "weighted", column="today's")):
+    blend = Ranker("blend", "u", linear=linear, trees="trees.json", corpus="corpus.parquet")
+    for one in (ranker, blend, Ranker("current", "weighted", column="today's")):
         one.save(tmp_path)
         assert Ranker.load(tmp_path) == one
 
 
-def test_a_file_of_an_older_version_knows_no_lengths_of_lists(tmp_path):
+def test_a_file_of_an_older_version_knows_no_lengths_of_lists_and_no_trees(tmp_path):
     Ranker("bm25", "u", corpus="c").save(tmp_path)
     path = tmp_path / "ranker.json"
     values = json.loads(path.read_text())
-    del values["list_lengths"]
+    del values["list_lengths"], values["trees"]
     path.write_text(json.dumps(values))
     assert Ranker.load(tmp_path) == Ranker("bm25", "u", corpus="c")
 
@@ -49,6 +50,13 @@ def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
         (Ranker("bm25", "u"), "bm25 without its corpus"),
         (Ranker("checkpoint", "u"), "checkpoint without its checkpoint"),
         (Ranker("linear", "u", corpus="c"), "linear without its linear"),
+        (Ranker("trees", "u", corpus="c"), "trees without its trees"),
+        (Ranker("trees", "u", trees="t"), "trees without its corpus"),
+        (Ranker("blend", "u", corpus="c"), "blend without its linear and trees"),
+        (Ranker("trees", "u", corpus="c", trees="t", linear=SUM), "trees with a linear"),
+        (Ranker("linear", "u", corpus="c", linear=SUM, trees="t"), "linear with a trees"),
+        (Ranker("trees", "u", corpus="c", trees="../t"), r"\.\./t is not in this"),
+        (Ranker("trees", "u", corpus="c", trees=["t"]), r"trees is \['t'\], not of type str"),
         (Ranker("current", "u"), "current without its column"),
         (Ranker("bm25", "u", corpus="../corpus.parquet"), r"\.\./corpus.parquet is not in this"),
         (

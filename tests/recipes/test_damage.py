@@ -146,6 +146,7 @@ def test_there_are_all_stages_and_some_two_hundred_pairs(whole: Path) -> None:
             "prepare",
             "features",
             "linear",
+            "trees",
             "translation",
             "pretrain",
             "tune",

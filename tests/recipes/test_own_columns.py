@@ -57,7 +57,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run(config, folder / "run", metrics, said.getvalue())
 
 
-@pytest.mark.parametrize("winner", ["linear", "current"])
+@pytest.mark.parametrize("winner", ["linear", "blend", "current"])
 def test_the_exported_ranker_reads_the_columns_by_their_names(
     winner: str, done: Run, tmp_path: Path
 ) -> None:
@@ -87,7 +87,8 @@ def test_a_table_without_these_columns_is_refused(done: Run, tmp_path: Path) -> 
 def test_a_perfect_score_of_today_is_the_best_baseline(done: Run) -> None:
     test, verdict = done.metrics["test"], done.metrics["verdict"]
     baselines = ["random", "token_overlap", "bm25", "current"]
-    assert list(test) == [*baselines, "linear", "translation", "uniform", "weighted", "stack"]
+    ours = ["linear", "trees", "blend", "translation"]
+    assert list(test) == [*baselines, *ours, "uniform", "weighted", "stack"]
     # an item without a score is last in its query; as 0 it would be first
     assert test["current"]["ndcg@10"] == {"value": 1.0, "low": 1.0, "high": 1.0}
     assert test["bm25"]["ndcg@10"]["value"] < 0.95

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ STAGES = {
     "prepare",
     "features",
     "linear",
+    "trees",
     "translation",
     "score",
     "weigh",
@@ -74,9 +76,9 @@ def test_metrics_json(finished: Path) -> None:
     rows = metrics["rows"]
     assert rows["read"] == rows["kept"] + rows["rejected"]
     assert rows["rejected"] == pq.read_table(finished / "rejected.parquet").num_rows > 0
-    cheap = ["random", "token_overlap", "bm25", "linear", "translation"]
+    cheap = ["random", "token_overlap", "bm25", "linear", "trees", "blend", "translation"]
     runs = [*cheap, "uniform", "weighted", "stack"]
-    rankers = {"bm25", "linear", "translation", "stack"}  # which name no classes
+    rankers = {"bm25", *cheap[3:], "stack"}  # which name no classes
     assert list(metrics["test"]) == runs
     assert set(metrics["difference"]) == set(runs) - {"uniform"}
     assert list(metrics["cost"]) == ["uniform", "weighted", "stack"]
@@ -362,13 +364,20 @@ def test_a_beam_that_is_not_there_or_has_no_tokenizer_is_refused(tmp_path: Path)
     assert not (tmp_path / "run").exists()
 
 
+def test_without_lightgbm_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lightgbm", None)
+    with pytest.raises(UserError, match=r"^LightGBM.* cannot be loaded"):
+        run(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 # ----------------------------------------------------------------------------------- other modes
 
 
 def test_online_weights_and_further_policies(finished: Path, tmp_path: Path) -> None:
     config = tiny(mode="online", score="el2n", compare=("proportional",), mix_uniform=0.1)
     metrics = run(config, tmp_path)
-    assert list(metrics["test"])[5:] == ["uniform", "weighted", "proportional", "stack"]
+    assert list(metrics["test"])[7:] == ["uniform", "weighted", "proportional", "stack"]
     cost = metrics["cost"]
     for one in ("weighted", "proportional"):  # no scoring pass is charged to them
         assert cost[one]["forward_equivalents"] == cost["uniform"]["forward_equivalents"]
@@ -420,7 +429,7 @@ def test_a_further_policy_adds_its_run(workdir: Path) -> None:
     # what is exported is chosen anew, and is another encoder here
     of_model = {"contest", "export", "explain", "robustness"}
     assert made_since(workdir, before) == {"train/keep-0", *of_model, "evaluate"}
-    assert list(metrics["test"])[5:] == ["uniform", "weighted", "keep", "stack"]
+    assert list(metrics["test"])[7:] == ["uniform", "weighted", "keep", "stack"]
     assert (
         metrics["cost"]["keep"]["forward_equivalents"]
         == (metrics["cost"]["weighted"]["forward_equivalents"])

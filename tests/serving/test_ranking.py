@@ -10,6 +10,7 @@ from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import Ranker
+from sie_jax.models.trees import Size, TreeRanker
 from sie_jax.serving import ranking
 
 
@@ -51,6 +52,35 @@ def test_a_sum_of_all_that_is_made_is_read(tmp_path):
         translation="words.parquet",
     )
     assert ranking.load(tmp_path, ranker).ranker == ranker
+
+
+def test_trees_of_other_features_are_refused(tmp_path):
+    trees = TreeRanker(("phrase", "price"), ((1, 0.5, -1.0, 1.0),), Size(2, 1))
+    trees.save(tmp_path / "trees.json")
+    ranker = Ranker("trees", "u", trees="trees.json")
+    assert ranking.load(tmp_path, ranker).further == {"numeric:price": "price"}
+    for linear, wrong in ((total("phrase"), "price"), (total("price", "phrase"), "phrase, price")):
+        with pytest.raises(UserError, match=rf"ranker\.json cannot be used \(.* of {wrong}\)"):
+            ranking.load(tmp_path, replace(ranker, kind="blend", linear=linear))
+    replace(trees, names=("phrase", "cosine")).save(tmp_path / "trees.json")
+    with pytest.raises(UserError, match=r"ranker\.json cannot be used \(.* of cosine\)"):
+        ranking.load(tmp_path, ranker)
+    (tmp_path / "trees.json").write_text("{")
+    with pytest.raises(UserError, match=r"trees\.json: the trees cannot be read"):
+        ranking.load(tmp_path, ranker)
+
+
+@pytest.mark.parametrize("kind", ["trees", "blend"])
+def test_the_score_is_of_the_leaves_and_blended_with_the_sum(kind):
+    """Two features of two queries, the second in one order and the first in the other."""
+    trees = TreeRanker(("phrase", "price"), ((1, 0.0, -1.0, 1.0),), Size(2, 1))
+    linear = LinearRanker(trees.names, (3.0, 1.0), 1.0) if kind == "blend" else None
+    made = ranking.Ranking(Ranker(kind, "u", linear=linear), None, None, None, trees)
+    columns = {"phrase": np.array([1, 0, 0, 1.0]), "price": np.array([5, 9, 7, 7.0])}
+    found = ranking.scores(made, columns.__getitem__, np.array([0, 0, 1, 1]))
+    # standardised: phrase 1, -1, -1, 1 and price -1, 1, 0, 0; the second query's trees are equal
+    expected = {"trees": [-1, 1, -1, -1], "blend": [0, 0, -1, 1]}[kind]
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_lists_shorter_than_those_of_the_training_are_said():

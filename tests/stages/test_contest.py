@@ -9,8 +9,11 @@ import pytest
 import workdirs
 
 from sie_jax.data import lexical, preparing
+from sie_jax.data.features import standardise
 from sie_jax.evaluation.contest import Outcome, Standing
 from sie_jax.files import read_json
+from sie_jax.models.linear import LinearRanker
+from sie_jax.models.trees import TreeRanker
 from sie_jax.stages import contest
 
 pytestmark = pytest.mark.slow
@@ -36,13 +39,20 @@ def probabilities(table: pa.Table) -> np.ndarray:
     return np.stack([table[f"probability_{i}"].to_numpy() for i in range(4)], 1)
 
 
+def blended(pairs: pa.Table, *scores: np.ndarray) -> np.ndarray:
+    """Each less its mean over the query, over its deviation there, summed."""
+    query = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)[1]
+    return sum(standardise(one[:, None], query)[:, 0].astype(float) for one in scores)
+
+
 def test_without_folds_it_is_held_on_the_validation_queries(finished: Path) -> None:
     found, prepared = read_json(finished / "contest.json"), preparing.load(finished)
     pairs, gains = prepared.split("validation"), np.array(prepared.scale.gains)
     standings = found["outcome"]["standings"]
     assert found["split"] == "validation"
     assert list(standings) == [
-        *("token_overlap", "bm25", "linear", "translation", "uniform", "weighted", "stack")
+        *("token_overlap", "bm25", "linear", "trees", "blend", "translation"),
+        *("uniform", "weighted", "stack"),
     ]
     for run in ("uniform", "weighted"):
         table = pq.read_table(finished / "predictions" / f"{run}-0.validation.parquet")
@@ -53,6 +63,15 @@ def test_without_folds_it_is_held_on_the_validation_queries(finished: Path) -> N
     bm25 = lexical.bm25(lexical.match(*texts), titles)
     assert standings["bm25"]["value"] == pytest.approx(ndcg(bm25, pairs, gains))
     assert (finished / "models" / "uniform-0" / "model.safetensors").exists()
+    table = pq.read_table(finished / "features.parquet")
+    table = table.filter(pa.array([one == "validation" for one in table["split"].to_pylist()]))
+    names = tuple(name for name in table.column_names if name not in ("example_id", "split"))
+    known = np.stack([table[name].to_numpy() for name in names], 1)
+    linear = LinearRanker.load(finished / "linear.json").scores(names, known)
+    trees = TreeRanker.load(finished / "trees.json").scores(names, known)
+    assert standings["trees"]["value"] == pytest.approx(ndcg(trees, pairs, gains))
+    expected = ndcg(blended(pairs, linear, trees), pairs, gains)
+    assert standings["blend"]["value"] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("queries", "split"), [(12, "validation"), (12, "train"), (20, "train")])
@@ -75,6 +94,12 @@ def test_with_folds_it_is_held_on_the_training_queries_out_of_fold(folded: Path)
     held = held.filter(pa.array(held["fold"].to_numpy() >= 0))
     expected = ndcg(probabilities(held).astype(np.float64) @ gains, pairs, gains)
     assert standings["uniform"]["value"] == pytest.approx(expected)
+    trees = pq.read_table(folded / "trees.parquet")
+    assert trees["example_id"].equals(pairs["example_id"])
+    assert trees["fold"].equals(held["fold"])  # so that all are judged by fits on as many queries
+    expected = ndcg(trees["score"].to_numpy(), pairs, gains)
+    assert standings["trees"]["value"] == pytest.approx(expected)
+    assert standings["blend"]["value"] not in (expected, standings["linear"]["value"])
     parts = [pq.read_table(path) for path in sorted((folded / "rehearsals").iterdir())]
     assert len(parts) == 3
     weighted = np.full((pairs.num_rows, 4), np.nan)

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.slow
 
 KINDS = (
     "linear",
+    "trees",
+    "blend",
     "translation",
     "stack",
     "uniform",

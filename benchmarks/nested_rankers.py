@@ -16,7 +16,9 @@ from sie_jax.data import features, folds, lexical
 from sie_jax.data.features import COSINE_TEXT, FEEDBACK, Features, Pairs
 from sie_jax.data.schema import LabelScale
 from sie_jax.evaluation import baselines, ranking
+from sie_jax.evaluation import contest as judging
 from sie_jax.models import linear
+from sie_jax.models import trees as boosting
 
 INNER = 5
 FIRST = "cross_encoder"  # the recipe that every run of this benchmark has
@@ -225,6 +227,34 @@ def blend(task: Task) -> tuple[np.ndarray, Any]:
     return both.sum(1), {}
 
 
+def contest_of_features(task: Task) -> tuple[np.ndarray, Any]:
+    """What the product exports where it has no encoder: `linear`, `trees`, `blend` or a baseline.
+
+    Each is judged by scores that did not see the query, and chosen by the product's own rule.
+    """
+    data, rows = task.data, task.training
+    lists, names = data.lists().rows(rows), data.features.names
+    weights = linear.fit(lists, ridge=linear.choose(lists, task.inner)[0])
+    left_out = boosting.left_out(lists, task.inner)
+    boosted = boosting.TreeRanker(names, boosting.fit(lists, left_out.size), left_out.size)
+    whole = {
+        "linear": data.features.values @ weights,
+        "trees": boosted.scores(names, data.features.values),
+    }
+    inside = {"linear": linear.held_out(lists, task.inner), "trees": left_out.held_out()}
+    whole["blend"] = features.blended([*whole.values()], data.query)
+    inside["blend"] = features.blended([*inside.values()], data.query[rows])
+    ndcg = {}
+    for name, scores in inside.items():
+        every = np.zeros(len(rows))
+        every[rows] = scores
+        ndcg[name] = data.ndcg(every, rows)
+    free = {name: baseline(data, name, 0) for name in BASELINES if name != "random"}
+    ndcg |= {name: data.ndcg(scores, rows) for name, scores in free.items()}
+    ranker = judging.decide(ndcg, baselines=tuple(free), encoders=()).ranker
+    return (whole | free)[ranker], {"winner": ranker}
+
+
 def alone(recipe: str) -> Ranker:
     """The encoder of a recipe alone."""
     return lambda task: (task.models[recipe].nested(task.outer, several=False), {})
@@ -325,6 +355,7 @@ RANKERS: dict[str, tuple[Ranker, tuple[str, ...]]] = {
     "linear": (fit_linear, ()),
     "lambdamart": (fit_lambdamart, ()),
     "blend": (blend, ()),
+    "contest_of_features": (contest_of_features, ()),
     "linear_of_pairs": (of_pairs(fit_linear), ()),
     "lambdamart_of_pairs": (of_pairs(fit_lambdamart), ()),
     FIRST: (alone(FIRST), (FIRST,)),

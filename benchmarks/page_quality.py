@@ -14,6 +14,7 @@ LABELS = {
     "linear": "linear, on features of the words",
     "trees": "LambdaMART, on the same features",
     "blend": "linear and LambdaMART, the sum of both",
+    "contest_of_features": "what the contest exports, without encoders",
     "translation": "translation of words",
     "stack": "stack of linear, translation and the encoders",
 }

@@ -15,7 +15,16 @@ from scipy import stats
 
 ROOT = Path(__file__).parent.parent
 PART = r"<!-- generated: sie-bench policies -->\n(.*?)\n<!-- end -->"
-ORDER = ["missing_positive", "confusion", "annotator", "sellers", "position", "mixed", "none"]
+ORDER = [
+    "missing_positive",
+    "confusion",
+    "annotator",
+    "sellers",
+    "position",
+    "mixed",
+    "mild",
+    "none",
+]
 
 found = json.loads((ROOT / "benchmarks/results/sie_bench.json").read_text())["weight"]
 p_of, gain_of = {}, {}

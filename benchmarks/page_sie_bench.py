@@ -132,7 +132,7 @@ def find_read() -> str:
 def relabel() -> str:
     """What mending labels gains, by what is read first."""
     rows = []
-    for fault, budgets in result("sie_bench")["relabel"].items():
+    for fault, budgets in result("sie_bench_tracks")["relabel"].items():
         for budget, found in budgets.items():
             for score, one in found.items():
                 rows.append(
@@ -152,7 +152,7 @@ def relabel() -> str:
 def prune() -> str:
     """What pruning costs, by the share that is kept."""
     rows = []
-    for compute, found in result("sie_bench")["prune"].items():
+    for compute, found in result("sie_bench_tracks")["prune"].items():
         for policy, shares in found.items():
             measured = [shares.get(f"{share:g}") for share in grid.KEPT]
             cells = [with_interval(one["less_all"], sign=True) if one else "" for one in measured]
@@ -162,7 +162,7 @@ def prune() -> str:
 
 
 def _detection(measure: str) -> str:
-    found = result("sie_bench")["find"]
+    found = result("sie_bench_tracks")["find"]
     faults = [fault for fault in FAULTS if fault in found]
     scores = dict.fromkeys(score for fault in faults for score in found[fault])
     rows = [

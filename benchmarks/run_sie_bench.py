@@ -1,7 +1,8 @@
 """SIE-Bench: which importance score and policy makes a ranker better, under which fault.
 
-    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench
-    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --shops 0 1 2 3 --tracks weight
+    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --core --tracks weight
+    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --core --shops 101 102 103 \\
+        --out=benchmarks/results/sie_bench_tracks.json
 
 Measures the cells of the grid (`sie_bench/grid.py`, which has its arithmetic) that are not there
 yet, shop after shop, and draws benchmarks/results/sie_bench.json together from all that are. Every

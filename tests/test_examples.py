@@ -38,7 +38,7 @@ def test_the_tables_are_what_the_script_makes(
     assert made == kept
     table = pa.csv.read_csv(EXAMPLES / "pairs.csv")
     assert table.column_names == ["query", "title", "brand", "label"]
-    # the probabilities are of trees, whose library only benchmarks need
+    # the probabilities are of trees, which are not fitted again here
     texts = pa.csv.ConvertOptions(column_types={"label": pa.string(), "true_label": pa.string()})
     audited = pa.csv.read_csv(EXAMPLES / "labels.csv", convert_options=texts)
     assert audited.select(audited.column_names[:4]).equals(make.labels())

@@ -156,15 +156,23 @@ def _evidence(runs: PairRuns, run: Run, held_out: OutOfFold | None) -> estimatin
 
 
 def _groups(training: pa.Table, annotator: str, seller: str) -> Groups:
-    """Whose labels can be wrong together; a missing attribute is a group of its own."""
+    """Whose labels can be wrong together.
 
-    def values(name: str) -> np.ndarray:
-        return np.array([one or "" for one in training[ATTRIBUTE + name].to_pylist()])
+    A pair without an annotator is one of its query, and one without a seller is alone.
+    """
+    queries = training["query_id"].to_pylist()
+
+    def values(name: str, missing: Sequence[str]) -> np.ndarray | None:
+        if not name:
+            return None
+        known = training[ATTRIBUTE + name].to_pylist()
+        # no value begins with a zero byte
+        return np.array([one or f"\0{other}" for one, other in zip(known, missing, strict=True)])
 
     return Groups(
-        training["query_id"].to_numpy(),
-        values(annotator) if annotator else None,
-        values(seller) if seller else None,
+        np.array(queries),
+        values(annotator, queries),
+        values(seller, [str(row) for row in range(len(queries))]),
     )
 
 

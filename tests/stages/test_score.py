@@ -121,15 +121,16 @@ def test_a_score_of_folds_costs_their_training_too(folded: Path) -> None:
 def test_groups_are_of_attributes_or_of_queries() -> None:
     table = pa.table(
         {
-            "query_id": ["q1", "q1", "q2"],
-            ATTRIBUTE + "who": ["a", None, "b"],
-            ATTRIBUTE + "of": ["x", "y", "z"],
+            "query_id": ["q1", "q1", "q2", "q1"],
+            ATTRIBUTE + "who": ["a", None, "b", ""],
+            ATTRIBUTE + "of": ["x", "y", None, None],
         }
     )
     queries, annotators, sellers = score._groups(table, "", "of")
-    assert queries.tolist() == ["q1", "q1", "q2"]
+    assert queries.tolist() == ["q1", "q1", "q2", "q1"]
     assert annotators is None
-    assert sellers.tolist() == ["x", "y", "z"]
+    assert len({*sellers.tolist()}) == 4, "those without a seller are nobody's"
+    assert sellers[:2].tolist() == ["x", "y"]
     _, annotators, sellers = score._groups(table, "who", "")
-    assert annotators.tolist() == ["a", "", "b"]
+    assert np.unique(annotators, return_inverse=True)[1].tolist() == [1, 0, 2, 0]
     assert sellers is None

@@ -552,7 +552,7 @@ def test_a_run_says_what_the_checkpoint_lacks_and_nothing_on_stderr(finished):
     assert without_progress(finished.done.err) == ""
     lines = finished.done.out.splitlines()
     folder = finished.workdir.parent / "[red]bert"
-    assert lines[:2] == [BEGUN.rstrip("\n"), "stage 1 of 12: prepare"]
+    assert lines[:2] == [BEGUN.rstrip("\n"), "stage 1 of 13: prepare"]
     assert lines[2] == (
         f"{folder}: initialised bert.pooler.dense.bias, bert.pooler.dense.weight, "
         "classifier.bias, classifier.weight"

@@ -135,12 +135,14 @@ class ImportanceConfig:
                 "importance.policy is auto, which chooses among fixed weights: set "
                 f"importance.mode={MODES_OF_AUTO[0]} and importance.use={MODES_OF_AUTO[1]}"
             )
-        if self.score == DOUBTFUL_GROUPS and self.policy in OF_THE_MEDIAN:
-            raise UserError(
-                f"importance.score is {DOUBTFUL_GROUPS}, which is 0 of most pairs, so that the "
-                f"policy {self.policy} weighs all alike: set importance.policy=believed"
-            )
-        if self.score != DOUBTFUL_GROUPS and (self.annotator or self.seller):
+        for field, name in (("policy", self.policy), *(("compare", one) for one in self.compare)):
+            if self.score == DOUBTFUL_GROUPS and name in OF_THE_MEDIAN:
+                other = "set importance.policy=believed" if field == "policy" else "leave it out"
+                raise UserError(
+                    f"importance.score is {DOUBTFUL_GROUPS}, which is 0 of most pairs, so that the "
+                    f"policy {name} of importance.{field} weighs all alike: {other}"
+                )
+        if DOUBTFUL_GROUPS not in self.further_scores and (self.annotator or self.seller):
             field = "annotator" if self.annotator else "seller"
             raise UserError(
                 f"importance.{field} is {getattr(self, field)!r}, which importance.score "

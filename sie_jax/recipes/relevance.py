@@ -233,8 +233,8 @@ def _stages(
         )
     start = started(config, workdir)
     pairs = start.prepared
-    columns = pairs.value.pairs.column_names
-    importance.check_groups([name.removeprefix(ATTRIBUTE) for name in columns if ATTRIBUTE in name])
+    attributes = [one for one in pairs.value.pairs.column_names if one.startswith(ATTRIBUTE)]
+    importance.check_groups([one.removeprefix(ATTRIBUTE) for one in attributes])
     described = features(workdir, pairs, checkpoint=config.model.pretrained)
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
     # the folds of cross_fit, so that their scores there are those that the contest takes

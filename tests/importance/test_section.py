@@ -117,8 +117,13 @@ def test_groups_are_those_of_the_score_that_looks_at_them() -> None:
         section.check_groups(["colour"])
     with pytest.raises(UserError, match=r"no attributes: .*--config\.data\.table\.attributes"):
         section.check_groups([])
-    with pytest.raises(UserError, match=r"policy clipped weighs all alike: .*policy=believed$"):
+    with pytest.raises(UserError, match=r"policy clipped .* weighs all alike: .*policy=believed$"):
         ImportanceConfig(score="doubtful_groups").check()
+    with pytest.raises(UserError, match=r"policy inverse of importance\.compare .*: leave it out$"):
+        dataclasses.replace(section, compare=("keep", "inverse")).check()
+    beside = ImportanceConfig(estimators=("doubtful_groups",), seller="brand")
+    beside.check()
+    assert beside.groups == ("", "brand"), "a further score looks at them too"
     with pytest.raises(UserError, match=r"^importance\.annotator is 'who', .* grad_norm does not"):
         ImportanceConfig(annotator="who").check()
     assert ImportanceConfig().groups == ("", "")

@@ -13,7 +13,7 @@ import pyarrow as pa
 from nested_encoder import Models
 
 from sie_jax.data import features, folds, lexical
-from sie_jax.data.features import COSINE_TEXT, FEEDBACK, Features, Pairs
+from sie_jax.data.features import COSINE, COSINE_TEXT, FEEDBACKS, Features, Pairs
 from sie_jax.data.schema import LabelScale
 from sie_jax.evaluation import baselines, ranking
 from sie_jax.evaluation import contest as judging
@@ -22,7 +22,7 @@ from sie_jax.models import trees as boosting
 
 INNER = 5
 FIRST = "cross_encoder"  # the recipe that every run of this benchmark has
-BASELINES = ("random", "token_overlap", "bm25", "checkpoint")
+BASELINES = ("random", "token_overlap", "bm25", "checkpoint", "checkpoint_text")
 # LambdaMART's settings to choose among inside; the number of trees is chosen beside them.
 LEAVES, LEAST_PAIRS, TREES = (4, 8), (20, 60), (25, 50, 100, 200)
 
@@ -148,8 +148,8 @@ def baseline(data: Judged, name: str, seed: int) -> np.ndarray:
     pairs = data.pairs
     if name == "bm25":
         return baselines.bm25(pairs.queries, pairs.titles, data.titles)
-    if name == "checkpoint":
-        return baselines.current(pairs.numeric["cosine"])
+    if name.startswith("checkpoint"):
+        return baselines.current(pairs.numeric[name.replace("checkpoint", COSINE)])
     training: dict[str, Any] = {
         "training_labels": data.labels,  # they give classes, which nothing here reads
         "num_classes": len(data.gains),
@@ -347,7 +347,7 @@ def contest(
 def of_pairs(ranker: Ranker) -> Ranker:
     """A ranker without the features of lists and of further text."""
     return lambda task: ranker(
-        replace(task, data=task.data.without_features(FEEDBACK, COSINE_TEXT))
+        replace(task, data=task.data.without_features(*FEEDBACKS, COSINE_TEXT))
     )
 
 

@@ -12,7 +12,7 @@ from sie_jax.evaluation.intervals import Judgments
 from sie_jax.evaluation.predictions import Predictions
 
 # what its user could rank by without training anything here
-BASELINES = ("random", "token_overlap", "bm25", "checkpoint", "current")
+BASELINES = ("random", "token_overlap", "bm25", "checkpoint", "checkpoint_text", "current")
 LINEAR = "linear"
 METRIC = "ndcg@10"
 FEW_QUERIES = 50

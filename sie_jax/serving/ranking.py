@@ -12,15 +12,21 @@ from sie_jax.data.features import (
     COSINE,
     COSINE_TEXT,
     FEEDBACK,
+    FEEDBACK_COSINE,
+    FEEDBACKS,
     LEXICAL,
     RUN,
     Pairs,
     blended,
+    checkpoints_best,
+    compared_texts,
+    feedback_cosine_of,
     feedback_of,
     is_own,
     raw,
     standardise,
 )
+from sie_jax.data.feedback import Vectors
 from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
 from sie_jax.data.readers import vectors
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
@@ -35,10 +41,11 @@ from sie_jax.models.trees import TreeRanker
 TRANSLATED = RUN + TRANSLATION
 # the columns that a learnt model makes beside encoders: each pair has a number there
 OF_MODELS = (TRANSLATED, COSINE, COSINE_TEXT)
-TITLE = f"{RUN}title"  # no feature is called so
+# What the feedbacks compare; no feature is called so.
+ITEM, VECTOR = f"{RUN}item", f"{RUN}vector"
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
-_BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE}
+_BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE, "checkpoint_text": COSINE_TEXT}
 
 
 class Ranking(NamedTuple):
@@ -56,7 +63,8 @@ class Ranking(NamedTuple):
         for ranker in (self.ranker.linear, self.trees):
             if ranker is not None:
                 return ranker.names
-        return (*LEXICAL, *((COSINE,) if self.sentences else ()))
+        of_checkpoint = {"checkpoint": (COSINE,), "checkpoint_text": (COSINE, COSINE_TEXT)}
+        return (*LEXICAL, *of_checkpoint.get(self.ranker.kind, ()))
 
     @property
     def further(self) -> dict[str, str]:
@@ -94,7 +102,8 @@ def load(folder: Path, ranker: Ranker) -> Ranking:
 
 def _check_columns(path: Path, ranker: Ranker, names: Sequence[str]) -> None:
     """Raises UserError where a column of the sums is none that `columns` makes, or is missing."""
-    made = {*LEXICAL, FEEDBACK, *((COSINE, COSINE_TEXT) if ranker.checkpoint else ())}
+    of_checkpoint = (COSINE, COSINE_TEXT, FEEDBACK_COSINE) if ranker.checkpoint else ()
+    made = {*LEXICAL, FEEDBACK, *of_checkpoint}
     wrong = {
         name
         for name in names
@@ -141,7 +150,11 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
     numeric: dict[str, np.ndarray] = {}
     if ranking.sentences is not None:
         further = texts if COSINE_TEXT in ranking.features else None
-        numeric |= sentences.features(ranking.sentences, queries, titles, further)
+        found = sentences.described(ranking.sentences, queries, titles, further)
+        numeric |= found.cosines
+        if FEEDBACK_COSINE in ranking.features:
+            stored = np.array([vector.tobytes() for vector in found.items.values], object)
+            made[VECTOR] = stored[found.items.place]
     for name in ranking.further:
         if name.startswith(NUMERIC):
             numeric[name.removeprefix(NUMERIC)] = _numbers(rows, name)
@@ -152,7 +165,7 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
     }
     pairs = Pairs(queries, titles, texts, [""] * len(rows), attributes, numeric)
     if FEEDBACK in ranking.features:
-        made[TITLE] = np.array(titles, object)
+        made[ITEM] = np.array(compared_texts(titles, texts, ranking.statistics), object)
     return made | dict(zip(pairs.columns, raw(pairs, ranking.statistics).T, strict=True))
 
 
@@ -176,12 +189,15 @@ def scores(
     names, trees = ranking.features, ranking.trees
     features = np.empty((len(query_index), len(names)), np.float32) if trees else None
     linear, total = np.zeros(len(query_index)), np.zeros(len(query_index))
+    cosine = []
     of_linear, of_stack = _weights(ranker.linear), _weights(ranker.stack)
     for at, name in enumerate(names):
-        if name == FEEDBACK:
-            values = _feedback(ranking, column, query_index)
+        if name in FEEDBACKS:
+            values = _feedback(name, ranking, column, query_index)
         else:
             values = _standardised(column(name), query_index)
+        if name == checkpoints_best(names):
+            cosine.append(values)
         if features is not None:
             features[:, at] = values
         if of_linear:
@@ -190,7 +206,7 @@ def scores(
             total += of_stack[name] * values
     if trees is not None and features is not None:
         boosted = trees.scores(names, features)
-        return blended([linear, boosted], query_index) if of_linear else boosted
+        return blended([linear, boosted, *cosine], query_index) if of_linear else boosted
     if not of_stack:
         return linear
     total += of_stack[RUN + LINEAR] * linear
@@ -227,11 +243,19 @@ def short_lists(ranker: Ranker, lengths: Int[np.ndarray, "Q"]) -> str:
 
 
 def _feedback(
-    ranking: Ranking, column: Callable[[str], np.ndarray], query_index: np.ndarray
+    name: str, ranking: Ranking, column: Callable[[str], np.ndarray], query_index: np.ndarray
 ) -> np.ndarray:
+    """One of FEEDBACKS."""
     first = COSINE if COSINE in ranking.features else "bm25_title"
+    if name == FEEDBACK_COSINE:
+        first = checkpoints_best(ranking.features)
     columns = {first: standardise(column(first)[:, None], query_index)[:, 0]}
-    found = feedback_of(column(TITLE).tolist(), columns, query_index, ranking.statistics)
+    if name == FEEDBACK:
+        found = feedback_of(column(ITEM).tolist(), columns, query_index, ranking.statistics)
+    else:
+        stored = column(VECTOR)
+        values = np.frombuffer(b"".join(stored), np.float32).reshape(len(stored), -1)
+        found = feedback_cosine_of(Vectors(values, np.arange(len(stored))), columns, query_index)
     return found.astype(np.float64)
 
 

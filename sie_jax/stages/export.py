@@ -51,7 +51,9 @@ def export(
         }
     with_linear = kind in (LINEAR, BLEND, STACK)
     by_features = with_linear or kind == TREES
-    with_cosine = kind == "checkpoint" or (by_features and COSINE in features.names)
+    of_checkpoint = kind in ("checkpoint", "checkpoint_text")
+    with_cosine = of_checkpoint or (by_features and COSINE in features.names)
+    with_text = by_features or kind in (TRANSLATION, "checkpoint_text")
     ranker = Ranker(
         kind,
         run,
@@ -61,7 +63,7 @@ def export(
         checkpoint=CHECKPOINT if with_cosine else "",
         translation=WORDS if kind in (STACK, TRANSLATION) else "",
         trees=BOOSTED if kind in (TREES, BLEND) else "",
-        text=(by_features or kind == TRANSLATION) and features.statistics.text.documents > 0,
+        text=with_text and features.statistics.text.documents > 0,
         corpus=CORPUS if by_features or kind == "bm25" else "",
         column=current if kind == CURRENT else "",
         list_lengths=list_lengths(prepared.value) if by_features else {},

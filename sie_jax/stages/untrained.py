@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sie_jax.data.features import COSINE
+from sie_jax.data.features import COSINE, COSINE_TEXT
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import CURRENT, MOST_CLASSES
 from sie_jax.evaluation import Predictions, baselines
@@ -12,9 +12,9 @@ from sie_jax.stages.features import Features
 def untrained(
     prepared: Prepared, features: Features, split: str, *, seed: int
 ) -> dict[str, Predictions]:
-    """The baselines by name: chance, words, BM25; the checkpoint's cosine and today's score.
+    """The baselines by name: chance, words, BM25; the checkpoint's cosines and today's score.
 
-    The last two are among them where there are such.
+    The checkpoint's and today's score are among them where there are such.
 
     Features are standardised within the query, which keeps the order of its items. seed: of chance.
     """
@@ -36,8 +36,9 @@ def untrained(
     }
     if classes > MOST_CLASSES:  # labels are numbers, and nothing names them
         found = {name: _ranked(one.scores) for name, one in found.items()}
-    if COSINE in features.names:
-        found["checkpoint"] = _ranked(features.column(COSINE, split))
+    for name, column in (("checkpoint", COSINE), ("checkpoint_text", COSINE_TEXT)):
+        if column in features.names:
+            found[name] = _ranked(features.column(column, split))
     if CURRENT in pairs.column_names:
         found["current"] = _ranked(baselines.current(pairs[CURRENT].to_numpy()))
     return found

@@ -31,6 +31,7 @@ KINDS = (
     "token_overlap",
     "bm25",
     "checkpoint",
+    "checkpoint_text",
 )
 
 

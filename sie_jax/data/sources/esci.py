@@ -11,7 +11,7 @@ from etils import epath
 from sie_jax import sections
 from sie_jax.data.readers import files, parquet
 from sie_jax.data.readers.records import Wanted
-from sie_jax.data.schema import ESCI_SCALE, RAW_SCHEMA, Source
+from sie_jax.data.schema import ATTRIBUTE, ESCI_SCALE, RAW_SCHEMA, Source
 from sie_jax.data.sources.section import Request, SourceSection
 from sie_jax.errors import UserError
 
@@ -28,6 +28,8 @@ _PRODUCT_COLUMNS = Wanted(
     ("product_id", "product_locale", "product_title", "product_description",
      "product_bullet_point"), _FIX,
 )  # fmt: skip
+# Columns of the products that are attributes where they are there, as they are in the release.
+_ATTRIBUTES = {"brand": "product_brand", "color": "product_color"}
 # The columns of numbers; others hold texts. Either may be stored in any of the types for such.
 _NUMBERS = ("example_id", "query_id", "small_version", "large_version")
 # Texts are joined for this many rows at a time: the whole release holds more text than one Arrow
@@ -65,7 +67,8 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
       version: "large" or "small", by the columns of these names.
 
     Returns:
-      Source with a table of RAW_SCHEMA in the order of EXAMPLES. `text` is description and bullet
+      Source with a table of RAW_SCHEMA in the order of EXAMPLES, and the attributes `brand` and
+      `color` where PRODUCTS has them, null where they are missing. `text` is description and bullet
       points joined by a space. In product fields null, "" and the string "None" mean missing:
       `text` leaves them out, and `title` is null. `title` is null too where PRODUCTS lacks the
       product. `split` is the official one. `truth` is null. `catalogue` has all products of the
@@ -89,7 +92,7 @@ def read(path: str, *, locale: str = "us", version: str = "large") -> Source:
 def _read(path: str, locale: str, version: str) -> Source:
     examples_file, products_file = files.official("esci", path, (EXAMPLES, PRODUCTS))
     examples = _filtered(_table(examples_file, _EXAMPLE_COLUMNS), examples_file, locale, version)
-    products = _table(products_file, _PRODUCT_COLUMNS)
+    products = _table(products_file, _PRODUCT_COLUMNS, optional=tuple(_ATTRIBUTES.values()))
     if locale:
         products = products.filter(pc.equal(products["product_locale"], locale))
 
@@ -104,6 +107,13 @@ def _read(path: str, locale: str, version: str) -> Source:
     # The join is null where either is. (Its null_handling="skip" drops rows in pyarrow 26.)
     both = pc.binary_join_element_wise(description, bullets, pa.scalar(" ", pa.large_string()))
     texts = pc.coalesce(both, description, bullets).combine_chunks()
+
+    attributes = {
+        ATTRIBUTE + name: _present(products[column]).combine_chunks()
+        for name, column in _ATTRIBUTES.items()
+        if column in products.column_names
+    }
+    schema = pa.schema([*RAW_SCHEMA, *((name, pa.string()) for name in attributes)])
 
     def ids(column: str) -> pa.ChunkedArray:
         return examples[column] if locale else _in_locale(examples, column)
@@ -126,7 +136,9 @@ def _read(path: str, locale: str, version: str) -> Source:
         at = rows["place"].combine_chunks()
         rows = rows.append_column("title", titles.take(at))
         rows = rows.append_column("text", pc.fill_null(texts.take(at), ""))
-        parts.append(rows.select(RAW_SCHEMA.names).cast(RAW_SCHEMA))
+        for name, values in attributes.items():
+            rows = rows.append_column(name, values.take(at))
+        parts.append(rows.select(schema.names).cast(schema))
     item_ids = products["product_id"]
     if not locale:
         item_ids = _in_locale(products, "product_id")
@@ -139,15 +151,16 @@ def _read(path: str, locale: str, version: str) -> Source:
     )
 
 
-def _table(file: epath.Path, wanted: Wanted) -> pa.Table:
-    """The wanted columns as texts, however they are stored."""
+def _table(file: epath.Path, wanted: Wanted, optional: tuple[str, ...] = ()) -> pa.Table:
+    """The wanted columns as texts, however they are stored, and the optional ones that exist."""
     with parquet.opened(file, wanted) as opened:
-        table = opened.read(columns=list(wanted.columns))
+        there = [name for name in optional if name in opened.schema_arrow.names]
+        table = opened.read(columns=[*wanted.columns, *there])
         table.validate(full=True)  # writers need not check that strings are UTF-8
     for field in table.schema:
         if field.name not in _NUMBERS and not parquet.is_text(field.type):
             raise pa.ArrowTypeError(f"{field.name} is {field.type}")
-    return pa.table({name: parquet.texts(table[name]) for name in wanted.columns})
+    return pa.table({name: parquet.texts(table[name]) for name in table.column_names})
 
 
 def _filtered(examples: pa.Table, file: epath.Path, locale: str, version: str) -> pa.Table:

@@ -50,10 +50,7 @@ def table(columns: list[str], rows: list[tuple[Any, ...]]) -> pa.Table:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     pq.write_table(table(EXAMPLE_COLUMNS, EXAMPLES), tmp_path / esci.EXAMPLES)
-    products = table(PRODUCT_COLUMNS, PRODUCTS).append_column(
-        "product_brand", pa.nulls(len(PRODUCTS), pa.string())
-    )
-    pq.write_table(products, tmp_path / esci.PRODUCTS)
+    pq.write_table(table(PRODUCT_COLUMNS, PRODUCTS), tmp_path / esci.PRODUCTS)
     return tmp_path
 
 
@@ -71,6 +68,21 @@ def test_judgments_are_joined_to_their_products(folder: Path) -> None:
         ("6", "12", "lamp", "D", None, "a thing", "I", "train", None),
         ("7", "12", "lamp", "E", "lamp", "bright", "E", "train", None),
     ]
+
+
+def test_brand_and_colour_are_attributes_where_the_products_have_them(folder: Path) -> None:
+    products = pq.read_table(folder / esci.PRODUCTS)
+    brands = {"A": "Acme", "B": "None", "C": "Sofa & Co", "E": ""}
+    values = [brands.get(item) for item in products["product_id"].to_pylist()]
+    products = products.append_column("product_brand", pa.array(values, pa.string()))
+    pq.write_table(products, folder / esci.PRODUCTS)
+    found = esci.read(str(folder)).table
+    assert found.column_names == [*RAW_SCHEMA.names, "attribute:brand"]
+    assert found["attribute:brand"].to_pylist() == ["Acme", None, "Sofa & Co", None, None, None]
+    colours = pa.array(["red"] * len(products), pa.string())
+    pq.write_table(products.append_column("product_color", colours), folder / esci.PRODUCTS)
+    found = esci.read(str(folder)).table
+    assert found["attribute:color"].to_pylist() == ["red"] * 3 + [None] + ["red"] * 2
 
 
 def test_joining_in_pieces_is_joining_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

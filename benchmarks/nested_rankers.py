@@ -235,13 +235,15 @@ def contest_of_features(task: Task) -> tuple[np.ndarray, Any]:
     data, rows = task.data, task.training
     lists, names = data.lists().rows(rows), data.features.names
     weights = linear.fit(lists, ridge=linear.choose(lists, task.inner)[0])
-    left_out = boosting.left_out(lists, task.inner)
-    boosted = boosting.TreeRanker(names, boosting.fit(lists, left_out.size), left_out.size)
+    boosted = boosting.TreeRanker(names, boosting.fit(lists))
     whole = {
         "linear": data.features.values @ weights,
         "trees": boosted.scores(names, data.features.values),
     }
-    inside = {"linear": linear.held_out(lists, task.inner), "trees": left_out.held_out()}
+    inside = {
+        "linear": linear.held_out(lists, task.inner),
+        "trees": boosting.held_out(lists, task.inner),
+    }
     whole["blend"] = features.blended([*whole.values()], data.query)
     inside["blend"] = features.blended([*inside.values()], data.query[rows])
     ndcg = {}

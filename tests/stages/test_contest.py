@@ -50,6 +50,7 @@ def test_without_folds_it_is_held_on_the_validation_queries(finished: Path) -> N
     pairs, gains = prepared.split("validation"), np.array(prepared.scale.gains)
     standings = found["outcome"]["standings"]
     assert found["split"] == "validation"
+    assert not (finished / "trees.parquet").exists()  # nothing asks for out-of-fold scores
     assert list(standings) == [
         *("token_overlap", "bm25", "linear", "trees", "blend", "translation"),
         *("uniform", "weighted", "stack"),

@@ -220,11 +220,22 @@ def _boosted(
     return lightgbm.train(settings, training, num_boost_round=trees)
 
 
+def fit_trees(task: Task) -> tuple[np.ndarray, Any]:
+    """The product's trees, of a fixed size."""
+    data = task.data
+    made = boosting.TreeRanker(data.features.names, boosting.fit(data.lists().rows(task.training)))
+    return made.scores(data.features.names, data.features.values), {}
+
+
 def blend(task: Task) -> tuple[np.ndarray, Any]:
-    """The sum of the scores of `linear` and LambdaMART, each standardised within the query."""
-    (first, _), (second, _) = fit_linear(task), fit_lambdamart(task)
-    both = features.standardise(np.stack([first, second], 1), task.data.query)
-    return both.sum(1), {}
+    """The product's sum: the scores of `linear` and `trees`, and the checkpoint's cosine."""
+    return _blended(task.data, fit_linear(task)[0], fit_trees(task)[0]), {}
+
+
+def _blended(data: Judged, *scores: np.ndarray) -> np.ndarray:
+    best = features.checkpoints_best(data.features.names)
+    cosine = data.features.values[:, data.features.names.index(best)]
+    return features.blended([*scores, cosine], data.query)
 
 
 def contest_of_features(task: Task) -> tuple[np.ndarray, Any]:
@@ -233,22 +244,14 @@ def contest_of_features(task: Task) -> tuple[np.ndarray, Any]:
     Each is judged by scores that did not see the query, and chosen by the product's own rule.
     """
     data, rows = task.data, task.training
-    lists, names = data.lists().rows(rows), data.features.names
-    weights = linear.fit(lists, ridge=linear.choose(lists, task.inner)[0])
-    left_out = boosting.left_out(lists, task.inner)
-    boosted = boosting.TreeRanker(names, boosting.fit(lists, left_out.size), left_out.size)
-    whole = {
-        "linear": data.features.values @ weights,
-        "trees": boosted.scores(names, data.features.values),
-    }
-    inside = {"linear": linear.held_out(lists, task.inner), "trees": left_out.held_out()}
-    whole["blend"] = features.blended([*whole.values()], data.query)
-    inside["blend"] = features.blended([*inside.values()], data.query[rows])
-    ndcg = {}
-    for name, scores in inside.items():
-        every = np.zeros(len(rows))
-        every[rows] = scores
-        ndcg[name] = data.ndcg(every, rows)
+    lists = data.lists().rows(rows)
+    whole = {"linear": fit_linear(task)[0], "trees": fit_trees(task)[0]}
+    inside = {name: np.zeros(len(rows)) for name in whole}
+    inside["linear"][rows] = linear.held_out(lists, task.inner)
+    inside["trees"][rows] = boosting.held_out(lists, task.inner)
+    for of in (whole, inside):
+        of["blend"] = _blended(data, *of.values())
+    ndcg = {name: data.ndcg(scores, rows) for name, scores in inside.items()}
     free = {name: baseline(data, name, 0) for name in BASELINES if name != "random"}
     ndcg |= {name: data.ndcg(scores, rows) for name, scores in free.items()}
     ranker = judging.decide(ndcg, baselines=tuple(free), encoders=()).ranker
@@ -354,6 +357,7 @@ def of_pairs(ranker: Ranker) -> Ranker:
 RANKERS: dict[str, tuple[Ranker, tuple[str, ...]]] = {
     "linear": (fit_linear, ()),
     "lambdamart": (fit_lambdamart, ()),
+    "trees": (fit_trees, ()),
     "blend": (blend, ()),
     "contest_of_features": (contest_of_features, ()),
     "linear_of_pairs": (of_pairs(fit_linear), ()),

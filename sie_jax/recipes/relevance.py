@@ -28,7 +28,7 @@ from sie_jax.stages.evaluate import Results, evaluate
 from sie_jax.stages.explain import explain
 from sie_jax.stages.export import export
 from sie_jax.stages.features import features
-from sie_jax.stages.linear import FOLDS, linear
+from sie_jax.stages.linear import linear
 from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.pool import pool
 from sie_jax.stages.prepare import Ahead, inputs_of, prepare
@@ -237,14 +237,7 @@ def _stages(
     importance.check_groups([one.removeprefix(ATTRIBUTE) for one in attributes])
     described = features(workdir, pairs, checkpoint=config.model.pretrained)
     ranked = linear(workdir, pairs, described, split_seed=data.split_seed)
-    # the folds of cross_fit, so that their scores there are those that the contest takes
-    boosted = trees(
-        workdir,
-        pairs,
-        described,
-        folds=config.train.folds or FOLDS,
-        split_seed=data.split_seed,
-    )
+    boosted = trees(workdir, pairs, described)
     words = translation(workdir, pairs)
     # what the stages that compare models take of it
     intervals = replace(

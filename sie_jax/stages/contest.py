@@ -16,8 +16,10 @@ from sie_jax.evaluation.contest import FEWEST, INCUMBENT, Outcome, Standing
 from sie_jax.evaluation.verdict import BASELINES, METRIC, by_query
 from sie_jax.files import read_json, write_json
 from sie_jax.models import linear as fitting
+from sie_jax.models import trees as boosting
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import BLEND, STACK, TRANSLATION, TREES
+from sie_jax.models.trees import TreeRanker
 from sie_jax.passes.sweep import Columns
 from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.features import Features
@@ -26,7 +28,6 @@ from sie_jax.stages.pair_runs import judged
 from sie_jax.stages.rehearse import Rehearsed
 from sie_jax.stages.train import Trained
 from sie_jax.stages.translation import out_of_fold, translated
-from sie_jax.stages.trees import Trees
 from sie_jax.stages.untrained import untrained
 from sie_jax.workdir import Job, Made, stage
 
@@ -45,7 +46,7 @@ class Contestants:
 
     features: Made[Features]
     linear: Made[LinearRanker]
-    trees: Made[Trees]
+    trees: Made[TreeRanker]
     translation: Made[Translation]
     trained: Mapping[str, Made[Trained]]
 
@@ -108,7 +109,7 @@ def contest(
         split = "validation"
         predicted = {run: made.value.validation for run, made in contestants.trained.items()}
         ours = contestants.linear.value.scores(known.names, known.values[split])
-        boosted = contestants.trees.value.ranker.scores(known.names, known.values[split])
+        boosted = contestants.trees.value.scores(known.names, known.values[split])
         words = translated(contestants.translation.value, pairs, split)
         folds = folds_of(pairs, split, seed=split_seed) if _queries(pairs, split) > 1 else None
     else:
@@ -116,8 +117,8 @@ def contest(
         predicted = _out_of_fold(held_out.value, rehearsed)
         folds = held_out.value.pairs["fold"].to_numpy()
         folds = folds[folds >= 0]
-        ours = fitting.held_out(lists_of(pairs, split, known.values[split]), folds)
-        boosted = contestants.trees.value.held_out
+        described = lists_of(pairs, split, known.values[split])
+        ours, boosted = fitting.held_out(described, folds), boosting.held_out(described, folds)
         words = out_of_fold(pairs, folds)
     found = dict(untrained(pairs, known, split, seed=split_seed))
     del found["random"]

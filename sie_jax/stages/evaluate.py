@@ -170,7 +170,7 @@ def _without_encoder(results: Results, seed: int) -> dict[str, list[Predictions]
     known, prepared = results.contestants.features.value, results.prepared.value
     baselines = untrained(prepared, known, "test", seed=seed)
     linear = results.contestants.linear.value.scores(known.names, known.values["test"])
-    trees = results.contestants.trees.value.ranker.scores(known.names, known.values["test"])
+    trees = results.contestants.trees.value.scores(known.names, known.values["test"])
     ours = {
         LINEAR: linear,
         TREES: trees,

@@ -81,7 +81,7 @@ def export(
             if ranker.translation:
                 contestants.translation.value.save(temporary / ranker.translation)
             if ranker.trees:
-                contestants.trees.value.ranker.save(temporary / ranker.trees)
+                contestants.trees.value.save(temporary / ranker.trees)
             if ranker.checkpoint:
                 sentences.save(
                     sentences.load(remote.local(checkpoint)), temporary / ranker.checkpoint

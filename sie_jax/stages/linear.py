@@ -49,12 +49,12 @@ def lists_of(prepared: Prepared, split: str, columns: np.ndarray) -> Lists:
     return Lists(columns, gains[pairs["label"].to_numpy()], query_index)
 
 
-def folds_of(prepared: Prepared, split: str, *, most: int = FOLDS, seed: int) -> np.ndarray:
-    """The fold of each of a split's pairs, of `most` or as many as there are queries."""
+def folds_of(prepared: Prepared, split: str, *, seed: int) -> np.ndarray:
+    """The fold of each of a split's pairs, of FOLDS or as many as there are queries."""
     queries = _queries(prepared, split)
     if len(set(queries)) == 1:
         return np.zeros(len(queries), np.int32)
-    return dealing.assign(queries, folds=min(most, len(set(queries))), seed=seed)
+    return dealing.assign(queries, folds=min(FOLDS, len(set(queries))), seed=seed)
 
 
 def list_lengths(prepared: Prepared) -> dict[str, int]:

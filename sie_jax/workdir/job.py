@@ -31,7 +31,7 @@ CONFIG = "config.json"
 FOLDERS = (STAGES, RUNS, "ledger", "scratch", "replay", "tracking", "folds")
 LEFT = (
     *("data", "rejected.parquet", "cleaning.json", "checkpoint.json", "features.parquet"),
-    *("corpus.json", "linear.json", "trees.json", "trees.parquet", "translation.parquet"),
+    *("corpus.json", "linear.json", "trees.json", "translation.parquet"),
     *("pretraining", "tuning.json"),
     *("out_of_fold.parquet", "choosing.json", "scores.parquet", "scores.json", "vectors"),
     *("importance.parquet", "audit.csv", "audit.jsonl", "audit.html", "audit.json"),

@@ -1,4 +1,4 @@
-"""Trees: scores to the last bit LightGBM's, and which pairs the fits and the sizes have seen."""
+"""Trees: scores to the last bit LightGBM's, and which pairs the fits have seen."""
 
 import json
 import sys
@@ -10,9 +10,8 @@ from sie_jax.errors import UserError
 from sie_jax.evaluation import ranking
 from sie_jax.models import trees
 from sie_jax.models.linear import Lists
-from sie_jax.models.trees import Size, TreeRanker
+from sie_jax.models.trees import TreeRanker
 
-SMALL = Size(4, 10)
 NAMES = ("a", "b", "c")
 
 
@@ -25,8 +24,8 @@ def graded(seed, *, queries=40, items=8, levels=(0, 0.01, 0.1, 1)):
     return Lists(features, np.array(levels, float)[grades], np.repeat(np.arange(queries), items))
 
 
-def ranker_of(lists, size=SMALL):
-    return TreeRanker(NAMES, trees.fit(lists, size), size)
+def ranker_of(lists):
+    return TreeRanker(NAMES, trees.fit(lists))
 
 
 def ndcg(scores, lists):
@@ -43,10 +42,10 @@ def ndcg(scores, lists):
 
 
 def test_the_scores_are_those_of_lightgbm_to_the_last_bit(monkeypatch):
-    lists, size = graded(0, queries=100), Size(8, 60)
-    booster = trees._boosted(trees._dataset(lists), lists.gains, size)
+    lists = graded(0, queries=100)
+    booster = trees._boosted(lists)
     monkeypatch.setattr(trees, "_CHUNK", 300)
-    found = ranker_of(lists, size)
+    found = ranker_of(lists)
     other = graded(1).features
     np.testing.assert_array_equal(found.scores(NAMES, other), booster.predict(other))
     # also at a threshold itself, which is a double between two floats
@@ -57,7 +56,7 @@ def test_the_scores_are_those_of_lightgbm_to_the_last_bit(monkeypatch):
 
 
 def test_a_score_is_the_sum_of_the_leaves_that_a_pair_falls_into():
-    made = TreeRanker(NAMES, ((0, 0.5, 1.0, (2, -1.0, 2.0, 4.0)), 8.0), SMALL)
+    made = TreeRanker(NAMES, ((0, 0.5, 1.0, (2, -1.0, 2.0, 4.0)), 8.0))
     features = np.array([[0.5, 0, 9], [0.6, 0, -1], [0.6, 0, 0]], np.float32)
     np.testing.assert_array_equal(made.scores(NAMES, features), [9, 10, 12])
     with pytest.raises(ValueError, match="takes the features"):
@@ -65,9 +64,9 @@ def test_a_score_is_the_sum_of_the_leaves_that_a_pair_falls_into():
 
 
 def test_an_order_that_no_sum_of_features_gives_is_learnt():
-    found, fresh = ranker_of(graded(2, queries=200), Size(8, 100)), graded(3)
+    found, fresh = ranker_of(graded(2, queries=200)), graded(3)
     scores, sums = found.scores(NAMES, fresh.features), fresh.features.sum(1)
-    # 0.95 and 0.64: the noise takes something, and a sum knows nothing of the product
+    # 0.93 and 0.73: the noise takes something, and a sum knows nothing of the product
     assert np.nanmean(ndcg(scores, fresh)) > 0.85 > 0.75 > np.nanmean(ndcg(sums, fresh))
 
 
@@ -79,7 +78,7 @@ def test_equal_lists_give_equal_files(tmp_path):
 
 def test_a_ranker_survives_its_file(tmp_path):
     made = ranker_of(graded(5))
-    assert len(made.trees) == 10
+    assert len(made.trees) == 200
     made.save(tmp_path / "trees.json")
     assert TreeRanker.load(tmp_path / "trees.json") == made
 
@@ -98,12 +97,11 @@ def test_a_ranker_survives_its_file(tmp_path):
         (lambda x: x.update(trees=[float("nan")]), "nan is no finite number"),
         (lambda x: x.update(trees=[10**400]), "cannot be read"),
         (lambda x: x.update(trees=[nested(65)]), "below more than 64 splits"),
-        (lambda x: x.update(size=[4]), "unpack"),
     ],
 )
 def test_a_damaged_file_gets_one_line(tmp_path, change, told):
     path = tmp_path / "trees.json"
-    TreeRanker(NAMES, ((2, 0.5, 1.0, 2.0),), SMALL).save(path)
+    TreeRanker(NAMES, ((2, 0.5, 1.0, 2.0),)).save(path)
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
@@ -126,17 +124,17 @@ def test_what_is_no_such_file_gets_one_line(tmp_path, text):
 
 def test_only_the_ratios_of_gains_matter_and_they_need_not_be_whole():
     lists = graded(6)
-    expected = trees.fit(lists, SMALL)
+    expected = trees.fit(lists)
     # a power of two keeps every digit
-    assert trees.fit(lists._replace(gains=lists.gains / 1024), SMALL) == expected
+    assert trees.fit(lists._replace(gains=lists.gains / 1024)) == expected
     rounder = np.where(lists.gains == 0.1, 0.9, lists.gains)
-    assert trees.fit(lists._replace(gains=rounder), SMALL) != expected
+    assert trees.fit(lists._replace(gains=rounder)) != expected
 
 
 def test_as_many_gains_as_pairs_are_learnt_from():
     lists = graded(7, queries=200, levels=np.linspace(0.25, 1, 1600))
     assert len(np.unique(lists.gains)) == 1600
-    found = ranker_of(lists, Size(8, 100))
+    found = ranker_of(lists)
     scores = found.scores(NAMES, lists.features)
     assert np.corrcoef(scores, lists.gains)[0, 1] > 0.7
 
@@ -144,105 +142,69 @@ def test_as_many_gains_as_pairs_are_learnt_from():
 def test_queries_without_a_gain_change_nothing():
     lists = graded(8)
     silent = lists._replace(gains=np.where(lists.query_index % 4 == 1, 0.0, lists.gains))
-    assert trees.fit(silent, SMALL) == trees.fit(lists.rows(lists.query_index % 4 != 1), SMALL)
+    assert trees.fit(silent) == trees.fit(lists.rows(lists.query_index % 4 != 1))
 
 
 def test_where_a_query_stands_makes_no_difference():
     lists = graded(9)
     moved = lists.rows(np.argsort(lists.query_index % 3, kind="stable"))
-    assert trees.fit(moved, SMALL) == trees.fit(lists, SMALL)
+    assert trees.fit(moved) == trees.fit(lists)
 
 
 def test_nothing_to_learn_is_refused():
     lists = graded(10)
     with pytest.raises(ValueError, match="no order to learn"):
-        trees.fit(lists._replace(gains=0 * lists.gains), SMALL)
+        trees.fit(lists._replace(gains=0 * lists.gains))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 39])
 def test_too_few_pairs_for_two_leaves_rank_nothing(rows):
     lists = graded(11, levels=(0.5, 1)).rows(np.arange(rows))
-    assert set(trees.fit(lists, SMALL)) == {0.0}
+    assert set(trees.fit(lists)) == {0.0}
 
 
 def test_features_that_do_not_vary_rank_nothing():
     lists = graded(12)
-    assert set(trees.fit(lists._replace(features=0 * lists.features), SMALL)) == {0.0}
+    assert set(trees.fit(lists._replace(features=0 * lists.features))) == {0.0}
 
 
 def test_a_query_beyond_the_limit_of_lightgbm_is_learnt_in_lists_of_its_rows_in_turns(monkeypatch):
     lists = graded(13, queries=3, items=60)
     monkeypatch.setattr(trees, "LONGEST", 25)  # so that each becomes three lists of 20
     expected = lists.query_index * 3 + np.arange(180) % 3
-    found = trees.fit(lists, SMALL)
-    assert found == trees.fit(lists._replace(query_index=expected), SMALL)
+    found = trees.fit(lists)
+    assert found == trees.fit(lists._replace(query_index=expected))
     assert all(isinstance(tree, tuple) for tree in found)
 
 
 def test_lightgbm_takes_queries_of_that_limit_and_longer_ones_are_divided():
     lists = graded(14, queries=1, items=trees.LONGEST + 1)
-    assert len(trees.fit(lists, Size(4, 2))) == 2
+    assert all(isinstance(tree, tuple) for tree in trees.fit(lists))
 
 
-def test_each_size_ranks_the_pairs_that_were_left_out():
+def test_held_out_scores_are_of_trees_that_saw_the_other_folds_alone():
     lists = graded(15)
     folds = lists.query_index % 3
-    found = trees.left_out(lists, folds, leaves=(3, 5), trees=(4, 9))
-    assert found.sizes == [(3, 4), (3, 9), (5, 4), (5, 9)]
-    for scores, size in zip(found.scores, found.sizes, strict=True):
-        for fold in range(3):
-            alone = ranker_of(lists.rows(folds != fold), size)
-            mine = lists.features[folds == fold]
-            np.testing.assert_array_equal(scores[folds == fold], alone.scores(NAMES, mine))
-    means = np.nanmean(found.ndcg, 1)
-    assert found.size == found.sizes[int(means.argmax())]
-    np.testing.assert_array_equal(found.query_folds, np.arange(40) % 3)
-
-
-def test_the_size_is_that_which_ranks_the_other_folds_best():
-    scores = np.arange(12.0).reshape(2, 6)
-    ndcg = np.array([[0.9, 0.5, np.nan], [0.2, 0.8, np.nan]])
-    pairs = np.repeat(np.arange(3), 2)
-    found = trees.LeftOut([Size(4, 1), Size(4, 2)], scores, ndcg, pairs, np.arange(3))
-    assert found.size == (4, 1)  # 0.70 and 0.50
-    # without the first query the second size, without the second the first, without the third, too
-    np.testing.assert_array_equal(found.held_out(), [6, 7, 2, 3, 4, 5])
-    undefined = found._replace(ndcg=np.full((2, 3), np.nan))
-    assert undefined.size == (4, 1)
-    np.testing.assert_array_equal(undefined.held_out(), scores[0])
-
-
-def test_held_out_scores_do_not_come_from_the_labels_of_their_own_fold():
-    lists = graded(16)
-    folds = lists.query_index % 3
+    scores = trees.held_out(lists, folds)
+    for fold in range(3):
+        alone = ranker_of(lists.rows(folds != fold))
+        mine = lists.features[folds == fold]
+        np.testing.assert_array_equal(scores[folds == fold], alone.scores(NAMES, mine))
+    # whatever the labels of the fold itself are
     other = lists._replace(gains=np.where(folds == 0, 1 - lists.gains, lists.gains))
-    one, two = (
-        trees.left_out(x, folds, leaves=(4,), trees=(9,)).held_out() for x in (lists, other)
-    )
-    np.testing.assert_array_equal(one[folds == 0], two[folds == 0])
-    assert not np.array_equal(one[folds == 1], two[folds == 1])
+    found = trees.held_out(other, folds)
+    np.testing.assert_array_equal(found[folds == 0], scores[folds == 0])
+    assert not np.array_equal(found[folds == 1], scores[folds == 1])
 
 
-def test_folds_that_teach_nothing_score_nothing_and_a_single_fold_takes_the_first_size():
-    lists = graded(17)
+def test_folds_that_teach_nothing_and_a_single_fold_score_nothing():
+    lists = graded(16)
     folds = lists.query_index % 2
     silent = lists._replace(gains=np.where(folds == 1, 0.0, lists.gains))
-    found = trees.left_out(silent, folds)
-    assert not found.held_out()[folds == 0].any()
-    alone = trees.left_out(lists, 0 * folds)
-    assert alone.size == (trees.LEAVES[0], trees.TREES[0])
-    assert not alone.held_out().any()
-
-
-def test_ndcg_is_that_of_the_evaluation_and_over_equal_scores_a_mean():
-    lists = graded(18, items=13)
-    lists.gains[lists.query_index == 3] = 0
-    scores = np.random.default_rng(0).normal(size=len(lists.gains))
-    # Rax computes in float32
-    np.testing.assert_allclose(trees._ndcg(scores, lists), ndcg(scores, lists), atol=1e-6)
-    two = Lists(np.zeros((3, 1)), np.array([0.0, 1.0, 0.0]), np.zeros(3, int))
-    halves = (1 + 1 / np.log2(3)) / 2
-    assert trees._ndcg(np.array([5.0, 5.0, 1.0]), two) == pytest.approx(halves)
+    found = trees.held_out(silent, folds)
+    assert not found[folds == 0].any()
+    assert found[folds == 1].any()
+    assert not trees.held_out(lists, 0 * folds).any()
 
 
 def test_without_lightgbm_one_line_says_what_to_install(monkeypatch):
@@ -250,5 +212,5 @@ def test_without_lightgbm_one_line_says_what_to_install(monkeypatch):
     with pytest.raises(
         UserError, match=r"cannot be loaded .* on macOS brew install libomp"
     ) as told:
-        trees.fit(graded(19), SMALL)
+        trees.fit(graded(17))
     assert "\n" not in str(told.value)

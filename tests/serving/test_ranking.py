@@ -10,7 +10,7 @@ from sie_jax.data.sources import table
 from sie_jax.errors import UserError
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import Ranker
-from sie_jax.models.trees import Size, TreeRanker
+from sie_jax.models.trees import TreeRanker
 from sie_jax.serving import ranking
 
 
@@ -55,7 +55,7 @@ def test_a_sum_of_all_that_is_made_is_read(tmp_path):
 
 
 def test_trees_of_other_features_are_refused(tmp_path):
-    trees = TreeRanker(("phrase", "price"), ((1, 0.5, -1.0, 1.0),), Size(2, 1))
+    trees = TreeRanker(("phrase", "price"), ((1, 0.5, -1.0, 1.0),))
     trees.save(tmp_path / "trees.json")
     ranker = Ranker("trees", "u", trees="trees.json")
     assert ranking.load(tmp_path, ranker).further == {"numeric:price": "price"}
@@ -73,7 +73,7 @@ def test_trees_of_other_features_are_refused(tmp_path):
 @pytest.mark.parametrize("kind", ["trees", "blend"])
 def test_the_score_is_of_the_leaves_and_blended_with_the_sum(kind):
     """Two features of two queries, the second in one order and the first in the other."""
-    trees = TreeRanker(("phrase", "price"), ((1, 0.0, -1.0, 1.0),), Size(2, 1))
+    trees = TreeRanker(("phrase", "price"), ((1, 0.0, -1.0, 1.0),))
     linear = LinearRanker(trees.names, (3.0, 1.0), 1.0) if kind == "blend" else None
     made = ranking.Ranking(Ranker(kind, "u", linear=linear), None, None, None, trees)
     columns = {"phrase": np.array([1, 0, 0, 1.0]), "price": np.array([5, 9, 7, 7.0])}

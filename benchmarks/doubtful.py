@@ -110,7 +110,7 @@ def main() -> None:
         "sets": {},
     }
     for name, read in sources(Path(os.environ["SIE_JAX_DATA"])).items():
-        data = judged(read(), None)
+        data = judged(read(), lambda *_: {})
         own: dict[str, Any] = {"queries": int(data.query.max()) + 1, "pairs": len(data.labels)}
         seeds = range(arguments.seeds)
         for kind, plant in (("as they are", False), ("a fifth blind", True)):

@@ -14,8 +14,8 @@ validation inside the four fifths, and features are standardised within the quer
 knows of a cross-encoder are scores by models that never saw the pair's query (nested_encoder.py).
 `unseen` are the queries of the official test split, where there is one: what is in the features was
 not chosen on them.
-Rankers `of_pairs` have the features of a pair's words and its titles' cosine alone: not those that
-compare the items of a list, nor the cosine of further text.
+Rankers `of_pairs` have the features of a pair's words and its titles' cosine alone: not `feedback`,
+which compares the items of a list, nor the cosine of further text.
 Each seed draws the folds again; encoders have one, or as many as --encoder_seeds says. --recipes
 names how encoders are trained, each tested alone and in a stack; none leaves encoders out. Their
 scores are in results/nested_scores, with the commit that trained them. The interval of a value is
@@ -52,12 +52,10 @@ from rich.console import Console
 from rich.table import Table
 from same_results import commit_of
 
-from sie_jax.data import cleaning, features, sentences
+from sie_jax.data import cleaning, features, lexical, sentences
 from sie_jax.data.features import Pairs
-from sie_jax.data.feedback import Vectors
 from sie_jax.data.repairs import repair_catalogue
 from sie_jax.data.schema import ATTRIBUTE, Source, normalise_query
-from sie_jax.data.sentences import Described
 from sie_jax.data.sources import esci
 from sie_jax.data.sources import table as own_table
 from sie_jax.evaluation import claims, intervals
@@ -98,15 +96,12 @@ def sources(data: Path) -> dict[str, Callable[[], Source]]:
     }
 
 
-Describe = Callable[[list[str], list[str], list[str]], Described]
-"""Of the queries, titles and texts of pairs what a checkpoint says of them."""
+Cosines = Callable[[list[str], list[str], list[str]], Mapping[str, np.ndarray]]
+"""Of the queries, titles and texts of pairs the features that a checkpoint gives, by name."""
 
 
-def judged(source: Source, describe: Describe | None) -> Judged:
-    """The cleaned pairs with their features; the corpus is the whole catalogue.
-
-    describe: None leaves out what a checkpoint says.
-    """
+def judged(source: Source, cosines: Cosines) -> Judged:
+    """The cleaned pairs with their features; the corpus is the whole catalogue."""
     kept = cleaning.clean(
         source.table, source.scale, max_query_characters=1000, max_title_characters=10_000
     ).kept
@@ -116,10 +111,10 @@ def judged(source: Source, describe: Describe | None) -> Judged:
         items = dict(zip(kept["item_id"].to_pylist(), zip(titles, texts, strict=True), strict=True))
         columns = zip(*items.values(), strict=True)
         catalogue = pa.table(dict(zip(("title", "text"), map(list, columns), strict=True)))
-    statistics = features.statistics_of(
-        *(catalogue[name].to_pylist() for name in ("title", "text"))
+    statistics = lexical.CorpusStatistics(
+        title=lexical.count(catalogue["title"].to_pylist()),
+        text=lexical.count(catalogue["text"].to_pylist()),
     )
-    found = describe(queries, titles, texts) if describe else None
     normal = [normalise_query(query) for query in queries]
     pairs = Pairs(
         queries,
@@ -131,8 +126,7 @@ def judged(source: Source, describe: Describe | None) -> Judged:
             for name in kept.column_names
             if name.startswith(ATTRIBUTE)
         },
-        numeric=found.cosines if found else {},
-        vectors=found.items if found else None,
+        numeric=cosines(queries, titles, texts),
     )
     return Judged(
         table=kept,
@@ -261,7 +255,7 @@ def main() -> None:
     for name, read in sources(Path(os.environ["SIE_JAX_DATA"])).items():
         if name not in arguments.sets:
             continue
-        sets[name] = judged(read(), _cached(encoder, arguments.workdir / f"{name}-checkpoint.npz"))
+        sets[name] = judged(read(), _cached(encoder, arguments.workdir / f"{name}-cosines.npz"))
         cells[name] = {}
     rankers: dict[str, tuple[Ranker | None, tuple[str, ...]]] = dict.fromkeys(BASELINES, (None, ()))
     rankers |= rankers_of(arguments.recipes)
@@ -303,19 +297,19 @@ def models(
     )
 
 
-def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Describe:
-    def describe(queries: list[str], titles: list[str], texts: list[str]) -> Described:
+def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Cosines:
+    def cosines(
+        queries: list[str], titles: list[str], texts: list[str]
+    ) -> Mapping[str, np.ndarray]:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            made = sentences.described(encoder, queries, titles, texts)
-            arrays: Any = {**made.cosines, **made.items._asdict()}
+            values: Any = sentences.features(encoder, queries, titles, texts)
             with whole(path) as temporary, temporary.open("wb") as file:
-                np.savez(file, **arrays)
-        with np.load(path) as stored:
-            found = dict(stored)
-        return Described(cosines=found, items=Vectors(found.pop("values"), found.pop("place")))
+                np.savez(file, **values)
+        with np.load(path) as arrays:
+            return dict(arrays)
 
-    return describe
+    return cosines
 
 
 def show(name: str, result: dict[str, Any]) -> None:

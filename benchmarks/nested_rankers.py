@@ -13,7 +13,7 @@ import pyarrow as pa
 from nested_encoder import Models
 
 from sie_jax.data import features, folds, lexical
-from sie_jax.data.features import COSINE, COSINE_TEXT, FEEDBACKS, Features, Pairs
+from sie_jax.data.features import COSINE, COSINE_TEXT, FEEDBACK, Features, Pairs
 from sie_jax.data.schema import LabelScale
 from sie_jax.evaluation import baselines, ranking
 from sie_jax.evaluation import contest as judging
@@ -350,7 +350,7 @@ def contest(
 def of_pairs(ranker: Ranker) -> Ranker:
     """A ranker without the features of lists and of further text."""
     return lambda task: ranker(
-        replace(task, data=task.data.without_features(*FEEDBACKS, COSINE_TEXT))
+        replace(task, data=task.data.without_features(FEEDBACK, COSINE_TEXT))
     )
 
 

@@ -8,13 +8,11 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 
 from sie_jax.data import lexical
-from sie_jax.data.feedback import Vectors, feedback, feedback_of_vectors
+from sie_jax.data.feedback import feedback
 from sie_jax.data.lexical import CorpusStatistics
 from sie_jax.data.schema import ATTRIBUTE
-from sie_jax.data.translation import item_texts
 
-# In this order, before those of FEEDBACKS that there are, one `attribute:NAME` per attribute, and
-# the numeric columns.
+# In this order, before FEEDBACK, one `attribute:NAME` per attribute, and the numeric columns.
 LEXICAL = (
     "bm25_title",
     "bm25_text",
@@ -34,10 +32,8 @@ RUN = "run:"
 COSINE, COSINE_TEXT = "cosine", "cosine_text"
 """The columns with the cosine of query and title, and of query and title with further text, under
 the checkpoint, where there is one."""
-FEEDBACK, FEEDBACK_COSINE = "feedback", "feedback_cosine"
-"""The features that compare the items of a query with each other: by their words (`feedback`), and
-by their vectors under the checkpoint, where there is one (`feedback_of_vectors`)."""
-FEEDBACKS = (FEEDBACK, FEEDBACK_COSINE)
+FEEDBACK = "feedback"
+"""The feature that compares the items of a query with each other (`feedback`)."""
 
 # Pairs whose texts are split into words at a time; it bounds memory.
 CHUNK = 65_536
@@ -53,7 +49,7 @@ def is_own(name: str) -> bool:
     It is that of a feature made here, or of what stands beside features where they are stored, or
     of a column of the stack.
     """
-    own = (*LEXICAL, *FEEDBACKS, COSINE, COSINE_TEXT, "example_id", "split")
+    own = (*LEXICAL, FEEDBACK, COSINE, COSINE_TEXT, "example_id", "split")
     return name in own or name.startswith((ATTRIBUTE, RUN))
 
 
@@ -65,7 +61,6 @@ class Pairs:
     query_ids: which pairs belong to one query.
     attributes: texts by name, such as brand and colour; "" where an item has none.
     numeric: further columns by name, such as the checkpoint's cosine or a price.
-    vectors: of the items under the checkpoint; None without one.
     """
 
     queries: Sequence[str]
@@ -74,7 +69,6 @@ class Pairs:
     query_ids: Sequence[str] | np.ndarray
     attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     numeric: Mapping[str, np.ndarray] = field(default_factory=dict)
-    vectors: Vectors | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -84,8 +78,7 @@ class Pairs:
     @property
     def names(self) -> tuple[str, ...]:
         """The names of all features, in their order."""
-        compared = FEEDBACKS if self.vectors is not None else (FEEDBACK,)
-        return (*LEXICAL, *compared, *self.columns[len(LEXICAL) :])
+        return (*LEXICAL, FEEDBACK, *self.columns[len(LEXICAL) :])
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ class Features:
 
 
 def standardised(pairs: Pairs, statistics: CorpusStatistics) -> Features:
-    """The features of `raw` and FEEDBACKS, standardised within the query by `standardise`.
+    """The features of `raw` and `feedback_of`, standardised within the query by `standardise`.
 
     They depend on the pair's texts and columns, on the other pairs of the query, and on the corpus
     statistics. They do not depend on labels, on other queries or on the order of the rows, so they
@@ -106,67 +99,27 @@ def standardised(pairs: Pairs, statistics: CorpusStatistics) -> Features:
     query_index = np.unique(np.asarray(pairs.query_ids, str), return_inverse=True)[1]
     own = standardise(raw(pairs, statistics), query_index)
     columns = dict(zip(pairs.columns, own.T, strict=True))
-    items = compared_texts(pairs.titles, pairs.texts, statistics)
-    columns[FEEDBACK] = feedback_of(items, columns, query_index, statistics)
-    if pairs.vectors is not None:
-        columns[FEEDBACK_COSINE] = feedback_cosine_of(pairs.vectors, columns, query_index)
+    columns[FEEDBACK] = feedback_of(pairs.titles, columns, query_index, statistics)
     values = np.empty((len(own), len(pairs.names)), np.float32)
     for at, name in enumerate(pairs.names):
         values[:, at] = columns[name]
     return Features(pairs.names, values)
 
 
-def statistics_of(titles: Sequence[str | None], texts: Sequence[str | None]) -> CorpusStatistics:
-    """The statistics of a catalogue whose items have these titles and further texts, or lack them.
-
-    Those of title and text together are counted where an item has further text.
-    """
-    title, text = lexical.count(titles), lexical.count(texts)
-    item = lexical.count(item_texts(titles, texts)) if text.documents else None
-    return CorpusStatistics(title, text, item)
-
-
-def compared_texts(
-    titles: Sequence[str], texts: Sequence[str], statistics: CorpusStatistics
-) -> Sequence[str]:
-    """What FEEDBACK compares: titles with further texts, or titles alone where none has one."""
-    return titles if statistics.item is None else item_texts(titles, texts)
-
-
 def feedback_of(
-    items: Sequence[str],
+    titles: Sequence[str],
     columns: Mapping[str, Float32[np.ndarray, "N"]],
     query_index: Int[np.ndarray, "N"],
     statistics: CorpusStatistics,
 ) -> Float32[np.ndarray, "N"]:
     """The feature FEEDBACK, standardised within the query.
 
-    items: of `compared_texts`. columns: features standardised so. The first score is the cosine of
-    query and title, or BM25 of the title where there is no checkpoint.
+    columns: the others so. The first score is the cosine of query and title, or BM25 of the title
+    where there is no checkpoint.
     """
     first = columns[COSINE] if COSINE in columns else columns["bm25_title"]
-    known = statistics.title if statistics.item is None else statistics.item
-    found = feedback(items, first, query_index, known)
+    found = feedback(titles, first, query_index, statistics.title)
     return standardise(found[:, None], query_index)[:, 0]
-
-
-def feedback_cosine_of(
-    vectors: Vectors,
-    columns: Mapping[str, Float32[np.ndarray, "N"]],
-    query_index: Int[np.ndarray, "N"],
-) -> Float32[np.ndarray, "N"]:
-    """The feature FEEDBACK_COSINE, standardised within the query.
-
-    columns: features standardised so. The first score is that of `checkpoints_best`.
-    """
-    first = columns[checkpoints_best(columns)]
-    found = feedback_of_vectors(vectors, first, query_index)
-    return standardise(found[:, None], query_index)[:, 0]
-
-
-def checkpoints_best(names: Container[str]) -> str:
-    """The name of the checkpoint's cosine that reads most of an item; "" without a checkpoint."""
-    return next((name for name in (COSINE_TEXT, COSINE) if name in names), "")
 
 
 def standardise(
@@ -206,6 +159,11 @@ def blended(
 ) -> Float64[np.ndarray, "N"]:
     """The sum of several rankers' scores of each pair, each standardised within the query."""
     return standardise(np.stack(scores, 1), query_index).astype(np.float64).sum(1)
+
+
+def checkpoints_best(names: Container[str]) -> str:
+    """The name of the checkpoint's cosine that reads most of an item; "" without a checkpoint."""
+    return next((name for name in (COSINE_TEXT, COSINE) if name in names), "")
 
 
 def raw(pairs: Pairs, statistics: CorpusStatistics) -> Float64[np.ndarray, "N F"]:

@@ -26,7 +26,7 @@ _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
 # The defaults of bm25s.
 K1, B = 1.5, 0.75
 
-_FIELDS = ("title", "text", "item")
+_SCHEMA = pa.schema({"word": pa.string(), "title": pa.int64(), "text": pa.int64()})
 
 
 def words(text: str) -> list[str]:
@@ -104,20 +104,15 @@ def count(texts: Iterable[str | None]) -> FieldStatistics:
 
 @dataclass(frozen=True)
 class CorpusStatistics:
-    """The statistics of a catalogue's titles and further texts, which travel with a model.
-
-    item: of title and further text together; None where no item has further text, and in folders
-    of older versions, in which nothing read both as one.
-    """
+    """The statistics of a catalogue's titles and further texts, which travel with a model."""
 
     title: FieldStatistics
     text: FieldStatistics
-    item: FieldStatistics | None = None
 
     def save(self, path: Path) -> None:
         """Writes one Parquet file: a row per word, the counts of documents in its metadata."""
-        fields = {name: field for name in _FIELDS if (field := getattr(self, name)) is not None}
-        vocabulary = sorted(set().union(*(field.frequencies for field in fields.values())))
+        fields = {"title": self.title, "text": self.text}
+        vocabulary = sorted(set(self.title.frequencies) | set(self.text.frequencies))
         facts = {
             name: {"documents": field.documents, "mean_length": field.mean_length}
             for name, field in fields.items()
@@ -126,7 +121,7 @@ class CorpusStatistics:
             name: [field.frequencies.get(word, 0) for word in vocabulary]
             for name, field in fields.items()
         }
-        table = pa.table({"word": vocabulary, **counts}, _schema(fields))
+        table = pa.table({"word": vocabulary, **counts}, _SCHEMA)
         with whole(path) as temporary:
             pq.write_table(table.replace_schema_metadata({"fields": json.dumps(facts)}), temporary)
 
@@ -136,8 +131,7 @@ class CorpusStatistics:
         try:
             table = pq.read_table(path)
             facts = json.loads((table.schema.metadata or {})[b"fields"])
-            names = [name for name in _FIELDS if name != "item" or name in facts]
-            if table.schema != _schema(names) or any(one.null_count for one in table.columns):
+            if table.schema != _SCHEMA or any(column.null_count for column in table.columns):
                 raise ValueError("its columns are others than those of corpus statistics")
             vocabulary = table["word"].to_pylist()
             fields = {
@@ -150,7 +144,7 @@ class CorpusStatistics:
                         if df
                     },
                 )
-                for name in names
+                for name in ("title", "text")
             }
             for field in fields.values():
                 field.check()
@@ -164,10 +158,6 @@ class CorpusStatistics:
                 "again"
             ) from None
         return cls(**fields)
-
-
-def _schema(fields: Iterable[str]) -> pa.Schema:
-    return pa.schema({"word": pa.string(), **dict.fromkeys(fields, pa.int64())})
 
 
 class Matches(NamedTuple):

@@ -13,7 +13,6 @@ from transformers import PreTrainedTokenizerFast
 
 from sie_jax.data import tokenization
 from sie_jax.data.features import COSINE, COSINE_TEXT
-from sie_jax.data.feedback import Vectors
 from sie_jax.data.translation import item_texts
 from sie_jax.models import Towers
 
@@ -85,23 +84,11 @@ def encode(
     """
     if not len(texts):
         raise ValueError("encode needs one text or more")
-    found = vectors(encoder, texts, batch_size=batch_size, max_length=max_length)
-    return found.values[found.place]
-
-
-def vectors(
-    encoder: SentenceEncoder,
-    texts: Sequence[str],
-    *,
-    batch_size: int = 64,
-    max_length: int | None = None,
-) -> Vectors:
-    """What `encode` gives, which need not be repeated for equal texts; also of no text."""
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+    distinct = list(dict.fromkeys(texts))
     longest = min(max_length or encoder.max_length, encoder.max_length)
-    ids = _token_ids(encoder.tokenizer, list(places), longest)
+    ids = _token_ids(encoder.tokenizer, distinct, longest)
     padded = np.array([_padded(len(row), longest) for row in ids])
-    values = np.empty((len(places), encoder.towers.config.hidden_size), np.float32)
+    places, parts = [], []
     for length in np.unique(padded):
         of_length = np.flatnonzero(padded == length)
         for start in range(0, len(of_length), batch_size):
@@ -111,50 +98,46 @@ def vectors(
             for row, place in enumerate(chosen):
                 batch[row, : len(ids[place])] = ids[place]
                 mask[row, : len(ids[place])] = True
-            made = _vectors(encoder.graphdef, encoder.params, batch, mask)
-            values[chosen] = np.asarray(made)[: len(chosen)]
-    return Vectors(values, np.array([places[text] for text in texts], np.int64))
+            vectors = _vectors(encoder.graphdef, encoder.params, batch, mask)
+            places.append(chosen)
+            parts.append(np.asarray(vectors)[: len(chosen)])
+    at = np.empty(len(distinct), np.int64)
+    at[np.concatenate(places)] = np.arange(len(distinct))
+    place_of = {text: place for place, text in enumerate(distinct)}
+    return np.concatenate(parts)[at[[place_of[text] for text in texts]]]
 
 
-class Described(NamedTuple):
-    """What a checkpoint says of N pairs: cosines `[N]` by name, and the vectors of the items."""
-
-    cosines: dict[str, Float32[np.ndarray, "N"]]
-    items: Vectors
-
-
-def described(
+def features(
     encoder: SentenceEncoder,
     queries: Sequence[str],
     titles: Sequence[str],
     texts: Sequence[str | None] | None,
-) -> Described:
-    """What features are made of: COSINE, COSINE_TEXT where texts are given, and vectors of items.
+) -> dict[str, Float32[np.ndarray, "N"]]:
+    """The cosines of each pair that are features: COSINE, and COSINE_TEXT where texts are given.
 
-    COSINE_TEXT is that of query and title with further text, together cut to ITEM_TOKENS tokens.
-    The vectors are of the same texts, or of the titles where no texts are given.
+    The second is that of query and title with further text, of which it reads ITEM_TOKENS tokens.
     """
-    query, item = vectors(encoder, queries), vectors(encoder, titles)
-    cosines = {COSINE: _cosine(query, item)}
+    found = {COSINE: cosine(encoder, queries, titles)}
     if texts is not None:
-        item = vectors(encoder, item_texts(titles, texts), max_length=ITEM_TOKENS)
-        cosines[COSINE_TEXT] = _cosine(query, item)
-    return Described(cosines, item)
+        items = item_texts(titles, texts)
+        found[COSINE_TEXT] = cosine(encoder, queries, items, max_length=ITEM_TOKENS)
+    return found
 
 
 def cosine(
-    encoder: SentenceEncoder, queries: Sequence[str], titles: Sequence[str]
+    encoder: SentenceEncoder, queries: Sequence[str], titles: Sequence[str], **options: int
 ) -> Float32[np.ndarray, "N"]:
-    """The cosine of query and title of each pair, in [-1, 1]."""
-    return _cosine(vectors(encoder, queries), vectors(encoder, titles))
-
-
-def _cosine(left: Vectors, right: Vectors) -> np.ndarray:
-    parts = [np.empty(0, np.float32)]
-    for at in range(0, len(left.place), _ROWS):
-        rows = slice(at, at + _ROWS)
-        one, other = (side.values[side.place[rows]] for side in (left, right))
-        parts.append(np.einsum("nh,nh->n", one, other))
+    """The cosine of query and title of each pair, in [-1, 1]; `options` are those of `encode`."""
+    if not len(queries):
+        return np.empty(0, np.float32)
+    distinct = list(dict.fromkeys((*queries, *titles)))
+    place_of = {text: place for place, text in enumerate(distinct)}
+    vectors = encode(encoder, distinct, **options)
+    left, right = ([place_of[text] for text in texts] for texts in (queries, titles))
+    parts = [
+        np.einsum("nh,nh->n", vectors[left[at : at + _ROWS]], vectors[right[at : at + _ROWS]])
+        for at in range(0, len(left), _ROWS)
+    ]
     return np.clip(np.concatenate(parts), -1, 1)
 
 

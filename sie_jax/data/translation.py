@@ -140,9 +140,9 @@ class Translation:
             ) from None
 
 
-def item_texts(titles: Sequence[str | None], texts: Sequence[str | None]) -> list[str]:
-    """Each item as one text: its title, and its further text."""
-    return [f"{title or ''} {text or ''}" for title, text in zip(titles, texts, strict=True)]
+def item_texts(titles: Sequence[str], texts: Sequence[str | None]) -> list[str]:
+    """The text of each item by which it is translated: its title, and its further text."""
+    return [f"{title} {text or ''}" for title, text in zip(titles, texts, strict=True)]
 
 
 def learn(

@@ -12,21 +12,16 @@ from sie_jax.data.features import (
     COSINE,
     COSINE_TEXT,
     FEEDBACK,
-    FEEDBACK_COSINE,
-    FEEDBACKS,
     LEXICAL,
     RUN,
     Pairs,
     blended,
     checkpoints_best,
-    compared_texts,
-    feedback_cosine_of,
     feedback_of,
     is_own,
     raw,
     standardise,
 )
-from sie_jax.data.feedback import Vectors
 from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
 from sie_jax.data.readers import vectors
 from sie_jax.data.schema import ATTRIBUTE, CURRENT, NUMERIC
@@ -41,8 +36,7 @@ from sie_jax.models.trees import TreeRanker
 TRANSLATED = RUN + TRANSLATION
 # the columns that a learnt model makes beside encoders: each pair has a number there
 OF_MODELS = (TRANSLATED, COSINE, COSINE_TEXT)
-# What the feedbacks compare; no feature is called so.
-ITEM, VECTOR = f"{RUN}item", f"{RUN}vector"
+TITLE = f"{RUN}title"  # no feature is called so
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
 _BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE, "checkpoint_text": COSINE_TEXT}
@@ -102,8 +96,7 @@ def load(folder: Path, ranker: Ranker) -> Ranking:
 
 def _check_columns(path: Path, ranker: Ranker, names: Sequence[str]) -> None:
     """Raises UserError where a column of the sums is none that `columns` makes, or is missing."""
-    of_checkpoint = (COSINE, COSINE_TEXT, FEEDBACK_COSINE) if ranker.checkpoint else ()
-    made = {*LEXICAL, FEEDBACK, *of_checkpoint}
+    made = {*LEXICAL, FEEDBACK, *((COSINE, COSINE_TEXT) if ranker.checkpoint else ())}
     wrong = {
         name
         for name in names
@@ -150,11 +143,7 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
     numeric: dict[str, np.ndarray] = {}
     if ranking.sentences is not None:
         further = texts if COSINE_TEXT in ranking.features else None
-        found = sentences.described(ranking.sentences, queries, titles, further)
-        numeric |= found.cosines
-        if FEEDBACK_COSINE in ranking.features:
-            stored = np.array([vector.tobytes() for vector in found.items.values], object)
-            made[VECTOR] = stored[found.items.place]
+        numeric |= sentences.features(ranking.sentences, queries, titles, further)
     for name in ranking.further:
         if name.startswith(NUMERIC):
             numeric[name.removeprefix(NUMERIC)] = _numbers(rows, name)
@@ -165,7 +154,7 @@ def columns(ranking: Ranking, rows: Sequence[Mapping[str, Any]]) -> dict[str, np
     }
     pairs = Pairs(queries, titles, texts, [""] * len(rows), attributes, numeric)
     if FEEDBACK in ranking.features:
-        made[ITEM] = np.array(compared_texts(titles, texts, ranking.statistics), object)
+        made[TITLE] = np.array(titles, object)
     return made | dict(zip(pairs.columns, raw(pairs, ranking.statistics).T, strict=True))
 
 
@@ -192,8 +181,8 @@ def scores(
     cosine = []
     of_linear, of_stack = _weights(ranker.linear), _weights(ranker.stack)
     for at, name in enumerate(names):
-        if name in FEEDBACKS:
-            values = _feedback(name, ranking, column, query_index)
+        if name == FEEDBACK:
+            values = _feedback(ranking, column, query_index)
         else:
             values = _standardised(column(name), query_index)
         if name == checkpoints_best(names):
@@ -243,19 +232,11 @@ def short_lists(ranker: Ranker, lengths: Int[np.ndarray, "Q"]) -> str:
 
 
 def _feedback(
-    name: str, ranking: Ranking, column: Callable[[str], np.ndarray], query_index: np.ndarray
+    ranking: Ranking, column: Callable[[str], np.ndarray], query_index: np.ndarray
 ) -> np.ndarray:
-    """One of FEEDBACKS."""
     first = COSINE if COSINE in ranking.features else "bm25_title"
-    if name == FEEDBACK_COSINE:
-        first = checkpoints_best(ranking.features)
     columns = {first: standardise(column(first)[:, None], query_index)[:, 0]}
-    if name == FEEDBACK:
-        found = feedback_of(column(ITEM).tolist(), columns, query_index, ranking.statistics)
-    else:
-        stored = column(VECTOR)
-        values = np.frombuffer(b"".join(stored), np.float32).reshape(len(stored), -1)
-        found = feedback_cosine_of(Vectors(values, np.arange(len(stored))), columns, query_index)
+    found = feedback_of(column(TITLE).tolist(), columns, query_index, ranking.statistics)
     return found.astype(np.float64)
 
 

@@ -8,9 +8,8 @@ import pyarrow.parquet as pq
 
 from sie_jax import processes, remote
 from sie_jax.data import features as describing
-from sie_jax.data import sentences
+from sie_jax.data import lexical, sentences
 from sie_jax.data.features import Pairs
-from sie_jax.data.feedback import Vectors
 from sie_jax.data.lexical import CorpusStatistics
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import ATTRIBUTE, NUMERIC, SPLITS
@@ -59,23 +58,20 @@ def features(job: Job, prepared: Made[Prepared], *, checkpoint: str) -> None:
     """
     pairs = pa.concat_tables([prepared.value.split(split) for split in SPLITS])
     numeric: dict[str, np.ndarray] = {}
-    vectors = None
     if folder := remote.local(checkpoint):
         encoder = sentences.load(folder)
         for note in encoder.notes:
             job.say(note)
         queries, titles, texts = (pairs[name].to_pylist() for name in ("query", "title", "text"))
         further = texts if any(texts) else None
-        of_items = sentences.described(encoder, queries, titles, further)
-        numeric |= of_items.cosines
-        vectors = of_items.items
+        numeric |= sentences.features(encoder, queries, titles, further)
         distinct = (len(set(one)) for one in (queries, titles, further or ()))
         job.meter("cosine").charge(examples=pairs.num_rows, forward_equivalents=sum(distinct))
     for name in pairs.column_names:
         if name.startswith(NUMERIC):
             numeric[name.removeprefix(NUMERIC)] = pairs[name].to_numpy()  # a null becomes NaN
     statistics = _statistics(prepared.value)
-    found = describing.standardised(_described(pairs, numeric, vectors), statistics)
+    found = describing.standardised(_described(pairs, numeric), statistics)
     table = pairs.select(["example_id", "split"])
     for name, values in zip(found.names, found.values.T, strict=True):
         table = table.append_column(name, pa.array(values))
@@ -95,10 +91,13 @@ def _statistics(prepared: Prepared) -> CorpusStatistics:
     if catalogue.exists():
         items = pa.concat_tables([items, pq.read_table(catalogue).select(columns)])
     distinct = items.group_by("item_id").aggregate([("title", "min"), ("text", "min")])
-    return describing.statistics_of(*(distinct[f"{name}_min"].to_pylist() for name in columns[1:]))
+    return CorpusStatistics(
+        lexical.count(distinct["title_min"].to_pylist()),
+        lexical.count(distinct["text_min"].to_pylist()),
+    )
 
 
-def _described(pairs: pa.Table, numeric: dict[str, np.ndarray], vectors: Vectors | None) -> Pairs:
+def _described(pairs: pa.Table, numeric: dict[str, np.ndarray]) -> Pairs:
     """The pairs as features are made of them."""
     return Pairs(
         pairs["query"].to_pylist(),
@@ -111,5 +110,4 @@ def _described(pairs: pa.Table, numeric: dict[str, np.ndarray], vectors: Vectors
             if name.startswith(ATTRIBUTE)
         },
         numeric,
-        vectors,
     )

@@ -172,33 +172,6 @@ def test_feedback_is_weighed_by_the_cosine_or_by_bm25(numeric):
     np.testing.assert_array_equal(columns["feedback"], expected)
 
 
-def test_feedback_reads_further_texts_where_the_catalogue_has_some():
-    given, together = pairs("red shoes"), features.statistics_of(TITLES, TEXTS)
-    assert (together.title, together.text) == (STATISTICS.title, STATISTICS.text)
-    items = [f"{title} {text}" for title, text in zip(TITLES, TEXTS, strict=True)]
-    assert together.item == lexical.count(items)
-    found = features.standardised(given, together)
-    columns = dict(zip(found.names, found.values.T, strict=True))
-    query = np.zeros(5, int)
-    wanted = feedback.feedback(items, columns["bm25_title"], query, together.item)
-    expected = features.standardise(wanted[:, None], query)[:, 0]
-    np.testing.assert_array_equal(columns["feedback"], expected)
-    assert features.statistics_of(TITLES, ["", None, "", "-", ""]).item is None
-
-
-@pytest.mark.parametrize("best", ["cosine", "cosine_text"])
-def test_feedback_of_vectors_is_weighed_by_the_cosine_that_reads_most(best):
-    vectors = feedback.Vectors(np.eye(4, dtype=np.float32), np.array([0, 1, 2, 3, 1]))
-    cosine = np.array([0.3, 0.1, 0.9, 0.2, 0.2])
-    given = pairs("red shoes", numeric={"cosine": cosine, best: cosine**2}, vectors=vectors)
-    found = features.standardised(given, STATISTICS)
-    assert found.names[11:13] == features.FEEDBACKS
-    columns = dict(zip(found.names, found.values.T, strict=True))
-    wanted = feedback.feedback_of_vectors(vectors, columns[best], np.zeros(5, int))
-    expected = features.standardise(wanted[:, None], np.zeros(5, int))[:, 0]
-    np.testing.assert_array_equal(columns["feedback_cosine"], expected)
-
-
 def test_a_blend_takes_each_score_on_the_scale_of_its_query() -> None:
     query = np.array([0, 0, 1, 1, 1])
     one, other = np.array([3.0, 1, 5, 6, 7]), np.array([-10.0, 30, 2, 2, 2])

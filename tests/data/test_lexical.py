@@ -113,13 +113,9 @@ def test_statistics_count_documents_with_words():
 
 def test_statistics_survive_the_file(tmp_path):
     path = tmp_path / "model" / "corpus.parquet"
-    fields = lexical.count(CORPUS), lexical.count(["only text", "", "a"])
-    for corpus in (  # the second as in folders of older versions
-        lexical.CorpusStatistics(*fields, lexical.count(["together"])),
-        lexical.CorpusStatistics(*fields),
-    ):
-        corpus.save(path)
-        assert lexical.CorpusStatistics.load(path) == corpus
+    corpus = lexical.CorpusStatistics(lexical.count(CORPUS), lexical.count(["only text", "", "a"]))
+    corpus.save(path)
+    assert lexical.CorpusStatistics.load(path) == corpus
     assert [file.name for file in path.parent.iterdir()] == ["corpus.parquet"]
 
 

@@ -119,29 +119,6 @@ def test_cosine(plain):
         sentences.encode(encoder, [])
 
 
-def test_what_features_are_made_of(plain):
-    encoder = sentences.load(plain)
-    queries, titles, texts = TEXTS[:3], TEXTS[3:6], ["for men", None, "red"]
-    titles_alone = sentences.described(encoder, queries, titles, None)
-    assert list(titles_alone.cosines) == ["cosine"]
-    np.testing.assert_array_equal(
-        titles_alone.cosines["cosine"], sentences.cosine(encoder, queries, titles)
-    )
-    items = ["blue running shoes for men and women for men", "red shoes ", " red"]
-    for found, wanted in (
-        (titles_alone, titles),
-        (sentences.described(encoder, queries, titles, texts), items),
-    ):
-        vectors = found.items.values[found.items.place]
-        # the same programs in batches of other texts
-        np.testing.assert_allclose(vectors, sentences.encode(encoder, wanted), atol=1e-7)
-    both = sentences.cosine(encoder, queries, items)
-    np.testing.assert_allclose(found.cosines["cosine_text"], both, atol=1e-7)
-    nothing = sentences.described(encoder, [], [], [])
-    assert nothing.items.values.shape == (0, 12)
-    assert nothing.cosines["cosine_text"].shape == (0,)
-
-
 def test_other_pooling_is_refused(plain, tmp_path):
     folder = stated(plain, tmp_path, "max", pooling_mode_max_tokens=True)
     with pytest.raises(UserError, match="asks for pooling by max_tokens"):

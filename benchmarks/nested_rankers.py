@@ -228,14 +228,8 @@ def fit_trees(task: Task) -> tuple[np.ndarray, Any]:
 
 
 def blend(task: Task) -> tuple[np.ndarray, Any]:
-    """The product's sum: the scores of `linear` and `trees`, and the checkpoint's cosine."""
-    return _blended(task.data, fit_linear(task)[0], fit_trees(task)[0]), {}
-
-
-def _blended(data: Judged, *scores: np.ndarray) -> np.ndarray:
-    best = features.checkpoints_best(data.features.names)
-    cosine = data.features.values[:, data.features.names.index(best)]
-    return features.blended([*scores, cosine], data.query)
+    """The product's sum of the scores of `linear` and `trees`."""
+    return features.blended([fit_linear(task)[0], fit_trees(task)[0]], task.data.query), {}
 
 
 def contest_of_features(task: Task) -> tuple[np.ndarray, Any]:
@@ -250,7 +244,7 @@ def contest_of_features(task: Task) -> tuple[np.ndarray, Any]:
     inside["linear"][rows] = linear.held_out(lists, task.inner)
     inside["trees"][rows] = boosting.held_out(lists, task.inner)
     for of in (whole, inside):
-        of["blend"] = _blended(data, *of.values())
+        of["blend"] = features.blended([*of.values()], data.query)
     ndcg = {name: data.ndcg(scores, rows) for name, scores in inside.items()}
     free = {name: baseline(data, name, 0) for name in BASELINES if name != "random"}
     ndcg |= {name: data.ndcg(scores, rows) for name, scores in free.items()}

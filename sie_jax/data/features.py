@@ -1,7 +1,7 @@
 """Lexical and structured features of query–item pairs, standardised within the query."""
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -159,11 +159,6 @@ def blended(
 ) -> Float64[np.ndarray, "N"]:
     """The sum of several rankers' scores of each pair, each standardised within the query."""
     return standardise(np.stack(scores, 1), query_index).astype(np.float64).sum(1)
-
-
-def checkpoints_best(names: Container[str]) -> str:
-    """The name of the checkpoint's cosine that reads most of an item; "" without a checkpoint."""
-    return next((name for name in (COSINE_TEXT, COSINE) if name in names), "")
 
 
 def raw(pairs: Pairs, statistics: CorpusStatistics) -> Float64[np.ndarray, "N F"]:

@@ -33,10 +33,9 @@ class Ranker:
 
     Attributes:
       kind: `encoder`: the expected gain under the encoder of the folder. `linear`: a sum of
-        features. `trees`: a sum of trees over them. `blend`: the sum of both scores and of the
-        checkpoint's cosine, where there is one, each standardised within the query. `stack`: a sum
-        of features, of the linear ranker's score and of encoders' scores. `translation`: of words.
-        Or the name of a baseline.
+        features. `trees`: a sum of trees over them. `blend`: the sum of both scores, each
+        standardised within the query. `stack`: a sum of features, of the linear ranker's score and
+        of encoders' scores. `translation`: of words. Or the name of a baseline.
       run: the training run whose encoder the folder holds, and `seed`, which of its seeds.
       linear: the ranker on features alone, of `linear`, `blend` and `stack`; None otherwise.
       stack: of `stack`: the sum over the features and a column `run:NAME` for `linear`,

@@ -16,7 +16,6 @@ from sie_jax.data.features import (
     RUN,
     Pairs,
     blended,
-    checkpoints_best,
     feedback_of,
     is_own,
     raw,
@@ -178,15 +177,12 @@ def scores(
     names, trees = ranking.features, ranking.trees
     features = np.empty((len(query_index), len(names)), np.float32) if trees else None
     linear, total = np.zeros(len(query_index)), np.zeros(len(query_index))
-    cosine = []
     of_linear, of_stack = _weights(ranker.linear), _weights(ranker.stack)
     for at, name in enumerate(names):
         if name == FEEDBACK:
             values = _feedback(ranking, column, query_index)
         else:
             values = _standardised(column(name), query_index)
-        if name == checkpoints_best(names):
-            cosine.append(values)
         if features is not None:
             features[:, at] = values
         if of_linear:
@@ -195,7 +191,7 @@ def scores(
             total += of_stack[name] * values
     if trees is not None and features is not None:
         boosted = trees.scores(names, features)
-        return blended([linear, boosted, *cosine], query_index) if of_linear else boosted
+        return blended([linear, boosted], query_index) if of_linear else boosted
     if not of_stack:
         return linear
     total += of_stack[RUN + LINEAR] * linear

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sie_jax import processes
-from sie_jax.data.features import RUN, blended, checkpoints_best, standardise
+from sie_jax.data.features import RUN, blended, standardise
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.translation import Translation
 from sie_jax.evaluation import Predictions, from_columns, predictions, ranking
@@ -124,7 +124,7 @@ def contest(
     del found["random"]
     found[INCUMBENT] = Predictions(None, ours)
     found[TREES] = Predictions(None, boosted)
-    found[BLEND] = Predictions(None, blend_of(pairs, split, known, ours, boosted))
+    found[BLEND] = Predictions(None, blend_of(pairs, split, ours, boosted))
     found[TRANSLATION] = Predictions(None, words)
     found |= {run: from_columns(columns, pairs.scale.gains) for run, columns in predicted.items()}
     stack = None
@@ -188,17 +188,8 @@ def stacked(
     return np.concatenate([features.values[split], linear[:, None], *others], axis=1)
 
 
-def blend_of(
-    prepared: Prepared, split: str, features: Features, linear: np.ndarray, trees: np.ndarray
-) -> np.ndarray:
-    """What `blend` ranks by: the scores of `linear` and `trees`, each standardised, summed.
-
-    Where there is a checkpoint its cosine is a third summand (`checkpoints_best`): nothing in it is
-    learnt, so it holds the others near where they started from.
-    """
-    scores = [linear, trees]
-    if cosine := checkpoints_best(features.names):
-        scores.append(features.column(cosine, split))
+def blend_of(prepared: Prepared, split: str, *scores: np.ndarray) -> np.ndarray:
+    """What `blend` ranks by: the scores of `linear` and `trees`, each standardised, summed."""
     return blended(scores, _query_index(prepared, split))
 
 

@@ -174,7 +174,7 @@ def _without_encoder(results: Results, seed: int) -> dict[str, list[Predictions]
     ours = {
         LINEAR: linear,
         TREES: trees,
-        BLEND: blend_of(prepared, "test", known, linear, trees),
+        BLEND: blend_of(prepared, "test", linear, trees),
         TRANSLATION: translated(results.contestants.translation.value, prepared, "test"),
     }
     found = baselines | {name: Predictions(None, scores) for name, scores in ours.items()}

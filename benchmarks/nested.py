@@ -16,16 +16,20 @@ knows of a cross-encoder are scores by models that never saw the pair's query (n
 not chosen on them.
 Rankers `of_pairs` have the features of a pair's words and its titles' cosine alone: not `feedback`,
 which compares the items of a list, nor the cosine of further text.
-Each seed draws the folds again; encoders have one, or as many as --encoder_seeds says. --recipes
-names how encoders are trained, each tested alone and in a stack; none leaves encoders out. Their
-scores are in results/nested_scores, with the commit that trained them. The interval of a value is
-the percentile bootstrap over queries of the mean over seeds. That of a difference is one of
-`evaluation.claims`: over queries and seeds where there are several seeds, and over queries where
-there is one: it then says nothing of the chance of training and of the folds. The same command
-resumes what was stopped. Leaves benchmarks/results/nested.json.
+Whether a ranker differs from the best baseline is tested for all rankers that learn and all LOOKS
+together (Holm). Each seed draws the folds again; encoders have one, or as many as --encoder_seeds
+says. --recipes names how encoders are trained, each tested alone and in a stack; none leaves
+encoders out. Their scores are in results/nested_scores, with the commit that trained them. The
+interval of a value is the percentile bootstrap over queries of the mean over seeds. That of a
+difference is one of `evaluation.claims`: over queries and seeds where there are several seeds, and
+over queries where there is one: it then says nothing of the chance of training and of the folds.
+The same command resumes what was stopped. Leaves benchmarks/results/nested.json.
 """
 
 import argparse
+import functools
+import hashlib
+import inspect
 import itertools
 import os
 from collections.abc import Callable, Mapping
@@ -34,6 +38,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import lightgbm
+import nested_rankers
 import numpy as np
 import pyarrow as pa
 from interleaved import machine
@@ -58,8 +63,10 @@ from sie_jax.data.repairs import repair_catalogue
 from sie_jax.data.schema import ATTRIBUTE, Source, normalise_query
 from sie_jax.data.sources import esci
 from sie_jax.data.sources import table as own_table
-from sie_jax.evaluation import claims, intervals
+from sie_jax.evaluation import baselines, claims, intervals
+from sie_jax.evaluation.slices import holm
 from sie_jax.files import read_json, whole, write_json
+from sie_jax.models import linear, trees
 from sie_jax.training.section import TrainConfig
 
 ROOT = Path(__file__).parent.parent
@@ -80,6 +87,9 @@ RECIPES = {
 }
 """How encoders are trained, by name; the first is the cross-entropy of grades."""
 SEEDLESS = tuple(name for name in BASELINES if name != "random")
+LOOKS = {"esci": 16}
+"""At how many versions of the rankers was looked on all queries of a data set whose others were to
+confirm them: on the ESCI sample the five that result files had, and eleven sets of features."""
 REFERENCES = ("linear", "lambdamart", "linear_of_pairs")
 """What every ranker is compared with beside the best baseline."""
 
@@ -153,7 +163,7 @@ def cell(
 
     ranker: None for a baseline. models: by recipe, those that the ranker needs.
     """
-    digest = "-".join((data.digest(), *(each.digest() for each in models.values())))
+    digest = "-".join((data.digest(), _code(), *(each.digest() for each in models.values())))
     slug = method.replace(" ", "_")
     path = place.folder / f"{place.name}-{slug}-{place.seed}-{digest}.json"
     if not path.exists():
@@ -167,8 +177,18 @@ def cell(
     return read_json(path)
 
 
-def summary(data: Judged, cells: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Each method's value with its interval, and its differences to what it must beat."""
+@functools.cache
+def _code() -> str:
+    """Stands for the code of the rankers: a cell of other code is made again."""
+    modules = (nested_rankers, linear, trees, baselines, lexical)
+    return hashlib.blake2b("".join(map(inspect.getsource, modules)).encode()).hexdigest()[:8]
+
+
+def summary(data: Judged, cells: dict[str, list[dict[str, Any]]], *, looks: int) -> dict[str, Any]:
+    """Each method's value with its interval, and its differences to what it must beat.
+
+    looks: how many families of the same size the p values are corrected for.
+    """
     rows = {
         method: np.array([one["ndcg@10"] for one in seeds], np.float64)
         for method, seeds in cells.items()
@@ -185,6 +205,8 @@ def summary(data: Judged, cells: dict[str, list[dict[str, Any]]]) -> dict[str, A
             for method, each in rows.items()
         },
         "minus_best_baseline": _differences(rows, best),
+        "holm_of_minus_best_baseline": _holm(rows, best, looks),
+        "looks": looks,
         **{f"minus_{one}": _differences(rows, one) for one in REFERENCES if one in rows},
         "unseen_minus_linear_of_pairs": _differences(
             {method: each[:, data.unseen] for method, each in rows.items()}, "linear_of_pairs"
@@ -213,16 +235,36 @@ def _differences(rows: dict[str, np.ndarray], reference: str) -> dict[str, dict[
     found = {}
     for method in rows:
         if method != reference:
-            drawn = [len(rows[one]) for one in (method, reference) if one not in SEEDLESS]
-            seeds = min(drawn, default=1)
-            run, other = (
-                np.broadcast_to(rows[one][:seeds], (seeds, rows[one].shape[1]))
-                for one in (method, reference)
-            )
-            differences = run - other
-            claim = claims.procedure(differences) if seeds > 1 else claims.fixed(differences[0])
-            found[method] = {**claim, "seeds": seeds}
+            differences = _paired(rows, method, reference)
+            found[method] = {**_claim(differences, claims.LEVEL), "seeds": len(differences)}
     return found
+
+
+def _holm(rows: dict[str, np.ndarray], reference: str, looks: int) -> dict[str, float]:
+    """The adjusted p value of each ranker that learns less the reference."""
+    learnt = [method for method in rows if method not in BASELINES]
+    p = [
+        claims.p_value(functools.partial(_claim, _paired(rows, method, reference)))
+        for method in learnt
+    ]
+    adjusted = holm(p * looks)[: len(p)]
+    return dict(zip(learnt, map(float, adjusted), strict=True))
+
+
+def _paired(rows: dict[str, np.ndarray], method: str, reference: str) -> np.ndarray:
+    drawn = [len(rows[one]) for one in (method, reference) if one not in SEEDLESS]
+    seeds = min(drawn, default=1)
+    run, other = (
+        np.broadcast_to(rows[one][:seeds], (seeds, rows[one].shape[1]))
+        for one in (method, reference)
+    )
+    return run - other
+
+
+def _claim(differences: np.ndarray, level: float) -> dict[str, float | None]:
+    if len(differences) > 1:
+        return claims.procedure(differences, level=level)
+    return claims.fixed(differences[0], level=level)
 
 
 def main() -> None:
@@ -274,7 +316,7 @@ def main() -> None:
             for seed in range(arguments.encoder_seeds if recipes else seeds)
         ]
         print(name, method, flush=True)
-        results["sets"][name] = summary(data, cells[name])
+        results["sets"][name] = summary(data, cells[name], looks=LOOKS.get(name, 1))
         write_json(arguments.out, results)
     for name, result in results["sets"].items():
         show(name, result)

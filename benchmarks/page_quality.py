@@ -11,15 +11,16 @@ LABELS = {
     "token_overlap": "counting shared words",
     "bm25": "BM25",
     "checkpoint": "the checkpoint's cosine",
+    "checkpoint_text": "the same, with further text",
     "linear": "linear, on features of the words",
-    "trees": "LambdaMART, on the same features",
-    "blend": "linear and LambdaMART, the sum of both",
+    "trees": "trees: LambdaMART of one size, on the same features",
+    "blend": "blend: the sum of linear and trees",
     "contest_of_features": "what the contest exports, without encoders",
     "translation": "translation of words",
     "stack": "stack of linear, translation and the encoders",
 }
 NESTED = {
-    "lambdamart": "LambdaMART, on the same features",
+    "lambdamart": "LambdaMART, its size chosen",
     "linear_of_pairs": "linear, without both",
     "lambdamart_of_pairs": "LambdaMART, without both",
     "cross_encoder": "cross-encoder",
@@ -67,13 +68,18 @@ def nested(name: str, file: str = "nested") -> str:
         }.items()
         if f"minus_{one}" in found
     }
-    rows = []
+    rows, holm = [], found.get("holm_of_minus_best_baseline", {})
     for method, value in found["ndcg@10"].items():
         cells = [found[key].get(method) for key in differences]
         seeds = str(len(found["seeds"][method]))
-        paired = (with_interval(one, sign=True) if one else "" for one in cells)
+        paired = [with_interval(one, sign=True) if one else "" for one in cells]
+        if holm:
+            paired.insert(1, p_value(holm[method]) if method in holm else "")
         rows.append([labels[method], seeds, with_interval(value), *paired])
-    return rows_as_table(["", "seeds", "nDCG@10", *differences.values()], rows)
+    heads = [*differences.values()]
+    if holm:
+        heads.insert(1, "p of that")
+    return rows_as_table(["", "seeds", "nDCG@10", *heads], rows)
 
 
 def cost(name: str) -> str:

@@ -11,7 +11,7 @@ LABELS = {
     "token_overlap": "counting shared words",
     "bm25": "BM25",
     "checkpoint": "the checkpoint's cosine",
-    "checkpoint_text": "the same, with further text",
+    "checkpoint_text": "the checkpoint's cosine with further text",
     "linear": "linear, on features of the words",
     "trees": "trees: LambdaMART of one size, on the same features",
     "blend": "blend: the sum of linear and trees",

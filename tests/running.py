@@ -37,9 +37,11 @@ SMALLEST = {
     "evaluation.explained_queries": 0,
     "evaluation.changed_queries": 0,
 }
-# a forked process executes this: `python COMMAND` without its imports, which are done already
+# a forked process executes this: `python COMMAND` without its imports, which are done already;
+# it collects garbage as seldom as the tests do
 PROGRAM = """
-import os, runpy, sys
+import gc, os, runpy, sys
+gc.set_threshold(50_000, 20, 20)
 os.environ.update(environment)
 os.chdir(folder)
 for stream, name in ((1, "stdout"), (2, "stderr")):
@@ -68,8 +70,12 @@ def config_text(fields: Mapping[str, Any]) -> str:
 def forks() -> Any:
     """The context of processes that begin with everything imported."""
     context = multiprocessing.get_context("forkserver")
+    # `sie_jax` imports the last two no earlier than a run needs them
     context.set_forkserver_preload(
-        ["sie_jax.recipes.relevance", "sie_jax.recipes.replay", "sie_jax.report.plots"]
+        [
+            *("sie_jax.recipes.relevance", "sie_jax.recipes.replay", "sie_jax.report.plots"),
+            *("grain", "lightgbm"),
+        ]
     )
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():

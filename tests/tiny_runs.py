@@ -39,7 +39,7 @@ def tiny(**importance: Any) -> Config:
     config.model.intermediate_size = 32
     config.train.batch_size = 16
     config.train.epochs = 1
-    config.train.checkpoint_every = 3
+    config.train.checkpoint_every = 6  # of seven steps
     config.train.log_every = 2
     config.evaluation.resamples = 100
     config.importance = dataclasses.replace(config.importance, **importance)
@@ -58,6 +58,11 @@ def folded() -> Config:
     config = unexplained(score="reducible_loss", estimators=ESTIMATED[1:])
     config.train.folds = 3
     return config
+
+
+def learned() -> Config:
+    """Weights of a loss, whose threshold is learned on the validation queries."""
+    return unexplained(mode="learned", score="loss")
 
 
 def run(

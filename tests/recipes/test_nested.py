@@ -28,7 +28,7 @@ FIELDS = {
     "data.synthetic.queries": 18,
     "data.synthetic.items_per_query": 6,
     "train.epochs": 2,
-    "train.checkpoint_every": 3,
+    "train.checkpoint_every": 6,
     "evaluation.folds": FOLDS,
 }
 

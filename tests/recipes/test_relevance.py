@@ -375,7 +375,7 @@ def test_without_lightgbm_nothing_is_begun(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_online_weights_and_further_policies(finished: Path, tmp_path: Path) -> None:
-    config = tiny(mode="online", score="el2n", compare=("proportional",), mix_uniform=0.1)
+    config = unexplained(mode="online", score="el2n", compare=("proportional",), mix_uniform=0.1)
     metrics = run(config, tmp_path)
     assert list(metrics["test"])[7:] == ["uniform", "weighted", "proportional", "stack"]
     cost = metrics["cost"]
@@ -396,31 +396,31 @@ def test_online_weights_and_further_policies(finished: Path, tmp_path: Path) -> 
     }
 
 
-def test_learned_weights_are_charged_their_validation_pairs(finished: Path, tmp_path: Path) -> None:
-    metrics = run(unexplained(mode="learned", score="loss"), tmp_path)
+def test_learned_weights_are_charged_their_validation_pairs(finished: Path, learned: Path) -> None:
+    metrics = read_json(learned / "metrics.json")
     theirs = read_json(finished / "metrics.json")
     assert metrics["test"]["uniform"] == theirs["test"]["uniform"]
     assert metrics["weights"] == {}
-    splits = read_json(tmp_path / "cleaning.json")["splits"]
+    splits = read_json(learned / "cleaning.json")["splits"]
     held = [min(16, splits["validation"] - start) for start in range(0, splits["validation"], 16)]
     steps = -(-splits["train"] // 16)
     examples = splits["train"] + sum(held[step % len(held)] for step in range(steps))
     cost = metrics["cost"]["weighted"]
     assert (cost["examples"], cost["forward_equivalents"]) == (examples, 3 * examples)
-    theta = [x for x in workdirs.lines(tmp_path) if x["run"] == "weighted-0" and "theta_loss" in x]
+    theta = [x for x in workdirs.lines(learned) if x["run"] == "weighted-0" and "theta_loss" in x]
     assert [x["step"] for x in theta] == list(range(2, steps + 1, 2))
     assert all({"theta_threshold", "agreement", "validation_loss"} <= x.keys() for x in theta)
     assert theta[-1]["theta_loss"] != 0
     # it has seen the labels of the validation queries, by which the contest judges
-    contest = read_json(tmp_path / "contest.json")
+    contest = read_json(learned / "contest.json")
     assert "uniform" in contest["outcome"]["standings"]
     assert "weighted" not in contest["outcome"]["standings"]
     assert "run:weighted" not in contest["stack"]["names"]
     # another number of seeds or policies later touches no run that stands
-    before = markers(tmp_path)
+    before = markers(learned)
     with pytest.raises(UserError, match=r"^stage weigh .*importance\.score"):
-        run(unexplained(mode="learned", score="el2n"), tmp_path)
-    assert made_since(tmp_path, before) == set()
+        run(unexplained(mode="learned", score="el2n"), learned)
+    assert made_since(learned, before) == set()
 
 
 def test_a_further_policy_adds_its_run(workdir: Path) -> None:

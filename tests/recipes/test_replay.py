@@ -63,13 +63,6 @@ def told(file: Path) -> tuple[Any, str]:
         return replay(file, Console(file=out, width=10_000)), out.getvalue()
 
 
-@pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    workdir = tmp_path_factory.mktemp("learned") / "run"
-    run(unexplained(mode="learned", score="loss"), workdir)
-    return workdir
-
-
 @pytest.mark.parametrize("kind", ["weights", "learned"])
 def test_losses_are_those_of_the_newest_checkpoint(
     finished: Path, kind: str, tmp_path: Path, request: pytest.FixtureRequest

@@ -34,9 +34,16 @@ class Run(NamedTuple):
     said: str
 
 
+def small(**importance: Any) -> Config:
+    """With one layer: every task has programs of its own to compile."""
+    config = unexplained(**importance)
+    config.model.num_hidden_layers = 1
+    return config
+
+
 @pytest.fixture(scope="module", params=WITHOUT_CLASSES)
 def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = unexplained()
+    config = small()
     config.train.task, config.train.list_size = request.param, 4
     config.train.folds = 2
     workdir = tmp_path_factory.mktemp("task") / "run"
@@ -102,7 +109,7 @@ def test_the_folder_alone_gives_the_scores_of_the_run(
 
 
 def test_online_weights(tmp_path: Path) -> None:
-    config = unexplained(mode="online")
+    config = small(mode="online")
     config.train.task, config.train.list_size = "listwise", 4
     metrics = run(config, tmp_path / "run")
     assert metrics["cost"]["weighted"]["forward_equivalents"] > 0
@@ -110,7 +117,7 @@ def test_online_weights(tmp_path: Path) -> None:
 
 
 def test_another_task_is_another_run(done: Run) -> None:
-    config = unexplained()
+    config = small()
     config.train.task, config.train.folds = "graded", 2
     with pytest.raises(UserError, match=r"--redo="):
         run(config, done.workdir)
@@ -163,7 +170,7 @@ def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
     table = tmp_path / "pairs.csv"
     rows = [f"query {n},red lamp {n},{n % 2}" for n in range(60)]
     table.write_text("\n".join(["query,title,label", *rows]))
-    config = unexplained()
+    config = small()
     config.data.source, config.data.path = "table", str(table)
     config.train.task = "listwise"
     with pytest.raises(UserError, match="no training query has two"):
@@ -176,7 +183,7 @@ def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
 
 def test_how_a_checkpoint_pools_is_read_assumed_and_said_or_refused(tmp_path: Path) -> None:
     folder = checkpoints.write(tmp_path / "checkpoint", ["red lamp", "blue shoe"])
-    config, said = unexplained(), io.StringIO()
+    config, said = small(), io.StringIO()
     config.train.task, config.model.pretrained = "contrastive", str(folder)
     (folder / "1_Pooling").mkdir()
     pooling = folder / "1_Pooling" / "config.json"
@@ -205,7 +212,7 @@ def test_a_broken_batch_of_lists_is_explained(tmp_path: Path) -> None:
 
     from sie_jax.errors import NumericalError
 
-    config = unexplained()
+    config = small()
     config.train.task, config.train.list_size = "listwise", 4
     config.train.learning_rate = 1e30
     with pytest.raises(NumericalError):

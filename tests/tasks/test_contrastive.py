@@ -35,30 +35,36 @@ MASK = np.arange(11) < 9
 MESH = meshes.make(1)
 
 
-@pytest.fixture(scope="module")
-def towers() -> tuple[nnx.GraphDef, Any]:
+def towers(layers: int) -> tuple[Contrastive, Any]:
+    """The task of two towers, and their parameters."""
     config = BertConfig(
         vocab_size=40,
         hidden_size=8,
-        num_hidden_layers=2,
+        num_hidden_layers=layers,
         num_attention_heads=2,
         intermediate_size=16,
         max_position_embeddings=8,
         initializer_range=0.3,
     )
-    return nnx.split(Towers(config, rngs=nnx.Rngs(0)))
-
-
-@pytest.fixture(scope="module")
-def task(towers: Any) -> Contrastive:
-    made = TASKS["contrastive"](towers[0], GAINS, temperature=TEMPERATURE)
+    graphdef, params = nnx.split(Towers(config, rngs=nnx.Rngs(0)))
+    made = TASKS["contrastive"](graphdef, GAINS, temperature=TEMPERATURE)
     assert isinstance(made, Contrastive)
-    return made
+    return made, params
 
 
 @pytest.fixture(scope="module")
-def params(towers: Any) -> Any:
-    return towers[1]
+def shallow() -> tuple[Contrastive, Any]:
+    return towers(1)
+
+
+@pytest.fixture(scope="module")
+def task(shallow: tuple[Contrastive, Any]) -> Contrastive:
+    return shallow[0]
+
+
+@pytest.fixture(scope="module")
+def params(shallow: tuple[Contrastive, Any]) -> Any:
+    return shallow[1]
 
 
 @pytest.fixture(scope="module")
@@ -186,27 +192,33 @@ def test_contributions(task: Contrastive, params: Any, batch: Any) -> None:
     wanted = materialised(task, params, batch, key)
     norms = norms_of(wanted)
     scale = norms.sum()
-    (losses, outputs), gradients = task.gradients(params, batch, dropout_key=key)
-    np.testing.assert_allclose(losses, task.couple(outputs, batch), rtol=1e-6)
-    by_factors = np.asarray(gradients.norms())
-    alone, _ = task.norms(params, batch, dropout_key=key)
-    by_leaf, _ = task.norms(params, batch, dropout_key=key, per_leaf=True)
-    squares = sum(np.asarray(leaf) ** 2 for leaf in jax.tree.leaves(by_leaf))
-    for one in (by_factors, np.asarray(alone), np.sqrt(squares)):
-        np.testing.assert_allclose(one, norms, atol=1e-5 * scale)
-        assert (one[~MASK] == 0).all()
-    assert (norms[7:9] > 0).all()  # without gain a row is a negative of others
     weights = batch["weight"] * MASK
-    weighted = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), wanted)
-    assert_close(gradients.weighted_sum(jnp.asarray(weights)), weighted, scale)
-    if key is not None:
-        by_step, _ = task.weighted_gradient(params, batch, jnp.asarray(weights), key)
-        assert_close(by_step, weighted, scale)
 
     def total(params: Any) -> jax.Array:
         return jnp.sum(task.losses(params, batch, dropout_key=key)[0])
 
-    assert_close(gradients.weighted_sum(jnp.ones(11)), jax.grad(total)(params), scale)
+    @jax.jit  # one program to compile, not one for each operation
+    def compute(params: Any, batch: Any) -> Any:
+        (losses, outputs), gradients = task.gradients(params, batch, dropout_key=key)
+        alone, _ = task.norms(params, batch, dropout_key=key)
+        by_leaf, _ = task.norms(params, batch, dropout_key=key, per_leaf=True)
+        squares = sum(leaf**2 for leaf in jax.tree.leaves(by_leaf))
+        by_step, _ = task.weighted_gradient(params, batch, jnp.asarray(weights), key)
+        by_factors = gradients.weighted_sum(jnp.asarray(weights))
+        sums = gradients.weighted_sum(jnp.ones(11)), jax.grad(total)(params)
+        by_routes = gradients.norms(), alone, jnp.sqrt(squares)
+        return losses, outputs, by_routes, (by_factors, by_step), sums
+
+    losses, outputs, by_routes, weighted_sums, sums = compute(params, batch)
+    np.testing.assert_allclose(losses, task.couple(outputs, batch), rtol=1e-6)
+    for one in map(np.asarray, by_routes):
+        np.testing.assert_allclose(one, norms, atol=1e-5 * scale)
+        assert (one[~MASK] == 0).all()
+    assert (norms[7:9] > 0).all()  # without gain a row is a negative of others
+    weighted = jax.tree.map(lambda leaf: jnp.tensordot(weights, leaf, 1), wanted)
+    for one in weighted_sums:
+        assert_close(one, weighted, scale)
+    assert_close(*sums, scale)
 
 
 def test_query_and_item_drop_out_apart(task: Contrastive, params: Any, batch: Any) -> None:
@@ -236,13 +248,15 @@ def test_online_steps_go_along_weighted_contributions(
     assert "margins" not in metrics
 
 
-def test_passes(task: Contrastive, params: Any, batch: Any) -> None:
+def test_passes(batch: Any) -> None:
+    task, params = towers(2)
+
     def swept(made: sweep.Pass, given: Any = batch) -> sweep.Columns:
         (found,) = sweep.sweep(made, params, [given], MESH)
         return sweep.gather([found], np.arange(9))
 
     scored, found = swept(score_pass(task, MESH)), swept(batch_pass(task, MESH))
-    outputs = task.outputs_of(params, batch, None)
+    outputs = jax.jit(lambda params, batch: task.outputs_of(params, batch, None))(params, batch)
     cosines = (np.asarray(outputs["query"]) * np.asarray(outputs["item"])).sum(1)[:9]
     np.testing.assert_allclose(scored["relevance"], cosines, atol=1e-6)
     np.testing.assert_allclose(scored["loss"], found["loss"], rtol=1e-5, atol=1e-6)

@@ -26,9 +26,8 @@ KINDS = ("weighted", "online", "learned", "pretraining", *LISTED)
 MESHES = {"data": (8, 1, 1), "all three": (2, 2, 2)}
 # on how many processes which mesh takes which kinds of steps
 TAKEN = (
-    ("data", 1, ("online", "listed online", "towers")),
     ("all three", 1, KINDS),
-    ("data", 2, ("online", "listed online", "towers")),
+    ("data", 2, ("listed online", "towers")),  # coupled within a device, and over all of them
     ("all three", 2, ("weighted",)),
 )
 
@@ -199,13 +198,14 @@ def run(folder: Path, *, processes: int, devices: int, of: dict[str, tuple[Any, 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """By the number of processes what each mesh gave; `alone` is one device."""
+    """By the number of processes what each mesh gave; `alone` is one device of the one process."""
     of = {
         processes: {
             name: (MESHES[name], kinds) for name, number, kinds in TAKEN if number == processes
         }
         for processes in (1, 2)
     }
+    of[1]["alone"] = (1, 1, 1), KINDS
     return {
         processes: run(
             tmp_path_factory.mktemp("devices"),
@@ -214,16 +214,14 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Any:
             of=meshes,
         )
         for processes, meshes in of.items()
-    } | run(
-        tmp_path_factory.mktemp("alone"), processes=1, devices=1, of={"alone": ((1, 1, 1), KINDS)}
-    )
+    }
 
 
 @pytest.mark.parametrize(("name", "processes", "kinds"), TAKEN)
 def test_losses_norms_weights_and_parameters_are_those_of_one_device(
     found: Any, name: str, processes: int, kinds: tuple[str, ...]
 ) -> None:
-    alone, of_mesh = found["alone"], found[processes][name]
+    alone, of_mesh = found[1]["alone"], found[processes][name]
     assert {key for key in alone if key.startswith((*kinds, "score", "weights"))} == (
         of_mesh.keys() - {"devices"}
     )

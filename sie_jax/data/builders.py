@@ -27,6 +27,16 @@ MOST_FILES = 16
 _FEATURES = ("row", *TOKENS_SCHEMA.names)
 
 
+def _serialized(self: tfds.core.ExampleSerializer, example: Any) -> bytes:
+    serialized: bytes = self.get_tf_example(example).SerializeToString(deterministic=True)
+    return serialized
+
+
+# Else protobuf writes the fields of a record in an order that differs between processes, and equal
+# pairs would be other files. Here and not in `write`, so that it holds on Beam's machines too.
+tfds.core.ExampleSerializer.serialize_example = _serialized
+
+
 class Shard(NamedTuple):
     """Rows of one file: the place of the first within the split, and what reads them.
 

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from sie_jax.data import builders
 from sie_jax.errors import UserError
@@ -54,6 +56,16 @@ def test_rows_are_read_at_random(folder: Path) -> None:
     asked = [24, 0, 7, 7]
     records = builders.read(folder, "train").__getitems__(asked)
     assert [record["row"] for record in records] == asked
+
+
+def test_fields_are_written_in_one_order_by_whatever_process(folder: Path) -> None:
+    """Any other order is as likely in each of these records."""
+    raw = builders.TokenizedPairs(data_dir=str(folder)).as_data_source(
+        "train", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    for record in raw:
+        example = tf_example_pb2.Example.FromString(record)
+        assert example.SerializeToString(deterministic=True) == record
 
 
 def test_what_is_there_is_not_replaced(folder: Path) -> None:

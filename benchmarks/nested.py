@@ -88,8 +88,9 @@ RECIPES = {
 """How encoders are trained, by name; the first is the cross-entropy of grades."""
 SEEDLESS = tuple(name for name in BASELINES if name != "random")
 LOOKS = {"esci": 16}
-"""At how many versions of the rankers was looked on all queries of a data set whose others were to
-confirm them: on the ESCI sample the five that result files had, and eleven sets of features."""
+"""How many versions of the rankers were tried on all queries of a data set, those among them that
+were to confirm the choice: on the ESCI sample five that result files had, and eleven sets of
+features."""
 REFERENCES = ("linear", "lambdamart", "linear_of_pairs")
 """What every ranker is compared with beside the best baseline."""
 

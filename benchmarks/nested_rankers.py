@@ -22,7 +22,8 @@ from sie_jax.models import trees as boosting
 
 INNER = 5
 FIRST = "cross_encoder"  # the recipe that every run of this benchmark has
-BASELINES = ("random", "token_overlap", "bm25", "checkpoint", "checkpoint_text")
+COSINES = {"checkpoint": COSINE, "checkpoint_text": COSINE_TEXT}
+BASELINES = ("random", "token_overlap", "bm25", *COSINES)
 # LambdaMART's settings to choose among inside; the number of trees is chosen beside them.
 LEAVES, LEAST_PAIRS, TREES = (4, 8), (20, 60), (25, 50, 100, 200)
 
@@ -148,8 +149,8 @@ def baseline(data: Judged, name: str, seed: int) -> np.ndarray:
     pairs = data.pairs
     if name == "bm25":
         return baselines.bm25(pairs.queries, pairs.titles, data.titles)
-    if name.startswith("checkpoint"):
-        return baselines.current(pairs.numeric[name.replace("checkpoint", COSINE)])
+    if name in COSINES:
+        return baselines.current(pairs.numeric[COSINES[name]])
     training: dict[str, Any] = {
         "training_labels": data.labels,  # they give classes, which nothing here reads
         "num_classes": len(data.gains),

@@ -1,8 +1,7 @@
 """Trees: LightGBM's LambdaMART on features, small, and of one size for all data.
 
-A size chosen on queries that were left out takes ten fits more and does not rank better everywhere:
-its nDCG@10 was 0.717 against 0.721 of this size on 105 ESCI queries, and on 135 of Icecat 0.928
-against 0.920, or 0.928 against 0.925 in the sum with `linear`.
+A size chosen on queries that were left out takes ten fits more and ranks no better (docs/results.md
+has both).
 """
 
 import json

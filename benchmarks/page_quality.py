@@ -13,8 +13,8 @@ LABELS = {
     "checkpoint": "the checkpoint's cosine",
     "checkpoint_text": "the checkpoint's cosine with further text",
     "linear": "linear, on features of the words",
-    "trees": "trees: LambdaMART of one size, on the same features",
-    "blend": "blend: the sum of linear and trees",
+    "trees": "trees, LambdaMART on the same features",
+    "blend": "blend, the sum of linear and trees",
     "contest_of_features": "what the contest exports, without encoders",
     "translation": "translation of words",
     "stack": "stack of linear, translation and the encoders",
@@ -148,7 +148,8 @@ def training_tasks(name: str) -> str:
     """nDCG@10 of encoders trained on each task or with care, alone and in the stack."""
     found = result(name)
     rows = []
-    for run in ("linear", "translation", *found["settings"]):
+    untrained = [run for run in ("checkpoint", "checkpoint_text") if run in found["alone"]]
+    for run in (*untrained, "linear", "translation", *found["settings"]):
         cells = []
         for of in (found["alone"], found["stack"]):
             value, claim = of[run].values() if run in of else (None, None)

@@ -379,7 +379,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "list weights, again": functools.partial(list_weights, "list_weights_again"),
     **{
         f"training tasks, {name}": functools.partial(training_tasks, f"training_tasks_{name}")
-        for name in ("shop", "few")
+        for name in ("shop", "few", "icecat")
     },
     **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
     **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},

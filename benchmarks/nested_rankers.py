@@ -13,7 +13,7 @@ import pyarrow as pa
 from nested_encoder import Models
 
 from sie_jax.data import features, folds, lexical
-from sie_jax.data.features import COSINE, COSINE_TEXT, FEEDBACK, Features, Pairs
+from sie_jax.data.features import CHECKPOINTS, COSINE_TEXT, FEEDBACK, Features, Pairs
 from sie_jax.data.schema import LabelScale
 from sie_jax.evaluation import baselines, ranking
 from sie_jax.evaluation import contest as judging
@@ -22,8 +22,7 @@ from sie_jax.models import trees as boosting
 
 INNER = 5
 FIRST = "cross_encoder"  # the recipe that every run of this benchmark has
-COSINES = {"checkpoint": COSINE, "checkpoint_text": COSINE_TEXT}
-BASELINES = ("random", "token_overlap", "bm25", *COSINES)
+BASELINES = ("random", "token_overlap", "bm25", *CHECKPOINTS)
 # LambdaMART's settings to choose among inside; the number of trees is chosen beside them.
 LEAVES, LEAST_PAIRS, TREES = (4, 8), (20, 60), (25, 50, 100, 200)
 
@@ -149,8 +148,8 @@ def baseline(data: Judged, name: str, seed: int) -> np.ndarray:
     pairs = data.pairs
     if name == "bm25":
         return baselines.bm25(pairs.queries, pairs.titles, data.titles)
-    if name in COSINES:
-        return baselines.current(pairs.numeric[COSINES[name]])
+    if name in CHECKPOINTS:
+        return baselines.current(pairs.numeric[CHECKPOINTS[name]])
     training: dict[str, Any] = {
         "training_labels": data.labels,  # they give classes, which nothing here reads
         "num_classes": len(data.gains),

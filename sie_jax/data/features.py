@@ -32,6 +32,8 @@ RUN = "run:"
 COSINE, COSINE_TEXT = "cosine", "cosine_text"
 """The columns with the cosine of query and title, and of query and title with further text, under
 the checkpoint, where there is one."""
+CHECKPOINTS = {"checkpoint": COSINE, "checkpoint_text": COSINE_TEXT}
+"""The baselines that are one of these columns."""
 FEEDBACK = "feedback"
 """The feature that compares the items of a query with each other (`feedback`)."""
 

@@ -9,6 +9,7 @@ from jaxtyping import Int
 
 from sie_jax.data import sentences
 from sie_jax.data.features import (
+    CHECKPOINTS,
     COSINE,
     COSINE_TEXT,
     FEEDBACK,
@@ -38,7 +39,7 @@ OF_MODELS = (TRANSLATED, COSINE, COSINE_TEXT)
 TITLE = f"{RUN}title"  # no feature is called so
 _NOTHING = FieldStatistics(0, 0.0, {})
 # of the baselines, the one column that is their score
-_BASELINES = {"bm25": "bm25_title", "checkpoint": COSINE, "checkpoint_text": COSINE_TEXT}
+_BASELINES = {"bm25": "bm25_title", **CHECKPOINTS}
 
 
 class Ranking(NamedTuple):
@@ -56,8 +57,8 @@ class Ranking(NamedTuple):
         for ranker in (self.ranker.linear, self.trees):
             if ranker is not None:
                 return ranker.names
-        of_checkpoint = {"checkpoint": (COSINE,), "checkpoint_text": (COSINE, COSINE_TEXT)}
-        return (*LEXICAL, *of_checkpoint.get(self.ranker.kind, ()))
+        cosine = CHECKPOINTS.get(self.ranker.kind)
+        return LEXICAL if cosine is None else (*LEXICAL, cosine)
 
     @property
     def further(self) -> dict[str, str]:

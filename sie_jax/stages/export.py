@@ -4,7 +4,7 @@ import shutil
 
 from sie_jax import processes, remote
 from sie_jax.data import sentences
-from sie_jax.data.features import COSINE
+from sie_jax.data.features import CHECKPOINTS, COSINE, COSINE_TEXT
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import CURRENT
 from sie_jax.files import whole_folder
@@ -51,9 +51,8 @@ def export(
         }
     with_linear = kind in (LINEAR, BLEND, STACK)
     by_features = with_linear or kind == TREES
-    of_checkpoint = kind in ("checkpoint", "checkpoint_text")
-    with_cosine = of_checkpoint or (by_features and COSINE in features.names)
-    with_text = by_features or kind in (TRANSLATION, "checkpoint_text")
+    with_cosine = kind in CHECKPOINTS or (by_features and COSINE in features.names)
+    with_text = by_features or kind == TRANSLATION or CHECKPOINTS.get(kind) == COSINE_TEXT
     ranker = Ranker(
         kind,
         run,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sie_jax.data.features import COSINE, COSINE_TEXT
+from sie_jax.data.features import CHECKPOINTS
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import CURRENT, MOST_CLASSES
 from sie_jax.evaluation import Predictions, baselines
@@ -36,7 +36,7 @@ def untrained(
     }
     if classes > MOST_CLASSES:  # labels are numbers, and nothing names them
         found = {name: _ranked(one.scores) for name, one in found.items()}
-    for name, column in (("checkpoint", COSINE), ("checkpoint_text", COSINE_TEXT)):
+    for name, column in CHECKPOINTS.items():
         if column in features.names:
             found[name] = _ranked(features.column(column, split))
     if CURRENT in pairs.column_names:

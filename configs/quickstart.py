@@ -2,11 +2,11 @@
 
 The generated market with 20 % wrong labels in training and validation, and a BERT of 0.2 M
 parameters that reads the catalogue first. What is exported is a stack of words, translation of
-words and the two encoders, joined on the validation queries. On 2 cores of an AMD EPYC, beside
-other work, it took 483 s, of which 344 s are training and the rest installing; others took half of
-that. On 1,000 test queries of a market that no setting was chosen on, nDCG@10 of the stack was
-0.906, of BM25 0.718, of an encoder alone 0.73, and of LambdaMART with word translation, trained on
-the same labels, 0.850 (benchmarks/results/quickstart.json, quickstart_rivals.json).
+words and the two encoders, joined on the validation queries. On 2 cores of an AMD EPYC it took
+370 s, installing included. On 1,000 test queries of a market that no setting was chosen on, nDCG@10
+of the stack was 0.906, of BM25 0.718, of an encoder alone 0.73, and of LambdaMART with word
+translation, trained on the same labels, 0.850 (benchmarks/results/quickstart.json,
+quickstart_rivals.json).
 """
 
 from sie_jax.config import Config

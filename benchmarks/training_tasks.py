@@ -4,36 +4,45 @@
     python benchmarks/training_tasks.py --set=few  # benchmarks/results/training_tasks_few.json
     python benchmarks/training_tasks.py --set=icecat --pretrained=BERT \\
         --out=benchmarks/results/training_tasks_icecat.json
+    python benchmarks/training_tasks.py --set=esci --pretrained=BERT --task=contrastive
 
 shop is a generated market like the quickstart's, with a fifth of the labels wrong in training and
 validation and 3,000 test queries, whose labels are right. few is the same with an eighth of the
 training queries, read eight times as often: a model memorises them. icecat is the pairs in the
-folder that $SIE_JAX_DATA names, with the test split of configs/icecat.py. Every setting trains one
-encoder from the same start and changes the first one, `graded`, by what its name says. It is tested
-alone and as a further feature of the stack (features, `linear`, `translation`), which is fitted on
-the validation queries. Differences are over test queries, each run fixed (Student's t): with one
-seed they say nothing of the chance of training, so this is a screening and no proof. The same
-command resumes what was stopped. Leaves benchmarks/results/training_tasks_SET.json.
+folder that $SIE_JAX_DATA names, with the test split of configs/icecat.py. esci is the judgments of
+the ESCI sample's official training split alone, a third of whose queries are the test here: the
+official test queries are not looked at. Every setting trains one encoder from the same start and
+changes the first one, `graded`, by what its name says; care is tried on --task. It is tested alone
+and as a further feature of the stack (features, `linear`, `translation`), which is fitted on the
+validation queries. Differences are over test queries, each run fixed (Student's t): with one seed
+they say nothing of the chance of training, so this is a screening and no proof. The same command
+resumes what was stopped. Leaves benchmarks/results/training_tasks_SET.json.
 """
 
 import argparse
 import dataclasses
 import os
 import runpy
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from interleaved import machine
 from rich.console import Console
 from rich.table import Table
 from same_results import commit_of
 
 from sie_jax.config import Config
+from sie_jax.data import folds
+from sie_jax.data.sources import esci
 from sie_jax.evaluation import Predictions, claims, from_columns, intervals
 from sie_jax.evaluation.verdict import by_query
-from sie_jax.files import write_json
+from sie_jax.files import whole, write_json
 from sie_jax.recipes import relevance
 from sie_jax.stages.contest import stacked, stacked_names
 from sie_jax.stages.features import features
@@ -60,7 +69,7 @@ CARE: dict[str, dict[str, Any]] = {
 }
 
 
-def shop(training: int = 2000) -> Config:
+def market(training: int) -> Config:
     """The quickstart's market of another seed, with more test queries."""
     config: Config = runpy.run_path(str(ROOT / "configs" / "quickstart.py"))["get_config"]()
     validation, test = 500, 3000
@@ -71,15 +80,20 @@ def shop(training: int = 2000) -> Config:
     return config
 
 
-def few() -> Config:
+def shop(folder: Path) -> Config:
+    """The market with the quickstart's training queries."""
+    return market(2000)
+
+
+def few(folder: Path) -> Config:
     """The shop with few training queries, and as many steps."""
     share = 8
-    config = shop(2000 // share)
+    config = market(2000 // share)
     config.train.epochs *= share
     return config
 
 
-def icecat() -> Config:
+def icecat(folder: Path) -> Config:
     """The electronics shop as its config has it, in two epochs at a rate of fine-tuning."""
     config: Config = runpy.run_path(str(ROOT / "configs" / "icecat.py"))["get_config"]()
     config.data.path = str(Path(os.environ["SIE_JAX_DATA"]) / "icecat" / "pairs.csv")
@@ -87,7 +101,31 @@ def icecat() -> Config:
     return config
 
 
-SETS = {"shop": shop, "few": few, "icecat": icecat}
+def training_of_esci(folder: Path) -> Config:
+    """The official training split in files of its own, a third of its queries with split `test`."""
+    config: Config = runpy.run_path(str(ROOT / "configs" / "esci.py"))["get_config"]()
+    given = Path(os.environ["SIE_JAX_DATA"]) / "esci"
+    examples = pq.read_table(given / esci.EXAMPLES)
+    examples = examples.filter(pc.equal(examples["split"], "train"))
+    fold = folds.assign(examples["query"].to_pylist(), folds=3, seed=0)
+    split = pa.array(np.where(fold == 0, "test", "train"))
+    examples = examples.set_column(examples.schema.get_field_index("split"), "split", split)
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole(folder / esci.EXAMPLES) as temporary:
+        pq.write_table(examples, temporary)
+    shutil.copyfile(given / esci.PRODUCTS, folder / esci.PRODUCTS)
+    config.data.path, config.data.validation = str(folder), 0.2
+    config.train.learning_rate, config.train.epochs = 5e-5, 2
+    return config
+
+
+SETS: dict[str, Callable[[Path], Config]] = {
+    "shop": shop,
+    "few": few,
+    "icecat": icecat,
+    "esci": training_of_esci,
+}
+"""Each set's config, by the folder that it may leave files in."""
 
 
 def settings(task: str) -> dict[str, dict[str, Any]]:
@@ -185,10 +223,10 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
-    config = SETS[arguments.set]()
-    config.model.pretrained = arguments.pretrained
     name = f"training_tasks_{arguments.set}"
     workdir = arguments.workdir or Path("runs") / name
+    config = SETS[arguments.set](workdir.with_name(f"{workdir.name}_data"))
+    config.model.pretrained = arguments.pretrained
     console = Console()
     with relevance.opened(config, workdir, console=console) as opened:
         out = arguments.out or RESULTS / f"{name}.json"

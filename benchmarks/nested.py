@@ -23,6 +23,9 @@ encoders out. Their scores are in results/nested_scores, with the commit that tr
 interval of a value is the percentile bootstrap over queries of the mean over seeds. That of a
 difference is one of `evaluation.claims`: over queries and seeds where there are several seeds, and
 over queries where there is one: it then says nothing of the chance of training and of the folds.
+`sum with` a recipe adds the encoder's scores to those of `linear` and `trees`, standardised within
+the query: it needs one model for each fold where a stack needs three. So with --rankers, which
+names what is measured, several seeds of it are as dear as one of a stack.
 The same command resumes what was stopped. Leaves benchmarks/results/nested.json.
 """
 
@@ -275,6 +278,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--encoder_seeds", type=int, default=1)
     parser.add_argument("--recipes", nargs="*", default=[FIRST], choices=RECIPES)
+    parser.add_argument("--rankers", nargs="*", help="names, baselines too; all by default")
     parser.add_argument("--sets", nargs="*", default=["esci", "icecat"])
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
@@ -302,6 +306,7 @@ def main() -> None:
         cells[name] = {}
     rankers: dict[str, tuple[Ranker | None, tuple[str, ...]]] = dict.fromkeys(BASELINES, (None, ()))
     rankers |= rankers_of(arguments.recipes)
+    rankers = {name: rankers[name] for name in arguments.rankers or rankers}
     for (method, (ranker, recipes)), (name, data) in itertools.product(
         rankers.items(), sets.items()
     ):

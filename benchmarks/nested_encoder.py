@@ -139,6 +139,13 @@ class Models:
         fold = _folds(self.start.prepared.value.pairs, self.number, seed)
         return Scores(np.flatnonzero(np.isin(fold, left)), self._kept[name])
 
+    def outer(self, fold: int) -> np.ndarray:
+        """The scores `[N]` of the pairs of a fold by the model that did not see it; others 0."""
+        rows, gains = self.without(fold)
+        result = np.zeros(self.start.prepared.value.pairs.num_rows)
+        result[rows] = gains
+        return result
+
     def nested(self, outer: int, *, several: bool) -> np.ndarray:
         """The scores of all pairs `[N]`, by models that saw neither the fold `outer` nor theirs.
 
@@ -153,10 +160,7 @@ class Models:
             result[rows[here]] = gains[here]
             if several:
                 result[rows[~here]] += gains[~here] / (self.number - 1)
-        if not several:
-            rows, gains = self.without(outer)
-            result[rows] = gains
-        return result
+        return result if several else np.where(fold == outer, self.outer(outer), result)
 
 
 def models_of(

@@ -253,7 +253,12 @@ def contest_of_features(task: Task) -> tuple[np.ndarray, Any]:
 
 
 def alone(recipe: str) -> Ranker:
-    """The encoder of a recipe alone."""
+    """The encoder of a recipe alone, of pairs of the outer fold."""
+    return lambda task: (task.models[recipe].outer(task.outer), {})
+
+
+def alone_inside(recipe: str) -> Ranker:
+    """The encoder of a recipe alone, of pairs of the inner folds too."""
     return lambda task: (task.models[recipe].nested(task.outer, several=False), {})
 
 
@@ -265,6 +270,19 @@ def stack_of(*recipes: str) -> Ranker:
 def blend_of(*recipes: str) -> Ranker:
     """The blend with the scores of encoders for further features."""
     return lambda task: blend(task.with_encoders(*recipes))
+
+
+def sum_with(recipe: str) -> Ranker:
+    """The sum of `linear`, `trees` and an encoder, as `blend` adds: nothing is fitted of it.
+
+    So it needs no scores of encoders inside the four fifths: one model for each fold is enough.
+    """
+
+    def ranker(task: Task) -> tuple[np.ndarray, Any]:
+        members = [one(task)[0] for one in (fit_linear, fit_trees, alone(recipe))]
+        return features.blended(members, task.data.query), {}
+
+    return ranker
 
 
 def cross_encoders(task: Task) -> tuple[np.ndarray, Any]:
@@ -302,7 +320,7 @@ def _exported(task: Task, *, margin: bool) -> tuple[np.ndarray, Any]:
     data = task.data
     rankers: dict[str, Ranker] = {
         "linear": fit_linear,
-        FIRST: alone(FIRST),
+        FIRST: alone_inside(FIRST),
         "stack": stack_of(FIRST),
     }
     seed = task.models[FIRST].start.seed
@@ -373,6 +391,7 @@ def rankers_of(recipes: Sequence[str]) -> dict[str, tuple[Ranker, tuple[str, ...
     for recipe in recipes:
         if recipe != FIRST:
             found[recipe] = (alone(recipe), (recipe,))
+            found[f"sum with {recipe}"] = (sum_with(recipe), (recipe,))
             found[f"stack of {recipe}"] = (stack_of(recipe), (recipe,))
             found[f"blend of {recipe}"] = (blend_of(recipe), (recipe,))
     if len(recipes) > 1:

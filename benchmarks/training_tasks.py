@@ -4,7 +4,8 @@
     python benchmarks/training_tasks.py --set=few  # benchmarks/results/training_tasks_few.json
     python benchmarks/training_tasks.py --set=icecat --pretrained=BERT \\
         --out=benchmarks/results/training_tasks_icecat.json
-    python benchmarks/training_tasks.py --set=esci --pretrained=BERT --task=contrastive
+    python benchmarks/training_tasks.py --set=esci --pretrained=BERT --task=contrastive \\
+        --tasks graded listwise contrastive
 
 shop is a generated market like the quickstart's, with a fifth of the labels wrong in training and
 validation and 3,000 test queries, whose labels are right. few is the same with an eighth of the
@@ -24,7 +25,7 @@ import dataclasses
 import os
 import runpy
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +129,10 @@ SETS: dict[str, Callable[[Path], Config]] = {
 """Each set's config, by the folder that it may leave files in."""
 
 
-def settings(task: str) -> dict[str, dict[str, Any]]:
+def settings(tasks: Iterable[str], task: str) -> dict[str, dict[str, Any]]:
     """What each setting changes of a schedule. task: that which care is tried on."""
-    tasks = {name: {"task": name} for name in TASKS}
-    return tasks | {f"{task}, {name}": {"task": task, **care} for name, care in CARE.items()}
+    plain = {name: {"task": name} for name in tasks}
+    return plain | {f"{task}, {name}": {"task": task, **care} for name, care in CARE.items()}
 
 
 def schedule(start: Start, config: Config, changes: Mapping[str, Any]) -> Start:
@@ -140,7 +141,9 @@ def schedule(start: Start, config: Config, changes: Mapping[str, Any]) -> Start:
     return dataclasses.replace(start, train=section.schedule())
 
 
-def measured(config: Config, workdir: Workdir, task: str, out: Path) -> dict[str, Any]:
+def measured(
+    config: Config, workdir: Workdir, changed_by: Mapping[str, dict[str, Any]], out: Path
+) -> dict[str, Any]:
     """Trains and tests every setting; the results so far are left after each."""
     start = relevance.started(config, workdir)
     pairs, seed = start.prepared, config.data.split_seed
@@ -170,7 +173,7 @@ def measured(config: Config, workdir: Workdir, task: str, out: Path) -> dict[str
     alone["translation"] = Predictions(None, translations["test"])
     with_others = {"none": stack({})}
     told: dict[str, Any] = {}
-    for name, changes in settings(task).items():
+    for name, changes in changed_by.items():
         slug = "".join(one if one.isalnum() or one == "." else "_" for one in name)
         changed = schedule(start, config, changes)
         run = Run(f"{slug}-0", changed.seed, changed.train)
@@ -219,6 +222,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--pretrained", default="")
+    parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
     parser.add_argument("--task", default="listwise", help="that care is tried on")
     parser.add_argument("--workdir", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None)
@@ -230,10 +234,11 @@ def main() -> None:
     console = Console()
     with relevance.opened(config, workdir, console=console) as opened:
         out = arguments.out or RESULTS / f"{name}.json"
-        found = measured(config, opened, arguments.task, out)
-    for of in ("alone", "stack"):
-        shown = Table("ranker", "nDCG@10", "difference", title=f"{arguments.set}, {of}")
-        for ranker, one in found[of].items():
+        of = settings(dict.fromkeys((REFERENCE, *arguments.tasks)), arguments.task)
+        found = measured(config, opened, of, out)
+    for kind in ("alone", "stack"):
+        shown = Table("ranker", "nDCG@10", "difference", title=f"{arguments.set}, {kind}")
+        for ranker, one in found[kind].items():
             values = [one["ndcg@10"], one["difference"]]
             shown.add_row(ranker, *("" if v is None else _text(v) for v in values))
         console.print(shown)

@@ -3,6 +3,8 @@
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --core --tracks weight
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --core --shops 101 102 103 \\
         --out=benchmarks/results/sie_bench_tracks.json
+    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --shops 106 107 108 109 110 111 \\
+        --tracks attribute negatives shift tail --out=benchmarks/results/sie_bench_further.json
 
 Measures the cells of the grid (`sie_bench/grid.py`, which has its arithmetic) that are not there
 yet, shop after shop, and draws benchmarks/results/sie_bench.json together from all that are. Every
@@ -21,7 +23,7 @@ from typing import Any
 
 from interleaved import machine
 from same_results import commit_of
-from sie_bench import cells, faults, grid, model, shops, summary, tracks
+from sie_bench import cells, faults, further, grid, model, shops, summary, tracks
 from sie_bench.evidence import Evidence
 
 from sie_jax.files import write_json
@@ -39,13 +41,18 @@ def declared(shop: int, fault: str, names: list[str], *, core: bool) -> list[cel
 
 def measure(todo: list[cells.Cell], workdir: Path, until: float) -> None:
     """Measures the cells of one shop and fault that are missing."""
-    seen = Evidence(shops.load(todo[0].data, workdir / "shops"), todo[0].fault)
+    folder = workdir / "shops"
+    seen = Evidence(shops.load(todo[0].data, folder), todo[0].fault)
     redundant = tracks.redundant(seen)
     for cell in todo:
         if time.monotonic() > until:
             return
-        own = redundant if cell.track == "prune" else seen
-        cells.measured(cell, workdir / "cells", functools.partial(tracks.measure, seen=own))
+        if cell.track in further.ARMS:
+            how = functools.partial(further.measure, folder=folder)
+        else:
+            own = redundant if cell.track == "prune" else seen
+            how = functools.partial(tracks.measure, seen=own)
+        cells.measured(cell, workdir / "cells", how)
 
 
 def summed(workdir: Path, reported: list[int]) -> dict[str, Any]:
@@ -75,6 +82,7 @@ def summed(workdir: Path, reported: list[int]) -> dict[str, Any]:
         "find": summary.find(found, reported),
         "relabel": summary.relabel(found, reported),
         "prune": summary.prune(found, reported),
+        **{track: summary.further(found, reported, track) for track in further.ARMS},
     }
 
 

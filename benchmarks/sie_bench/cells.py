@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from sie_bench import evidence, faults, model, policies, scores, shops, tracks
+from sie_bench import evidence, faults, further, model, policies, scores, shops, tracks
 from sie_jax.files import read_json, whole, write_json
 
 KEPT = Path(__file__).parent.parent / "results" / "sie_bench_cells"
@@ -20,7 +20,7 @@ KEPT = Path(__file__).parent.parent / "results" / "sie_bench_cells"
 
 @dataclass(frozen=True)
 class Cell:
-    """One measurement. track: weight, find, relabel or prune. data: the shop's seed.
+    """One measurement. track: of `grid.TRACKS`. data: the shop's seed.
 
     score, policy, strength: what is done. setting: how it trains, (epochs, decay). budget: the
     share of labels that is read, or of lists that is kept. seed: of training. compute: of pruning.
@@ -45,7 +45,8 @@ class Cell:
         """A digest of the fields and of the code that the cell depends on.
 
         All of shops, faults, model and evidence; of `policies` and `scores` the functions that the
-        cell uses, so that a new policy leaves the other cells as they are.
+        cell uses, so that a new policy leaves the other cells as they are; of the tracks of
+        `further` their whole modules.
         """
         fields = json.dumps(asdict(self), sort_keys=True)
         code = _code(self.track, self.policy, self.score)
@@ -131,6 +132,8 @@ def _named(module: ModuleType) -> dict[str, ast.stmt]:
 @functools.cache
 def _code(track: str, policy: str, score: str) -> str:
     """All code that cells of a track, policy and score depend on."""
+    if track in further.MODULES:
+        return "\0".join([*_BASE, *(ast.unparse(_tree(one)) for one in further.MODULES[track])])
     parts = [*_BASE, *_sources(policy, _POLICIES), *_sources(score, _SCORES)]
     return "\0".join([*parts, *_sources(track, _TRACKS), *_sources(policy, _TRACKS)])
 

@@ -6,6 +6,9 @@ weight       20   8 faults × (5 uniform + 4 rivals + 39 arms + 3 taught) 8 × (
 find         20   7 faults × 21 scores                                   7 × 6
 relabel      20   5 faults × 6 scores × 2 budgets                        60 × 1
 prune        20   6 prunings × 5 budgets × 2 computes, and all           61 × 0.8
+attribute    20   9 scores, and models trained again                     100
+negatives    20   8 guards × 2 seeds × 2 numbers of epochs, and BM25     100
+shift, tail  20   9 arms × 3 seeds each                                  90
 
 A cell of a ranker is half a second of training and half a second of predictions on 3,000 queries,
 on a core that is free. What is known of a shop and fault (`evidence`) takes ten seconds, and all
@@ -13,9 +16,10 @@ its cells share it. A taught policy is trained three times, and asks for three c
 Decisions (`--core`) of 20 shops are two hours of one core.
 """
 
-from collections.abc import Iterable, Iterator
+import functools
+from collections.abc import Callable, Iterable, Iterator
 
-from sie_bench import faults, scores, tracks
+from sie_bench import faults, further, scores, tracks
 from sie_bench.cells import Cell
 
 DEVELOPMENT = tuple(range(10))
@@ -153,4 +157,16 @@ def prune(shop: int, fault: str) -> Iterator[Cell]:
                     )
 
 
-TRACKS = {"weight": weight, "find": find, "relabel": relabel, "prune": prune}
+def _further(track: str, shop: int, fault: str) -> Iterator[Cell]:
+    if fault == "none":
+        for policy, strength in further.ARMS[track]:
+            yield Cell(track, shop, fault, 0.0, "", policy, strength)
+
+
+TRACKS: dict[str, Callable[[int, str], Iterator[Cell]]] = {
+    "weight": weight,
+    "find": find,
+    "relabel": relabel,
+    "prune": prune,
+    **{track: functools.partial(_further, track) for track in further.ARMS},
+}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from sie_bench import faults, grid, tracks
+from sie_bench import further as other
 from sie_bench.cells import Cell
 from sie_jax.evaluation import claims
 from sie_jax.evaluation.slices import holm
@@ -21,6 +22,7 @@ Found = Mapping[Cell, Mapping[str, Any]]
 """The values of cells."""
 Name = TypeVar("Name")
 _DIGITS = 5
+_FEWEST = 3  # shops that an interval needs
 
 
 def name_of(cell: Cell) -> str:
@@ -247,6 +249,40 @@ def prune(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, An
                 "by_shop": _rounded(np.array(values)),
             }
     return result
+
+
+def further(found: Found, shops: Sequence[int], track: str) -> dict[str, Any]:
+    """Per arm of a track of `further` the metrics, and the main one less the reference's.
+
+    Of the shops on which every arm is measured; the differences are one family (Holm).
+    """
+    of = {shop: [*grid.TRACKS[track](shop, "none")] for shop in shops}
+    done = [shop for shop, cells in of.items() if all(cell in found for cell in cells)]
+    if len(done) < _FEWEST:
+        return {}
+    main = other.MAIN[track]
+    arms: dict[str, dict[str, Any]] = {}
+    differences: dict[str, dict[str, Any]] = {}
+    values = {
+        (cell.policy, cell.strength): [found[_of(cell, shop)] for shop in done]
+        for cell in of[done[0]]
+    }
+    plain = np.array([one[main] for one in values[other.REFERENCE[track]]])
+    for (policy, strength), each in values.items():
+        name = f"{policy} {strength:g}" if strength else policy
+        columns = {metric: np.array([one[metric] for one in each]) for metric in each[0]}
+        told = {metric: _without_p(_claim(column)) for metric, column in columns.items()}
+        arms[name] = {**told, "shops": _rounded(columns[main])}
+        if (policy, strength) != other.REFERENCE[track]:
+            differences[name] = _claim(columns[main] - plain)
+    adjusted = holm([one.pop("p") for one in differences.values()])
+    for (name, claim), p in zip(differences.items(), adjusted, strict=True):
+        arms[name]["difference"] = {**claim, "holm": round(float(p), 5)}
+    return {"shops": done, "main": main, "arms": arms}
+
+
+def _without_p(claim: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in claim.items() if name != "p"}
 
 
 def _of(cell: Cell, shop: int) -> Cell:

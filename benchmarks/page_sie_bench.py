@@ -1,5 +1,6 @@
 """Tables of SIE-Bench: what to do under which fault, and what each track measured."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from page_tables import ROOT, mean, number, result, rows_as_table, with_interval
 from pictures import Picture
-from sie_bench import grid
+from sie_bench import further, grid
 
 from sie_jax.report.plots import SERIES
 
@@ -29,6 +30,18 @@ BEST = {
     "stack": "stack",
     "with_validation": "the 100 learnt too",
 }
+METRICS = {
+    "attribute": {"lds": "linear datamodelling score"},
+    "negatives": {"recall@10": "recall@10", "recall@100": "recall@100"},
+    "shift": {"ndcg@10": "nDCG@10"},
+    "tail": {
+        "tail": "nDCG@10 of the tail",
+        "head": "of the head",
+        "all": "of all",
+        "macro_f1": "macro-F1 of the tail",
+    },
+}
+"""The columns of each track of `sie_bench.further`."""
 RIVALS = ("linear_features", "linear_translation", "stack", "with_validation")
 
 
@@ -161,6 +174,24 @@ def prune() -> str:
     return rows_as_table(["compute", "lists kept", *head], rows)
 
 
+def track(name: str) -> str:
+    """The arms of a track of `sie_bench.further`: its metrics, and the main one's difference."""
+    found = result("sie_bench_further")[name]
+    arms = found["arms"]
+    reference, strength = further.REFERENCE[name]
+    plain = f"{reference} {strength:g}" if strength else reference
+    metrics = METRICS[name]
+    rows = [
+        [
+            f"`{arm}`",
+            *(with_interval(of[metric]) for metric in metrics),
+            _bold(of["difference"]) if "difference" in of else "",
+        ]
+        for arm, of in arms.items()
+    ]
+    return rows_as_table(["", *metrics.values(), f"{metrics[found['main']]} less `{plain}`"], rows)
+
+
 def _detection(measure: str) -> str:
     found = result("sie_bench_tracks")["find"]
     faults = [fault for fault in FAULTS if fault in found]
@@ -266,4 +297,5 @@ PARTS: dict[str, Callable[[], str]] = {
     "sie-bench find read": find_read,
     "sie-bench relabel": relabel,
     "sie-bench prune": prune,
+    **{f"sie-bench {name}": functools.partial(track, name) for name in METRICS},
 }

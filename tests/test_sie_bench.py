@@ -6,6 +6,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from running import ROOT
@@ -14,7 +16,10 @@ from scipy import stats
 from sie_jax.data.sources.market import noise
 from sie_jax.evaluation import ranking
 
-MODULES = ("cells", "faults", "grid", "model", "policies", "scores", "shops", "summary", "tracks")
+MODULES = (
+    *("attribute", "cells", "departments", "faults", "further", "grid", "model", "negatives"),
+    *("policies", "scores", "shops", "summary", "tracks", "worlds"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -293,3 +298,105 @@ def test_the_share_that_is_closed(bench: SimpleNamespace) -> None:
     half = bench.summary.ratio(headrooms / 2, headrooms)
     assert half == pytest.approx({"value": 0.5, "low": 0.5, "high": 0.5}, abs=1e-4)
     assert bench.summary.ratio(gains, np.array([0.04, -0.04, 0.0])) is None
+
+
+def test_the_datamodelling_score_is_spearmans(bench: SimpleNamespace) -> None:
+    rng = np.random.default_rng(2)
+    predicted, found = rng.normal(size=(12, 5)), rng.integers(4, size=(12, 5)).astype(float)
+    expected = [
+        stats.spearmanr(*columns).statistic for columns in zip(predicted.T, found.T, strict=True)
+    ]
+    score = bench.attribute.datamodelling(predicted, found)
+    np.testing.assert_allclose(score, np.mean(expected), rtol=1e-12)
+
+
+def test_gradients_of_lists_are_those_of_their_mean_loss(bench: SimpleNamespace) -> None:
+    rng = np.random.default_rng(3)
+    width, of = bench.shops.WIDTH, bench.shops
+    count, features = bench.attribute._CHUNK, 2
+    mask = np.ones((count, width), bool)
+    mask[:, 15:] = False
+    lists = of.Lists(
+        words=rng.integers(1, 9, size=(count, of.QUERY_WORDS)).astype(np.int32),
+        item_words=rng.integers(1, 9, size=(count, width, of.ITEM_WORDS)).astype(np.int32),
+        features=rng.normal(size=(count, width, features)).astype(np.float32),
+        mask=mask,
+        truth=rng.integers(4, size=(count, width)),
+        **dict.fromkeys(("item", "brand", "position", "row"), np.zeros((count, width), int)),
+    )
+    params = bench.model.initial(jax.random.key(0), jnp.ones(of.WORDS), features)
+    found = bench.attribute.list_gradients(params, lists)
+
+    def loss(params: Any) -> jax.Array:
+        data = lists.words[:1], lists.item_words[:1], lists.features[:1]
+        each = bench.model.losses(
+            bench.model.logits(params, *data), np.eye(4)[lists.truth[:1]], np.eye(4)
+        )
+        return each[0, :15].mean()
+
+    square = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(jax.grad(loss)(params)))
+    # a random projection keeps a squared length but for some tenths, which 1,024 dimensions leave
+    assert abs((found[0] ** 2).sum() / square - 1) < 0.5
+
+
+def test_guards_weigh_the_negatives(bench: SimpleNamespace) -> None:
+    of = bench.negatives
+    cosines = np.array([[0.8, 0.79, 0.1], [0.2, 0.5, 0.3], [0.0, 0.1, 0.9]])
+    queries = np.array([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0]])
+    known, false = 1 - np.eye(3), np.zeros((3, 3), bool)
+    false[0, 2] = True
+    batch = of.Batch(*map(jnp.asarray, (cosines, queries, known, false, cosines.T)), None)
+
+    def weights(guard: str, strength: float) -> np.ndarray:
+        return np.asarray(of.GUARDS[guard](batch, strength))
+
+    np.testing.assert_array_equal(weights("known", 0), known)
+    np.testing.assert_array_equal(weights("oracle", 0), known * ~false)
+    assert weights("below", 0.9)[0].tolist() == [0, 0, 1]
+    assert weights("below_taught", 0.9)[1].tolist() == [0, 0, 1]
+    np.testing.assert_allclose(weights("agreement", 3)[0], [0, np.exp(-3 * 0.6), 1], rtol=1e-6)
+    # of two negatives with shares a > b the clipped one weighs (a + b) / 2a
+    share = np.exp((cosines[0, 1:] - 1) / of.TEMPERATURE)
+    np.testing.assert_allclose(weights("clipped", 1)[0, 1], share.mean() / share[0], rtol=1e-5)
+    np.testing.assert_allclose(weights("clipped", 1)[0, 2], 1)
+
+
+def test_recall_is_of_as_many_as_fit(bench: SimpleNamespace) -> None:
+    wanted = np.array([[True, False, False, True], [True, True, True, False]])
+    top = np.array([[3, 1, 0], [3, 0, 1]])
+    assert bench.negatives.recall(top, wanted, 1) == 1 / 2
+    assert bench.negatives.recall(top, wanted, 2) == np.mean([1 / 2, 1 / 2])
+    assert bench.negatives.recall(top, wanted, 3) == np.mean([2 / 2, 2 / 3])
+
+
+def test_departments_weigh_alike(bench: SimpleNamespace) -> None:
+    row = np.arange(12).reshape(6, 2)
+    lists = bench.shops.Lists(*[np.zeros((6, 2), int)] * 9)._replace(
+        row=row, mask=np.ones((6, 2), bool)
+    )
+    shop = SimpleNamespace(judged=SimpleNamespace(query=np.arange(12) // 2), seed=0, train=lists)
+    world = SimpleNamespace(department=np.array([0, 0, 0, 0, 1, 1]))
+    seen = bench.departments.Departments(shop, world)
+    vars(seen)["skewed"] = lists
+    weights = bench.departments.by_department(seen, 1.0).weights
+    np.testing.assert_allclose(weights[:4].sum(), weights[4:].sum(), rtol=1e-6)
+    np.testing.assert_allclose(weights.mean(), 1, rtol=1e-6)
+
+
+def test_further_tracks_are_compared_with_their_reference(bench: SimpleNamespace) -> None:
+    shops, gains = (1, 2, 3, 4), {1: 0.01, 2: 0.03, 3: 0.02, 4: 0.02}
+    found = {
+        cell: {"recall@10": 0.5 + gains[shop] * (cell.policy == "oracle"), "recall@100": 0.8}
+        for shop in shops
+        for cell in bench.grid.TRACKS["negatives"](shop, "none")
+    }
+    of = bench.summary.further(found, shops, "negatives")
+    others = len(bench.further.ARMS["negatives"]) - 1
+    p = stats.ttest_1samp([*gains.values()], 0).pvalue
+    oracle = of["arms"]["oracle"]["difference"]
+    assert oracle["value"] == pytest.approx(0.02)
+    assert oracle["holm"] == pytest.approx(others * p, abs=1e-5)
+    assert "difference" not in of["arms"]["everything"]
+    found.popitem()
+    assert bench.summary.further(found, shops, "negatives")["shops"] == [1, 2, 3]
+    assert bench.summary.further(found, shops[2:], "negatives") == {}

@@ -16,8 +16,8 @@ reported shops.
 """
 
 import argparse
-import functools
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +39,17 @@ def declared(shop: int, fault: str, names: list[str], *, core: bool) -> list[cel
     return [cell for cell in every if not core or cell.track != "weight" or cell in needed]
 
 
-def measure(todo: list[cells.Cell], workdir: Path, until: float) -> None:
-    """Measures the cells of one shop and fault that are missing."""
-    folder = workdir / "shops"
-    seen = Evidence(shops.load(todo[0].data, folder), todo[0].fault)
+def measuring(shop: int, fault: str, folder: Path) -> Callable[[cells.Cell], dict[str, Any]]:
+    """What measures a cell of a shop and fault. folder: of the shops' files."""
+    seen = Evidence(shops.load(shop, folder), fault)
     redundant = tracks.redundant(seen)
-    for cell in todo:
-        if time.monotonic() > until:
-            return
+
+    def measure(cell: cells.Cell) -> dict[str, Any]:
         if cell.track in further.ARMS:
-            how = functools.partial(further.measure, folder=folder)
-        else:
-            own = redundant if cell.track == "prune" else seen
-            how = functools.partial(tracks.measure, seen=own)
-        cells.measured(cell, workdir / "cells", how)
+            return further.measure(cell, folder)
+        return tracks.measure(cell, redundant if cell.track == "prune" else seen)
+
+    return measure
 
 
 def summed(workdir: Path, reported: list[int]) -> dict[str, Any]:
@@ -102,7 +99,10 @@ def main() -> None:
             asked = declared(shop, fault, arguments.tracks, core=arguments.core)
             todo = [one for one in asked if cells.stored(one, arguments.workdir / "cells") is None]
             if todo and time.monotonic() < started + arguments.seconds:
-                measure(todo, arguments.workdir, started + arguments.seconds)
+                measure = measuring(shop, fault, arguments.workdir / "shops")
+                for cell in todo:
+                    if time.monotonic() < started + arguments.seconds:
+                        cells.measured(cell, arguments.workdir / "cells", measure)
                 spent = time.monotonic() - started
                 print(f"shop {shop}, {fault}: {len(todo)} cells, {spent:.0f} s in all", flush=True)
         if shop in grid.REPORTED:

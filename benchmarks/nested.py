@@ -77,18 +77,29 @@ RESULTS = ROOT / "benchmarks" / "results" / "nested.json"
 FOLDS, RESAMPLES = 5, 2000
 MAX_LENGTH = 64
 TRAIN = TrainConfig(batch_size=16, learning_rate=3e-5, epochs=2, checkpoint_every=250)
+
+
+class Recipe(NamedTuple):
+    """How encoders are trained. item_text: whether they read an item's further text too."""
+
+    train: TrainConfig
+    item_text: bool = False
+
+
+TOWERS = replace(
+    TRAIN,
+    task="contrastive",
+    batch_size=32,
+    learning_rate=2e-5,
+    select=("epochs", "averages", "interpolations"),
+)
 RECIPES = {
-    FIRST: TRAIN,
-    "listwise": replace(TRAIN, task="listwise"),
-    "towers": replace(
-        TRAIN,
-        task="contrastive",
-        batch_size=32,
-        learning_rate=2e-5,
-        select=("epochs", "averages", "interpolations"),
-    ),
+    FIRST: Recipe(TRAIN),
+    "listwise": Recipe(replace(TRAIN, task="listwise")),
+    "towers": Recipe(TOWERS),
+    "towers_of_text": Recipe(replace(TOWERS, epochs=1), item_text=True),
 }
-"""How encoders are trained, by name; the first is the cross-entropy of grades."""
+"""By name; the first is the cross-entropy of grades."""
 SEEDLESS = tuple(name for name in BASELINES if name != "random")
 LOOKS = {"esci": 16}
 """How many versions of the rankers were tried on all queries of a data set, those among them that
@@ -292,7 +303,11 @@ def main() -> None:
         "inner_folds": INNER,
         "resamples": RESAMPLES,
         "recipes": {
-            name: {**asdict(RECIPES[name].schedule()), "max_length": MAX_LENGTH}
+            name: {
+                **asdict(RECIPES[name].train.schedule()),
+                "max_length": MAX_LENGTH,
+                "item_text": RECIPES[name].item_text,
+            }
             for name in arguments.recipes
         },
         "sets": {},
@@ -338,8 +353,9 @@ def models(
         data.scale,
         arguments.workdir / f"{name}-{folder}",
         pretrained=arguments.pretrained,
+        item_text=RECIPES[recipe].item_text,
         max_length=MAX_LENGTH,
-        train=replace(RECIPES[recipe], seed=seed),
+        train=replace(RECIPES[recipe].train, seed=seed),
         number=FOLDS,
         kept=RESULTS.parent / "nested_scores" / f"{name}-{recipe}-{seed}.npz",
     )

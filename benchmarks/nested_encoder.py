@@ -35,6 +35,7 @@ from sie_jax.files import whole, whole_folder
 from sie_jax.models.section import ModelConfig
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
 from sie_jax.stages.selection import trained
+from sie_jax.tasks import apart
 from sie_jax.training.run import Run
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
@@ -169,6 +170,7 @@ def models_of(
     folder: Path,
     *,
     pretrained: Path,
+    item_text: bool,
     max_length: int,
     train: TrainConfig,
     number: int,
@@ -176,10 +178,11 @@ def models_of(
 ) -> Models:
     """The models of clean pairs, all of which are in the folds, whatever splits they have.
 
-    kept: the file of their scores.
+    item_text: whether they read an item's further text too. kept: the file of their scores.
     """
     tokenizer = tokenization.load(pretrained)
-    encoding = DataConfig(max_length=max_length).encoding(str(pretrained))
+    data = DataConfig(max_length=max_length, item_text=item_text)
+    encoding = data.encoding(str(pretrained), apart=apart(train.task))
     tokens = pa.Table.from_batches(
         preparing.encoded(pairs, tokenizer, encoding), schema=builders.TOKENS_SCHEMA
     )
@@ -190,12 +193,12 @@ def models_of(
     pairs = pairs.set_column(pairs.schema.get_field_index("split"), "split", in_one)
     content = [column.to_pylist() for column in (*tokens.columns, pairs["example_id"])]
     digest = hashlib.blake2b(json.dumps(content).encode(), digest_size=16).hexdigest()
-    data = folder / f"data-{digest}"
-    if not data.exists():
-        with whole_folder(data) as temporary:
+    stored = folder / f"data-{digest}"
+    if not stored.exists():
+        with whole_folder(stored) as temporary:
             builders.write(temporary / "tokens", {SPLIT: builders.shards(tokens)})
     boundaries = batches.bucket_lengths(lengths, buckets=BUCKETS, max_length=max_length)
-    prepared = Prepared(pairs, scale, tokenizer, boundaries, {SPLIT: lengths}, {}, data)
+    prepared = Prepared(pairs, scale, tokenizer, boundaries, {SPLIT: lengths}, {}, stored)
     start = Start(
         Made("prepare", digest, {}, folder, lambda made: prepared),
         None,

@@ -34,6 +34,8 @@ NESTED = {
     "stack of listwise": "stack: linear, with the score of the listwise cross-encoder",
     "blend of listwise": "linear and LambdaMART, both with that score",
     "towers": "two towers",
+    "towers_of_text": "two towers that read the description too",
+    "sum with towers_of_text": "the sum of linear, trees and their cosine",
     "stack of towers": "stack: linear, with the cosine of the two towers",
     "blend of towers": "linear and LambdaMART, both with that cosine",
     "stack of all": "stack: linear, with the scores of all encoders",
@@ -379,7 +381,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "list weights, again": functools.partial(list_weights, "list_weights_again"),
     **{
         f"training tasks, {name}": functools.partial(training_tasks, f"training_tasks_{name}")
-        for name in ("shop", "few", "icecat")
+        for name in ("shop", "few", "icecat", "esci")
     },
     **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
     **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},

@@ -3,7 +3,7 @@
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --core --tracks weight
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --shops 106 107 108 \\
         --tracks weight find relabel prune --out=benchmarks/results/sie_bench_tracks.json
-    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --shops 106 107 108 109 110 111 \\
+    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench \\
         --tracks attribute negatives shift tail --out=benchmarks/results/sie_bench_further.json
 
 Measures the cells of the grid (`sie_bench/grid.py`, which has its arithmetic) that are not there
@@ -16,6 +16,7 @@ reported shops.
 """
 
 import argparse
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,8 +53,17 @@ def measuring(shop: int, fault: str, folder: Path) -> Callable[[cells.Cell], dic
     return measure
 
 
-def summed(workdir: Path, reported: list[int]) -> dict[str, Any]:
-    """What all cells of the reported shops that are there say."""
+SUMMARIES = {
+    "weight": summary.weight,
+    "find": summary.find,
+    "relabel": summary.relabel,
+    "prune": summary.prune,
+    **{track: functools.partial(summary.further, track=track) for track in further.ARMS},
+}
+
+
+def summed(workdir: Path, reported: list[int], asked: list[str]) -> dict[str, Any]:
+    """What all cells of the reported shops that are there say of the tracks that are asked for."""
     every = [
         cell
         for shop in reported
@@ -75,11 +85,7 @@ def summed(workdir: Path, reported: list[int]) -> dict[str, Any]:
             "measured": len(found),
             "seconds": round(sum(file["seconds"] for file in files.values() if file)),
         },
-        "weight": summary.weight(found, reported),
-        "find": summary.find(found, reported),
-        "relabel": summary.relabel(found, reported),
-        "prune": summary.prune(found, reported),
-        **{track: summary.further(found, reported, track) for track in further.ARMS},
+        **{track: SUMMARIES[track](found, reported) for track in asked},
     }
 
 
@@ -112,7 +118,7 @@ def main() -> None:
                 for cell in declared(shop, fault, [*grid.TRACKS], core=False)
             ]
             cells.keep(shop, every, arguments.workdir / "cells")
-    write_json(arguments.out, summed(arguments.workdir, arguments.shops))
+    write_json(arguments.out, summed(arguments.workdir, arguments.shops, arguments.tracks))
 
 
 if __name__ == "__main__":

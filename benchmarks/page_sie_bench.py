@@ -175,21 +175,24 @@ def prune() -> str:
 
 
 def track(name: str) -> str:
-    """The arms of a track of `sie_bench.further`: its metrics, and the main one's difference."""
-    found = result("sie_bench_further")[name]
-    arms = found["arms"]
+    """The arms of a track of `sie_bench.further`: its metrics, and what they differ by."""
     reference, strength = further.REFERENCE[name]
     plain = f"{reference} {strength:g}" if strength else reference
-    metrics = METRICS[name]
-    rows = [
-        [
-            f"`{arm}`",
-            *(with_interval(of[metric]) for metric in metrics),
-            _bold(of["difference"]) if "difference" in of else "",
-        ]
-        for arm, of in arms.items()
-    ]
-    return rows_as_table(["", *metrics.values(), f"{metrics[found['main']]} less `{plain}`"], rows)
+    metrics, compared = METRICS[name], further.COMPARED[name]
+    rows = []
+    for arm, of in result("sie_bench_further")[name]["arms"].items():
+        cells = [with_interval(of["metrics"][metric]) for metric in metrics]
+        less = [of["less_reference"].get(metric) for metric in compared]
+        rows.append([f"`{arm}`", *cells, *(_bold(one) if one else "" for one in less)])
+    heads = [f"{metrics[metric]} less `{plain}`" for metric in compared]
+    return rows_as_table(["", *metrics.values(), *heads], rows)
+
+
+def extent_of_further() -> str:
+    """On how many shops each track is measured."""
+    found = result("sie_bench_further")
+    told = [f"{name} on {len(found[name]['shops'])} shops" for name in METRICS]
+    return f"Measured are {', '.join(told)} of {len(found['shops'])}."
 
 
 def _detection(measure: str) -> str:
@@ -297,5 +300,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "sie-bench find read": find_read,
     "sie-bench relabel": relabel,
     "sie-bench prune": prune,
+    "sie-bench extent of further": extent_of_further,
     **{f"sie-bench {name}": functools.partial(track, name) for name in METRICS},
 }

@@ -53,7 +53,7 @@ def measuring(shop: int, fault: str, folder: Path) -> Callable[[cells.Cell], dic
     return measure
 
 
-SUMMARIES = {
+SUMMARIES: dict[str, Callable[..., dict[str, Any]]] = {
     "weight": summary.weight,
     "find": summary.find,
     "relabel": summary.relabel,

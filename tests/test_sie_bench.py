@@ -391,12 +391,13 @@ def test_further_tracks_are_compared_with_their_reference(bench: SimpleNamespace
         for cell in bench.grid.TRACKS["negatives"](shop, "none")
     }
     of = bench.summary.further(found, shops, "negatives")
-    others = len(bench.further.ARMS["negatives"]) - 1
+    others = 2 * (len(bench.further.ARMS["negatives"]) - 1)  # by either recall
     p = stats.ttest_1samp([*gains.values()], 0).pvalue
-    oracle = of["arms"]["oracle"]["difference"]
-    assert oracle["value"] == pytest.approx(0.02)
-    assert oracle["holm"] == pytest.approx(others * p, abs=1e-5)
-    assert "difference" not in of["arms"]["everything"]
+    less = of["arms"]["oracle"]["less_reference"]
+    assert less["recall@10"]["value"] == pytest.approx(0.02)
+    assert less["recall@10"]["holm"] == pytest.approx(others * p, abs=1e-5)
+    assert less["recall@100"]["value"] == 0
+    assert of["arms"]["everything"]["less_reference"] == {}
     found.popitem()
     assert bench.summary.further(found, shops, "negatives")["shops"] == [1, 2, 3]
     assert bench.summary.further(found, shops[2:], "negatives") == {}

@@ -26,8 +26,13 @@ REFERENCE = {
     "tail": ("uniform", 0.0),
 }
 """What every arm of the track is compared with: what a user has without a score."""
-MAIN = {"attribute": "lds", "negatives": "recall@10", "shift": "ndcg@10", "tail": "tail"}
-"""The metric of that comparison."""
+COMPARED = {
+    "attribute": ("lds",),
+    "negatives": ("recall@10", "recall@100"),
+    "shift": ("ndcg@10",),
+    "tail": ("tail",),
+}
+"""The metrics of that comparison."""
 
 
 def measure(cell: Any, folder: Path) -> dict[str, Any]:

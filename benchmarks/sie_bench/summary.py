@@ -252,7 +252,7 @@ def prune(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, An
 
 
 def further(found: Found, shops: Sequence[int], track: str) -> dict[str, Any]:
-    """Per arm of a track of `further` the metrics, and the main one less the reference's.
+    """Per arm of a track of `further` its metrics, and those compared less the reference's.
 
     Of the shops on which every arm is measured; the differences are one family (Holm).
     """
@@ -260,25 +260,28 @@ def further(found: Found, shops: Sequence[int], track: str) -> dict[str, Any]:
     done = [shop for shop, cells in of.items() if all(cell in found for cell in cells)]
     if len(done) < _FEWEST:
         return {}
-    main = other.MAIN[track]
-    arms: dict[str, dict[str, Any]] = {}
-    differences: dict[str, dict[str, Any]] = {}
     values = {
         (cell.policy, cell.strength): [found[_of(cell, shop)] for shop in done]
         for cell in of[done[0]]
     }
-    plain = np.array([one[main] for one in values[other.REFERENCE[track]]])
+    plain = values[other.REFERENCE[track]]
+    arms: dict[str, dict[str, Any]] = {}
+    claims_of: list[dict[str, Any]] = []
     for (policy, strength), each in values.items():
-        name = f"{policy} {strength:g}" if strength else policy
-        columns = {metric: np.array([one[metric] for one in each]) for metric in each[0]}
-        told = {metric: _without_p(_claim(column)) for metric, column in columns.items()}
-        arms[name] = {**told, "shops": _rounded(columns[main])}
-        if (policy, strength) != other.REFERENCE[track]:
-            differences[name] = _claim(columns[main] - plain)
-    adjusted = holm([one.pop("p") for one in differences.values()])
-    for (name, claim), p in zip(differences.items(), adjusted, strict=True):
-        arms[name]["difference"] = {**claim, "holm": round(float(p), 5)}
-    return {"shops": done, "main": main, "arms": arms}
+        columns = {name: np.array([one[name] for one in each]) for name in each[0]}
+        less: dict[str, dict[str, Any]] = {}
+        if each is not plain:
+            for name in other.COMPARED[track]:
+                less[name] = _claim(columns[name] - np.array([one[name] for one in plain]))
+        claims_of += less.values()
+        arms[f"{policy} {strength:g}" if strength else policy] = {
+            "metrics": {name: _without_p(_claim(column)) for name, column in columns.items()},
+            "by_shop": {name: _rounded(column) for name, column in columns.items()},
+            "less_reference": less,
+        }
+    for claim, p in zip(claims_of, holm([one.pop("p") for one in claims_of]), strict=True):
+        claim["holm"] = round(float(p), 5)
+    return {"shops": done, "arms": arms}
 
 
 def _without_p(claim: dict[str, Any]) -> dict[str, Any]:

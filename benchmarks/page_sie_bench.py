@@ -156,10 +156,12 @@ def relabel() -> str:
                         f"{100 * one['wrong_among_read']:.0f} %",
                         with_interval(one["gain"], sign=True),
                         number(1000 * one["per_100"]["value"], 2, sign=True),
+                        _less(one.get("less_twice_at_random")),
                     ]
                 )
     head = ["fault", "labels read", "by", "wrong among them", "gain in nDCG@10"]
-    return rows_as_table([*head, "per 100 labels, in 0.001"], rows)
+    further_heads = ["per 100 labels, in 0.001", "less twice as many at random"]
+    return rows_as_table([*head, *further_heads], rows)
 
 
 def prune() -> str:
@@ -228,6 +230,10 @@ def _advice(gain: Mapping[str, Any] | None, most: str | None) -> str:
     if gain is None or gain["low"] is None:
         return "not measured"
     return f"choose (most often `{most}`)" if gain["low"] > 0 else "use uniform"
+
+
+def _less(claim: Mapping[str, Any] | None) -> str:
+    return with_interval(claim, sign=True) if claim else ""
 
 
 def _less_best(chosen: Mapping[str, Any]) -> str:

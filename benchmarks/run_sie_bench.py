@@ -2,7 +2,7 @@
 
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --core --tracks weight
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --shops 106 107 108 \\
-        --tracks weight find relabel prune --out=benchmarks/results/sie_bench_tracks.json
+        --tracks find relabel prune --out=benchmarks/results/sie_bench_tracks.json
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench \\
         --tracks attribute negatives shift tail --out=benchmarks/results/sie_bench_further.json
 
@@ -10,9 +10,9 @@ Measures the cells of the grid (`sie_bench/grid.py`, which has its arithmetic) t
 yet, shop after shop, and draws benchmarks/results/sie_bench.json together from all that are. Every
 cell is a file in WORKDIR/cells, named by the hash of what it depends on: it may be killed at any
 moment, and the same command goes on. Those of reported shops are kept in results/sie_bench_cells
-too, from where another machine goes on. `--seconds` stops after so many; `--core` measures first
-what decisions need. With --shops=0..9 (development) give --out too: the result file is of the
-reported shops.
+too, from where another machine goes on. `--seconds` stops after so many; `--core` measures what
+decisions need alone, and without it the first command goes on with all other policies. With
+--shops=0..9 (development) give --out too: the result file is of the reported shops.
 """
 
 import argparse

@@ -22,9 +22,9 @@ KEPT = Path(__file__).parent.parent / "results" / "sie_bench_cells"
 class Cell:
     """One measurement. track: of `grid.TRACKS`. data: the shop's seed.
 
-    score, policy, strength: what is done. setting: how it trains, (epochs, decay). budget: the
-    share of labels that is read, or of lists that is kept. seed: of training. compute: of pruning.
-    taught: whether the run learns from the trusted lists too.
+    score, policy, strength: what is done. setting: how it trains, the first fields of
+    `model.Setting`. budget: the share of labels that is read, or of lists that is kept. seed: of
+    training. compute: of pruning. taught: whether the run learns from the trusted lists too.
     """
 
     track: str
@@ -34,7 +34,7 @@ class Cell:
     score: str
     policy: str
     strength: float = 0.0
-    setting: tuple[int, float] = (4, 1.0)
+    setting: tuple[float, ...] = (4, 1.0)
     budget: float = 1.0
     seed: int = 0
     compute: str = ""

@@ -5,7 +5,7 @@ weight       20   8 faults × (5 uniform + 4 rivals + 39 arms + 3 taught) 8 × (
   core       20   8 faults × (5 uniform + 4 rivals + 4 arms + 3 taught)  8 × 40
 find         20   7 faults × 21 scores                                   7 × 6
 relabel      20   5 faults × (6 scores × 2 budgets + 2 of chance)        70 × 1
-prune        20   6 prunings × 5 budgets × 2 computes, and all           61 × 0.8
+prune        20   6 prunings × (5 budgets × 2 computes + 3), and all     79 × 0.8
 attribute    20   9 scores, and models trained again                     100
 negatives    20   8 guards × 2 seeds × 2 numbers of epochs, and BM25     100
 shift, tail  20   9 arms × 3 seeds each                                  90
@@ -19,7 +19,7 @@ Decisions (`--core`) of 20 shops are two hours of one core.
 import functools
 from collections.abc import Callable, Iterable, Iterator
 
-from sie_bench import faults, further, scores, tracks
+from sie_bench import faults, further, model, scores, tracks
 from sie_bench.cells import Cell
 
 DEVELOPMENT = tuple(range(10))
@@ -90,6 +90,10 @@ READ = (0.05, 0.2)
 READ_AT_RANDOM = (0.1, 0.4)
 """Further shares for `chance`: twice what the others read."""
 KEPT = (0.9, 0.7, 0.5, 0.3, 0.1)
+RESCALED = (0.7, 0.5, 0.3)
+"""The shares with which a run of as many epochs has a learning rate times 1 / share too. On the
+development shops fewer steps need longer ones; all lists rank worse by any rate above MAIN's.
+"""
 
 TAUGHT = (
     ("", "doubtful_groups", 0.0),
@@ -157,6 +161,11 @@ def prune(shop: int, fault: str) -> Iterator[Cell]:
                     yield Cell(
                         "prune", shop, fault, 0.0, "", policy, budget=budget, compute=compute
                     )
+            for budget in RESCALED:
+                setting = (*MAIN, model.Setting(*MAIN).rate / budget)
+                yield Cell(
+                    "prune", shop, fault, 0.0, "", policy, 0.0, setting, budget, 0, "rescaled"
+                )
 
 
 def _further(track: str, shop: int, fault: str) -> Iterator[Cell]:

@@ -7,6 +7,7 @@ size. Arms are compared within a shop.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -112,7 +113,7 @@ def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
             continue
         test = np.array([np.nan if one is None else one["test"] for one in own])
         arms[name] = {"test": _rounded(test)}
-        if some.sum() > 2:
+        if some.sum() >= _FEWEST:
             arms[name]["gain"] = _claim((test - plain)[some])
     picks: list[str | None] = []
     gains = []
@@ -129,7 +130,7 @@ def _access(found, done, fault, access, cells, names) -> dict[str, Any]:
         "headrooms": _rounded(headroom),
         "departures": sum(pick is not None for pick in picks),
     }
-    if len(done) > 2:
+    if len(done) >= _FEWEST:
         outcome["gain"] = _claim(np.array(gains))
         outcome["headroom"] = _claim(headroom)
         outcome["closed"] = ratio(np.array(gains), headroom)
@@ -193,7 +194,7 @@ def find(found: Found, shops: Sequence[int]) -> dict[str, Any]:
         for cell in grid.find(0, fault):
             own = [found.get(_of(cell, shop)) for shop in shops]
             values = [one for one in own if one is not None]
-            if len(values) > 2:
+            if len(values) >= _FEWEST:
                 result.setdefault(fault, {})[cell.score] = {
                     measure: {
                         **_claim(np.array([one[measure] for one in values])),
@@ -205,11 +206,15 @@ def find(found: Found, shops: Sequence[int]) -> dict[str, Any]:
 
 
 def relabel(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, Any]:
-    """Per fault, budget and score the gain of mending labels, in all and per 100 labels read."""
+    """Per fault, budget and score the gain of mending labels, in all and per 100 labels read.
+
+    less_twice_at_random: the gain less that of twice as many labels in random order.
+    """
     result: dict[str, Any] = {}
     for fault in faults.BIASING:
         for cell in grid.relabel(0, fault):
-            gains, per, mended, left = [], [], [], []
+            gains, per, mended, left, less = [], [], [], [], []
+            twice = replace(cell, score="chance", budget=2 * cell.budget)
             for shop in shops:
                 one, plain = found.get(_of(cell, shop)), uniform_of(found, shop, fault, access)
                 if one is None or plain is None:
@@ -219,14 +224,19 @@ def relabel(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, 
                 per.append(100 * gain / one["read"])
                 mended.append(one["mended"] / one["read"])
                 left.append(shop)
-            if len(gains) > 2:
-                result.setdefault(fault, {}).setdefault(f"{cell.budget:g}", {})[cell.score] = {
+                if random := found.get(_of(twice, shop)):
+                    less.append(one[access]["test"] - random[access]["test"])
+            if len(gains) >= _FEWEST:
+                row = {
                     "shops": left,
                     "gains": _rounded(np.array(gains)),
                     "gain": _claim(np.array(gains)),
                     "per_100": _claim(np.array(per), 7),
                     "wrong_among_read": round(float(np.mean(mended)), 4),
                 }
+                if len(less) == len(gains):
+                    row["less_twice_at_random"] = _claim(np.array(less))
+                result.setdefault(fault, {}).setdefault(f"{cell.budget:g}", {})[cell.score] = row
     return result
 
 
@@ -241,7 +251,7 @@ def prune(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, An
             if whole is not None and one is not None:
                 values.append(one[access]["test"] - whole[access]["test"])
                 left.append(shop)
-        if len(values) > 2:
+        if len(values) >= _FEWEST:
             own = result.setdefault(cell.compute, {}).setdefault(cell.policy, {})
             own[f"{cell.budget:g}"] = {
                 "shops": left,

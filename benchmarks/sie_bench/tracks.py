@@ -193,7 +193,8 @@ def prune(cell: Any, seen: Evidence) -> dict[str, Any]:
     """Keeps the share `budget` of the lists, those with the highest values of their score.
 
     compute "equal": the kept lists are repeated, so that there are as many steps as without
-    pruning. "proportional": as many epochs, and so fewer steps.
+    pruning. "proportional": as many epochs, and so fewer steps. "rescaled": so too, at the
+    learning rate of the cell's setting.
     """
     count = len(seen.lists.mask)
     chosen = PRUNINGS[cell.policy](seen, round(cell.budget * count))

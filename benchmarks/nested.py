@@ -379,7 +379,8 @@ def _cached(encoder: sentences.SentenceEncoder, path: Path) -> Cosines:
 def show(name: str, result: dict[str, Any]) -> None:
     """Prints the table of one data set."""
     shown = Table(title=f"{name}: {result['queries']} queries, 95 % intervals")
-    others = {"best_baseline": result["best_baseline"], **{one: one for one in REFERENCES}}
+    others = {"best_baseline": result["best_baseline"]}
+    others |= {one: one for one in REFERENCES if f"minus_{one}" in result}
     for column in ("ranker", "nDCG@10", *(f"minus {one}" for one in others.values())):
         shown.add_column(column)
     for method, value in result["ndcg@10"].items():

@@ -4,7 +4,9 @@
     python benchmarks/nested.py --pretrained=BERT
     python benchmarks/nested.py --pretrained=BERT --recipes \\
         --out=benchmarks/results/nested_features.json
-    python benchmarks/nested.py --pretrained=BERT --recipes towers --sets icecat \\
+    python benchmarks/nested.py --pretrained=BERT --recipes towers_of_text --sets icecat \\
+        --encoder_seeds 3 --rankers random token_overlap bm25 checkpoint checkpoint_text linear \\
+        lambdamart trees blend towers_of_text 'sum with towers_of_text' \\
         --out=benchmarks/results/nested_encoders.json
 
 nDCG@10 over all queries of the ESCI sample and of the Icecat pairs, which are in the folder that

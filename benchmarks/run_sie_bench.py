@@ -1,7 +1,7 @@
 """SIE-Bench: which importance score and policy makes a ranker better, under which fault.
 
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --core --tracks weight
-    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --shops 106 107 108 \\
+    python benchmarks/run_sie_bench.py --workdir=runs/sie_bench --shops 106 107 108 109 110 111 \\
         --tracks find relabel prune --out=benchmarks/results/sie_bench_tracks.json
     python benchmarks/run_sie_bench.py --workdir=runs/sie_bench \\
         --tracks attribute negatives shift tail --out=benchmarks/results/sie_bench_further.json

@@ -5,7 +5,7 @@
     python benchmarks/training_tasks.py --set=icecat --pretrained=BERT \\
         --out=benchmarks/results/training_tasks_icecat.json
     python benchmarks/training_tasks.py --set=esci --pretrained=BERT --task=contrastive \\
-        --tasks graded listwise contrastive
+        --tasks graded listwise contrastive  # benchmarks/results/training_tasks_esci.json
 
 shop is a generated market like the quickstart's, with a fifth of the labels wrong in training and
 validation and 3,000 test queries, whose labels are right. few is the same with an eighth of the

@@ -241,15 +241,21 @@ def relabel(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, 
 
 
 def prune(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, Any]:
-    """Per compute, pruning and share kept the test nDCG@10 less that of all data, by shop."""
+    """Per compute, pruning and share kept the test nDCG@10 less that of all data, by shop.
+
+    That of all data is the mean over `grid.WHOLE`: one run would be in all differences of a shop.
+    """
     result: dict[str, Any] = {}
-    everything, *others = grid.prune(0, "none")
+    cells = [*grid.prune(0, "none")]
+    whole, others = cells[: len(grid.WHOLE)], cells[len(grid.WHOLE) :]
     for cell in others:
         values, left = [], []
         for shop in shops:
-            whole, one = found.get(_of(everything, shop)), found.get(_of(cell, shop))
-            if whole is not None and one is not None:
-                values.append(one[access]["test"] - whole[access]["test"])
+            every = [found.get(_of(one, shop)) for one in whole]
+            runs = [one[access]["test"] for one in every if one is not None]
+            one = found.get(_of(cell, shop))
+            if one is not None and len(runs) == len(whole):
+                values.append(one[access]["test"] - float(np.mean(runs)))
                 left.append(shop)
         if len(values) >= _FEWEST:
             own = result.setdefault(cell.compute, {}).setdefault(cell.policy, {})

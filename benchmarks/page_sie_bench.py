@@ -128,8 +128,9 @@ def policies() -> str:
     rows = []
     for name in names:
         arms = [_weight()[fault]["accesses"]["b"]["arms"].get(name, {}) for fault in faults]
-        rows.append([f"`{name}`", *(_gain(arm) for arm in arms)])
-    return rows_as_table(["policy", *(FAULTS[fault] for fault in faults)], rows)
+        shops = max(sum(one is not None for one in arm.get("test", ())) for arm in arms)
+        rows.append([f"`{name}`", *(_gain(arm) for arm in arms), str(shops)])
+    return rows_as_table(["policy", *(FAULTS[fault] for fault in faults), "shops"], rows)
 
 
 def find() -> str:
@@ -195,6 +196,18 @@ def extent_of_further() -> str:
     found = result("sie_bench_further")
     told = [f"{name} on {len(found[name]['shops'])} shops" for name in METRICS]
     return f"Measured are {', '.join(told)} of {len(found['shops'])}."
+
+
+def again() -> str:
+    """Whether cells that were kept are the same when they are measured again."""
+    found = result("sie_bench_again")
+    same = sum(row["equal"] for row in found["cells"])
+    fault = FAULTS[found["fault"]]
+    return (
+        f"Of shop {found['shop']} under the fault “{fault}” {len(found['cells'])} cells were kept "
+        f"on {found['kept_since']}. Measured again on {found['date']}, {same} of them are equal "
+        "to the last digit."
+    )
 
 
 def _detection(measure: str) -> str:
@@ -307,5 +320,6 @@ PARTS: dict[str, Callable[[], str]] = {
     "sie-bench relabel": relabel,
     "sie-bench prune": prune,
     "sie-bench extent of further": extent_of_further,
+    "sie-bench again": again,
     **{f"sie-bench {name}": functools.partial(track, name) for name in METRICS},
 }

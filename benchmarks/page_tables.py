@@ -20,6 +20,7 @@ OF_ANOTHER_NAME = {
     "nested_encoders": "nested",
     "nested_features": "nested",
     "sie_bench": "run_sie_bench",
+    "sie_bench_again": "again_sie_bench",
     "sie_bench_further": "run_sie_bench",
     "sie_bench_tracks": "run_sie_bench",
     "training_tasks_esci": "training_tasks",

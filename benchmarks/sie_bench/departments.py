@@ -1,7 +1,7 @@
 """A shop whose training lists are of other departments than its customers: shift, and a long tail.
 
 Shift: one department is new. Its test queries count, and some twenty-five judged lists of it are
-given. Tail: a department has a third, a fifth, ... of the lists of the largest one; the four
+given. Tail: the department of rank r has r^-STEEPNESS times the lists of the largest one; the four
 smallest are the tail. All labels are right.
 """
 

@@ -8,6 +8,7 @@ ends with 1 where a number differs.
 """
 
 import argparse
+import gzip
 import json
 import subprocess
 import sys
@@ -22,13 +23,29 @@ from sie_bench import cells, faults, grid, summary
 from sie_jax.files import write_json
 
 
+def kept_since(shop: int, hashes: list[str]) -> str:
+    """The date of the first commit whose file of the shop has cells of these hashes."""
+    file = (cells.KEPT / f"{shop}.json.gz").relative_to(ROOT)
+    log = _git("log", "--format=%H %cs", "--reverse", "--", str(file)).decode()
+    for line in log.splitlines():
+        commit, date = line.split()
+        stored = json.loads(gzip.decompress(_git("show", f"{commit}:{file}")))
+        if {*hashes} <= stored.keys():
+            return date
+    return ""
+
+
+def _git(*words: str) -> bytes:
+    return subprocess.check_output(["git", *words], cwd=ROOT)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shop", type=int, required=True)
     parser.add_argument("--fault", choices=grid.FAULTS, required=True)
     parser.add_argument("--out", type=Path, default=cells.KEPT.parent / "sie_bench_again.json")
     arguments = parser.parse_args()
-    rows = []
+    rows, done = [], []
     with tempfile.TemporaryDirectory() as empty:
         measure = measuring(arguments.shop, arguments.fault, Path(empty))
         for cell in declared(arguments.shop, arguments.fault, ["weight"], core=True):
@@ -43,17 +60,14 @@ def main() -> None:
                     "test": {one: of["test"] for one, of in now.items() if one in summary.ACCESSES},
                 }
             )
+            done.append(cell)
             print(rows[-1], flush=True)
-    kept = cells.KEPT / f"{arguments.shop}.json.gz"
-    measured = subprocess.check_output(
-        ["git", "log", "-1", "--format=%cs", "--", str(kept)], cwd=ROOT, text=True
-    )
     found = {
         **machine(),
         "commit": commit_of("HEAD"),
         "shop": arguments.shop,
         "fault": arguments.fault,
-        "kept_since": measured.strip(),
+        "kept_since": kept_since(arguments.shop, [cell.hash for cell in done]),
         "rate": faults.RATES[arguments.fault],
         "cells": rows,
     }

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -308,35 +307,6 @@ def test_the_datamodelling_score_is_spearmans(bench: SimpleNamespace) -> None:
     ]
     score = bench.attribute.datamodelling(predicted, found)
     np.testing.assert_allclose(score, np.mean(expected), rtol=1e-12)
-
-
-def test_gradients_of_lists_are_those_of_their_mean_loss(bench: SimpleNamespace) -> None:
-    rng = np.random.default_rng(3)
-    width, of = bench.shops.WIDTH, bench.shops
-    count, features = bench.attribute._CHUNK, 2
-    mask = np.ones((count, width), bool)
-    mask[:, 15:] = False
-    lists = of.Lists(
-        words=rng.integers(1, 9, size=(count, of.QUERY_WORDS)).astype(np.int32),
-        item_words=rng.integers(1, 9, size=(count, width, of.ITEM_WORDS)).astype(np.int32),
-        features=rng.normal(size=(count, width, features)).astype(np.float32),
-        mask=mask,
-        truth=rng.integers(4, size=(count, width)),
-        **dict.fromkeys(("item", "brand", "position", "row"), np.zeros((count, width), int)),
-    )
-    params = bench.model.initial(jax.random.key(0), jnp.ones(of.WORDS), features)
-    found = bench.attribute.list_gradients(params, lists)
-
-    def loss(params: Any) -> jax.Array:
-        data = lists.words[:1], lists.item_words[:1], lists.features[:1]
-        each = bench.model.losses(
-            bench.model.logits(params, *data), np.eye(4)[lists.truth[:1]], np.eye(4)
-        )
-        return each[0, :15].mean()
-
-    square = sum(float((leaf**2).sum()) for leaf in jax.tree.leaves(jax.grad(loss)(params)))
-    # a random projection keeps a squared length but for some tenths, which 1,024 dimensions leave
-    assert abs((found[0] ** 2).sum() / square - 1) < 0.5
 
 
 def test_guards_weigh_the_negatives(bench: SimpleNamespace) -> None:

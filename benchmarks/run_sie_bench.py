@@ -58,7 +58,7 @@ SUMMARIES: dict[str, Callable[..., dict[str, Any]]] = {
     "find": summary.find,
     "relabel": summary.relabel,
     "prune": summary.prune,
-    **{track: functools.partial(summary.further, track=track) for track in further.ARMS},
+    **{track: functools.partial(summary.compared, track=track) for track in further.ARMS},
 }
 
 

@@ -360,7 +360,7 @@ def test_further_tracks_are_compared_with_their_reference(bench: SimpleNamespace
         for shop in shops
         for cell in bench.grid.TRACKS["negatives"](shop, "none")
     }
-    of = bench.summary.further(found, shops, "negatives")
+    of = bench.summary.compared(found, shops, "negatives")
     others = 2 * (len(bench.further.ARMS["negatives"]) - 1)  # by either recall
     p = stats.ttest_1samp([*gains.values()], 0).pvalue
     less = of["arms"]["oracle"]["less_reference"]
@@ -369,5 +369,5 @@ def test_further_tracks_are_compared_with_their_reference(bench: SimpleNamespace
     assert less["recall@100"]["value"] == 0
     assert of["arms"]["everything"]["less_reference"] == {}
     found.popitem()
-    assert bench.summary.further(found, shops, "negatives")["shops"] == [1, 2, 3]
-    assert bench.summary.further(found, shops[2:], "negatives") == {}
+    assert bench.summary.compared(found, shops, "negatives")["shops"] == [1, 2, 3]
+    assert bench.summary.compared(found, shops[2:], "negatives") == {}

@@ -50,6 +50,7 @@ def measure(cell: Any, folder: Path) -> dict[str, Any]:
 
 @functools.lru_cache(maxsize=1)
 def _attribution(shop: int, folder: Path) -> attribute.Attribution:
+    attribute.Attribution.gradients.cache_clear()  # or all shops before would be held
     return attribute.Attribution(shops.load(shop, folder))
 
 

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sie_bench import faults, grid, tracks
-from sie_bench import further as other
+from sie_bench import faults, further, grid, tracks
 from sie_bench.cells import Cell
 from sie_jax.evaluation import claims
 from sie_jax.evaluation.slices import holm
@@ -267,7 +266,7 @@ def prune(found: Found, shops: Sequence[int], access: str = "b") -> dict[str, An
     return result
 
 
-def further(found: Found, shops: Sequence[int], track: str) -> dict[str, Any]:
+def compared(found: Found, shops: Sequence[int], track: str) -> dict[str, Any]:
     """Per arm of a track of `further` its metrics, and those compared less the reference's.
 
     Of the shops on which every arm is measured; the differences are one family (Holm).
@@ -280,14 +279,14 @@ def further(found: Found, shops: Sequence[int], track: str) -> dict[str, Any]:
         (cell.policy, cell.strength): [found[_of(cell, shop)] for shop in done]
         for cell in of[done[0]]
     }
-    plain = values[other.REFERENCE[track]]
+    plain = values[further.REFERENCE[track]]
     arms: dict[str, dict[str, Any]] = {}
     claims_of: list[dict[str, Any]] = []
     for (policy, strength), each in values.items():
         columns = {name: np.array([one[name] for one in each]) for name in each[0]}
         less: dict[str, dict[str, Any]] = {}
         if each is not plain:
-            for name in other.COMPARED[track]:
+            for name in further.COMPARED[track]:
                 less[name] = _claim(columns[name] - np.array([one[name] for one in plain]))
         claims_of += less.values()
         arms[f"{policy} {strength:g}" if strength else policy] = {

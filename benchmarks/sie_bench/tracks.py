@@ -259,6 +259,11 @@ def different_queries(seen: Evidence, count: int) -> np.ndarray:
     return order[np.argsort(times[order], kind="stable")][:count]
 
 
+def every_list(seen: Evidence, count: int) -> np.ndarray:
+    """All lists, whatever the share: what its learning rate does to a run that is not pruned."""
+    return np.arange(len(seen.labels))
+
+
 PRUNINGS = {
     one.__name__: one
     for one in (
@@ -268,9 +273,11 @@ PRUNINGS = {
         easiest_el2n,
         largest_norm,
         new_gradients,
+        every_list,
     )
 }
-"""The ways to prune; `random_lists` and `different_queries` need no scores."""
+"""The ways to prune; `random_lists` and `different_queries` need no scores, `every_list` is a control.
+"""
 
 
 # Rivals

@@ -93,8 +93,9 @@ KEPT = (0.9, 0.7, 0.5, 0.3, 0.1)
 WHOLE = (0, 1, 2)
 """Seeds of the runs on all lists, whose mean all others are compared with."""
 RESCALED = (0.7, 0.5, 0.3)
-"""The shares with which a run of as many epochs has a learning rate times 1 / share too. `every_list`
-shows what such rates do without pruning.
+"""The shares with which a run of as many epochs has a learning rate times 1 / share too.
+
+`every_list` shows what such rates do without pruning.
 """
 
 TAUGHT = (

@@ -276,8 +276,7 @@ PRUNINGS = {
         every_list,
     )
 }
-"""The ways to prune; `random_lists` and `different_queries` need no scores. `every_list` prunes none.
-"""
+"""The ways to prune. `random_lists` and `different_queries` need no scores; `every_list` is all."""
 
 
 # Rivals

@@ -6,14 +6,17 @@
         --out=benchmarks/results/training_tasks_icecat.json
     python benchmarks/training_tasks.py --set=esci --pretrained=BERT --task=contrastive \\
         --tasks graded listwise contrastive  # benchmarks/results/training_tasks_esci.json
+    python benchmarks/training_tasks.py --set=esci_text --pretrained=BERT \\
+        --tasks graded contrastive --care  # benchmarks/results/training_tasks_esci_text.json
 
 shop is a generated market like the quickstart's, with a fifth of the labels wrong in training and
 validation and 3,000 test queries, whose labels are right. few is the same with an eighth of the
 training queries, read eight times as often: a model memorises them. icecat is the pairs in the
 folder that $SIE_JAX_DATA names, with the test split of configs/icecat.py. esci is the judgments of
 the ESCI sample's official training split alone, a third of whose queries are the test here: the
-official test queries are not looked at. Every setting trains one encoder from the same start and
-changes the first one, `graded`, by what its name says; care is tried on --task. It is tested alone
+official test queries are not looked at. esci_text is the same, and encoders read an item's
+description too. Every setting trains one encoder from the same start and
+changes the first one, `graded`, by what its name says; --care names what is tried on --task. It is tested alone
 and as a further feature of the stack (features, `linear`, `translation`), which is fitted on the
 validation queries. Differences are over test queries, each run fixed (Student's t): with one seed
 they say nothing of the chance of training, so this is a screening and no proof. The same command
@@ -120,19 +123,27 @@ def training_of_esci(folder: Path) -> Config:
     return config
 
 
+def esci_with_text(folder: Path) -> Config:
+    """The same, with descriptions."""
+    config = training_of_esci(folder)
+    config.data.item_text = True
+    return config
+
+
 SETS: dict[str, Callable[[Path], Config]] = {
     "shop": shop,
     "few": few,
     "icecat": icecat,
     "esci": training_of_esci,
+    "esci_text": esci_with_text,
 }
 """Each set's config, by the folder that it may leave files in."""
 
 
-def settings(tasks: Iterable[str], task: str) -> dict[str, dict[str, Any]]:
+def settings(tasks: Iterable[str], task: str, care: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What each setting changes of a schedule. task: that which care is tried on."""
     plain = {name: {"task": name} for name in tasks}
-    return plain | {f"{task}, {name}": {"task": task, **care} for name, care in CARE.items()}
+    return plain | {f"{task}, {name}": {"task": task, **CARE[name]} for name in care}
 
 
 def schedule(start: Start, config: Config, changes: Mapping[str, Any]) -> Start:
@@ -224,6 +235,7 @@ def main() -> None:
     parser.add_argument("--pretrained", default="")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
     parser.add_argument("--task", default="listwise", help="that care is tried on")
+    parser.add_argument("--care", nargs="*", default=list(CARE), choices=CARE)
     parser.add_argument("--workdir", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
@@ -234,7 +246,8 @@ def main() -> None:
     console = Console()
     with relevance.opened(config, workdir, console=console) as opened:
         out = arguments.out or RESULTS / f"{name}.json"
-        of = settings(dict.fromkeys((REFERENCE, *arguments.tasks)), arguments.task)
+        tasks = dict.fromkeys((REFERENCE, *arguments.tasks))
+        of = settings(tasks, arguments.task, arguments.care)
         found = measured(config, opened, of, out)
     for kind in ("alone", "stack"):
         shown = Table("ranker", "nDCG@10", "difference", title=f"{arguments.set}, {kind}")

@@ -4,10 +4,17 @@
     python benchmarks/training_tasks.py --set=few  # benchmarks/results/training_tasks_few.json
     python benchmarks/training_tasks.py --set=icecat --pretrained=BERT \\
         --out=benchmarks/results/training_tasks_icecat.json
-    python benchmarks/training_tasks.py --set=esci --pretrained=BERT --task=contrastive \\
+    python benchmarks/training_tasks.py --set=esci --pretrained=BERT --on contrastive \\
         --tasks graded listwise contrastive  # benchmarks/results/training_tasks_esci.json
     python benchmarks/training_tasks.py --set=esci_text --pretrained=BERT \\
         --tasks graded contrastive --care  # benchmarks/results/training_tasks_esci_text.json
+    python benchmarks/training_tasks.py --set=shop --tasks listwise regression --care features \\
+        --on listwise regression --out=benchmarks/results/training_tasks_shop_features.json
+    python benchmarks/training_tasks.py --set=few --tasks listwise regression --care features \\
+        --on listwise regression --out=benchmarks/results/training_tasks_few_features.json
+    python benchmarks/training_tasks.py --set=esci --pretrained=BERT --tasks listwise regression \\
+        --care features --on listwise regression \\
+        --out=benchmarks/results/training_tasks_esci_features.json
 
 shop is a generated market like the quickstart's, with a fifth of the labels wrong in training and
 validation and 3,000 test queries, whose labels are right. few is the same with an eighth of the
@@ -15,16 +22,18 @@ training queries, read eight times as often: a model memorises them. icecat is t
 folder that $SIE_JAX_DATA names, with the test split of configs/icecat.py. esci is the judgments of
 the ESCI sample's official training split alone, a third of whose queries are the test here: the
 official test queries are not looked at. esci_text is the same, and encoders read an item's
-description too. Every setting trains one encoder from the same start and
-changes the first one, `graded`, by what its name says; --care names what is tried on --task. It is tested alone
-and as a further feature of the stack (features, `linear`, `translation`), which is fitted on the
-validation queries. Differences are over test queries, each run fixed (Student's t): with one seed
-they say nothing of the chance of training, so this is a screening and no proof. The same command
-resumes what was stopped. Leaves benchmarks/results/training_tasks_SET.json.
+description too. Every setting trains one encoder from the same start and changes the first one,
+`graded`, by what its name says; --care names what is tried on the tasks that --on names. Where the
+care is `features`, the head takes the features of the pair, and starts as `linear`. An encoder is
+tested alone and as a further feature of the stack (features, `linear`, `translation`), which is
+fitted on the validation queries. Differences are over test queries, each run fixed (Student's t):
+with one seed they say nothing of the chance of training, so this is a screening and no proof. The
+same command resumes what was stopped. Leaves benchmarks/results/training_tasks_SET.json.
 """
 
 import argparse
 import dataclasses
+import itertools
 import os
 import runpy
 import shutil
@@ -49,7 +58,7 @@ from sie_jax.evaluation.verdict import by_query
 from sie_jax.files import whole, write_json
 from sie_jax.recipes import relevance
 from sie_jax.stages.contest import stacked, stacked_names
-from sie_jax.stages.features import features
+from sie_jax.stages.features import Features, features
 from sie_jax.stages.linear import fitted, folds_of, linear, lists_of
 from sie_jax.stages.pair_runs import Start, judged
 from sie_jax.stages.train import train
@@ -57,12 +66,13 @@ from sie_jax.stages.translation import translated, translation
 from sie_jax.stages.untrained import untrained
 from sie_jax.tasks import TASKS
 from sie_jax.training.run import Run
-from sie_jax.workdir import Workdir
+from sie_jax.workdir import Made, Workdir
 from sie_jax.workdir.ledger import total
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 REFERENCE = "graded"
+FEATURES = "features"
 CARE: dict[str, dict[str, Any]] = {
     "epochs": {"select": ("epochs",)},
     "averages": {"select": ("averages",)},
@@ -70,7 +80,10 @@ CARE: dict[str, dict[str, Any]] = {
     "all three": {"select": ("epochs", "averages", "interpolations")},
     "layer_decay 0.8": {"layer_decay": 0.8},
     "one layer frozen": {"frozen_layers": 1},
+    FEATURES: {FEATURES: True},
 }
+
+USUAL = [name for name in CARE if name != FEATURES]
 
 
 def market(training: int) -> Config:
@@ -140,16 +153,25 @@ SETS: dict[str, Callable[[Path], Config]] = {
 """Each set's config, by the folder that it may leave files in."""
 
 
-def settings(tasks: Iterable[str], task: str, care: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """What each setting changes of a schedule. task: that which care is tried on."""
+def settings(
+    tasks: Iterable[str], careful: Iterable[str], care: Iterable[str]
+) -> dict[str, dict[str, Any]]:
+    """What each setting changes of a run. careful: the tasks that care is tried on."""
     plain = {name: {"task": name} for name in tasks}
-    return plain | {f"{task}, {name}": {"task": task, **CARE[name]} for name in care}
+    return plain | {
+        f"{task}, {name}": {"task": task, **CARE[name]}
+        for task, name in itertools.product(careful, care)
+    }
 
 
-def schedule(start: Start, config: Config, changes: Mapping[str, Any]) -> Start:
-    """The start with the setting's schedule."""
-    section = dataclasses.replace(config.train, **changes)
-    return dataclasses.replace(start, train=section.schedule())
+def changed(
+    start: Start, config: Config, described: Made[Features], changes: Mapping[str, Any]
+) -> Start:
+    """The start of a setting's run."""
+    of_run = {name: value for name, value in changes.items() if name != FEATURES}
+    section = dataclasses.replace(config.train, **of_run)
+    start = dataclasses.replace(start, train=section.schedule())
+    return dataclasses.replace(start, features=described) if FEATURES in changes else start
 
 
 def measured(
@@ -186,9 +208,9 @@ def measured(
     told: dict[str, Any] = {}
     for name, changes in changed_by.items():
         slug = "".join(one if one.isalnum() or one == "." else "_" for one in name)
-        changed = schedule(start, config, changes)
-        run = Run(f"{slug}-0", changed.seed, changed.train)
-        made = train(workdir, run, changed, None, data=config.data, importance=None)
+        beginning = changed(start, config, described, changes)
+        run = Run(f"{slug}-0", start.seed, beginning.train)
+        made = train(workdir, run, beginning, None, data=config.data, importance=None)
         gains = prepared.scale.gains
         predicted = {
             "test": from_columns(made.value.test, gains),
@@ -234,8 +256,8 @@ def main() -> None:
     parser.add_argument("--set", choices=SETS, required=True)
     parser.add_argument("--pretrained", default="")
     parser.add_argument("--tasks", nargs="*", default=list(TASKS), choices=TASKS)
-    parser.add_argument("--task", default="listwise", help="that care is tried on")
-    parser.add_argument("--care", nargs="*", default=list(CARE), choices=CARE)
+    parser.add_argument("--on", nargs="*", default=["listwise"], choices=TASKS)
+    parser.add_argument("--care", nargs="*", default=USUAL, choices=CARE)
     parser.add_argument("--workdir", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None)
     arguments = parser.parse_args()
@@ -247,7 +269,7 @@ def main() -> None:
     with relevance.opened(config, workdir, console=console) as opened:
         out = arguments.out or RESULTS / f"{name}.json"
         tasks = dict.fromkeys((REFERENCE, *arguments.tasks))
-        of = settings(tasks, arguments.task, arguments.care)
+        of = settings(tasks, arguments.on, arguments.care)
         found = measured(config, opened, of, out)
     for kind in ("alone", "stack"):
         shown = Table("ranker", "nDCG@10", "difference", title=f"{arguments.set}, {kind}")

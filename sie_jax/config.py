@@ -17,7 +17,7 @@ from sie_jax.importance import ESTIMATORS
 from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.models.section import ModelConfig
 from sie_jax.stages.pretrain import PretrainConfig
-from sie_jax.tasks import can_estimate, classifies, listed
+from sie_jax.tasks import apart, can_estimate, classifies, listed
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
 
@@ -75,6 +75,13 @@ class Config:
                     f"the score {name} is not defined for train.task {task}: choose one of "
                     f"{', '.join(able)}, or train.task=graded"
                 )
+        if self.model.features and (apart(task) or classifies(task)):
+            reads = "reads query and item apart" if apart(task) else "has an output for each grade"
+            raise UserError(
+                f"model.features adds features to the one output of a cross-encoder, and "
+                f"train.task {task} {reads}: set --config.train.task=listwise, another task of "
+                "lists, or regression"
+            )
         if importance.policy == AUTO and not classifies(task):
             raise UserError(
                 "importance.policy is auto, which counts the grades that are predicted right, and "

@@ -44,6 +44,9 @@ class PlannedBatches:
     `item` int32 `[b]`. Q is a power of two or `longest`, so that few programs are compiled.
     `attention_mask` `[b, Q + T]` is that of query and item.
 
+    With `features`, float32 `[N, F]` of the source's rows, a batch holds `features` `[b, F]`, 0 in
+    padding rows.
+
     A padding row attends to its own first token, because attention to nothing would be undefined.
     """
 
@@ -57,8 +60,10 @@ class PlannedBatches:
         weights: np.ndarray | None = None,
         share: np.ndarray | None = None,
         apart: Apart | None = None,
+        features: np.ndarray | None = None,
     ) -> None:
         self._source, self._weights, self._apart = source, weights, apart
+        self._features = features
         self._pad = pad_token_id
         self._share = np.arange(batch_size) if share is None else share
         self.batch_size = batch_size
@@ -103,9 +108,14 @@ class PlannedBatches:
         if self._weights is not None:
             weight[mask] = self._weights[rows[mask]]
         texts = self._together if self._apart is None else self._taken_apart
+        further: Arrays = {}
+        if self._features is not None:
+            further["features"] = np.zeros((len(rows), self._features.shape[1]), np.float32)
+            further["features"][mask] = self._features[rows[mask]]
         return {
             "row": rows,
             **texts(rows, batch, records),
+            **further,
             "label": label,
             "mask": mask,
             "weight": weight,

@@ -1,7 +1,7 @@
 """The batches of prepared pairs, as training runs and passes take them."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ class Planner:
     list_size: the most rows of a query that train together as one list; 0 where rows are separate.
     apart: whether query and item are read apart, and every item of a batch ranked for every query.
     Then a list needs one row, and sweeps go list by list too.
+    features: float32 `[N, F]` of each split's rows, for a model that takes some; None: none.
     """
 
     prepared: Prepared
@@ -30,6 +31,7 @@ class Planner:
     batch_size: int
     list_size: int = 0
     apart: bool = False
+    features: Mapping[str, np.ndarray] | None = None
 
     def rows(self, split: str) -> np.ndarray:
         """All rows of a split."""
@@ -153,4 +155,5 @@ class Planner:
             weights=weights,
             share=meshes.local_rows(self.mesh, self.batch_size),
             apart=self.taken_apart[split] if self.apart else None,
+            features=None if self.features is None else self.features[split],
         )

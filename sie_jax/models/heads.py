@@ -21,10 +21,11 @@ from sie_jax.models.layers import STORED_IN_PARTS, dropout, linear
 class PairClassifier(EncoderModel):
     """An encoder, its pooler, dropout and a linear classifier over a query and an item together.
 
-        logits = W dropout(pooled) + b
+        logits = W dropout(pooled) + b                 (+ V features, where it takes features)
 
     For BERT, pooled = tanh(P h_0 + p) with h_0 the last hidden state of the first token ([CLS]):
-    the same network as `transformers.BertForSequenceClassification`.
+    the same network as `transformers.BertForSequenceClassification`. That class has no features:
+    a folder holds the model without V.
 
     Like the encoder it holds `nnx.Param` and nothing else, takes any leading shape, and keeps its
     parameters in float32. The classifier itself runs in float32 whatever `dtype` is.
@@ -34,11 +35,12 @@ class PairClassifier(EncoderModel):
         `classifier_dropout` is None, `hidden_dropout_prob` is used. The label names are kept if
         there are `num_labels` of them.
       num_labels: the number of classes K >= 1.
+      num_features: F, how many features of a pair the head takes; 0: none, and no V.
       dtype: the compute dtype of the encoder, float32 or bfloat16.
       rngs: initialises as BERT does: normal(0, initializer_range), biases 0.
 
     Raises:
-      ValueError: `num_labels` is below 1.
+      ValueError: `num_labels` is below 1, or `num_features` below 0.
       UserError: the encoder refuses the configuration.
     """
 
@@ -47,11 +49,14 @@ class PairClassifier(EncoderModel):
         config: PretrainedConfig,
         *,
         num_labels: int,
+        num_features: int = 0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs,
     ) -> None:
         if num_labels < 1:
             raise ValueError(f"num_labels must be at least 1, not {num_labels}")
+        if num_features < 0:
+            raise ValueError(f"num_features must be at least 0, not {num_features}")
         config = copy.deepcopy(config)
         config.num_labels = num_labels  # keeps the label names if there are as many
         config.problem_type = None  # of the head in the folder, if any
@@ -59,6 +64,8 @@ class PairClassifier(EncoderModel):
         self._rate = float(config.hidden_dropout_prob if rate is None else rate)
         super().__init__(config, dtype=dtype, rngs=rngs)
         self.classifier = linear(config.hidden_size, num_labels, config, jnp.float32, rngs)
+        if num_features:
+            self.features = _of_features(num_features, num_labels, config, rngs)
 
     @property
     def head(self) -> str:
@@ -71,10 +78,15 @@ class PairClassifier(EncoderModel):
         token_type_ids: Int[Array, "*leading T"] | None = None,
         attention_mask: Int[Array, "*leading T"] | Bool[Array, "*leading T"] | None = None,
         *,
+        features: Float[Array, "*leading F"] | None = None,
         deterministic: bool = True,
         key: PRNGKeyArray | None = None,
     ) -> Float[Array, "*leading K"]:
-        """Logits, float32. Arguments and errors are those of `FlaxBert.__call__`."""
+        """Logits, float32. Other arguments and errors are those of `FlaxBert.__call__`.
+
+        features: of each pair, where the head takes some. Without them the logits are those of the
+        encoder alone.
+        """
         if deterministic:
             key = None
         elif key is None and self._rate > 0:
@@ -84,7 +96,8 @@ class PairClassifier(EncoderModel):
             input_ids, token_type_ids, attention_mask, deterministic=deterministic, key=key_encoder
         )
         pooled = self.encoder.pool(hidden).astype(jnp.float32)
-        return self.classifier(dropout(pooled, self._rate, key_head))
+        logits = self.classifier(dropout(pooled, self._rate, key_head))
+        return logits if features is None else logits + self.features(features)
 
     def embed(
         self,
@@ -108,6 +121,7 @@ class PairClassifier(EncoderModel):
         *,
         num_labels: int | None = None,
         label_names: Sequence[str] | None = None,
+        num_features: int = 0,
         dtype: DTypeLike = jnp.float32,
         rngs: nnx.Rngs | None = None,
     ) -> tuple[PairClassifier, huggingface.LoadReport]:
@@ -122,6 +136,8 @@ class PairClassifier(EncoderModel):
           folder: a local folder with `config.json` and safetensors.
           num_labels: the number of classes; None takes that of `label_names` or else the folder's.
           label_names: the names of the classes in order; None keeps the folder's.
+          num_features: how many features the head takes; no folder has weights for them, so that
+            these are initialised.
           dtype: the compute dtype.
           rngs: initialises what is absent; `nnx.Rngs(0)` if None.
 
@@ -171,12 +187,24 @@ class PairClassifier(EncoderModel):
             setattr(model.encoder, family.pooler, pooler)
         if f"{classifier}.weight" in report.initialised:
             model.classifier = linear(hidden, num_labels, config, jnp.float32, rngs)
+        if num_features:
+            model.features = _of_features(num_features, num_labels, config, rngs)
         return model, report
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write a folder that transformers' class for sequence classification reads."""
+        """Write a folder that transformers' class for sequence classification reads, without V."""
         # transformers takes one label for regression
         fields = (
             {"problem_type": "single_label_classification"} if self.config.num_labels > 1 else {}
         )
-        huggingface.save(self, folder, "ForSequenceClassification", **fields)
+        model = nnx.clone(self)
+        if hasattr(model, "features"):
+            del model.features
+        huggingface.save(model, folder, "ForSequenceClassification", **fields)
+
+
+def _of_features(
+    num_features: int, num_labels: int, config: PretrainedConfig, rngs: nnx.Rngs
+) -> nnx.Linear:
+    """The layer V, without a bias: the classifier has one."""
+    return linear(num_features, num_labels, config, jnp.float32, rngs, use_bias=False)

@@ -44,6 +44,7 @@ def linear(
     rngs: nnx.Rngs,
     *,
     mesh_axes: tuple[str | None, str | None] = (None, None),
+    use_bias: bool = True,
 ) -> nnx.Linear:
     """A dense layer initialised as BERT's: kernel from normal(initializer_range), bias 0.
 
@@ -54,6 +55,7 @@ def linear(
     return nnx.Linear(
         inputs,
         outputs,
+        use_bias=use_bias,
         dtype=dtype,
         kernel_init=nnx.with_metadata(
             jax.nn.initializers.normal(config.initializer_range), mesh_axes=mesh_axes

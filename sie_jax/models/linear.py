@@ -24,7 +24,7 @@ class LinearRanker:
     Attributes:
       names: of the features, one weight each.
       weights: w.
-      ridge: the strength that w was fitted with.
+      ridge: the strength that w was fitted with; 0 of weights that were trained in a model's head.
       standardised: how the features are to be scaled, "within the query" (`data.features`).
     """
 

@@ -32,7 +32,8 @@ class Ranker:
     """How the score of a pair is made.
 
     Attributes:
-      kind: `encoder`: the expected gain under the encoder of the folder. `linear`: a sum of
+      kind: `encoder`: the expected gain under the encoder of the folder, or its one output, and the
+        sum of features that its head takes, if any. `linear`: a sum of
         features. `trees`: a sum of trees over them. `blend`: the sum of both scores, each
         standardised within the query. `stack`: a sum of features, of the linear ranker's score and
         of encoders' scores. `translation`: of words. Or the name of a baseline.
@@ -41,8 +42,10 @@ class Ranker:
       stack: of `stack`: the sum over the features and a column `run:NAME` for `linear`,
         `translation` and each encoder, standardised within the query but for `linear`, which is
         made of such; None otherwise.
-      encoders: of `stack`: the column of each encoder, and its folder below this one ("." for this
-        one).
+      encoders: of `stack`, and of `encoder` where its head takes features: the column of each
+        encoder, and its folder below this one ("." for this one).
+      heads: by its column, the features that an encoder's head takes, which the encoder's own
+        folder does not have; empty where heads take none, as in files of older versions.
       checkpoint: the subfolder of the sentence encoder whose cosine is a feature; "" without.
       translation: the file with the word translation; "" where nothing needs it.
       trees: the file with the trees, of `trees` and `blend`; "" otherwise, as in files of older
@@ -61,6 +64,7 @@ class Ranker:
     linear: LinearRanker | None = None
     stack: LinearRanker | None = None
     encoders: Mapping[str, str] = field(default_factory=dict)
+    heads: Mapping[str, LinearRanker] = field(default_factory=dict)
     checkpoint: str = ""
     translation: str = ""
     trees: str = ""
@@ -90,6 +94,10 @@ class Ranker:
                     **values,
                     "linear": _linear(values["linear"]),
                     "stack": _linear(values["stack"]),
+                    "heads": {
+                        column: LinearRanker.from_json(head)
+                        for column, head in values.get("heads", {}).items()
+                    },
                 }
             )
             _check_types(ranker)
@@ -100,6 +108,9 @@ class Ranker:
             for part in (LINEAR, STACK, TREES):
                 if getattr(ranker, part) and part not in _PARTS[ranker.kind]:
                     raise ValueError(f"{ranker.kind} with a {part}, which it has no use for")
+            known = ranker.encoders if ranker.corpus else {}
+            if ranker.heads and ranker.heads.keys() != known.keys():
+                raise ValueError("heads without their corpus and encoders")
             for name in (*ranker.encoders.values(), *_files(ranker)):
                 place = PurePath(name)
                 if place.is_absolute() or ".." in place.parts:

@@ -31,6 +31,8 @@ class ModelConfig:
     intermediate_size: int = 512  # width of the feed-forward part of each layer
     dropout: float = 0.1  # the dropout rate of training steps
     dtype: str = "float32"  # the type of the computation: float32 or bfloat16
+    # whether a cross-encoder's head takes the features of the pair beside the encoder's output
+    features: bool = False
     # dots or layers: less memory, more computation (sie_jax.models.layers.REMAT)
     remat: str = "none"
 
@@ -78,6 +80,7 @@ class ModelConfig:
         max_length: int,
         seed: int,
         folder: str | Path = "",
+        num_features: int = 0,
     ) -> tuple[PairClassifier, list[str]]:
         """The classifier that a seed starts from, and a note on each kind of tensor not loaded.
 
@@ -87,6 +90,7 @@ class ModelConfig:
           max_length: the most tokens of a pair.
           seed: initialises what is not loaded.
           folder: a folder to load in place of `pretrained`.
+          num_features: how many features the head takes.
 
         Raises:
           UserError: the folder cannot be loaded, or is too small for the tokens or the length.
@@ -95,13 +99,23 @@ class ModelConfig:
         folder = folder or self.folder()
         if folder:
             model, report = PairClassifier.from_pretrained(
-                folder, label_names=label_names, dtype=dtype, rngs=rngs
+                folder,
+                label_names=label_names,
+                num_features=num_features,
+                dtype=dtype,
+                rngs=rngs,
             )
             _check_size(folder, model.config, vocabulary_size, max_length)
             notes = report.notes(folder)
         else:
             config = self._random(label_names, vocabulary_size, max_length)
-            model = PairClassifier(config, num_labels=len(label_names), dtype=dtype, rngs=rngs)
+            model = PairClassifier(
+                config,
+                num_labels=len(label_names),
+                num_features=num_features,
+                dtype=dtype,
+                rngs=rngs,
+            )
             notes = []
         model.remat = self.remat
         return model, notes
@@ -109,9 +123,14 @@ class ModelConfig:
     def ranker(
         self, label_names: Sequence[str], **options: Any
     ) -> tuple[PairClassifier | Towers, list[str]]:
-        """The classifier, or the towers where there are no labels; arguments are those of both."""
+        """The classifier, or the towers where there are no labels; arguments as `classifier`.
+
+        Towers take no features: `num_features` has to be 0 where there are no labels.
+        """
         if label_names:
             return self.classifier(label_names, **options)
+        if options.pop("num_features", 0):
+            raise ValueError("two towers take no features: they read query and item apart")
         return self.towers(**options)
 
     def towers(

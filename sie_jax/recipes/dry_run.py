@@ -63,6 +63,7 @@ def dry_run(
             config.data.max_length,
             config.train.schedule(),
             config.train.seed,
+            features=relevance.of_head(config, place, made),
         )
         for line in _runs(config, prepared, place):
             place.say(line)

@@ -27,7 +27,7 @@ from sie_jax.stages.cross_fit import OutOfFold, cross_fit
 from sie_jax.stages.evaluate import Results, evaluate
 from sie_jax.stages.explain import explain
 from sie_jax.stages.export import export
-from sie_jax.stages.features import features
+from sie_jax.stages.features import Features, features
 from sie_jax.stages.linear import linear
 from sie_jax.stages.pair_runs import Start
 from sie_jax.stages.pool import pool
@@ -199,7 +199,10 @@ def prepared(config: Config, workdir: Workdir, *, beam: Sequence[str] | None = N
 
 
 def started(config: Config, workdir: Workdir) -> Start:
-    """What all training runs begin with: the prepared pairs, and the pretrained model if any."""
+    """What all training runs begin with.
+
+    The prepared pairs, the pretrained model if any, and features where the head takes them.
+    """
     start = Start(
         prepared(config, workdir),
         None,
@@ -208,17 +211,24 @@ def started(config: Config, workdir: Workdir) -> Start:
         config.train.schedule(),
         config.train.seed,
     )
-    if not config.pretrain.steps:
-        return start
-    pretrained = pretrain(
-        workdir,
-        replace(start, train=config.pretrain.schedule(start.train)),
-        pretrain=config.pretrain,
-        data=config.data,
-        # or the models of folds would have seen the queries that they are kept from
-        queries=not config.train.folds,
-    )
-    return replace(start, pretrained=pretrained)
+    if config.pretrain.steps:
+        pretrained = pretrain(
+            workdir,
+            replace(start, train=config.pretrain.schedule(start.train)),
+            pretrain=config.pretrain,
+            data=config.data,
+            # or the models of folds would have seen the queries that they are kept from
+            queries=not config.train.folds,
+        )
+        start = replace(start, pretrained=pretrained)
+    return replace(start, features=of_head(config, workdir, start.prepared))
+
+
+def of_head(config: Config, workdir: Workdir, pairs: Made[Any]) -> Made[Features] | None:
+    """The features that the model's head takes, None where it takes none."""
+    if not config.model.features:
+        return None
+    return features(workdir, pairs, checkpoint=config.model.pretrained)
 
 
 def _stages(

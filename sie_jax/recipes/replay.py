@@ -57,7 +57,15 @@ def replay(file: Path, console: Console) -> pa.Table:
         )
     with relevance.opened(config, folder, console=console, mesh=meshes.make(1)) as workdir:
         pairs = relevance.prepared(config, workdir)
-        start = Start(pairs, None, config.model, config.data.max_length, run.train, run.seed)
+        start = Start(
+            pairs,
+            None,
+            config.model,
+            config.data.max_length,
+            run.train,
+            run.seed,
+            features=relevance.of_head(config, workdir, pairs),
+        )
         runs = PairRuns(Job(workdir, "replay"), start)
         model = str(folder / pretrain.FOLDER / "model") if config.pretrain.steps else runs.folder
         state = runs.state(run, total_steps=1, params=runs.params(model, seed=run.seed))

@@ -18,7 +18,8 @@ class Model(NamedTuple):
 
     labels: of the encoder, lowest grade first; empty where it has one output. towers: whether the
     encoder reads query and item by themselves. agreement: the share of queries to which the ranker
-    and the encoder give the same first item, by models that had not seen them.
+    and the encoder give the same first item, by models that had not seen them. features: whether
+    the encoder's head takes features, which are then part of its score there.
     """
 
     ranker: Ranker
@@ -26,6 +27,7 @@ class Model(NamedTuple):
     labels: tuple[str, ...]
     towers: bool
     agreement: float
+    features: bool = False
 
 
 class Data(NamedTuple):
@@ -71,13 +73,23 @@ def card(model: Model, data: Data, metrics: Mapping[str, Any]) -> str:
 def _what(model: Model, library: str) -> str:
     ranker = model.ranker
     made = f"The encoder is that of the training run {ranker.run}-{ranker.seed}."
-    if ranker.kind == ENCODER:
+    if ranker.kind == ENCODER and not model.features:
         return f"{made} It is what ranks: {library} alone gives the same order."
     alone = "the cosine of query and item" if model.towers else "the encoder's own score"
-    return (
+    if ranker.kind == ENCODER:
+        return (
+            f"{made} What ranks is the sum of its score and of features of the pair, with which it "
+            "was trained: `python -m sie_jax.predict` reads those from ranker.json. "
+            f"{library} alone gives {alone} without them, which is another order."
+        )
+    told = (
         f"{made} What ranks is {ranker.kind}, not the encoder alone: `python -m sie_jax.predict` "
-        f"reads that from ranker.json. {library} alone gives {alone}, which is another order: "
-        "where the ranker was chosen, by models that had not seen the queries, "
+        f"reads that from ranker.json. {library} alone gives {alone}, which is another order"
+    )
+    if model.features:
+        return f"{told}, and lacks the features of the pair with which the encoder was trained."
+    return (
+        f"{told}: where the ranker was chosen, by models that had not seen the queries, "
         f"{model.agreement:.0%} of the queries had the same first item."
     )
 
@@ -184,7 +196,7 @@ def _limits(model: Model) -> list[str]:
         "training data: look at them before you publish the folder.",
         "No licence is stated: those of the data and of the pretrained checkpoint, if any, hold.",
     ]
-    if model.ranker.kind != ENCODER:
+    if model.ranker.kind != ENCODER or model.features:
         found.append(
             "What ranks compares an item with the others of its query: give all of them at once."
         )

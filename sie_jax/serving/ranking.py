@@ -30,7 +30,7 @@ from sie_jax.data.translation import Translation, item_texts
 from sie_jax.errors import UserError
 from sie_jax.evaluation import baselines
 from sie_jax.models.linear import LinearRanker
-from sie_jax.models.ranker import FILE, LINEAR, TRANSLATION, Ranker
+from sie_jax.models.ranker import ENCODER, FILE, LINEAR, TRANSLATION, Ranker
 from sie_jax.models.trees import TreeRanker
 
 TRANSLATED = RUN + TRANSLATION
@@ -54,7 +54,7 @@ class Ranking(NamedTuple):
     @property
     def features(self) -> tuple[str, ...]:
         """The names of the features, in their order."""
-        for ranker in (self.ranker.linear, self.trees):
+        for ranker in (self.ranker.linear, self.trees, *self.ranker.heads.values()):
             if ranker is not None:
                 return ranker.names
         cosine = CHECKPOINTS.get(self.ranker.kind)
@@ -81,11 +81,11 @@ def load(folder: Path, ranker: Ranker) -> Ranking:
     Raises UserError where a part of it is missing, or it ranks by a feature that cannot be made.
     """
     trees = TreeRanker.load(folder / ranker.trees) if ranker.trees else None
-    for one in (ranker.linear, trees):
-        if one is not None:
-            _check_columns(folder / FILE, ranker, one.names)
-    if trees and ranker.linear and trees.names != ranker.linear.names:
-        raise _unfit(folder / FILE, {*trees.names} ^ {*ranker.linear.names} or {*trees.names})
+    sums = [one.names for one in (ranker.linear, trees, *ranker.heads.values()) if one is not None]
+    for names in sums:
+        _check_columns(folder / FILE, ranker, names)
+        if names != sums[0]:
+            raise _unfit(folder / FILE, {*names} ^ {*sums[0]} or {*names})
     statistics = CorpusStatistics(_NOTHING, _NOTHING)
     if ranker.corpus:
         statistics = CorpusStatistics.load(folder / ranker.corpus)
@@ -179,6 +179,8 @@ def scores(
     features = np.empty((len(query_index), len(names)), np.float32) if trees else None
     linear, total = np.zeros(len(query_index)), np.zeros(len(query_index))
     of_linear, of_stack = _weights(ranker.linear), _weights(ranker.stack)
+    of_heads = {encoder: _weights(head) for encoder, head in ranker.heads.items()}
+    heads = {encoder: np.zeros(len(query_index)) for encoder in of_heads}
     for at, name in enumerate(names):
         if name == FEEDBACK:
             values = _feedback(ranking, column, query_index)
@@ -190,6 +192,11 @@ def scores(
             linear += of_linear[name] * values
         if of_stack:
             total += of_stack[name] * values
+        for encoder, weights in of_heads.items():
+            heads[encoder] += weights[name] * values
+    if ranker.kind == ENCODER:
+        (encoder,) = ranker.encoders
+        return column(encoder) + heads[encoder]
     if trees is not None and features is not None:
         boosted = trees.scores(names, features)
         return blended([linear, boosted], query_index) if of_linear else boosted
@@ -197,7 +204,8 @@ def scores(
         return linear
     total += of_stack[RUN + LINEAR] * linear
     for name in (TRANSLATED, *ranker.encoders):
-        total += of_stack[name] * _standardised(column(name), query_index)
+        values = column(name) + heads.get(name, 0.0)
+        total += of_stack[name] * _standardised(values, query_index)
     return total
 
 

@@ -84,7 +84,7 @@ def load(
 
     settings: those of the folder if none are given. A folder whose model has one output needs none:
     max_length is then what its tokenizer says, LONGEST at most. encoder_alone: rank by the folder's
-    encoder, whatever ranker.json says.
+    encoder, whatever ranker.json says, and without the features that its head takes.
 
     A folder of sentence-transformers (modules.json) scores by the cosine of its vectors.
 
@@ -98,7 +98,7 @@ def load(
     check_folder(folder)
     scorer = _encoder(folder, settings)
     ranker = Ranker.load(folder)
-    if encoder_alone or ranker.kind == ENCODER:
+    if encoder_alone or (ranker.kind == ENCODER and not ranker.heads):
         return scorer
     encoders = {
         column: scorer if name == "." else _encoder(folder / name, settings)

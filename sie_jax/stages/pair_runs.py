@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pyarrow as pa
 from flax import nnx
@@ -27,6 +28,8 @@ from sie_jax.passes import estimating, lists, sweep
 from sie_jax.passes.predict import predict_pass
 from sie_jax.passes.score import batch_pass, score_pass
 from sie_jax.stages import running
+from sie_jax.stages.features import Features
+from sie_jax.stages.linear import fitted, folds_of, lists_of
 from sie_jax.tasks import TASKS, PairTask, apart, label_names
 from sie_jax.tasks.listed import Listed
 from sie_jax.training import learning, state, steps
@@ -75,7 +78,8 @@ class Start:
 
     pretrained: the stage that left the model to start from; None for the one that `model` names.
     max_length: the most tokens of a pair. train: how runs are optimised. seed: of the first run.
-    after: the stages that chose some of this.
+    after: the stages that chose some of this. features: those of the pairs, where the model's head
+    takes them; None where it does not.
     """
 
     prepared: Made[Prepared]
@@ -85,6 +89,7 @@ class Start:
     train: Schedule
     seed: int
     after: tuple[Made[Any], ...] = ()
+    features: Made[Features] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +114,18 @@ class PairRuns:
         """The batches of these pairs."""
         train = self.start.train
         sizes = train.batch_size, train.list_size
-        return Planner(self.prepared, self.job.mesh, *sizes, apart=apart(train.task))
+        return Planner(
+            self.prepared,
+            self.job.mesh,
+            *sizes,
+            apart=apart(train.task),
+            features=None if self.features is None else self.features.values,
+        )
+
+    @functools.cached_property
+    def features(self) -> Features | None:
+        """The features that the head takes, None where it takes none."""
+        return None if self.start.features is None else self.start.features.value
 
     @functools.cached_property
     def folder(self) -> str:
@@ -142,6 +158,7 @@ class PairRuns:
             max_length=self.start.max_length,
             seed=seed,
             folder=folder,
+            num_features=0 if self.features is None else len(self.features.names),
         )
         return model
 
@@ -153,15 +170,40 @@ class PairRuns:
 
         return made() if folder else meshes.initialised(self.job.mesh, made)
 
-    def state(self, run: Run, *, total_steps: int, params: Any = None) -> TrainState:
-        """The state of a run before its first step, from `params` or else from its seed's."""
+    def state(
+        self, run: Run, examples: Examples = ALL, *, total_steps: int, params: Any = None
+    ) -> TrainState:
+        """The state of a run before its first step, from `params` or else from its seed's.
+
+        Where the head takes features it starts as `linear` fitted on the run's rows: the weights
+        of the features are those of `linear`, and those of the encoder's output are 0.
+        """
         optimizer = run.train.optimizer(total_steps=total_steps)
         if params is None:
             params = self.params(self.folder, seed=run.seed)
+            if self.features is not None:
+                self._begin_linear(params, self.features, run.train.task, examples.rows)
         if run.weighting.kind == "learned":
             scores = (run.weighting.score,)
             return learning.create(params, optimizer, self.job.mesh, seed=run.seed, scores=scores)
         return state.create(params, optimizer, self.job.mesh, seed=run.seed)
+
+    def _begin_linear(
+        self, params: Any, features: Features, task: str, rows: np.ndarray | None
+    ) -> None:
+        """Sets the head's weights, in place."""
+        chosen = self.planner.rows("train") if rows is None else rows
+        lists = lists_of(self.prepared, "train", features.values["train"]).rows(chosen)
+        weights = np.zeros(len(features.names))
+        if (lists.gains > 0).any():
+            folds = folds_of(self.prepared, "train", seed=0)[chosen]
+            weights = np.array(fitted(features.names, lists, folds).weights)
+        if task == "regression":  # in units of the gain, where lists know a scale of their own
+            scores = lists.features @ weights
+            weights *= scores @ lists.gains / max(scores @ scores, 1.0)
+        params["features"]["kernel"].set_value(jnp.asarray(weights[:, None], jnp.float32))
+        kernel = params["classifier"]["kernel"]
+        kernel.set_value(jnp.zeros_like(kernel[...]))
 
     def fit(
         self,
@@ -193,7 +235,7 @@ class PairRuns:
                 price += self.task.norms_cost
         else:
             step = steps.weighted_step(self.task, optimizer, mesh)
-        beginning = self.state(run, total_steps=len(batches), params=params)
+        beginning = self.state(run, examples, total_steps=len(batches), params=params)
         shapes = jax.eval_shape(lambda: beginning.params)
         return running.fit(
             self.job,

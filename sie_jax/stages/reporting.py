@@ -200,6 +200,7 @@ def write_card(job: Job, results: "Results", metrics: Mapping[str, Any], *, clas
         prepared.scale.names if classes else (),
         is_towers(folder),
         results.contest.value.agreement,
+        any(made.value.head for made in results.contestants.trained.values()),
     )
     splits = {}
     for name in SPLITS:

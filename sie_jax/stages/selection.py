@@ -1,6 +1,6 @@
 """Which weights of a training run are taken: its last, or others that validation queries prefer."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -60,7 +60,11 @@ def trained(
 
     values: dict[str, float] = {}
     best, name = state.params, LAST
-    for candidate, params in _candidates(runs, run, state.params, len(ends), at):
+
+    def start() -> Any:
+        return runs.state(run, examples, total_steps=1).params
+
+    for candidate, params in _candidates(run, start, state.params, len(ends), at):
         values[candidate] = runs.measured(params, *judges).get(METRIC, 0.0)
         if values[candidate] > values[name]:
             best, name = params, candidate
@@ -72,7 +76,7 @@ LAST = "last"
 
 
 def _candidates(
-    runs: PairRuns, run: Run, last: Any, epochs: int, at: Any
+    run: Run, start: Callable[[], Any], last: Any, epochs: int, at: Callable[[int], Any]
 ) -> Iterator[tuple[str, Any]]:
     """Names and weights, each made when it is asked for."""
     yield LAST, last
@@ -87,9 +91,9 @@ def _candidates(
             mean = jax.tree.map(lambda sum_, n=number: sum_ / n, total)
             yield f"mean of epochs {epoch + 1} to {epochs}", mean
     if "interpolations" in select:
-        start = runs.state(run, total_steps=1).params
+        first = start()
         for share in SHARES:
-            between = jax.tree.map(lambda a, b, s=share: (1 - s) * a + s * b, start, last)
+            between = jax.tree.map(lambda a, b, s=share: (1 - s) * a + s * b, first, last)
             yield f"{share:g} of the way", between
 
 

@@ -19,6 +19,7 @@ from sie_jax.importance import sampling
 from sie_jax.importance.policies import Policy
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models import PairClassifier, Towers
+from sie_jax.models.linear import LinearRanker
 from sie_jax.passes.sweep import Columns
 from sie_jax.serving.settings import Settings
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
@@ -30,6 +31,8 @@ from sie_jax.workdir import Job, Made, stage
 
 MODELS = "models"
 """The folder of the models of the first seed, one of which is exported."""
+HEAD = "head.json"
+"""In the folder of a model: the weights of the features that its head takes."""
 
 
 class Trained(NamedTuple):
@@ -37,7 +40,8 @@ class Trained(NamedTuple):
 
     training: how well it does on the training pairs. selected: which of its weights were taken, and
     what each gave on the validation queries (`stages.selection`). model: its folder, "" but for the
-    first seed.
+    first seed. head: the weights of the features in its head, which the folder of the model does
+    not have; None where there are none.
     """
 
     test: Columns
@@ -45,6 +49,7 @@ class Trained(NamedTuple):
     training: dict[str, float]
     selected: dict[str, Any]
     model: str
+    head: LinearRanker | None = None
 
 
 def read(made: Made[Trained]) -> Trained:
@@ -53,12 +58,14 @@ def read(made: Made[Trained]) -> Trained:
     test, validation, figures = (made.folder / file for file in _predictions(name))
     measured = read_json(figures)
     folder = made.folder / MODELS / name
+    head = folder / HEAD
     return Trained(
         read_predictions(test),
         read_predictions(validation),
         measured["training"],
         measured["selected"],
         str(folder) if folder.is_dir() else "",
+        LinearRanker.load(head) if head.exists() else None,
     )
 
 
@@ -117,7 +124,11 @@ def train(
         write_json(job.folder / figures, {"training": measured, "selected": told})
         if params is not None:
             model = nnx.merge(runs.task.graphdef, params)
-            _save(job.folder / MODELS / run.name, model, pairs, data)
+            head = None
+            if runs.features is not None:
+                weights = np.asarray(model.features.kernel[...])[:, 0]
+                head = LinearRanker(runs.features.names, tuple(map(float, weights)), ridge=0.0)
+            _save(job.folder / MODELS / run.name, model, head, pairs, data)
 
     processes.alone(leave)
 
@@ -155,10 +166,18 @@ def weighing(
     return None, Examples(rows, (weights * factor).astype(np.float32))
 
 
-def _save(folder: Path, model: PairClassifier | Towers, pairs: Prepared, data: DataConfig) -> None:
+def _save(
+    folder: Path,
+    model: PairClassifier | Towers,
+    head: LinearRanker | None,
+    pairs: Prepared,
+    data: DataConfig,
+) -> None:
     """Leaves the model as a Hugging Face folder, with how its pairs were made."""
     with whole_folder(folder) as temporary:
         model.save_pretrained(temporary)
+        if head is not None:
+            head.save(temporary / HEAD)
         tokenization.save(pairs.tokenizer, temporary, max_length=data.max_length)
         Settings(
             gains=pairs.scale.gains,

@@ -9,6 +9,8 @@ from flax import nnx
 
 from sie_jax.tasks.task import Batch, Example
 
+FEATURES = "features"
+
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
@@ -31,24 +33,32 @@ class Pairs:
 
 
 class Together(Pairs):
-    """The pair of a cross-encoder, a `PairClassifier`."""
+    """The pair of a cross-encoder, a `PairClassifier`.
+
+    A batch has FEATURES `[B, F]` where the model's head takes the features of a pair.
+    """
 
     features: ClassVar[tuple[str, ...]] = ("input_ids", "token_type_ids", "attention_mask")
 
     def outputs(self, params: Any, example: Example, *, key: jax.Array | None = None) -> jax.Array:
         """The logits of the model's labels."""
         model = nnx.merge(self.graphdef, params)
-        return model(*self._features(example), deterministic=key is None, key=key)
+        return model(
+            *self._texts(example),
+            features=example.get(FEATURES),
+            deterministic=key is None,
+            key=key,
+        )
 
     def embed(self, params: Any, batch: Batch) -> jax.Array:
         """What the classifier is given."""
-        return nnx.merge(self.graphdef, params).embed(*self._features(batch))
+        return nnx.merge(self.graphdef, params).embed(*self._texts(batch))
 
     def head(self, params: Any) -> str:
         """The name of the classifier."""
         return nnx.merge(self.graphdef, params).head
 
-    def _features(self, arrays: Mapping[str, jax.Array]) -> list[jax.Array]:
+    def _texts(self, arrays: Mapping[str, jax.Array]) -> list[jax.Array]:
         return [arrays[name] for name in self.features]
 
 

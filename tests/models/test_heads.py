@@ -30,6 +30,22 @@ def test_logits_equal_numpy(classifier, config, batch, numpy_hidden_states, tmp_
         np.testing.assert_allclose(logits[row], expected, rtol=0, atol=5e-5)
 
 
+def test_features_are_a_further_layer_that_no_folder_has(config, randomise, batch, tmp_path):
+    model = randomise(PairClassifier(config, num_labels=1, num_features=2, rngs=nnx.Rngs(0)))
+    features = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
+    expected = np.asarray(model(*batch)) + features @ np.asarray(model.features.kernel[...])
+    np.testing.assert_allclose(model(*batch, features=features), expected, rtol=1e-6, atol=1e-6)
+    model.save_pretrained(tmp_path)
+    assert "features.weight" not in load_file(tmp_path / "model.safetensors")
+    again, report = PairClassifier.from_pretrained(tmp_path, num_features=2)
+    assert (report.initialised, report.ignored) == ([], [])
+    assert again.features.kernel.shape == (2, 1)
+    np.testing.assert_array_equal(again(*batch), model(*batch))
+    assert not hasattr(PairClassifier.from_pretrained(tmp_path)[0], "features")
+    with pytest.raises(ValueError, match="num_features must be at least 0"):
+        PairClassifier(config, num_labels=1, num_features=-1, rngs=nnx.Rngs(0))
+
+
 def test_leading_shapes_agree(classifier, batch):
     run = jax.jit(lambda *inputs: classifier(*inputs))
     logits = run(*batch)

@@ -25,16 +25,17 @@ def test_a_ranker_survives_its_file(tmp_path):
         list_lengths={"low": 18, "median": 20},
     )
     blend = Ranker("blend", "u", linear=linear, trees="trees.json", corpus="corpus.parquet")
-    for one in (ranker, blend, Ranker("current", "weighted", column="today's")):
+    head = Ranker("encoder", "u", encoders={"run:u": "."}, heads={"run:u": SUM}, corpus="c")
+    for one in (ranker, blend, head, Ranker("current", "weighted", column="today's")):
         one.save(tmp_path)
         assert Ranker.load(tmp_path) == one
 
 
-def test_a_file_of_an_older_version_knows_no_lengths_of_lists_and_no_trees(tmp_path):
+def test_a_file_of_an_older_version_lacks_what_came_later(tmp_path):
     Ranker("bm25", "u", corpus="c").save(tmp_path)
     path = tmp_path / "ranker.json"
     values = json.loads(path.read_text())
-    del values["list_lengths"], values["trees"]
+    del values["list_lengths"], values["trees"], values["heads"]
     path.write_text(json.dumps(values))
     assert Ranker.load(tmp_path) == Ranker("bm25", "u", corpus="c")
 
@@ -69,6 +70,11 @@ def test_a_folder_without_the_file_ranks_by_its_encoder(tmp_path):
         (Ranker("current", "u", column=5), "column is 5, not of type str"),
         (Ranker("encoder", "u", encoders=["."]), "encoders is .* not of type dict"),
         (Ranker("encoder", "u", encoders={"run:a": 1}), "encoders are not names of folders"),
+        (Ranker("encoder", "u", corpus="c", heads={"run:a": SUM}), "heads without their corpus"),
+        (
+            Ranker("encoder", "u", encoders={"run:a": "."}, heads={"run:a": SUM}),
+            "heads without their corpus",
+        ),
         (Ranker("encoder", "u", list_lengths={"low": 2}), "list_lengths is .*, not of the whole"),
         (Ranker("encoder", "u", list_lengths={"low": 2, "median": 2.5}), "not of the whole"),
         (Ranker("encoder", "u", list_lengths=3), "list_lengths is 3, not of type dict"),

@@ -3,6 +3,7 @@
 import io
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import checkpoints
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tiny_runs
 import transformers
 from tiny_runs import run, tiny, unexplained, won_by
 
@@ -19,7 +21,10 @@ from sie_jax.data import preparing, sentences
 from sie_jax.errors import UserError
 from sie_jax.files import read_json
 from sie_jax.models import Towers
-from sie_jax.recipes import replay
+from sie_jax.recipes import relevance, replay
+from sie_jax.stages.linear import fitted, folds_of, lists_of
+from sie_jax.stages.pair_runs import Examples
+from sie_jax.training.run import Run
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +32,7 @@ pytestmark = pytest.mark.slow
 WITHOUT_CLASSES = ("pairwise", "contrastive")
 
 
-class Run(NamedTuple):
+class Done(NamedTuple):
     config: Config
     workdir: Path
     metrics: dict[str, Any]
@@ -42,16 +47,17 @@ def small(**importance: Any) -> Config:
 
 
 @pytest.fixture(scope="module", params=WITHOUT_CLASSES)
-def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Done:
     config = small()
     config.train.task, config.train.list_size = request.param, 4
     config.train.folds = 2
+    config.model.features = request.param == "pairwise"
     workdir = tmp_path_factory.mktemp("task") / "run"
     said = io.StringIO()
-    return Run(config, workdir, run(config, workdir, said=said), said.getvalue())
+    return Done(config, workdir, run(config, workdir, said=said), said.getvalue())
 
 
-def test_runs_are_ranked_and_classify_nothing(done: Run) -> None:
+def test_runs_are_ranked_and_classify_nothing(done: Done) -> None:
     metrics = done.metrics
     for name in ("uniform", "weighted", "stack"):
         assert "accuracy" not in metrics["test"][name]
@@ -63,7 +69,7 @@ def test_runs_are_ranked_and_classify_nothing(done: Run) -> None:
     assert "Labels most worth checking" not in (done.workdir / "report.html").read_text()
 
 
-def test_every_pair_is_scored(done: Run) -> None:
+def test_every_pair_is_scored(done: Done) -> None:
     table = pq.read_table(done.workdir / "importance.parquet")
     names = [*tasks.scores(done.config.train.task), "weight"]
     assert table.column_names == ["example_id", "query_id", "item_id", "label", *names]
@@ -77,7 +83,7 @@ def test_every_pair_is_scored(done: Run) -> None:
 
 @pytest.mark.parametrize("winner", ["uniform", "stack"])
 def test_the_folder_alone_gives_the_scores_of_the_run(
-    winner: str, done: Run, tmp_path: Path
+    winner: str, done: Done, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "run"
     won_by(winner, done.workdir, done.config, workdir)
@@ -106,6 +112,31 @@ def test_the_folder_alone_gives_the_scores_of_the_run(
     else:
         assert config.num_labels == 1
         assert "transformers alone gives" in card
+        # the exported encoder's head takes features, which its folder does not have
+        assert ("without them" if winner == "uniform" else "lacks the features") in card
+        assert not (workdir / "model" / "head.json").exists()
+
+
+@pytest.mark.parametrize("task", ["listwise", "regression"])
+def test_a_head_with_features_starts_as_linear(task: str, tmp_path: Path) -> None:
+    """It ranks as `linear` fitted on the rows that it trains on, whatever the encoder is."""
+    config = small()
+    config.train.task, config.model.features = task, True
+    with tiny_runs.opened(config, tmp_path / "run") as (workdir, start):
+        start = replace(start, features=relevance.of_head(config, workdir, start.prepared))
+        runs = tiny_runs.pair_runs(workdir, start, "uniform-0")
+        rows = np.arange(60)
+        one = Run("uniform-0", start.seed, start.train)
+        state = runs.state(one, Examples(rows), total_steps=1)
+        found = runs.predicted(state.params, "test")["relevance"]
+        known = runs.features
+        lists = lists_of(runs.prepared, "train", known.values["train"]).rows(rows)
+        folds = folds_of(runs.prepared, "train", seed=0)[rows]
+        linear = fitted(known.names, lists, folds).scores(known.names, known.values["test"])
+    if task == "regression":  # as far from the gains as a line through 0 can be near them
+        scores = fitted(known.names, lists, folds).scores(known.names, lists.features)
+        linear = linear * np.linalg.lstsq(scores[:, None], lists.gains, rcond=None)[0]
+    np.testing.assert_allclose(found, linear, rtol=1e-5, atol=1e-5)
 
 
 def test_online_weights(tmp_path: Path) -> None:
@@ -116,7 +147,7 @@ def test_online_weights(tmp_path: Path) -> None:
     assert metrics["weights"] == {}
 
 
-def test_another_task_is_another_run(done: Run) -> None:
+def test_another_task_is_another_run(done: Done) -> None:
     config = small()
     config.train.task, config.train.folds = "graded", 2
     with pytest.raises(UserError, match=r"--redo="):
@@ -148,6 +179,14 @@ def listed(**changes: Any) -> Callable[[Config], None]:
         (listed(importance__score="el2n"), r"el2n is not defined for train\.task listwise"),
         (listed(importance__estimators=("tracin",)), r"tracin is not defined"),
         (listed(importance__policy="auto"), r"predicts none"),
+        (
+            listed(train__task="contrastive", model__features=True),
+            r"model\.features .* contrastive reads query and item apart",
+        ),
+        (
+            listed(train__task="graded", model__features=True),
+            r"model\.features .* graded has an output for each grade",
+        ),
         (listed(importance__mode="learned", importance__score="loss"), r"importance\.mode=learned"),
         (
             listed(importance__use="sampling", importance__mix_uniform=0.1),

@@ -83,6 +83,47 @@ def test_the_score_is_of_the_leaves_and_blended_with_the_sum(kind):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+def test_a_head_adds_its_features_to_what_the_encoder_gives():
+    """By itself, and in the stack before it is standardised: two features of two queries."""
+    encoders, heads = {"run:u": "."}, {"run:u": LinearRanker(("phrase", "price"), (3.0, 1.0), 0.0)}
+    columns = {
+        "phrase": np.array([1, 0, 0, 1.0]),
+        "price": np.array([5, 9, 7, 7.0]),
+        "run:u": np.array([0.5, 0, 0, 0]),
+        "run:translation": np.zeros(4),
+    }
+    # standardised: phrase 1, -1, -1, 1 and price -1, 1, 0, 0
+    whole = np.array([2.5, -2.0, -3.0, 3.0])
+    alone = Ranker("encoder", "u", encoders=encoders, heads=heads, corpus="c")
+    stacked = total("phrase", "price", "run:linear", "run:translation", "run:u")
+    weights = (0.0, 0.0, 0.0, 0.0, 2.0)
+    stack = replace(
+        alone,
+        kind="stack",
+        linear=total("phrase", "price"),
+        stack=replace(stacked, weights=weights),
+    )
+    for ranker, expected in ((alone, whole), (stack, np.array([2, -2, -2, 2.0]))):
+        made = ranking.Ranking(ranker, None, None, None)
+        found = ranking.scores(made, columns.__getitem__, np.array([0, 0, 1, 1]))
+        np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_a_head_of_other_features_is_refused(tmp_path):
+    translation.learn(["a"], ["b"], [1.0]).save(tmp_path / "words.parquet")
+    ranker = Ranker(
+        "stack",
+        "u",
+        linear=total("phrase"),
+        stack=total("phrase", "run:linear", "run:translation", "run:u"),
+        encoders={"run:u": "."},
+        heads={"run:u": total("phrase", "price")},
+        translation="words.parquet",
+    )
+    with pytest.raises(UserError, match=r"ranker\.json cannot be used \(.* of price\)"):
+        ranking.load(tmp_path, ranker)
+
+
 def test_lists_shorter_than_those_of_the_training_are_said():
     ranker = Ranker("linear", "u", linear=total("phrase"), list_lengths={"low": 7, "median": 20})
     assert ranking.short_lists(ranker, np.array([4, 9])) == ""

@@ -98,7 +98,7 @@ def bert() -> tuple[nnx.GraphDef, Any]:
         max_position_embeddings=8,
         initializer_range=0.3,
     )
-    return nnx.split(PairClassifier(config, num_labels=1, rngs=nnx.Rngs(0)))
+    return nnx.split(PairClassifier(config, num_labels=1, num_features=3, rngs=nnx.Rngs(0)))
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +115,7 @@ def batch() -> dict[str, np.ndarray]:
         "input_ids": generator.integers(0, 40, (rows, 6)).astype(np.int32),
         "token_type_ids": np.zeros((rows, 6), np.int32),
         "attention_mask": np.arange(6) < generator.integers(2, 7, (rows, 1)),
+        "features": generator.normal(size=(rows, 3)).astype(np.float32) * MASK[:, None],
         "label": LABELS,
         "mask": MASK,
         "weight": generator.uniform(0, 2, rows).astype(np.float32),

@@ -106,7 +106,7 @@ def test_a_value_of_the_wrong_type_names_its_field(field: str) -> None:
         ("importance.balance", "brand"),
         ("importance.level", "brand"),
         ("importance.estimators", ("loss", "gradient")),
-        ("importance.choosing_folds", 2),
+        ("importance.choosing_folds", 3),
         ("importance.choosing_budget", 0.0),
         ("importance.choosing_budget", math.nan),
         ("importance.compare", ("proportional", "equal")),

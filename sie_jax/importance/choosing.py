@@ -1,7 +1,11 @@
-"""Chooses score, policy and strength by cross-validation over queries, round by round of a plan.
+"""Chooses score, policy and strength: without a trial, or by cross-validation over queries.
 
-The last round of a plan (`planning`) trains the contender and `uniform` on other folds, and
-`uniform` is kept unless the interval of their difference lies above zero.
+Where whole queries or sellers are labelled wrongly, held-out queries and sellers are too, and no
+trial on them can show what their labels cost. So what is chosen there rests on the estimator
+`doubtful_groups` alone, which finds nothing in right labels (`importance.doubtful`): GROUPS, where
+it finds some. Everywhere else candidates are tried, round by round of a plan. The last round of a
+plan (`planning`) trains the contender and `uniform` on other folds, and `uniform` is kept unless
+the interval of their difference lies above zero.
 
 The contender is the best of many, and so it was lucky on the queries that it was picked by (the
 winner's curse). No query of a fold that decides is in the training rows or in the held-out fold of
@@ -18,6 +22,7 @@ import numpy as np
 from sie_jax.importance.planning import Plan, Round
 from sie_jax.importance.policies import (
     POLICIES,
+    Believed,
     Clipped,
     Inverse,
     Keep,
@@ -55,6 +60,7 @@ class Candidate(NamedTuple):
 
 
 UNIFORM = Candidate("grad_norm", Uniform())
+GROUPS = Candidate("doubtful_groups", Believed())
 CANDIDATES = (
     Candidate("grad_norm", Clipped()),
     Candidate("el2n", Keep(fraction=0.8)),
@@ -84,6 +90,8 @@ class Choice(NamedTuple):
         ("reference" for uniform, "kept", "dropped" or "undefined", and in the last round "chosen"
         or "dropped"), and `folds`: `queries`, `mean` and `difference` of each fold, with `fold`.
     cost: `budget`, `planned` and `spent`, in units of one full training.
+    doubtful: The mean of the score `doubtful_groups` over the training pairs. Above 0 GROUPS is
+        chosen, and nothing was tried. None where no out-of-fold predictions say.
     """
 
     chosen: Candidate
@@ -91,6 +99,7 @@ class Choice(NamedTuple):
     interval: dict[str, float | None]
     comparison: list[dict[str, Any]]
     cost: dict[str, float]
+    doubtful: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values, as the report takes them."""
@@ -99,6 +108,13 @@ class Choice(NamedTuple):
             "chosen": self.chosen.as_json(),
             "contender": self.contender and self.contender.as_json(),
         }
+
+
+def by_groups(doubtful: float, *, budget: float) -> Choice:
+    """The choice of GROUPS, which costs nothing; `doubtful` is above 0."""
+    interval: dict[str, float | None] = dict.fromkeys(("value", "low", "high"))
+    cost = {"budget": budget, "planned": 0.0, "spent": 0.0}
+    return Choice(GROUPS, None, interval, [], cost, doubtful)
 
 
 def choose(

@@ -1,7 +1,8 @@
 """Plans the rounds of choosing among candidates, so that they stay within a budget of training.
 
 Successive halving: all candidates are trained on few rows, the better half on more, and so on until
-one is left. The last round trains that one and `uniform` on other folds. What a policy gains in a
+one is left. The last round trains that one and `uniform` while other folds are held out, at least
+two of them: a training that went well by chance decides nothing alone. What a policy gains in a
 short training on few rows it need not gain in a long one on all of them, so the last round gets its
 share of the budget before the others.
 
@@ -22,6 +23,8 @@ LEAST_SHARE = 0.02
 FAIR_SHARE = 0.25
 # on a smaller share of the rows, a difference from uniform is not the one on all rows
 DECIDING_SHARE = 0.75
+# how many folds decide at least, each with a training of its own
+DECIDING_FOLDS = 2
 
 
 class Costs(NamedTuple):
@@ -101,21 +104,21 @@ def plan(
     *,
     rows: Sequence[int],
     costs: Costs,
-    budget: float = 2.0,
+    budget: float,
     least_share: float = LEAST_SHARE,
 ) -> Plan:
     """Plans the rounds: n, ⌊n/2⌋, ⌊n/4⌋, … candidates, then the last one against uniform.
 
-    The first fold is held out in all rounds but the last, and the last fold in the last round. The
-    budget pays for predicting, for `least_share` of the rows in every round before the last, and
-    then for as many rows in the last round as it can. If the last round takes all rows, what is
-    left goes to the others in equal parts; a round that needs less than its part leaves the rest to
-    the others. With one candidate there is only the round that decides, on as many folds as can
-    train in full, and on one fold if none can.
+    The first fold is held out in all rounds but the last, and the last DECIDING_FOLDS folds in turn
+    in the last round. The budget pays for predicting, for `least_share` of the rows in every round
+    before the last, and then for as many rows in the last round as it can. If the last round takes
+    all rows, what is left goes to the others in equal parts; a round that needs less than its part
+    leaves the rest to the others. With one candidate there is only the round that decides, on as
+    many folds as can train in full, and on DECIDING_FOLDS if fewer can.
 
     Args:
         number_of_candidates: n ≥ 1. Uniform is not counted: it is in every round.
-        rows: The number of training rows of each fold, all ≥ 1. At least 3 folds, or 2 if n is 1.
+        rows: The number of training rows of each fold, all ≥ 1. At least 4 folds, or 2 if n is 1.
         costs: What an example costs.
         budget: The most that the whole plan may cost, in units of one full training.
         least_share: The smallest share of the rows that a run may get.
@@ -131,13 +134,14 @@ def plan(
     if number_of_candidates < 1:
         raise ValueError("there are no candidates to choose among: give at least one")
     entering = _halved(number_of_candidates)
-    needed = 2 if len(entering) == 1 else 3
+    needed = DECIDING_FOLDS if len(entering) == 1 else DECIDING_FOLDS + 2
     if len(rows) < needed or min(rows) < 1:
         raise ValueError(
             f"the folds have {list(rows)} rows: choosing among {number_of_candidates} needs at "
             f"least {needed} folds, none of them empty"
         )
-    for folds in range(len(rows) if len(entering) == 1 else 1, 0, -1):
+    most = len(rows) if len(entering) == 1 else DECIDING_FOLDS
+    for folds in range(most, DECIDING_FOLDS - 1, -1):
         made = _shared_out(entering, folds, Plan((), tuple(rows), costs, budget), least_share)
         if made.rounds[-1].share == 1:
             break
@@ -156,7 +160,7 @@ def affordable(
     *,
     rows: Sequence[int],
     costs: Costs,
-    budget: float = 2.0,
+    budget: float,
     fair_share: float = FAIR_SHARE,
 ) -> Plan:
     """The plan for as many candidates as get `fair_share` of the rows in every round.
@@ -173,8 +177,10 @@ def affordable(
     Raises:
         ValueError: as `plan`, if the budget is not enough for one candidate.
     """
-    for number in range(number_of_candidates if len(rows) > 2 else 1, 1, -1):
-        made = _shared_out(_halved(number), 1, Plan((), tuple(rows), costs, budget), fair_share)
+    several = len(rows) >= DECIDING_FOLDS + 2
+    for number in range(number_of_candidates if several else 1, 1, -1):
+        draft = Plan((), tuple(rows), costs, budget)
+        made = _shared_out(_halved(number), DECIDING_FOLDS, draft, fair_share)
         if made.rounds[-1].share >= DECIDING_SHARE:
             return made
     return plan(1, rows=rows, costs=costs, budget=budget, least_share=fair_share)

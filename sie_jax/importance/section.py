@@ -40,14 +40,16 @@ class ImportanceConfig:
     keep_fraction: float = 0.8  # the share that `keep` and `keep_hardest` keep
     drop_hardest: float = 0.1  # the share that `banded` drops
     drop_easiest: float = 0.1  # likewise
-    annotator: str = ""  # attribute with who labelled, for doubtful_groups; empty: each query
-    seller: str = ""  # attribute with the seller, such as brand, for doubtful_groups; empty: none
+    # attribute with who labelled, for doubtful_groups and auto; empty: each query
+    annotator: str = ""
+    # attribute with the seller, such as brand, for doubtful_groups and auto; empty: none
+    seller: str = ""
     level: str = "pair"  # or query: all pairs of a query get one weight, from their mean score
     balance: str = ""  # class or query: each keeps its share of the weight; empty: none
     mix_uniform: float = 0.0  # λ of (1 − λ) w + λ/N, for any policy
     compare: tuple[str, ...] = ()  # further policies, each trained as a run of its own name
-    choosing_folds: int = 3  # folds of the training queries for the policy `auto`
-    choosing_budget: float = 2.0  # the most that choosing may cost, in full trainings
+    choosing_folds: int = 5  # folds of the training queries for the policy `auto`
+    choosing_budget: float = 5.0  # the most that choosing may cost, in full trainings
 
     @property
     def further_scores(self) -> tuple[str, ...]:
@@ -57,8 +59,8 @@ class ImportanceConfig:
 
     @property
     def groups(self) -> tuple[str, str]:
-        """The attributes with annotators and sellers; "" where no score looks at them."""
-        if DOUBTFUL_GROUPS in self.further_scores:
+        """The attributes with annotators and sellers; "" where nothing looks at them."""
+        if DOUBTFUL_GROUPS in self.further_scores or self.policy == AUTO:
             return self.annotator, self.seller
         return "", ""
 
@@ -142,14 +144,15 @@ class ImportanceConfig:
                     f"importance.score is {DOUBTFUL_GROUPS}, which is 0 of most pairs, so that the "
                     f"policy {name} of importance.{field} weighs all alike: {other}"
                 )
-        if DOUBTFUL_GROUPS not in self.further_scores and (self.annotator or self.seller):
+        looked_at = DOUBTFUL_GROUPS in self.further_scores or self.policy == AUTO
+        if not looked_at and (self.annotator or self.seller):
             field = "annotator" if self.annotator else "seller"
             raise UserError(
                 f"importance.{field} is {getattr(self, field)!r}, which importance.score "
                 f"{self.score} does not look at: set importance.score={DOUBTFUL_GROUPS} and "
                 "importance.policy=believed, or leave it out"
             )
-        sections.at_least("importance.choosing_folds", self.choosing_folds, 3)
+        sections.at_least("importance.choosing_folds", self.choosing_folds, 4)
         sections.positive("importance.choosing_budget", self.choosing_budget)
         if not math.isfinite(self.power):
             raise UserError(f"importance.power is {self.power}: give a finite number")

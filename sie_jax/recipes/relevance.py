@@ -268,6 +268,7 @@ def _stages(
         chosen = choose(
             workdir,
             start,
+            held_out,
             importance=importance,
             split_seed=data.split_seed,
             evaluation=intervals,

@@ -13,16 +13,19 @@ import pyarrow.parquet as pq
 from sie_jax import processes
 from sie_jax.errors import NumericalError, UserError
 from sie_jax.evaluation import from_columns, intervals
+from sie_jax.evaluation.predictions import probabilities
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.files import read_json, write_json
 from sie_jax.importance import choosing, hardness, planning
 from sie_jax.importance.choosing import Candidate
+from sie_jax.importance.doubtful import doubtful_groups
 from sie_jax.importance.planning import Plan
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.passes import sweep
-from sie_jax.stages.cross_fit import assigned
+from sie_jax.stages.cross_fit import OutOfFold, assigned
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
 from sie_jax.stages.running import SCORING, TRAINING
+from sie_jax.stages.score import groups_of
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training.run import Run, Weighting
 from sie_jax.training.section import Schedule
@@ -40,6 +43,7 @@ def read(made: Made[Candidate]) -> Candidate:
 def choose(
     job: Job,
     start: Start,
+    held_out: Made[OutOfFold] | None,
     *,
     importance: ImportanceConfig,
     split_seed: int,
@@ -47,13 +51,28 @@ def choose(
 ) -> None:
     """Leaves choosing.json (`importance.choosing`).
 
-    Candidates are compared by the accuracy of pairs held out, with their labels as they are, query
-    by query. As many of them are tried, from the first on, as the budget can train for long enough.
-    A fold's training rows get a warm-up and one scoring pass; every candidate's run continues from
-    the parameters of the warm-up.
+    Where `held_out` shows doubtful groups, these decide. Otherwise candidates are compared by the
+    accuracy of pairs held out, with their labels as they are, query by query. As many of them are
+    tried, from the first on, as the budget can train for long enough. A fold's training rows get a
+    warm-up and one scoring pass; every candidate's run starts as those that are deployed do.
+
+    held_out: the stage cross_fit; None without folds of the training queries.
     """
-    trials = Trials(PairRuns(job, start), importance, split_seed)
-    choice = trials.choose(choosing.CANDIDATES, evaluation)
+    runs = PairRuns(job, start)
+    doubtful = None
+    if held_out is not None:
+        training = runs.prepared.split("train")
+        scores = doubtful_groups(
+            probabilities(held_out.value.training()),
+            training["label"].to_numpy(),
+            groups_of(training, *importance.groups),
+        )
+        doubtful = float(scores.mean())
+    if doubtful:
+        choice = choosing.by_groups(doubtful, budget=importance.choosing_budget)
+    else:
+        trials = Trials(runs, importance, split_seed)
+        choice = trials.choose(choosing.CANDIDATES, evaluation)._replace(doubtful=doubtful)
     processes.alone(write_json, job.folder / FILE, choice.as_json())
     processes.alone(job.clear_runs)
 
@@ -122,7 +141,7 @@ class Trials:
             rows = self._some_queries(
                 np.flatnonzero(np.isin(fold, plan.trained_on(held_out))), share
             )
-            params, scores = self._warmed_up(rows, f"{share:.4f}-{held_out}")
+            scores = self._scored(rows, f"{share:.4f}-{held_out}")
             if candidate.score in self.further:
                 hard = self.further[candidate.score][rows]
             else:
@@ -138,7 +157,6 @@ class Trials:
                 state = self.runs.fit(
                     Run(name, start.seed, start.train, weighting),
                     Examples(rows, weights),
-                    params=params,
                     judges=None,
                 )
                 values = self._accuracy(state.params, measured, f"{name}-predicted")
@@ -166,15 +184,14 @@ class Trials:
         number = np.searchsorted(np.cumsum(counts[order]), share * len(rows), side="right")
         return rows[np.isin(of_row, order[: max(1, number)])]
 
-    def _warmed_up(self, rows: np.ndarray, name: str) -> tuple[Any, sweep.Columns]:
-        """The parameters after a warm-up on some training rows, and the scores of these rows."""
+    def _scored(self, rows: np.ndarray, name: str) -> sweep.Columns:
+        """The scores of some training rows after a warm-up on them."""
         start = self.runs.start
         warmup = dataclasses.replace(start.train, epochs=self.importance.warmup_epochs)
         state = self.runs.fit(
             Run(f"choosing_warmup_{name}", start.seed, warmup), Examples(rows), judges=None
         )
-        columns = self.runs.scored(state.params, "train", f"choosing_scores_{name}", rows)
-        return state.params, columns
+        return self.runs.scored(state.params, "train", f"choosing_scores_{name}", rows)
 
     def _accuracy(self, params: Any, rows: np.ndarray, entry: str) -> np.ndarray:
         """The share of each query's rows whose label is predicted, in the order of the ids.

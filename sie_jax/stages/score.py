@@ -87,7 +87,7 @@ def score(
         estimators,
         runs.task,
         evidence,
-        runs.pairs("train")._replace(groups=_groups(training, *groups)),
+        runs.pairs("train")._replace(groups=groups_of(training, *groups)),
         runs.pairs("validation"),
         runs.workspace,
         Options(seed=start.seed),
@@ -155,8 +155,8 @@ def _evidence(runs: PairRuns, run: Run, held_out: OutOfFold | None) -> estimatin
     )
 
 
-def _groups(training: pa.Table, annotator: str, seller: str) -> Groups:
-    """Whose labels can be wrong together.
+def groups_of(training: pa.Table, annotator: str, seller: str) -> Groups:
+    """Whose labels can be wrong together, by the attributes with annotators and with sellers.
 
     A pair without an annotator is one of its query, and one without a seller is alone.
     """

@@ -98,7 +98,7 @@ def test_training_runs_are_named_with_their_steps() -> None:
         "  pretraining: 400 steps",
         "  tune: 2 learning rates, 30 steps each",
         "  on folds of the training queries: 15 runs, about 24 steps each",
-        "  choose: as many candidates as importance.choosing_budget 2 full trainings allow",
+        "  choose: as many candidates as importance.choosing_budget 5 full trainings allow",
     ]
     # 2 × 3 runs and 2 learning rates of 30 steps, 2 epochs of warm-up, 15 runs on folds
     assert plan.total(config, 10) == 8 * 30 + 20 + 15 * 24

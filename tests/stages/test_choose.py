@@ -4,18 +4,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import workdirs
-from tiny_runs import run, unexplained
+from tiny_runs import opened, run, unexplained
 
 from sie_jax.config import Config
 from sie_jax.data import preparing
 from sie_jax.files import read_json
 from sie_jax.importance import choosing
 from sie_jax.stages import choose
+from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.pair_runs import Examples, PairRuns
 from sie_jax.tables import parts
+from sie_jax.workdir import Made
 
 pytestmark = pytest.mark.slow
 
@@ -30,6 +33,7 @@ class Chosen(NamedTuple):
     first: list[str]
     second: list[str]
     weights: dict[str, Examples]
+    starts: dict[str, Any]
 
 
 def auto() -> Config:
@@ -40,12 +44,13 @@ def auto() -> Config:
 def chosen(tmp_path_factory: pytest.TempPathFactory) -> Chosen:
     """It was killed after the last trial, and run again."""
     workdir, trained = tmp_path_factory.mktemp("chosen") / "run", list[str]()
-    weights = dict[str, Examples]()
+    weights, starts = dict[str, Examples](), dict[str, Any]()
     fit = PairRuns.fit
 
     def spy(self: PairRuns, run: Any, *args: Any, **options: Any) -> Any:
         trained.append(run.name)
         weights[run.name] = args[0] if args else Examples()
+        starts[run.name] = options.get("params")
         return fit(self, run, *args, **options)
 
     def killed(*_: object) -> None:
@@ -60,7 +65,7 @@ def chosen(tmp_path_factory: pytest.TempPathFactory) -> Chosen:
         first = list(trained)
         trained.clear()
         run(auto(), workdir)
-    return Chosen(workdir, first, trained, weights)
+    return Chosen(workdir, first, trained, weights, starts)
 
 
 def test_it_keeps_to_its_budget_and_takes_what_is_better(chosen: Chosen) -> None:
@@ -106,6 +111,45 @@ def test_the_weighted_run_is_charged_what_choosing_took(chosen: Chosen) -> None:
     # the budget is for shares of the rows, of which whole queries are taken: at most as much
     planned = 3 * rows * read_json(chosen.workdir / "choosing.json")["cost"]["spent"]
     assert planned / 2 < took <= planned * (1 + 1e-12)
+
+
+def test_every_trial_starts_as_runs_that_are_deployed_do(chosen: Chosen) -> None:
+    """From the parameters of its seed: it does not go on where the warm-up ended."""
+    assert chosen.starts
+    assert set(chosen.starts.values()) == {None}
+
+
+def test_queries_that_are_labelled_blindly_are_chosen_without_a_trial(tmp_path: Path) -> None:
+    """Of every third query the predictions are right and the labels are those of other items."""
+    config = unexplained(policy="auto")
+    with opened(config, tmp_path / "run") as (workdir, start):
+        prepared = start.prepared.value
+        training = prepared.split("train")
+        labels, queries = (training[name].to_numpy() for name in ("label", "query_id"))
+        expected, blind = labels.copy(), np.zeros(len(labels), bool)
+        for number, query in enumerate(np.unique(queries)):
+            rows = np.flatnonzero(queries == query)
+            if number % 3 == 0:
+                expected[rows], blind[rows] = np.roll(labels[rows], 1), True
+        grades = len(prepared.scale.names)
+        sure = np.where(np.arange(grades) == expected[:, None], 0.97, 0.03 / (grades - 1))
+        columns = {f"probability_{grade}": sure[:, grade] for grade in range(grades)}
+        place = pa.table({"fold": np.zeros(len(labels), np.int32)})
+
+        held_out = Made("cross_fit", "given", {}, tmp_path, lambda _: OutOfFold(place, columns))
+        choose.choose(
+            workdir,
+            start,
+            held_out,
+            importance=config.importance,
+            split_seed=0,
+            evaluation=config.evaluation,
+        )
+        found = read_json(workdir.folder / "choosing.json")
+    assert found["chosen"]["name"] == "doubtful_groups believed"
+    assert (found["comparison"], found["cost"]["spent"]) == ([], 0.0)
+    # queries of which all labels are equal tell nothing, and get the share of all
+    assert found["doubtful"] == pytest.approx(blind.mean(), abs=0.1)
 
 
 def test_every_trial_is_balanced_as_the_run_will_be(chosen: Chosen) -> None:

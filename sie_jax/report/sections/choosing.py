@@ -8,6 +8,10 @@ from sie_jax.report.parts import Part, render
 
 TEMPLATE = """
 <p><strong>{{ decision }}</strong></p>
+{% if doubtful == 0 %}
+<p class="note">No query, annotator or seller was found whose labels as a whole are doubtful.</p>
+{% endif %}
+{% if comparison %}
 <p class="note">Score, policy and strength were chosen by cross-validation over the training
 queries. Each round trained its candidates and uniform on a share of the pairs outside its held-out
 folds, and kept the candidates with the highest mean difference from uniform in accuracy. The folds
@@ -47,6 +51,7 @@ the budget was {{ "%g" | format(cost.budget) }}.</p>
 {% endcall %}
 </details>
 {% endif %}
+{% endif %}
 """
 
 
@@ -63,6 +68,7 @@ def part(metrics: Mapping[str, Any]) -> Part | None:
         decision=decision(choice),
         comparison=choice["comparison"],
         cost=choice["cost"],
+        doubtful=choice["doubtful"],
     )
     return Part("choosing", "Choosing", html)
 
@@ -70,6 +76,13 @@ def part(metrics: Mapping[str, Any]) -> Part | None:
 def decision(choice: Mapping[str, Any]) -> str:
     """One sentence that says what was chosen and which interval decided it."""
     contender, chosen = choice["contender"], choice["chosen"]["name"]
+    if choice["doubtful"]:
+        return (
+            f"{chosen} is chosen without a trial: by out-of-fold predictions "
+            f"{choice['doubtful']:.1%} of the labels are doubtful because of the query, annotator "
+            "or seller that they belong to. Held-out labels are wrong in the same way, so that no "
+            "trial on them could show the gain."
+        )
     if contender is None:
         return "uniform is kept, because no candidate could be measured."
     difference = f"the difference between {contender['name']} and uniform"

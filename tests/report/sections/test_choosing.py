@@ -71,6 +71,17 @@ def test_the_decision_follows_the_interval(interval, chosen, sentence):
     assert choosing.decision(choice(interval, chosen)) == sentence
 
 
+def test_doubtful_groups_decide_without_a_trial():
+    made = choosing_candidates.by_groups(0.214, budget=5.0).as_json()
+    part = choosing.part(metrics(choosing=made))
+    text = words(part.html)
+    assert "doubtful_groups believed is chosen without a trial" in text
+    assert "21.4% of the labels are doubtful" in text
+    assert "<table" not in part.html
+    nothing = choosing.part(metrics(choosing=choice(estimate(0.02)) | {"doubtful": 0.0}))
+    assert "No query, annotator or seller was found" in words(nothing.html)
+
+
 def test_the_decision_where_nothing_could_be_measured():
     nothing = choice(dict.fromkeys(("value", "low", "high")), "uniform") | {"contender": None}
     html = choosing.part(metrics(choosing=nothing)).html
@@ -80,7 +91,7 @@ def test_the_decision_where_nothing_could_be_measured():
 @pytest.mark.parametrize("number", [1, len(choosing_candidates.CANDIDATES)])
 def test_a_choice_is_shown_as_it_is(number):
     candidates = choosing_candidates.CANDIDATES[:number]
-    plan = planning.plan(number, rows=[30] * 4, costs=planning.Costs(9, 5), budget=20)
+    plan = planning.plan(number, rows=[30] * 5, costs=planning.Costs(9, 5), budget=20)
     found = choosing_candidates.choose(
         candidates,
         lambda candidate, fold, share: np.linspace(0, share, 9) ** len(candidate.name),
@@ -91,7 +102,9 @@ def test_a_choice_is_shown_as_it_is(number):
     rows = rows_of(part)[1:]
     shown = [row["candidate"] for row in found.comparison]
     assert [row[0] for row in rows[: len(shown)]] == shown
-    # the same by fold follows, where one candidate is measured on all folds
+    # the same by fold follows, since several folds decide
     by_fold = [row[0] for row in rows[len(shown) :]]
-    assert by_fold == (["candidate", *np.repeat(shown, 4)] if number == 1 else [])
+    folds = [len(row["folds"]) for row in found.comparison]
+    assert folds[-1] == (5 if number == 1 else 2)
+    assert by_fold == ["candidate", *np.repeat(shown, folds)]
     assert choosing.decision(found.as_json()) in part.html

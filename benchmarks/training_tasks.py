@@ -24,11 +24,12 @@ the ESCI sample's official training split alone, a third of whose queries are th
 official test queries are not looked at. esci_text is the same, and encoders read an item's
 description too. Every setting trains one encoder from the same start and changes the first one,
 `graded`, by what its name says; --care names what is tried on the tasks that --on names. Where the
-care is `features`, the head takes the features of the pair, and starts as `linear`. An encoder is
-tested alone and as a further feature of the stack (features, `linear`, `translation`), which is
-fitted on the validation queries. Differences are over test queries, each run fixed (Student's t):
-with one seed they say nothing of the chance of training, so this is a screening and no proof. The
-same command resumes what was stopped. Leaves benchmarks/results/training_tasks_SET.json.
+care is `features`, the head takes the features of the pair too, whose weights start as those of
+`linear`. An encoder is tested alone and as a further feature of the stack (features, `linear`,
+`translation`), which is fitted on the validation queries. Differences are over test queries, each
+run fixed (Student's t): with one seed they say nothing of the chance of training, so this is a
+screening and no proof. The same command resumes what was stopped. Leaves
+benchmarks/results/training_tasks_SET.json.
 """
 
 import argparse

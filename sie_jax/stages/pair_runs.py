@@ -175,8 +175,9 @@ class PairRuns:
     ) -> TrainState:
         """The state of a run before its first step, from `params` or else from its seed's.
 
-        Where the head takes features it starts as `linear` fitted on the run's rows: the weights
-        of the features are those of `linear`, and those of the encoder's output are 0.
+        Where the head takes features, their weights start as those of `linear` fitted on the run's
+        rows. The encoder's output keeps its own, those of a checkpoint or small random ones: where
+        they start at 0 the encoder learns far less.
         """
         optimizer = run.train.optimizer(total_steps=total_steps)
         if params is None:
@@ -191,7 +192,7 @@ class PairRuns:
     def _begin_linear(
         self, params: Any, features: Features, task: str, rows: np.ndarray | None
     ) -> None:
-        """Sets the head's weights, in place."""
+        """Sets the weights of the features, in place."""
         chosen = self.planner.rows("train") if rows is None else rows
         lists = lists_of(self.prepared, "train", features.values["train"]).rows(chosen)
         weights = np.zeros(len(features.names))
@@ -202,8 +203,6 @@ class PairRuns:
             scores = lists.features @ weights
             weights *= scores @ lists.gains / max(scores @ scores, 1.0)
         params["features"]["kernel"].set_value(jnp.asarray(weights[:, None], jnp.float32))
-        kernel = params["classifier"]["kernel"]
-        kernel.set_value(jnp.zeros_like(kernel[...]))
 
     def fit(
         self,

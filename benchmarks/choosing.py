@@ -1,373 +1,244 @@
-"""What `importance.policy=auto` chooses, and how every policy does, on the synthetic shop.
+"""What `importance.policy=auto` chooses, whether its trials tell the truth, and what it gains.
 
-    python benchmarks/choosing.py --workdir=runs/choosing [--seeds=0,1,2,3,4] [--no-policies]
-    python benchmarks/choosing.py --workdir=runs/other_seeds --seeds=5,6,7,8,9 --no-policies \\
-        --out=benchmarks/results/choosing_other_seeds.json
+    python benchmarks/choosing.py --workdir=runs/choosing
 
-For 0, 20 and 40 % uniform noise and each seed: a shop, that of configs/shop.py, pretrained on the
-shop's texts, and `auto` within the default budget, at 40 % once more with the oracle among its
-candidates, which leaves out exactly the wrong labels. Then, from the same initial parameters and
-for as many steps, uniform training, what was chosen, the oracle, and uniform training on the labels
-without noise; last, every policy, learned weights and sampling. nDCG@10 on the test queries, whose
-labels have no noise, and accuracy; differences from uniform paired over seeds. `yardsticks` says
-why accuracy decides: the oracle's difference from uniform on the test queries, their labels made as
-wrong as the training's, by either metric. The second command is for seeds that were not looked at
-when the rounds of `auto` were planned.
+Generated shops like that of configs/shop.py, but smaller, each under four faults: single labels
+wrong as a weak model would err (`confusion`), whole queries labelled carelessly (`annotator`),
+exact items labelled irrelevant (`missing_positive`), and none. In each, `auto` chooses with the
+defaults of the product, and then uniform training, what was chosen, and the contender of the last
+round are trained as runs that are deployed are: on all training pairs, from their seed's start.
 
-Every run is a file in WORKDIR/cells: a stop costs the run it was in, and several processes may work
-on different seeds. Leaves benchmarks/results/choosing.json, or what --out names, of all seeds in
-WORKDIR.
+*Bias* is what the last round said of the contender (its accuracy less uniform's on held-out pairs,
+with their labels as they are) less what its deployed run does by the same measure: accuracy less
+uniform's on the validation pairs, whose labels are as wrong and which chose nothing. *Gain* is the
+nDCG@10 of what was chosen less uniform's, on test queries whose labels are right. *Headroom* is
+that of uniform on right labels less uniform's. Intervals are Student's t over shops: each brings
+its own words, queries, errors and seed.
+
+Every shop and fault is a file in WORKDIR/cells: a stop costs the one it was in, and several
+processes may work on different shops (--shops). Leaves benchmarks/results/choosing.json of all that
+are there.
 """
 
 import argparse
-import itertools
 import runpy
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
+from interleaved import machine
 from rich.console import Console
+from same_results import commit_of
 
-from sie_jax import importance
 from sie_jax.config import Config
-from sie_jax.devices import mesh as meshes
-from sie_jax.evaluation import Predictions, from_probabilities, intervals
-from sie_jax.evaluation.intervals import Judgments, summarize
-from sie_jax.evaluation.predictions import probabilities as probabilities_of
-from sie_jax.files import read_json, whole, write_json
-from sie_jax.importance import choosing, modifiers, policies, sampling
+from sie_jax.evaluation import Predictions, claims, from_columns
+from sie_jax.evaluation.verdict import by_query
+from sie_jax.files import read_json, write_json
+from sie_jax.importance.choosing import UNIFORM, Candidate
 from sie_jax.recipes import relevance
-from sie_jax.stages.choose import Trials
-from sie_jax.stages.pair_runs import Examples, PairRuns, Start, summarized
-from sie_jax.stages.score import Scores, score
+from sie_jax.stages.choose import choose
+from sie_jax.stages.cross_fit import cross_fit
+from sie_jax.stages.pair_runs import Start, judged
+from sie_jax.stages.score import score
+from sie_jax.stages.train import Trained, train
 from sie_jax.training.run import Run, Weighting
-from sie_jax.workdir import Job, Workdir
+from sie_jax.workdir import Workdir
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "choosing.json"
-RATES, SEEDS = (0.0, 0.2, 0.4), (0, 1, 2, 3, 4)
-QUERIES, EPOCHS = 600, 8
-MARGIN = 0.005
-ORACLE = choosing.Candidate("oracle", policies.Keep(fraction=0.5))
-POLICIES = (
-    choosing.Candidate("grad_norm", policies.Clipped()),
-    choosing.Candidate("el2n", policies.Keep(fraction=0.8)),
-    choosing.Candidate("margin", policies.Keep(fraction=0.6)),
-    choosing.Candidate("loss", policies.Tempered(power=-0.5)),
-    choosing.Candidate("loss", policies.Inverse()),
-    choosing.Candidate("grad_norm", policies.Proportional()),
-    choosing.Candidate("grad_norm", policies.Ranked()),
-    choosing.Candidate("loss", policies.Banded()),
-    choosing.Candidate("el2n", policies.KeepHardest(fraction=0.8)),
-)
-METRICS = ("ndcg@10", "accuracy", "macro_f1")
+FAULTS = {"none": 0.0, "confusion": 0.2, "annotator": 0.2, "missing_positive": 0.15}
+"""Kinds of noise (`data/sources/market/noise.py`) and the share of labels that each makes wrong."""
+SHOPS = range(20)
+QUERIES, ITEMS, EPOCHS, FOLDS = 400, 12, 6, 2
 
 
-def config_for(rate: float, seed: int, pretrained: str) -> Config:
-    """The shop for more epochs, enough to learn wrong labels by heart, with `auto`."""
+def config_of(fault: str, shop: int, pretrained: str) -> Config:
+    """The shop, with `auto` and folds of the training queries."""
     config: Config = runpy.run_path(str(ROOT / "configs" / "shop.py"))["get_config"]()
-    config.name = f"choosing-{rate:g}-{seed}"
-    config.data.synthetic.queries = QUERIES
-    config.data.synthetic.noise = rate
-    config.data.synthetic.seed = config.train.seed = seed
-    config.train.epochs = EPOCHS
+    config.name = f"choosing-{fault}-{shop}"
+    config.data.synthetic.queries, config.data.synthetic.items_per_query = QUERIES, ITEMS
+    config.data.synthetic.noise = FAULTS[fault]
+    config.data.synthetic.noise_kind = "uniform" if fault == "none" else fault
+    config.data.synthetic.dirt = 0.0
+    config.data.synthetic.seed = config.train.seed = 100 + shop
+    config.train.epochs, config.train.folds = EPOCHS, FOLDS
+    config.train.checkpoint_every = 10_000
+    config.train.batch_size, config.train.learning_rate = 64, 3e-3
+    # one shape for all shops, so that each program is compiled once
+    config.data.max_length, config.data.buckets, config.data.vocabulary_size = 24, 1, 512
     config.importance.policy = "auto"
     config.model.pretrained = pretrained
-    config.pretrain.steps = 0 if pretrained else 1000
+    config.pretrain.steps = 0 if pretrained else 500
     return config
 
 
-class Shop(NamedTuple):
-    """An open workdir in which the pairs of one shop are prepared, and what its runs start from."""
-
-    config: Config
-    opened: Workdir
-    start: Start
-
-    def runs(self, job: str, names: str) -> PairRuns:
-        """Training runs of these names, as one job that keeps its costs under `job`."""
-        return PairRuns(Job(self.opened, job, runs=(names,)), self.start)
+def pretrained_on(shop: int, folder: Path) -> str:
+    """A checkpoint pretrained on the texts of a shop, which no fault changes."""
+    config = config_of("none", shop, "")
+    with relevance.opened(config, folder, console=Console(quiet=True)) as workdir:
+        start = relevance.started(config, workdir)
+        assert start.pretrained is not None
+        return start.pretrained.value
 
 
-@contextmanager
-def shop(rate: float, seed: int, pretrained: str, workdir: Path) -> Iterator[Shop]:
-    """The shop of a rate and a seed, its data in `workdir`."""
-    config = config_for(rate, seed, pretrained)
-    console, mesh = Console(quiet=True), meshes.make(1)
-    with relevance.opened(config, workdir, console=console, mesh=mesh) as opened:
-        yield Shop(config, opened, relevance.started(config, opened))
-
-
-def pretrained_on(seed: int, workdir: Path) -> str:
-    """A checkpoint pretrained on the texts of a shop, which do not depend on its noise."""
-    with shop(0.0, seed, "", workdir) as made:
-        assert made.start.pretrained is not None
-        return made.start.pretrained.value
-
-
-def wrong_labels(start: Start) -> np.ndarray:
-    """Which training pairs have a label that is not the truth, float32 `[N]`."""
-    training = start.prepared.value.split("train")
-    return (training["truth"].to_numpy() != training["label"].to_numpy()).astype(np.float32)
-
-
-def weights_of(candidate: choosing.Candidate, scores: Scores) -> np.ndarray:
-    """A candidate's offline weights `[N]`, mean 1."""
-    column = jnp.asarray(scores.column(candidate.score))
-    weights = candidate.policy(importance.hardness(candidate.score, column))
-    return np.asarray(weights, np.float32) * len(column)
-
-
-def run_cell(
-    rate: float, seed: int, pretrained: str, folder: Path, cell: Path, *, all_policies: bool
-) -> None:
-    """Leaves in `cell` a file for each thing that one shop and noise rate shows."""
-    if rate == 0.4:
-        with shop(rate, seed, pretrained, folder / "oracle") as other:
-            candidates = (ORACLE, *choosing.CANDIDATES)
-            further = {"oracle": wrong_labels(other.start)}
-            chosen_by(other, cell / "choice with the oracle.json", candidates, further)
-    with shop(rate, seed, pretrained, folder / "auto") as made:
-        chosen = chosen_by(made, cell / "choice.json", choosing.CANDIDATES, {})
-        predictions = run_options(made, rate, chosen, cell, all_policies=all_policies)
-        if rate:
-            runs = {name: predictions[name] for name in ("uniform", "oracle")}
-            write_json(cell / "yardsticks.json", yardsticks(made, rate, seed, runs))
-
-
-def run_options(
-    made: Shop, rate: float, chosen: choosing.Candidate, cell: Path, *, all_policies: bool
-) -> dict[str, list[Predictions]]:
-    """What each training run of a shop predicts for the test pairs; left in `cell` too."""
-    options: dict[str, tuple[Weighting, Examples]] = {"uniform": (Weighting(), Examples())}
-    if rate:
-        right = 1 - wrong_labels(made.start)
-        weights = (right / np.mean(right)).astype(np.float32)
-        options["oracle"] = Weighting("weights", "oracle", "keep"), Examples(weights=weights)
-    tried = dict.fromkeys((chosen, *(POLICIES if all_policies else ())))
-    squares = None
-    if set(tried) != {choosing.UNIFORM}:
-        scores = score(
-            made.opened,
-            made.start,
-            None,
-            estimators=(),
-            warmup_epochs=made.config.importance.warmup_epochs,
-        ).value
-        for candidate in tried:
-            if candidate != choosing.UNIFORM:
-                weighting = Weighting("weights", candidate.score, candidate.policy.name)
-                weights = weights_of(candidate, scores)
-                options[candidate.name] = weighting, Examples(weights=weights)
-        if all_policies:
-            norms = scores.column("grad_norm")
-            squares = norms.astype(np.float64) ** 2
-            options["learned, loss"] = Weighting("learned", "loss"), Examples()
-            policy = modifiers.Mixed(policy=policies.Proportional(), uniform=0.1)
-            drawn = sampling.probabilities(np.asarray(policy(jnp.asarray(norms))))
-            weighting = Weighting("sampling", "grad_norm", "proportional")
-            options["grad_norm sampling"] = weighting, Examples(probabilities=drawn)
-    predictions, pairs = {}, made.start.prepared.value
-    for number, (name, (weighting, examples)) in enumerate(options.items()):
-        file = cell / f"{name}.npy"
-        if not file.exists():
-            run = Run(f"run_{number}-0", made.start.seed, made.start.train, weighting)
-            probabilities = trained(made, run, examples)
-            with whole(file) as temporary, temporary.open("wb") as opened:
-                np.save(opened, probabilities)
-        predictions[name] = [from_probabilities(np.load(file), pairs.scale.gains)]
-        found: dict[str, Any] = {"metrics": measured(made, predictions[name])}
-        shares = examples.weights if examples.probabilities is None else examples.probabilities
-        if shares is not None and squares is not None:
-            found["amount"] = amount(shares.astype(np.float64), squares)
-        write_json(file.with_suffix(".json"), found)
-    return predictions
-
-
-def chosen_by(
-    made: Shop,
-    file: Path,
-    candidates: Sequence[choosing.Candidate],
-    further: Mapping[str, np.ndarray],
-) -> choosing.Candidate:
-    """What `auto` chooses, as `file` says or will say."""
-    if not file.exists():
-        runs = made.runs("choosing", "choosing_*")
-        config = made.config
-        trials = Trials(runs, config.importance, config.data.split_seed, further)
-        choice = trials.choose(candidates, config.evaluation)
-        write_json(file, choice.as_json())
-        runs.job.clear()
-    return choosing.Candidate.from_json(read_json(file)["chosen"])
-
-
-def measured(made: Shop, predictions: list[Predictions]) -> dict[str, float]:
-    """A run's metrics on the test queries."""
-    pairs, evaluation = made.start.prepared.value, made.config.evaluation
-    several = {"uniform": predictions}
-    found = summarized(pairs, "test", several, evaluation=evaluation)["test"]["uniform"]
-    return {metric: found[metric]["value"] for metric in METRICS}
-
-
-def yardsticks(
-    made: Shop, rate: float, seed: int, runs: dict[str, list[Predictions]]
-) -> dict[str, Any]:
-    """The oracle's difference from uniform on test queries whose labels are as wrong."""
-    pairs = made.start.prepared.value
-    test, scale = pairs.split("test"), pairs.scale
-    truth, generator = test["label"].to_numpy(), np.random.default_rng(seed)
-    other = (truth + generator.integers(1, len(scale.names), len(truth))) % len(scale.names)
-    labels = np.where(generator.random(len(truth)) < rate, other, truth)
-    judgments = Judgments(
-        labels,
-        test["query_id"].to_pylist(),
-        test["example_id"].to_pylist(),
-        scale.names,
-        scale.gains,
-    )
-    found = summarize(
-        judgments,
-        runs,
-        resamples=made.config.evaluation.resamples,
-        seed=seed,
-    )["difference"]["oracle"]
-    return {metric: found[metric] for metric in METRICS}
-
-
-def trained(made: Shop, run: Run, examples: Examples) -> np.ndarray:
-    """The class probabilities `[N, K]` of the test pairs by one training run."""
-    runs = made.runs("options", "run_*")
-    state = runs.fit(run, examples, judges=None)
-    shutil.rmtree(runs.job.run_folder(run.name))
-    return probabilities_of(runs.predicted(state.params, "test"))
-
-
-def amount(shares: np.ndarray, squares: np.ndarray) -> dict[str, float | None]:
-    """The effective sample size as a share, and what sampling by these shares does to variance."""
-    uniform = np.full(len(shares), 1 / len(shares))
-    ratio = None
-    if shares.all():
-        own, plain = (
-            sampling.gradient_variance(squares, p, squared_norm_of_mean=0.0)
-            for p in (shares / shares.sum(), uniform)
+def cell(fault: str, shop: int, pretrained: str, folder: Path) -> dict[str, Any]:
+    """What `auto` chose in one shop, and how deployed runs do."""
+    config = config_of(fault, shop, pretrained)
+    with relevance.opened(config, folder, console=Console(quiet=True)) as workdir:
+        start = relevance.started(config, workdir)
+        held_out = cross_fit(workdir, start, folds=FOLDS, split_seed=config.data.split_seed)
+        choose(
+            workdir,
+            start,
+            held_out,
+            importance=config.importance,
+            split_seed=config.data.split_seed,
+            evaluation=config.evaluation,
         )
-        ratio = own / plain
-    size = sampling.effective_sample_size(shares) / len(shares)
-    return {"effective_sample_size": size, "gradient_variance_ratio": ratio}
+        choice = read_json(workdir.folder / "choosing.json")
+        named = {name: choice[name] for name in ("chosen", "contender") if choice[name]}
+        candidates = {Candidate.from_json(one) for one in named.values()}
+        further = {one.score for one in candidates if one.score == "doubtful_groups"}
+        scored = score(
+            workdir,
+            start,
+            held_out if further else None,
+            estimators=tuple(further),
+            warmup_epochs=config.importance.warmup_epochs,
+        )
+        deployed = {}
+        for candidate in sorted({UNIFORM, *candidates}, key=lambda one: one.name):
+            section = config.importance.with_candidate(candidate)
+            weighting = Weighting()
+            if candidate != UNIFORM:
+                weighting = Weighting("weights", candidate.score, candidate.policy.name)
+            slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
+            made = train(
+                workdir,
+                Run(f"{slug}-0", start.seed, start.train, weighting),
+                start,
+                None if candidate == UNIFORM else scored,
+                data=config.data,
+                importance=None if candidate == UNIFORM else section.only(candidate.policy.name),
+            )
+            deployed[candidate.name] = measured(start, made.value)
+        return {"choice": choice, "deployed": deployed, "spent": spent(workdir)}
 
 
-def summary(workdir: Path) -> dict[str, Any]:
-    """By rate: what was chosen, and each run's mean and paired difference from uniform."""
-    seeds = sorted({int(cell.name.split("-")[1]) for cell in (workdir / "cells").iterdir()})
+def measured(start: Start, run: Trained) -> dict[str, float]:
+    """Accuracy on validation pairs, whose labels may be wrong, and nDCG@10 on right test labels."""
+    prepared = start.prepared.value
+    gains = prepared.scale.gains
+    validation = from_columns(run.validation, gains)
+    assert validation.classes is not None
+    labels = prepared.split("validation")["label"].to_numpy()
+    test: dict[str, Sequence[Predictions]] = {"run": [from_columns(run.test, gains)]}
+    return {
+        "validation_accuracy": float((validation.classes == labels).mean()),
+        "ndcg@10": float(np.nanmean(by_query(judged(prepared, "test"), test)["run"])),
+    }
 
-    def runs_of(rate: float) -> dict[str, dict[int, Any]]:
-        """Of each run what its file says, by seed; `auto` is the run of what it chose."""
-        found: dict[str, dict[int, Any]] = {}
-        for seed in seeds:
-            cell = workdir / "cells" / f"{rate:g}-{seed}"
-            for file in sorted(cell.glob("*.npy")):
-                found.setdefault(file.stem, {})[seed] = read_json(file.with_suffix(".json"))
-            if (cell / "choice.json").exists():
-                name = read_json(cell / "choice.json")["chosen"]["name"]
-                if seed in found.get(name, {}):
-                    found.setdefault("auto", {})[seed] = found[name][seed]
-        return found
 
-    clean = runs_of(0.0).get("uniform", {})
+def spent(workdir: Workdir) -> float:
+    """What choosing cost, in full trainings, by its own account."""
+    return float(read_json(workdir.folder / "choosing.json")["cost"]["spent"])
+
+
+def summary(cells: dict[str, dict[int, Any]]) -> dict[str, Any]:
+    """By fault what was chosen, the bias of the trials, the gain and the headroom."""
+    clean = {shop: _ndcg(one, UNIFORM.name) for shop, one in cells.get("none", {}).items()}
     result: dict[str, Any] = {}
-    for rate in RATES:
-        runs = runs_of(rate) | ({"clean labels": clean} if rate else {})
-        uniform, cleaned = runs.get("uniform", {}), clean if rate else {}
-        table = {
-            name: {
-                "seeds": sorted(of),
-                **{m: [of[seed]["metrics"][m] for seed in sorted(of)] for m in METRICS},
-                **beside(of, uniform, cleaned, "ndcg@10"),
-                "by_accuracy": beside(of, uniform, cleaned, "accuracy"),
-                **next((one["amount"] for one in of.values() if "amount" in one), {}),
-            }
-            for name, of in runs.items()
+    biases = []
+    for fault, of in cells.items():
+        chosen = {shop: one["choice"]["chosen"]["name"] for shop, one in of.items()}
+        gains = [_ndcg(one, chosen[shop]) - _ndcg(one, "uniform") for shop, one in of.items()]
+        departed = [
+            gain for gain, name in zip(gains, chosen.values(), strict=True) if name != "uniform"
+        ]
+        bias = [_bias(one) for one in of.values() if one["choice"]["contender"]]
+        biases += bias
+        found = {
+            "shops": sorted(of),
+            "chosen": _counted(chosen.values()),
+            "contenders": _counted(
+                one["choice"]["contender"]["name"]
+                for one in of.values()
+                if one["choice"]["contender"]
+            ),
+            "trials": len(bias),
+            "bias": _interval(bias),
+            "gain": _interval(gains),
+            "departed": len(departed),
+            "gain_where_departed": _interval(departed),
+            "spent": float(np.mean([one["spent"] for one in of.values()])),
         }
-        chosen: dict[str, list[dict[str, Any]]] = {}
-        yardsticks_of = []
-        for seed in seeds:
-            cell = workdir / "cells" / f"{rate:g}-{seed}"
-            for file in sorted(cell.glob("choice*.json")):
-                one = read_json(file)
-                chosen.setdefault(file.stem, []).append(
-                    {
-                        "seed": seed,
-                        "name": one["chosen"]["name"],
-                        "contender": (one["contender"] or {}).get("name"),
-                        "interval": one["interval"],
-                        "queries": one["comparison"][-1]["queries"],
-                        "cost": one["cost"]["spent"],
-                    }
-                )
-            if (cell / "yardsticks.json").exists():
-                yardsticks_of.append(read_json(cell / "yardsticks.json"))
-        result[f"{rate:g}"] = {"chosen": chosen, "runs": table, "yardsticks": yardsticks_of}
-    return result
+        if fault != "none":
+            both = [shop for shop in of if shop in clean]
+            room = [clean[shop] - _ndcg(of[shop], UNIFORM.name) for shop in both]
+            found["headroom"] = _interval(room)
+        result[fault] = found
+    return {"faults": result, "bias": _interval(biases), "trials": len(biases)}
 
 
-def beside(
-    of: dict[int, Any], uniform: dict[int, Any], clean: dict[int, Any], metric: str
-) -> dict[str, Any]:
-    """A run's difference from uniform, and its share of what clean labels gain, where they do."""
-    difference, gap = (paired_over_seeds(each, uniform, metric) for each in (of, clean))
-    closed = None
-    # a gap that is not shown to be there cannot be closed, and other seeds have another
-    if gap and difference and gap["low"] > 0 and set(of) == set(uniform) == set(clean):
-        closed = difference["value"] / gap["value"]
-    return {"difference": difference, "gap_closed": closed}
+def _ndcg(one: dict[str, Any], run: str) -> float:
+    return float(one["deployed"][run]["ndcg@10"])
 
 
-def paired_over_seeds(
-    of: dict[int, Any], reference: dict[int, Any], metric: str
-) -> dict[str, Any] | None:
-    """The mean difference in a metric over the seeds that both have, with its 90 % interval and the
-    two one-sided tests; None of fewer than two."""
-    seeds = sorted(of.keys() & reference.keys())
-    if len(seeds) < 2:
-        return None
-    ours, theirs = (
-        np.array([each[seed]["metrics"][metric] for seed in seeds]) for each in (of, reference)
-    )
-    return dict(intervals.equivalence(ours - theirs, margin=MARGIN))
+def _bias(one: dict[str, Any]) -> float:
+    """The estimate of the last round less the difference of the deployed runs."""
+    name, accuracy = one["choice"]["contender"]["name"], "validation_accuracy"
+    deployed = one["deployed"][name][accuracy] - one["deployed"]["uniform"][accuracy]
+    return float(one["choice"]["interval"]["value"] - deployed)
+
+
+def _interval(values: Sequence[float]) -> dict[str, float | None]:
+    return claims.fixed(np.array(values, np.float64))
+
+
+def _counted(names: Any) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        found[name] = found.get(name, 0) + 1
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", type=Path, default=Path("runs/choosing"))
-    parser.add_argument("--seeds", default=",".join(str(seed) for seed in SEEDS))
-    parser.add_argument("--no-policies", action="store_true")
+    parser.add_argument("--shops", type=int, nargs="*", default=list(SHOPS))
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     console = Console()
-    seeds = [int(one) for one in arguments.seeds.split(",")]
-    # what `auto` chose in all seeds first, then the policies, which take longer
-    for all_policies in (False,) if arguments.no_policies else (False, True):
-        for rate, seed in itertools.product((0.4, 0.0, 0.2), seeds):
-            pretrained = pretrained_on(seed, arguments.workdir / f"texts-{seed}")
-            name = f"{rate:g}-{seed}"
-            folder, cell = (arguments.workdir / one / name for one in ("runs", "cells"))
-            run_cell(rate, seed, pretrained, folder, cell, all_policies=all_policies)
-            console.print(f"{name} is done")
-    write_json(
-        arguments.out,
-        {
-            "device": jax.devices()[0].device_kind,
-            "queries": QUERIES,
-            "epochs": EPOCHS,
-            "margin": MARGIN,
-            "rates": summary(arguments.workdir),
-        },
-    )
+    folder = arguments.workdir / "cells"
+    for shop in arguments.shops:
+        for fault in FAULTS:
+            file = folder / f"{fault}-{shop}.json"
+            if file.exists():
+                continue
+            pretrained = pretrained_on(shop, arguments.workdir / "texts" / str(shop))
+            of_cell = arguments.workdir / "runs" / f"{fault}-{shop}"
+            found = cell(fault, shop, pretrained, of_cell)
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(file, {**found, "commit": commit_of("HEAD")})
+            shutil.rmtree(of_cell)
+            console.print(f"{fault} in shop {shop}: {found['choice']['chosen']['name']}")
+        shutil.rmtree(arguments.workdir / "texts" / str(shop), ignore_errors=True)
+    cells: dict[str, dict[int, Any]] = {fault: {} for fault in FAULTS}
+    for file in sorted(folder.iterdir()):
+        fault, _, shop = file.stem.rpartition("-")
+        cells[fault][int(shop)] = read_json(file)
+    content = {
+        **machine(),
+        "commit": commit_of("HEAD"),
+        "queries": QUERIES,
+        "items_per_query": ITEMS,
+        "epochs": EPOCHS,
+        "rates": FAULTS,
+        **summary(cells),
+    }
+    write_json(arguments.out, content)
 
 
 if __name__ == "__main__":

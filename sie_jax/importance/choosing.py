@@ -1,11 +1,11 @@
-"""Chooses score, policy and strength: without a trial, or by cross-validation over queries.
+"""Chooses score, policy and strength by cross-validation over queries, round by round of a plan.
 
-Where whole queries or sellers are labelled wrongly, held-out queries and sellers are too, and no
-trial on them can show what their labels cost. So what is chosen there rests on the estimator
-`doubtful_groups` alone, which finds nothing in right labels (`importance.doubtful`): GROUPS, where
-it finds some. Everywhere else candidates are tried, round by round of a plan. The last round of a
-plan (`planning`) trains the contender and `uniform` on other folds, and `uniform` is kept unless
-the interval of their difference lies above zero.
+The last round of a plan (`planning`) trains the contender and `uniform` on other folds, and
+`uniform` is kept unless the interval of their difference lies above zero.
+
+One fault no trial can show: where a seller games the labels of its items, those that are held out
+are gamed too. It shows in the labels themselves (`importance.doubtful.outlying_groups`), and GROUPS
+is then chosen without a trial.
 
 The contender is the best of many, and so it was lucky on the queries that it was picked by (the
 winner's curse). No query of a fold that decides is in the training rows or in the held-out fold of
@@ -90,8 +90,8 @@ class Choice(NamedTuple):
         ("reference" for uniform, "kept", "dropped" or "undefined", and in the last round "chosen"
         or "dropped"), and `folds`: `queries`, `mean` and `difference` of each fold, with `fold`.
     cost: `budget`, `planned` and `spent`, in units of one full training.
-    doubtful: The mean of the score `doubtful_groups` over the training pairs. Above 0 GROUPS is
-        chosen, and nothing was tried. None where no out-of-fold predictions say.
+    outlying: The share of the training pairs that are of sellers unlike all others. Above 0 GROUPS
+        is chosen, and nothing was tried.
     """
 
     chosen: Candidate
@@ -99,7 +99,7 @@ class Choice(NamedTuple):
     interval: dict[str, float | None]
     comparison: list[dict[str, Any]]
     cost: dict[str, float]
-    doubtful: float | None = None
+    outlying: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values, as the report takes them."""
@@ -110,11 +110,11 @@ class Choice(NamedTuple):
         }
 
 
-def by_groups(doubtful: float, *, budget: float) -> Choice:
-    """The choice of GROUPS, which costs nothing; `doubtful` is above 0."""
+def without_trial(outlying: float, *, budget: float) -> Choice:
+    """The choice of GROUPS, which costs nothing; `outlying` is above 0."""
     interval: dict[str, float | None] = dict.fromkeys(("value", "low", "high"))
     cost = {"budget": budget, "planned": 0.0, "spent": 0.0}
-    return Choice(GROUPS, None, interval, [], cost, doubtful)
+    return Choice(GROUPS, None, interval, [], cost, outlying)
 
 
 def choose(

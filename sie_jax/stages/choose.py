@@ -51,28 +51,32 @@ def choose(
 ) -> None:
     """Leaves choosing.json (`importance.choosing`).
 
-    Where `held_out` shows doubtful groups, these decide. Otherwise candidates are compared by the
+    Where sellers are unlike all others, GROUPS is chosen. Otherwise candidates are compared by the
     accuracy of pairs held out, with their labels as they are, query by query. As many of them are
-    tried, from the first on, as the budget can train for long enough. A fold's training rows get a
-    warm-up and one scoring pass; every candidate's run starts as those that are deployed do.
+    tried, from the first on, as the budget can train for long enough; the first is GROUPS, where
+    queries or annotators seem to be labelled blindly. A fold's training rows get a warm-up and one
+    scoring pass; every candidate's run starts as those that are deployed do.
 
-    held_out: the stage cross_fit; None without folds of the training queries.
+    held_out: the stage cross_fit; None without folds of the training queries, and then nothing is
+    known of groups.
     """
     runs = PairRuns(job, start)
-    doubtful = None
+    further, outlying = dict[str, np.ndarray](), 0.0
     if held_out is not None:
         training = runs.prepared.split("train")
-        scores = doubtful_groups(
-            probabilities(held_out.value.training()),
-            training["label"].to_numpy(),
-            groups_of(training, *importance.groups),
-        )
-        doubtful = float(scores.mean())
-    if doubtful:
-        choice = choosing.by_groups(doubtful, budget=importance.choosing_budget)
+        labels, groups = training["label"].to_numpy(), groups_of(training, *importance.groups)
+        expected = probabilities(held_out.value.training())
+        doubtful = doubtful_groups(expected, labels, groups)
+        without_sellers = doubtful_groups(expected, labels, groups._replace(sellers=None))
+        outlying = float((doubtful != without_sellers).mean())
+        if doubtful.any():
+            further[choosing.GROUPS.score] = doubtful
+    if outlying:
+        choice = choosing.without_trial(outlying, budget=importance.choosing_budget)
     else:
-        trials = Trials(runs, importance, split_seed)
-        choice = trials.choose(choosing.CANDIDATES, evaluation)._replace(doubtful=doubtful)
+        first = [choosing.GROUPS] if further else []
+        trials = Trials(runs, importance, split_seed, further)
+        choice = trials.choose([*first, *choosing.CANDIDATES], evaluation)
     processes.alone(write_json, job.folder / FILE, choice.as_json())
     processes.alone(job.clear_runs)
 

@@ -171,11 +171,11 @@ def test_one_query_decides_nothing() -> None:
     assert choice.chosen == UNIFORM
 
 
-def test_doubtful_groups_are_chosen_without_a_trial() -> None:
-    choice = choosing.by_groups(0.2, budget=5.0)
+def test_outlying_sellers_are_left_out_without_a_trial() -> None:
+    choice = choosing.without_trial(0.2, budget=5.0)
     assert choice.chosen.name == "doubtful_groups believed"
     assert Candidate.from_json(choice.as_json()["chosen"]) == choosing.GROUPS
-    assert (choice.comparison, choice.cost["spent"], choice.doubtful) == ([], 0.0, 0.2)
+    assert (choice.comparison, choice.cost["spent"], choice.outlying) == ([], 0.0, 0.2)
     json.dumps(choice.as_json(), allow_nan=False)
 
 

@@ -68,7 +68,7 @@ def choice(interval: dict[str, Any], chosen: str = "el2n keep 0.8") -> dict[str,
             row(2, "el2n keep 0.8", 0.62, 0.02, "chosen"),
         ],
         "cost": {"budget": 2.0, "planned": 1.98, "spent": 1.7512},
-        "doubtful": None,
+        "outlying": 0.0,
     }
 
 

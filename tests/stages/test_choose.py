@@ -1,5 +1,6 @@
 """Choose: within its budget, charged for what it took, and resumed without training again."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -119,24 +120,19 @@ def test_every_trial_starts_as_runs_that_are_deployed_do(chosen: Chosen) -> None
     assert set(chosen.starts.values()) == {None}
 
 
-def test_queries_that_are_labelled_blindly_are_chosen_without_a_trial(tmp_path: Path) -> None:
-    """Of every third query the predictions are right and the labels are those of other items."""
-    config = unexplained(policy="auto")
-    with opened(config, tmp_path / "run") as (workdir, start):
+def decided(
+    config: Config, folder: Path, spoilt: Callable[[pa.Table, np.ndarray], np.ndarray]
+) -> dict[str, Any]:
+    """What is chosen where out-of-fold predictions are as `spoilt` makes them of the labels."""
+    with opened(config, folder / "run") as (workdir, start):
         prepared = start.prepared.value
         training = prepared.split("train")
-        labels, queries = (training[name].to_numpy() for name in ("label", "query_id"))
-        expected, blind = labels.copy(), np.zeros(len(labels), bool)
-        for number, query in enumerate(np.unique(queries)):
-            rows = np.flatnonzero(queries == query)
-            if number % 3 == 0:
-                expected[rows], blind[rows] = np.roll(labels[rows], 1), True
-        grades = len(prepared.scale.names)
+        labels = training["label"].to_numpy()
+        grades, expected = len(prepared.scale.names), spoilt(training, labels)
         sure = np.where(np.arange(grades) == expected[:, None], 0.97, 0.03 / (grades - 1))
         columns = {f"probability_{grade}": sure[:, grade] for grade in range(grades)}
         place = pa.table({"fold": np.zeros(len(labels), np.int32)})
-
-        held_out = Made("cross_fit", "given", {}, tmp_path, lambda _: OutOfFold(place, columns))
+        held_out = Made("cross_fit", "given", {}, folder, lambda _: OutOfFold(place, columns))
         choose.choose(
             workdir,
             start,
@@ -145,11 +141,56 @@ def test_queries_that_are_labelled_blindly_are_chosen_without_a_trial(tmp_path: 
             split_seed=0,
             evaluation=config.evaluation,
         )
-        found = read_json(workdir.folder / "choosing.json")
+        found: dict[str, Any] = read_json(workdir.folder / "choosing.json")
+        return found
+
+
+def test_queries_that_are_labelled_blindly_are_tried_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every third query the predictions are right and the labels are those of other items."""
+    tried = list[str]()
+
+    def trial(self: choose.Trials, *given: Any) -> np.ndarray:
+        tried.append(given[2].name)
+        return np.full(5, 0.5)
+
+    def spoilt(training: pa.Table, labels: np.ndarray) -> np.ndarray:
+        expected, queries = labels.copy(), training["query_id"].to_numpy()
+        for query in np.unique(queries)[::3]:
+            rows = np.flatnonzero(queries == query)
+            expected[rows] = np.roll(labels[rows], 1)
+        return expected
+
+    monkeypatch.setattr(choose.Trials, "_tried", trial)
+    config = unexplained(policy="auto")
+    found = decided(config, tmp_path / "blind", spoilt)
+    assert tried[:2] == ["uniform", "doubtful_groups believed"]
+    assert found["outlying"] == 0
+    tried.clear()
+    decided(config, tmp_path / "honest", lambda _, labels: labels)
+    assert tried[:2] == ["uniform", choosing.CANDIDATES[0].name]
+
+
+def test_sellers_unlike_all_others_are_left_out_without_a_trial(tmp_path: Path) -> None:
+    """The items of one brand in ten are all labelled exact."""
+    config = unexplained(policy="auto", seller="brand")
+    config.data.source, config.data.path = "table", str(tmp_path / "pairs.parquet")
+    config.data.table.attributes = ("brand",)
+    rng = np.random.default_rng(0)
+    query, brand = np.repeat(np.arange(60), 10), rng.integers(0, 10, 600)
+    label = np.where(brand == 3, 3, rng.integers(0, 4, 600))
+    columns = {
+        "query": [f"query {one}" for one in query],
+        "title": [f"item {one}" for one in range(600)],
+        "label": label,
+        "brand": [f"brand {one}" for one in brand],
+    }
+    pq.write_table(pa.table(columns), tmp_path / "pairs.parquet")
+    found = decided(config, tmp_path, lambda _, labels: labels)
     assert found["chosen"]["name"] == "doubtful_groups believed"
     assert (found["comparison"], found["cost"]["spent"]) == ([], 0.0)
-    # queries of which all labels are equal tell nothing, and get the share of all
-    assert found["doubtful"] == pytest.approx(blind.mean(), abs=0.1)
+    assert found["outlying"] == pytest.approx((brand == 3).mean(), abs=0.03)  # of training pairs
 
 
 def test_every_trial_is_balanced_as_the_run_will_be(chosen: Chosen) -> None:

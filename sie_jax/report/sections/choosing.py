@@ -8,9 +8,6 @@ from sie_jax.report.parts import Part, render
 
 TEMPLATE = """
 <p><strong>{{ decision }}</strong></p>
-{% if doubtful == 0 %}
-<p class="note">No query, annotator or seller was found whose labels as a whole are doubtful.</p>
-{% endif %}
 {% if comparison %}
 <p class="note">Score, policy and strength were chosen by cross-validation over the training
 queries. Each round trained its candidates and uniform on a share of the pairs outside its held-out
@@ -68,7 +65,6 @@ def part(metrics: Mapping[str, Any]) -> Part | None:
         decision=decision(choice),
         comparison=choice["comparison"],
         cost=choice["cost"],
-        doubtful=choice["doubtful"],
     )
     return Part("choosing", "Choosing", html)
 
@@ -76,12 +72,11 @@ def part(metrics: Mapping[str, Any]) -> Part | None:
 def decision(choice: Mapping[str, Any]) -> str:
     """One sentence that says what was chosen and which interval decided it."""
     contender, chosen = choice["contender"], choice["chosen"]["name"]
-    if choice["doubtful"]:
+    if choice["outlying"]:
         return (
-            f"{chosen} is chosen without a trial: by out-of-fold predictions "
-            f"{choice['doubtful']:.1%} of the labels are doubtful because of the query, annotator "
-            "or seller that they belong to. Held-out labels are wrong in the same way, so that no "
-            "trial on them could show the gain."
+            f"{chosen} is chosen without a trial: {choice['outlying']:.1%} of the labels are of "
+            "sellers whose labels are unlike those of all others. Held-out labels are so too, and "
+            "no trial on them could show what that costs."
         )
     if contender is None:
         return "uniform is kept, because no candidate could be measured."

@@ -2,17 +2,17 @@
 
     python benchmarks/choosing.py --workdir=runs/choosing
 
-Generated shops like that of configs/shop.py, but smaller, each under four faults: single labels
+Generated shops and models like those of configs/shop.py, but smaller, under four faults: single labels
 wrong as a weak model would err (`confusion`), whole queries labelled carelessly (`annotator`),
 exact items labelled irrelevant (`missing_positive`), and none. In each, `auto` chooses with the
 defaults of the product, and then uniform training, what was chosen, and the contender of the last
 round are trained as runs that are deployed are: on all training pairs, from their seed's start.
 
-*Bias* is what the last round said of the contender (its accuracy less uniform's on held-out pairs,
-with their labels as they are) less what its deployed run does by the same measure: accuracy less
-uniform's on the validation pairs, whose labels are as wrong and which chose nothing. *Gain* is the
-nDCG@10 of what was chosen less uniform's, on test queries whose labels are right. *Headroom* is
-that of uniform on right labels less uniform's. Intervals are Student's t over shops: each brings
+*Bias* is what the last round said of the contender (its nDCG@10 less uniform's on held-out queries,
+with their labels as they are) less what its deployed run does by the same measure: nDCG@10 less
+uniform's on the validation queries, whose labels are as wrong and which chose nothing. *Gain* is
+that of what was chosen on test queries, whose labels are right. *Headroom* is that of uniform on
+right labels less uniform's. Intervals are Student's t over shops: each brings
 its own words, queries, errors and seed.
 
 Every shop and fault is a file in WORKDIR/cells: a stop costs the one it was in, and several
@@ -33,7 +33,7 @@ from rich.console import Console
 from same_results import commit_of
 
 from sie_jax.config import Config
-from sie_jax.evaluation import Predictions, claims, from_columns
+from sie_jax.evaluation import claims, from_columns
 from sie_jax.evaluation.verdict import by_query
 from sie_jax.files import read_json, write_json
 from sie_jax.importance.choosing import UNIFORM, Candidate
@@ -66,6 +66,8 @@ def config_of(fault: str, shop: int, pretrained: str) -> Config:
     config.train.epochs, config.train.folds = EPOCHS, FOLDS
     config.train.checkpoint_every = 10_000
     config.train.batch_size, config.train.learning_rate = 64, 3e-3
+    config.model.hidden_size, config.model.num_hidden_layers = 32, 1
+    config.model.intermediate_size = 64
     # one shape for all shops, so that each program is compiled once
     config.data.max_length, config.data.buckets, config.data.vocabulary_size = 24, 1, 512
     config.importance.policy = "auto"
@@ -128,17 +130,13 @@ def cell(fault: str, shop: int, pretrained: str, folder: Path) -> dict[str, Any]
 
 
 def measured(start: Start, run: Trained) -> dict[str, float]:
-    """Accuracy on validation pairs, whose labels may be wrong, and nDCG@10 on right test labels."""
+    """nDCG@10 on validation queries, whose labels may be wrong, and on right test labels."""
     prepared = start.prepared.value
-    gains = prepared.scale.gains
-    validation = from_columns(run.validation, gains)
-    assert validation.classes is not None
-    labels = prepared.split("validation")["label"].to_numpy()
-    test: dict[str, Sequence[Predictions]] = {"run": [from_columns(run.test, gains)]}
-    return {
-        "validation_accuracy": float((validation.classes == labels).mean()),
-        "ndcg@10": float(np.nanmean(by_query(judged(prepared, "test"), test)["run"])),
-    }
+    found = {}
+    for split, columns in (("validation", run.validation), ("test", run.test)):
+        predictions = {"run": [from_columns(columns, prepared.scale.gains)]}
+        found[split] = float(np.nanmean(by_query(judged(prepared, split), predictions)["run"]))
+    return found
 
 
 def spent(workdir: Workdir) -> float:
@@ -183,13 +181,13 @@ def summary(cells: dict[str, dict[int, Any]]) -> dict[str, Any]:
 
 
 def _ndcg(one: dict[str, Any], run: str) -> float:
-    return float(one["deployed"][run]["ndcg@10"])
+    return float(one["deployed"][run]["test"])
 
 
 def _bias(one: dict[str, Any]) -> float:
     """The estimate of the last round less the difference of the deployed runs."""
-    name, accuracy = one["choice"]["contender"]["name"], "validation_accuracy"
-    deployed = one["deployed"][name][accuracy] - one["deployed"]["uniform"][accuracy]
+    name, runs = one["choice"]["contender"]["name"], one["deployed"]
+    deployed = runs[name]["validation"] - runs["uniform"]["validation"]
     return float(one["choice"]["interval"]["value"] - deployed)
 
 

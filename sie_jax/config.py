@@ -14,7 +14,7 @@ from sie_jax.devices.mesh import MeshConfig
 from sie_jax.errors import UserError
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.importance import ESTIMATORS
-from sie_jax.importance.section import AUTO, ImportanceConfig
+from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.section import ModelConfig
 from sie_jax.stages.pretrain import PretrainConfig
 from sie_jax.tasks import apart, can_estimate, classifies, listed
@@ -81,11 +81,6 @@ class Config:
                 f"model.features adds features to the one output of a cross-encoder, and "
                 f"train.task {task} {reads}: set --config.train.task=listwise, another task of "
                 "lists, or regression"
-            )
-        if importance.policy == AUTO and not classifies(task):
-            raise UserError(
-                "importance.policy is auto, which counts the grades that are predicted right, and "
-                f"train.task {task} predicts none: name a policy, or set train.task=graded"
             )
         if not listed(task):
             return

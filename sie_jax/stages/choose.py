@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +11,7 @@ import pyarrow.parquet as pq
 
 from sie_jax import processes
 from sie_jax.errors import NumericalError, UserError
-from sie_jax.evaluation import from_columns, intervals
+from sie_jax.evaluation import intervals
 from sie_jax.evaluation.predictions import probabilities
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.files import read_json, write_json
@@ -27,6 +26,7 @@ from sie_jax.stages.pair_runs import Examples, PairRuns, Start
 from sie_jax.stages.running import SCORING, TRAINING
 from sie_jax.stages.score import groups_of
 from sie_jax.tables.spool import write_parquet
+from sie_jax.tasks import can_estimate
 from sie_jax.training.run import Run, Weighting
 from sie_jax.training.section import Schedule
 from sie_jax.workdir import Job, Made, stage
@@ -51,18 +51,18 @@ def choose(
 ) -> None:
     """Leaves choosing.json (`importance.choosing`).
 
-    Where sellers are unlike all others, GROUPS is chosen. Otherwise candidates are compared by the
-    accuracy of pairs held out, with their labels as they are, query by query. As many of them are
-    tried, from the first on, as the budget can train for long enough; the first is GROUPS, where
-    queries or annotators seem to be labelled blindly. A fold's training rows get a warm-up and one
-    scoring pass; every candidate's run starts as those that are deployed do.
+    Where sellers are unlike all others, GROUPS is chosen. Otherwise candidates are compared by
+    nDCG@10 of queries held out, with their labels as they are. As many of those whose scores the
+    task has are tried, from the first on, as the budget can train for long enough; the first is
+    GROUPS, where queries or annotators seem to be labelled blindly. A fold's training rows get a
+    warm-up and one scoring pass; every candidate's run starts as those that are deployed do.
 
     held_out: the stage cross_fit; None without folds of the training queries, and then nothing is
     known of groups.
     """
     runs = PairRuns(job, start)
     further, outlying = dict[str, np.ndarray](), 0.0
-    if held_out is not None:
+    if held_out is not None and can_estimate(start.train.task, choosing.GROUPS.score):
         training = runs.prepared.split("train")
         labels, groups = training["label"].to_numpy(), groups_of(training, *importance.groups)
         expected = probabilities(held_out.value.training())
@@ -76,9 +76,14 @@ def choose(
     else:
         first = [choosing.GROUPS] if further else []
         trials = Trials(runs, importance, split_seed, further)
-        choice = trials.choose([*first, *choosing.CANDIDATES], evaluation)
+        choice = trials.choose([*first, *possible(start.train.task)], evaluation)
     processes.alone(write_json, job.folder / FILE, choice.as_json())
     processes.alone(job.clear_runs)
+
+
+def possible(task: str) -> list[Candidate]:
+    """The candidates whose scores a task has."""
+    return [one for one in choosing.CANDIDATES if can_estimate(task, one.score)]
 
 
 def planned(
@@ -93,7 +98,7 @@ def planned(
     warmup = TRAINING * importance.warmup_epochs
     try:
         plan = planning.affordable(
-            len(choosing.CANDIDATES),
+            len(possible(train.task)),
             rows=np.bincount(fold, minlength=number).tolist(),
             costs=planning.Costs(TRAINING * train.epochs, warmup + SCORING),
             budget=importance.choosing_budget,
@@ -135,8 +140,8 @@ class Trials:
     def _tried(
         self, fold: np.ndarray, plan: Plan, candidate: Candidate, held_out: int, share: float
     ) -> np.ndarray:
-        """Accuracy of a fold's queries after training on a share of the others; NaN where the loss
-        of the training was no longer finite."""
+        """nDCG@10 of a fold's queries after training on a share of the others; NaN where a query
+        has no gain, and for all where the loss of the training was no longer finite."""
         slug = "".join(one if one.isalnum() or one == "." else "_" for one in candidate.name)
         name = f"choosing_{slug}_{share:.4f}-{held_out}"
         job, start = self.runs.job, self.runs.start
@@ -163,15 +168,17 @@ class Trials:
                     Examples(rows, weights),
                     judges=None,
                 )
-                values = self._accuracy(state.params, measured, f"{name}-predicted")
+                values = self.runs.ranked(state.params, "train", measured)
+                number = len(measured)
+                job.meter(f"{name}-predicted").charge(examples=number, forward_equivalents=number)
             except NumericalError as error:
                 job.say(f"{candidate.name} is left out: {error}")
                 if candidate == choosing.UNIFORM:
                     raise
                 queries = self._queries[measured]
                 values = np.full(len(np.unique(queries)), np.nan)
-            processes.alone(write_parquet, file, pa.table({"accuracy": values}))
-        return pq.read_table(file)["accuracy"].to_numpy()
+            processes.alone(write_parquet, file, pa.table({"ndcg@10": values}))
+        return pq.read_table(file)["ndcg@10"].to_numpy()
 
     @functools.cached_property
     def _queries(self) -> np.ndarray:
@@ -196,19 +203,3 @@ class Trials:
             Run(f"choosing_warmup_{name}", start.seed, warmup), Examples(rows), judges=None
         )
         return self.runs.scored(state.params, "train", f"choosing_scores_{name}", rows)
-
-    def _accuracy(self, params: Any, rows: np.ndarray, entry: str) -> np.ndarray:
-        """The share of each query's rows whose label is predicted, in the order of the ids.
-
-        It is not nDCG: where labels are wrong at random, nDCG hardly tells which of two models is
-        the better, and accuracy does (docs/importance.md).
-        """
-        predicted = from_columns(
-            self.runs.predicted(params, "train", rows), self.runs.prepared.scale.gains
-        )
-        assert predicted.classes is not None
-        self.runs.job.meter(entry).charge(examples=len(rows), forward_equivalents=len(rows))
-        pairs = self.runs.prepared.split("train").take(rows)
-        hit = predicted.classes == pairs["label"].to_numpy()
-        queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
-        return np.bincount(query_index, hit, len(queries)) / np.bincount(query_index)

@@ -330,26 +330,38 @@ class PairRuns:
         rows: those to measure on, ascending, all where None.
         """
         columns = self.predicted(params, split, rows)
-        pairs, gains = self.prepared.split(split), self.prepared.scale.gains
-        if rows is not None:
-            pairs = pairs.take(rows)
-        labels = pairs["label"].to_numpy()
+        predictions = from_columns(columns, self.prepared.scale.gains)
+        values = {"loss": float(columns["loss"].mean())}
+        if predictions.classes is not None:
+            labels = self._rows(split, rows)["label"].to_numpy()
+            values["accuracy"] = float((predictions.classes == labels).mean())
+        ndcg = self._by_query(predictions, split, rows)
+        if not np.isnan(ndcg).all():
+            values["ndcg@10"] = float(np.nanmean(ndcg))
+        return values
+
+    def ranked(self, params: Any, split: str, rows: np.ndarray | None = None) -> np.ndarray:
+        """nDCG@10 of each query, in the order of their ids; NaN without a gain. rows: as above."""
+        columns = self.predicted(params, split, rows)
+        return self._by_query(from_columns(columns, self.prepared.scale.gains), split, rows)
+
+    def _by_query(
+        self, predictions: Predictions, split: str, rows: np.ndarray | None
+    ) -> np.ndarray:
+        pairs = self._rows(split, rows)
         queries, query_index = np.unique(pairs["query_id"].to_pylist(), return_inverse=True)
-        predictions = from_columns(columns, gains)
-        rankings = ranking.per_query(
+        return ranking.per_query(
             predictions.scores,
-            labels,
-            gains,
+            pairs["label"].to_numpy(),
+            self.prepared.scale.gains,
             query_index,
             num_queries=len(queries),
             example_ids=pairs["example_id"].to_pylist(),
-        )
-        values = {"loss": float(columns["loss"].mean())}
-        if predictions.classes is not None:
-            values["accuracy"] = float((predictions.classes == labels).mean())
-        if not np.isnan(rankings["ndcg@10"]).all():
-            values["ndcg@10"] = float(np.nanmean(rankings["ndcg@10"]))
-        return values
+        )["ndcg@10"]
+
+    def _rows(self, split: str, rows: np.ndarray | None) -> pa.Table:
+        pairs = self.prepared.split(split)
+        return pairs if rows is None else pairs.take(rows)
 
     def _validation(self, judges: Judges, now: TrainState) -> dict[str, float]:
         measured = self.measured(now.params, *judges)

@@ -182,7 +182,6 @@ def listed(**changes: Any) -> Callable[[Config], None]:
         (listed(train__list_size=17), r"a device takes 16 pairs"),
         (listed(importance__score="el2n"), r"el2n is not defined for train\.task listwise"),
         (listed(importance__estimators=("tracin",)), r"tracin is not defined"),
-        (listed(importance__policy="auto"), r"predicts none"),
         (
             listed(train__task="contrastive", model__features=True),
             r"model\.features .* contrastive reads query and item apart",
@@ -221,7 +220,10 @@ def test_one_item_a_query_makes_no_list(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     # this learns of a pair by itself
     config.train.task = "regression"
-    run(config, tmp_path / "regression")
+    # of the candidates those are tried whose scores the task has
+    config.importance.policy, config.importance.choosing_budget = "auto", 3.0
+    found = run(config, tmp_path / "regression")["choosing"]["comparison"]
+    assert {row["candidate"] for row in found} <= {"uniform", "grad_norm clipped", "loss inverse"}
 
 
 def test_how_a_checkpoint_pools_is_read_assumed_and_said_or_refused(tmp_path: Path) -> None:

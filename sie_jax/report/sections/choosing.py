@@ -11,13 +11,13 @@ TEMPLATE = """
 {% if comparison %}
 <p class="note">Score, policy and strength were chosen by cross-validation over the training
 queries. Each round trained its candidates and uniform on a share of the pairs outside its held-out
-folds, and kept the candidates with the highest mean difference from uniform in accuracy. The folds
+folds, and kept the candidates with the highest mean difference from uniform in nDCG@10. The folds
 of the last round decide, because no earlier run was trained or measured on their queries. The 95%
 interval is over these queries and does not cover the chance of training. The choice cost
 {{ "%.2f" | format(cost.spent) }} full trainings, which includes warm-ups, scoring and predictions;
 the budget was {{ "%g" | format(cost.budget) }}.</p>
 {% call table("Choosing", ["candidate"],
-              numbers=["round", "trained", "queries", "accuracy", "difference"],
+              numbers=["round", "trained", "queries", "nDCG@10", "difference"],
               last=["outcome"]) %}
 {% for rows in comparison | groupby("round") | map(attribute="list") %}
 <tbody>
@@ -34,7 +34,7 @@ the budget was {{ "%g" | format(cost.budget) }}.</p>
 {% if comparison[-1].folds | length > 1 %}
 <details><summary>Every fold</summary>
 {% call table("Choosing, every fold", ["candidate"],
-              numbers=["round", "fold", "queries", "accuracy", "difference"]) %}
+              numbers=["round", "fold", "queries", "nDCG@10", "difference"]) %}
 <tbody>
 {% for row in comparison %}
 {% for fold in row.folds %}

@@ -13,7 +13,7 @@ def test_what_was_chosen_and_all_it_was_compared_with():
     rows = rows_of(part)
     assert rows[0] == [
         *("candidate", "round", "trained", "queries"),
-        *("accuracy", "difference", "outcome"),
+        *("nDCG@10", "difference", "outcome"),
     ]
     assert rows[1:7] == [
         ["uniform", "1", "7.6%", "1,040", "0.5000", "–", "reference"],

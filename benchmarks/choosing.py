@@ -2,11 +2,12 @@
 
     python benchmarks/choosing.py --workdir=runs/choosing
 
-Generated shops and models like those of configs/shop.py, but smaller, under four faults: single labels
-wrong as a weak model would err (`confusion`), whole queries labelled carelessly (`annotator`),
-exact items labelled irrelevant (`missing_positive`), and none. In each, `auto` chooses with the
-defaults of the product, and then uniform training, what was chosen, and the contender of the last
-round are trained as runs that are deployed are: on all training pairs, from their seed's start.
+Generated shops and models like those of configs/shop.py, but smaller, under four faults: single
+labels wrong as a weak model would err (`confusion`), whole queries labelled carelessly
+(`annotator`), exact items labelled irrelevant (`missing_positive`), and none. In each, `auto`
+chooses with the defaults of the product, and then uniform training, what was chosen, and the
+contender of the last round are trained as runs that are deployed are: on all training pairs, from
+their seed's start.
 
 *Bias* is what the last round said of the contender (its nDCG@10 less uniform's on held-out queries,
 with their labels as they are) less what its deployed run does by the same measure: nDCG@10 less

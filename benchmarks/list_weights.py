@@ -1,17 +1,19 @@
 """Does it help a listwise ranker to weight its pairs, or its lists, where labels are wrong?
 
     python benchmarks/list_weights.py
-    python benchmarks/list_weights.py --kinds none annotator --only="keep, query, loss" --seeds=6 \\
-        --market=4 --out=benchmarks/results/list_weights_again.json
+    python benchmarks/list_weights.py --kinds none annotator --seeds=6 --market=4 \\
+        --only "keep, query, loss" "keep, query, chance" \\
+        --out=benchmarks/results/list_weights_again.json
 
 The quickstart's market of another seed, with 1,000 test queries whose labels are right, and a share
 of the other labels wrong as each kind of noise says (`data/sources/market/noise.py`), or none.
 Every run trains the task `listwise` from one pretrained encoder. Weights are made of the scores
 after the warm-up, for each pair (`pair`) or one for all pairs of a query (`query`). `keep` leaves
-out 30 %. Differences to `uniform` of the same seeds are over queries and training seeds, and p
-values are Holm's over all of them. `uniform` without noise is what a perfect cleaning would give.
-The second command takes what was best of the first to a market that had no part in it. The same
-command resumes what was stopped. Leaves benchmarks/results/list_weights.json.
+out 30 %, and by `chance` lists drawn at random, which tells what fewer lists cost. Differences to
+`uniform` of the same seeds are over queries and training seeds, and p values are Holm's over all of
+them. `uniform` without noise is what a perfect cleaning would give. The second command takes what
+was best of the first to a market that had no part in it. The same command resumes what was stopped.
+Leaves benchmarks/results/list_weights.json.
 """
 
 import argparse
@@ -23,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from interleaved import machine
 from rich.console import Console
 from rich.table import Table
 from same_results import commit_of
 
 from sie_jax.config import Config
+from sie_jax.data.preparing import Prepared
 from sie_jax.evaluation import claims, from_columns, intervals
 from sie_jax.evaluation.slices import holm
 from sie_jax.evaluation.verdict import by_query
@@ -36,9 +40,10 @@ from sie_jax.files import write_json
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.recipes import relevance
 from sie_jax.stages.pair_runs import judged
-from sie_jax.stages.score import score
+from sie_jax.stages.score import Scores, score
 from sie_jax.stages.train import train
 from sie_jax.training.run import Run, Weighting
+from sie_jax.workdir import Made
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "list_weights.json"
@@ -53,6 +58,7 @@ WEIGHTINGS = {
     )
     for policy, (level, score) in itertools.product(POLICIES, SCORES)
 }
+CONTROLLED, CONTROL = "keep, query, loss", "keep, query, chance"
 
 
 def config_of(kind: str, market: int) -> Config:
@@ -65,6 +71,20 @@ def config_of(kind: str, market: int) -> Config:
     return config
 
 
+def by_chance(scored: Made[Scores], prepared: Prepared) -> Made[Scores]:
+    """The scores with a random number for the loss, the same for all pairs of a query."""
+    queries = prepared.split("train")["query_id"].to_pylist()
+    distinct, query = np.unique(queries, return_inverse=True)
+    drawn = np.random.default_rng(0).random(len(distinct)).astype(np.float32)[query]
+
+    def read(made: Made[Scores]) -> Scores:
+        table = scored.value.table
+        at = table.schema.get_field_index("loss")
+        return Scores(table.set_column(at, "loss", pa.array(drawn)), scored.value.origin)
+
+    return dataclasses.replace(scored, id=f"{scored.id}-chance", reader=read)
+
+
 def values_of(
     config: Config, folder: Path, weightings: Sequence[str], seeds: int, console: Console
 ) -> dict[str, np.ndarray]:
@@ -75,7 +95,8 @@ def values_of(
         scored = score(workdir, start, None, estimators=(), warmup_epochs=1)
         found = {}
         for name in ("uniform", *weightings):
-            weighting = WEIGHTINGS.get(name)
+            weighting = WEIGHTINGS.get(CONTROLLED if name == CONTROL else name)
+            scores = by_chance(scored, prepared) if name == CONTROL else scored
             kinds = Weighting()
             if weighting is not None:
                 kinds = Weighting("weights", weighting.score, weighting.policy)
@@ -85,7 +106,7 @@ def values_of(
                     workdir,
                     Run(f"{slug}-{seed}", start.seed + seed, start.train, kinds),
                     start,
-                    None if weighting is None else scored,
+                    None if weighting is None else scores,
                     data=config.data,
                     importance=None if weighting is None else weighting.only(weighting.policy),
                 )
@@ -131,7 +152,7 @@ def main() -> None:
     parser.add_argument(
         "--kinds", nargs="*", choices=KINDS, default=[*KINDS], help="none and others"
     )
-    parser.add_argument("--only", nargs="*", choices=WEIGHTINGS, default=[*WEIGHTINGS])
+    parser.add_argument("--only", nargs="*", choices=(*WEIGHTINGS, CONTROL), default=[*WEIGHTINGS])
     parser.add_argument("--market", type=int, default=3, help="its seed")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=RESULTS)

@@ -1,7 +1,6 @@
 """Tables and picture on importance: docs/importance.md, choosing.md and wrong_labels.md."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import matplotlib
@@ -13,7 +12,6 @@ from pictures import Picture
 from sie_jax import importance, tasks
 from sie_jax.report.plots import SERIES
 
-FIRST = ("uniform", "auto", "oracle", "clean labels")  # of the runs, those that the text is about
 RATE, WITHOUT = "0.2", "0"  # the rate that is shown, and the shop without noise beside it
 
 
@@ -47,64 +45,33 @@ def missing_positives(found: Mapping[str, Any]) -> str:
     return rows_as_table(["`missing_positive`", *heads], rows)
 
 
-def policies(found: Mapping[str, Any], metric: str = "ndcg@10") -> str:
-    """A metric of every run, the mean of its seeds, and its difference from uniform."""
-    rates = found["rates"]
-    names = sorted(
-        dict.fromkeys(name for rate in rates.values() for name in rate["runs"]),
-        key=lambda name: FIRST.index(name) if name in FIRST else len(FIRST),
-    )
-    rows = [
-        [name, *(_run(rate["runs"].get(name), rate["runs"], metric) for rate in rates.values())]
-        for name in names
-    ]
-    first = "run" if metric == "ndcg@10" else f"run, {metric}"
-    return rows_as_table([first, *(f"{float(rate):.0%} noise" for rate in rates)], rows)
-
-
 def choices(found: Mapping[str, Any]) -> str:
-    """How often `auto` chose what, by rate and with the oracle among the candidates."""
+    """What `auto` chose under each fault, and what that gained."""
     rows = []
-    for rate, of in found["rates"].items():
-        for name, each in of["chosen"].items():
-            cells = [_counted(one[key] for one in each) for key in ("contender", "name")]
-            spent = f"{np.mean([one['cost'] for one in each]):.2f}"
-            rows.append([f"{float(rate):.0%}", name.replace("choice", "its own"), *cells, spent])
-    head = ["noise", "candidates", "contender", "chosen", "full trainings spent"]
+    for fault, of in found["faults"].items():
+        rate = found["rates"][fault]
+        rows.append(
+            [
+                f"{fault}, {rate:.0%}" if rate else fault,
+                ", ".join(f"{name} {count}" for name, count in of["contenders"].items()),
+                ", ".join(f"{name} {count}" for name, count in of["chosen"].items()),
+                with_interval(of["gain"], sign=True),
+                with_interval(of["headroom"], sign=True) if "headroom" in of else "",
+                f"{of['spent']:.2f}",
+            ]
+        )
+    head = ["fault", "contender", "chosen", "gain", "headroom", "full trainings spent"]
     return rows_as_table(head, rows)
 
 
-def gap(found: Mapping[str, Any]) -> str:
-    """What `auto` wins of the difference that clean labels make, by metric and rate."""
-    rows = []
-    for metric in ("ndcg@10", "accuracy"):
-        for rate, of in found["rates"].items():
-            clean = _compared(of["runs"].get("clean labels"), metric)
-            auto = _compared(of["runs"]["auto"], metric)
-            closed = auto["gap_closed"]
-            shown = with_interval(clean["difference"], sign=True) if clean else ""
-            cells = [shown, with_interval(auto["difference"], sign=True)]
-            cells.append("" if closed is None else f"{closed:.2f}")
-            cells.append("yes" if auto["difference"]["not_worse"] else "no")
-            rows.append([f"{metric}, {float(rate):.0%} noise", *cells])
-    head = [
-        "",
-        "clean labels",
-        "`auto`",
-        "share of the gap closed",
-        f"shown not to be worse by more than {found['margin']}",
-    ]
-    return rows_as_table(head, rows)
-
-
-def yardsticks(found: Mapping[str, Any]) -> str:
-    """In how many seeds noisy test labels show that the oracle is better, by metric."""
-    each = found["rates"]["0.4"]["yardsticks"]
+def bias(found: Mapping[str, Any]) -> str:
+    """By fault and over all, how far the last round's estimate is from what is deployed."""
     rows = [
-        [metric, f"{sum(one[metric]['low'] > 0 for one in each)} of {len(each)}"]
-        for metric in ("accuracy", "ndcg@10")
+        [fault, str(of["trials"]), with_interval(of["bias"], sign=True)]
+        for fault, of in found["faults"].items()
     ]
-    return rows_as_table(["metric", "seeds in which the oracle is shown to be better"], rows)
+    rows.append(["all", str(found["trials"]), with_interval(found["bias"], sign=True)])
+    return rows_as_table(["fault", "trials", "bias"], rows)
 
 
 def real(found: Mapping[str, Any]) -> str:
@@ -171,27 +138,6 @@ def _mean(score: Mapping[str, Any]) -> str:
     return number(score["auroc"]["mean"], 2)
 
 
-def _counted(names: Iterable[str]) -> str:
-    counts = Counter(names)
-    total = counts.total()
-    return ", ".join(f"{name} {count} of {total}" for name, count in counts.most_common())
-
-
-def _compared(run: Mapping[str, Any] | None, metric: str) -> Any:
-    return run if run is None or metric == "ndcg@10" else run[f"by_{metric}"]
-
-
-def _run(run: Mapping[str, Any] | None, beside: Mapping[str, Any], metric: str) -> str:
-    if run is None:
-        return ""
-    mean, paired = number(float(np.mean(run[metric]))), _compared(run, metric)["difference"]
-    if "uniform" in beside and run["seeds"] != beside["uniform"]["seeds"]:
-        mean += f" (seeds {', '.join(str(seed) for seed in run['seeds'])})"
-    if paired is None or paired["low"] == paired["high"]:  # one seed, or uniform itself
-        return mean
-    return f"{mean}, {with_interval(paired, sign=True)}"
-
-
 @matplotlib.rc_context({"font.size": 9, "svg.hashsalt": "sie_jax"})
 def drawn(found: Mapping[str, Any]) -> Figure:
     """AUROC by score (rows) and kind of noise: mean and range of the seeds, and without noise."""
@@ -247,12 +193,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "missing positives": lambda: missing_positives(result("importance")),
     "real pairs": lambda: real(result("importance_real")),
     "real pairs, counted": lambda: real_pairs(result("importance_real")),
-    "policies": lambda: policies(result("choosing")),
-    "policies by accuracy": lambda: policies(result("choosing"), "accuracy"),
     "choices of auto": lambda: choices(result("choosing")),
-    "gap that auto closes": lambda: gap(result("choosing")),
-    "yardsticks of auto": lambda: yardsticks(result("choosing")),
-    "choices of auto on other seeds": lambda: choices(result("choosing_other_seeds")),
-    "gap that auto closes on other seeds": lambda: gap(result("choosing_other_seeds")),
+    "bias of auto": lambda: bias(result("choosing")),
     "sampling": lambda: sampling(result("sampling")),
 }

@@ -381,7 +381,10 @@ PARTS: dict[str, Callable[[], str]] = {
     "list weights, again": functools.partial(list_weights, "list_weights_again"),
     **{
         f"training tasks, {name}": functools.partial(training_tasks, f"training_tasks_{name}")
-        for name in ("shop", "few", "icecat", "esci")
+        for name in (
+            *("shop", "few", "icecat", "esci", "esci_text"),
+            *("shop_features", "few_features", "esci_features"),
+        )
     },
     **{f"results of {name}": functools.partial(compared, name) for name in CONFIGS},
     **{f"cost of {name}": functools.partial(cost, name) for name in CONFIGS},

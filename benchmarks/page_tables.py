@@ -14,7 +14,6 @@ RESULTS = ROOT / "benchmarks" / "results"
 CONFIGS = ("quickstart", "esci", "icecat")  # whose results are the metrics.json of a run
 # result files and their benchmarks
 OF_ANOTHER_NAME = {
-    "choosing_other_seeds": "choosing",
     "fuzz_sources": "fuzz",
     "list_weights_again": "list_weights",
     "nested_encoders": "nested",
@@ -23,10 +22,15 @@ OF_ANOTHER_NAME = {
     "sie_bench_again": "again_sie_bench",
     "sie_bench_further": "run_sie_bench",
     "sie_bench_tracks": "run_sie_bench",
+    "sie_bench_real": "run_sie_bench_real",
     "training_tasks_esci": "training_tasks",
+    "training_tasks_esci_features": "training_tasks",
+    "training_tasks_esci_text": "training_tasks",
     "training_tasks_few": "training_tasks",
+    "training_tasks_few_features": "training_tasks",
     "training_tasks_icecat": "training_tasks",
     "training_tasks_shop": "training_tasks",
+    "training_tasks_shop_features": "training_tasks",
 }
 ABOUT = ("cpu", "device", "cores", "platform", "jax", "python", "date", "commit")
 

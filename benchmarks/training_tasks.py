@@ -11,7 +11,8 @@
     python benchmarks/training_tasks.py --set=shop --tasks listwise regression --care features \\
         --on listwise regression --out=benchmarks/results/training_tasks_shop_features.json
     python benchmarks/training_tasks.py --set=few --tasks listwise regression --care features \\
-        --on listwise regression --out=benchmarks/results/training_tasks_few_features.json
+        "features, all three" --on listwise regression \\
+        --out=benchmarks/results/training_tasks_few_features.json
     python benchmarks/training_tasks.py --set=esci --pretrained=BERT --tasks listwise regression \\
         --care features --on listwise regression \\
         --out=benchmarks/results/training_tasks_esci_features.json
@@ -83,8 +84,9 @@ CARE: dict[str, dict[str, Any]] = {
     "one layer frozen": {"frozen_layers": 1},
     FEATURES: {FEATURES: True},
 }
+CARE[f"{FEATURES}, all three"] = CARE[FEATURES] | CARE["all three"]
 
-USUAL = [name for name in CARE if name != FEATURES]
+USUAL = [name for name in CARE if FEATURES not in CARE[name]]
 
 
 def market(training: int) -> Config:

@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int, Int64, Num
-from scipy import special
 
 from sie_jax.evaluation import claims, classification, ranking
 from sie_jax.evaluation.predictions import Predictions
@@ -95,69 +94,6 @@ def of_mean(
         samples += [weighted_mean(defined, counts) for counts in draws]
     value = float(defined.mean()) if len(defined) else np.nan
     return interval(value, np.concatenate(samples), level=level)
-
-
-def equivalence(
-    differences: Float64[np.ndarray, "S"], *, margin: float, alpha: float = 0.05
-) -> dict[str, Any]:
-    """Two one-sided paired t tests: is a run not worse, and is it as good as the same?
-
-        t_worse  = (d̄ + margin) / (s / sqrt(S))      p_worse  = P(T ≥ t_worse)
-        t_better = (d̄ - margin) / (s / sqrt(S))      p_better = P(T ≤ t_better)
-
-    with d̄ the mean of the differences, s their standard deviation (divisor S - 1) and T Student's t
-    of S - 1 degrees of freedom. The first rejects "worse by `margin` or more", the second "better
-    by `margin` or more". A large p is no evidence of a difference: it says that the data are few.
-
-    For the S seeds of two runs that share them, which is the chance of training that the bootstrap
-    over queries leaves out, or for queries. It supposes that d̄ is about normal: with few seeds
-    nothing can show that it is, and five are few.
-
-    Args:
-        differences: One per seed (or query), run less reference, high where the run is better. NaN
-            is left out.
-        margin: The loss that does not matter, > 0, in the metric's unit: 0.005 of nDCG@10, fixed
-            before the numbers are seen.
-        alpha: The level of each test.
-
-    Returns:
-        `{"value", "low", "high", "p_worse", "p_better", "not_worse", "equivalent"}`: d̄; its
-        1 - 2·alpha interval d̄ ∓ t(1 - alpha, S - 1) · s / sqrt(S); the two p-values;
-        `not_worse` (non-inferior): p_worse < alpha, the same as low > -margin; `equivalent`: both
-        are, the same as an interval within ±margin. With fewer than two differences there is no
-        interval and no p (None), and both answers are False. Where all differences are equal, s is
-        0 and the p-values are 0 or 1: 1 on the margin itself, which is not within it. Differences
-        that are apart by a billionth of the margin, as rounding leaves them, count as equal.
-
-    Raises:
-        ValueError: margin is not above 0.
-
-    Source: Schuirmann, "A comparison of the two one-sided tests procedure and the power approach
-    for assessing the equivalence of average bioavailability", 1987.
-    """
-    if not margin > 0:
-        raise ValueError(f"margin is {margin:g}: give the loss that does not matter, above 0")
-    defined = differences[~np.isnan(differences)]
-    names = ("value", "low", "high", "p_worse", "p_better")
-    result: dict[str, Any] = dict.fromkeys(names)
-    if len(defined):
-        result["value"] = float(defined.mean())
-    if len(defined) > 1:
-        freedom = len(defined) - 1
-        error = float(defined.std(ddof=1)) / len(defined) ** 0.5
-        half = float(special.stdtrit(freedom, 1 - alpha)) * error
-        rounding = 1e-9 * margin
-        result |= {"low": result["value"] - half, "high": result["value"] + half}
-        for name, above in (
-            ("p_worse", result["value"] + margin),
-            ("p_better", margin - result["value"]),
-        ):
-            # without spread only the side counts, and there is nothing to divide by
-            certain = np.inf if above > rounding else -np.inf
-            statistic = above / error if error > rounding else certain
-            result[name] = float(special.stdtr(freedom, -statistic))
-    passed = [result[name] is not None and result[name] < alpha for name in names[3:]]
-    return result | {"not_worse": passed[0], "equivalent": all(passed)}
 
 
 class Judgments(NamedTuple):

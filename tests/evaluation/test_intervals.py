@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from sie_jax.evaluation import Predictions, claims, classification, intervals, ranking
 from sie_jax.evaluation.intervals import Judgments, summarize
@@ -103,55 +102,6 @@ def test_interval_of_the_mean_of_one_or_no_value():
     assert intervals.of_mean(np.zeros(0), resamples=5, seed=0) == nothing
     one = np.array([np.nan, 0.5])
     assert intervals.of_mean(one, resamples=5, seed=0) == nothing | {"value": 0.5}
-
-
-@pytest.mark.parametrize("shift", [-0.02, -0.004, 0.0, 0.004, 0.02])
-def test_equivalence_is_two_one_sided_t_tests(shift):
-    values = shift + 0.003 * np.random.default_rng(5).normal(size=5)
-    found = intervals.equivalence(np.append(values, np.nan), margin=0.005)
-    worse = stats.ttest_1samp(values, -0.005, alternative="greater")
-    better = stats.ttest_1samp(values, 0.005, alternative="less")
-    # two ways to one formula in float64
-    assert found["p_worse"] == pytest.approx(worse.pvalue, rel=1e-9)
-    assert found["p_better"] == pytest.approx(better.pvalue, rel=1e-9)
-    bounds = stats.ttest_1samp(values, 0).confidence_interval(0.9)
-    assert (found["value"], found["low"], found["high"]) == pytest.approx((values.mean(), *bounds))
-    assert found["not_worse"] == (found["low"] > -0.005)
-    assert found["equivalent"] == (found["low"] > -0.005 and found["high"] < 0.005)
-    mirrored = intervals.equivalence(-values, margin=0.005)
-    assert mirrored["p_better"] == pytest.approx(found["p_worse"])
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
-
-
-def test_a_loss_as_large_as_the_margin_is_called_harmless_as_rarely_as_alpha_says():
-    # 2,000 worlds: the share has standard deviation sqrt(0.05 · 0.95 / 2000) = 0.5 %; four are 2 %.
-    worlds = np.random.default_rng(0).normal(-0.005, 0.002, size=(2000, 5))
-    passed = [intervals.equivalence(world, margin=0.005)["not_worse"] for world in worlds]
-    assert np.mean(passed) == pytest.approx(0.05, abs=0.02)
-
-
-def test_equivalence_without_spread_or_without_data():
-    # 0.25 and its multiples are exact, and so is a spread of 0
-    better = intervals.equivalence(np.full(4, 0.75), margin=0.5)
-    assert (better["low"], better["p_worse"], better["p_better"]) == (0.75, 0, 1)
-    assert (better["not_worse"], better["equivalent"]) == (True, False)
-    assert intervals.equivalence(np.full(4, 0.25), margin=0.5)["equivalent"]
-    assert not intervals.equivalence(np.full(4, -0.75), margin=0.5)["not_worse"]
-    # on the margin nothing is shown, whatever is left by rounding: 0.495 - 0.5 is not -0.005
-    for loss in (np.full(4, -0.5), np.array([0.495, 0.81, 0.7]) - np.array([0.5, 0.815, 0.705])):
-        margin = round(-loss[0], 3)
-        found = intervals.equivalence(loss, margin=margin)
-        assert (found["p_worse"], found["not_worse"], found["p_better"]) == (1, False, 0)
-        mirrored = intervals.equivalence(-loss, margin=margin)
-        assert (mirrored["p_better"], mirrored["equivalent"]) == (1, False)
-        assert intervals.equivalence(loss, margin=margin * 1.001)["not_worse"]
-    one = intervals.equivalence(np.array([0.25]), margin=0.5)
-    assert (one["value"], one["low"], one["p_worse"]) == (0.25, None, None)
-    assert (one["not_worse"], one["equivalent"]) == (False, False)
-    assert intervals.equivalence(np.zeros(0), margin=0.5)["value"] is None
-    for margin in (0.0, -1.0, math.nan):
-        with pytest.raises(ValueError, match="give the loss that does not matter, above 0"):
-            intervals.equivalence(np.zeros(3), margin=margin)
 
 
 def example(seed=0, *, num_queries=12):

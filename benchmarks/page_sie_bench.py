@@ -42,6 +42,17 @@ METRICS = {
     },
 }
 """The columns of each track of `sie_bench.further`."""
+REAL = {
+    "keep 0.8 by chance": "`keep 0.8 by chance`",
+    "keep 0.8 by held_out_loss": "`keep 0.8 by held_out_loss`",
+    "keep 0.9 by held_out_loss": "`keep 0.9 by held_out_loss`",
+    "soften 0.5": "`soften 0.5`",
+    "soften 0.8": "`soften 0.8`",
+    "doubtful_groups": "`doubtful_groups`",
+    "chosen, a": "chosen, access a",
+    "chosen, b": "chosen, access b",
+}
+"""The columns of the table of real pairs."""
 RIVALS = ("linear_features", "linear_translation", "stack", "with_validation")
 
 
@@ -129,8 +140,46 @@ def policies() -> str:
     for name in names:
         arms = [_weight()[fault]["accesses"]["b"]["arms"].get(name, {}) for fault in faults]
         shops = max(sum(one is not None for one in arm.get("test", ())) for arm in arms)
-        rows.append([f"`{name}`", *(_gain(arm) for arm in arms), str(shops)])
-    return rows_as_table(["policy", *(FAULTS[fault] for fault in faults), "shops"], rows)
+        rows.append([f"`{name}`", *(_gain(arm) for arm in arms), str(shops), _cost(name)])
+    return rows_as_table(["policy", *(FAULTS[fault] for fault in faults), "shops", "cost"], rows)
+
+
+def _cost(name: str) -> str:
+    """What a policy costs before its run, in forward-equivalents and seconds; "" of one that is
+    taught, which asks for it three times."""
+    of = result("sie_bench_cost")["policies"].get(name)
+    if of is None:
+        return ""
+    return f"{of['forward_equivalents']:.0f}, {of['seconds']:.1f} s"
+
+
+def real() -> str:
+    """What policies gain on real pairs under planted faults."""
+    found = result("sie_bench_real")
+    named = {"esci": "ESCI", "icecat": "Icecat"}
+    rows = []
+    for name, of_faults in found["sets"].items():
+        for fault, of in of_faults.items():
+            gains = []
+            for arm in REAL:
+                claim = of["less uniform"][arm]
+                text = with_interval(claim, sign=True)
+                gains.append(f"**{text}**" if claim.get("holm", 1.0) < 0.05 else text)
+            values = [number(of["ndcg@10"][arm]["value"]) for arm in ("uniform", "linear")]
+            wrong = f"{of['wrong']:.0%}" if of["wrong"] else "–"
+            headroom = with_interval(of["less uniform"]["clean"], sign=True) if of["wrong"] else "–"
+            rows.append([f"{named[name]}, {fault}", wrong, *values, headroom, *gains])
+    head = ["pairs, fault", "wrong", "uniform", "`linear`", "headroom"]
+    return rows_as_table([*head, *REAL.values()], rows)
+
+
+def cost_of_run() -> str:
+    """What the run costs that every policy has."""
+    of = result("sie_bench_cost")["run"]
+    return (
+        f"A run by itself takes {of['forward_equivalents']:.0f} forward-equivalents for each pair, "
+        f"{of['seconds']:.1f} s on one of these shops."
+    )
 
 
 def find() -> str:
@@ -315,6 +364,8 @@ PARTS: dict[str, Callable[[], str]] = {
     "sie-bench decisions": decisions,
     "sie-bench rivals": rivals,
     "sie-bench policies": policies,
+    "sie-bench cost": cost_of_run,
+    "sie-bench real": real,
     "sie-bench find": find,
     "sie-bench find read": find_read,
     "sie-bench relabel": relabel,

@@ -9,12 +9,13 @@
     python benchmarks/training_tasks.py --set=esci_text --pretrained=BERT \\
         --tasks graded contrastive --care  # benchmarks/results/training_tasks_esci_text.json
     python benchmarks/training_tasks.py --set=shop --tasks listwise regression --care features \\
-        --on listwise regression --out=benchmarks/results/training_tasks_shop_features.json
+        "features, all three" --on listwise regression \\
+        --out=benchmarks/results/training_tasks_shop_features.json
     python benchmarks/training_tasks.py --set=few --tasks listwise regression --care features \\
         "features, all three" --on listwise regression \\
         --out=benchmarks/results/training_tasks_few_features.json
     python benchmarks/training_tasks.py --set=esci --pretrained=BERT --tasks listwise regression \\
-        --care features --on listwise regression \\
+        --care features "features, all three" --on listwise regression \\
         --out=benchmarks/results/training_tasks_esci_features.json
 
 shop is a generated market like the quickstart's, with a fifth of the labels wrong in training and

@@ -183,17 +183,17 @@ class PairRuns:
         if params is None:
             params = self.params(self.folder, seed=run.seed)
             if self.features is not None:
-                self._begin_linear(params, self.features, run.train.task, examples.rows)
+                self._begin_linear(params, self.features, run.train.task, examples)
         if run.weighting.kind == "learned":
             scores = (run.weighting.score,)
             return learning.create(params, optimizer, self.job.mesh, seed=run.seed, scores=scores)
         return state.create(params, optimizer, self.job.mesh, seed=run.seed)
 
-    def _begin_linear(
-        self, params: Any, features: Features, task: str, rows: np.ndarray | None
-    ) -> None:
+    def _begin_linear(self, params: Any, features: Features, task: str, examples: Examples) -> None:
         """Sets the weights of the features, in place."""
-        chosen = self.planner.rows("train") if rows is None else rows
+        chosen = self.planner.rows("train") if examples.rows is None else examples.rows
+        if examples.probabilities is not None:
+            chosen = np.flatnonzero(examples.probabilities)
         lists = lists_of(self.prepared, "train", features.values["train"]).rows(chosen)
         weights = np.zeros(len(features.names))
         if (lists.gains > 0).any():

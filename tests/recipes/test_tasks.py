@@ -120,15 +120,17 @@ def test_the_folder_alone_gives_the_scores_of_the_run(
 
 @pytest.mark.parametrize("task", ["listwise", "regression"])
 def test_a_head_starts_with_the_features_of_linear(task: str, tmp_path: Path) -> None:
-    """As `linear` fitted on the rows that it trains on, beside what the encoder gives."""
+    """As `linear` fitted on the rows that it takes or draws, beside what the encoder gives."""
     config = small()
     config.train.task, config.model.features = task, True
     with tiny_runs.opened(config, tmp_path / "run") as (workdir, start):
         start = replace(start, features=relevance.of_head(config, workdir, start.prepared))
         runs = tiny_runs.pair_runs(workdir, start, "uniform-0")
-        rows = np.arange(60)
+        rows, pairs = np.arange(60), runs.prepared.split("train").num_rows
+        drawn = Examples(probabilities=np.where(np.arange(pairs) < 60, 1 / 60, 0))
+        examples = drawn if task == "regression" else Examples(rows)
         one = Run("uniform-0", start.seed, start.train)
-        state = runs.state(one, Examples(rows), total_steps=1)
+        state = runs.state(one, examples, total_steps=1)
         whole = runs.predicted(state.params, "test")["relevance"]
         kernel = state.params["features"]["kernel"]
         kernel.set_value(jnp.zeros_like(kernel[...]))

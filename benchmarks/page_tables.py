@@ -20,6 +20,7 @@ OF_ANOTHER_NAME = {
     "nested_features": "nested",
     "sie_bench": "run_sie_bench",
     "sie_bench_again": "again_sie_bench",
+    "sie_bench_cost": "cost_sie_bench",
     "sie_bench_further": "run_sie_bench",
     "sie_bench_tracks": "run_sie_bench",
     "sie_bench_real": "run_sie_bench_real",

@@ -53,8 +53,8 @@ def choices(found: Mapping[str, Any]) -> str:
         rows.append(
             [
                 f"{fault}, {rate:.0%}" if rate else fault,
-                ", ".join(f"{name} {count}" for name, count in of["contenders"].items()),
-                ", ".join(f"{name} {count}" for name, count in of["chosen"].items()),
+                ", ".join(f"{count} × {name}" for name, count in of["contenders"].items()),
+                ", ".join(f"{count} × {name}" for name, count in of["chosen"].items()),
                 with_interval(of["gain"], sign=True),
                 with_interval(of["headroom"], sign=True) if "headroom" in of else "",
                 f"{of['spent']:.2f}",

@@ -20,6 +20,7 @@ from sie_bench import policies
 from sie_jax.data import folds, sentences
 from sie_jax.data.sources.market import noise
 from sie_jax.data.sources.market.needs import EXACT
+from sie_jax.evaluation import detection
 from sie_jax.importance import doubtful
 from sie_jax.models import linear
 
@@ -168,7 +169,7 @@ def _fold(
     found["uniform, b"] = by_right["uniform"]
     figures = {
         "wrong": float(wrong[training].mean()),
-        "auroc": _auroc(loss[training], wrong[training]),
+        "auroc": detection.auroc(loss[training], wrong[training]) if wrong.any() else None,
         "doubted": doubts,
         "a": of_a,
         "b": of_b,
@@ -212,17 +213,6 @@ def _linear(
     lists = linear.Lists(data.features, gains, data.query).rows(training)
     each = [data.features @ linear.fit(lists, ridge=ridge) for ridge in RIDGES]
     return max(each, key=given)
-
-
-def _auroc(scores: np.ndarray, wrong: np.ndarray) -> float | None:
-    if not wrong.any():
-        return None
-    order = np.argsort(scores, kind="stable")
-    rank = np.empty(len(order))
-    rank[order] = np.arange(1, len(order) + 1)
-    positive = int(wrong.sum())
-    total = rank[wrong].sum() - positive * (positive + 1) / 2
-    return float(total / (positive * (len(order) - positive)))
 
 
 def train(inputs: np.ndarray, weights: np.ndarray, targets: np.ndarray, seed: int) -> np.ndarray:

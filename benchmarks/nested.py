@@ -82,10 +82,15 @@ TRAIN = TrainConfig(batch_size=16, learning_rate=3e-5, epochs=2, checkpoint_ever
 
 
 class Recipe(NamedTuple):
-    """How encoders are trained. item_text: whether they read an item's further text too."""
+    """How encoders are trained.
+
+    item_text: whether they read an item's further text too. features: whether the head takes the
+    features of the pair.
+    """
 
     train: TrainConfig
     item_text: bool = False
+    features: bool = False
 
 
 TOWERS = replace(
@@ -100,6 +105,9 @@ RECIPES = {
     "listwise": Recipe(replace(TRAIN, task="listwise")),
     "towers": Recipe(TOWERS),
     "towers_of_text": Recipe(replace(TOWERS, epochs=1), item_text=True),
+    "regression_with_features": Recipe(
+        replace(TRAIN, task="regression", learning_rate=5e-5, select=TOWERS.select), features=True
+    ),
 }
 """By name; the first is the cross-entropy of grades."""
 SEEDLESS = tuple(name for name in BASELINES if name != "random")
@@ -309,6 +317,7 @@ def main() -> None:
                 **asdict(RECIPES[name].train.schedule()),
                 "max_length": MAX_LENGTH,
                 "item_text": RECIPES[name].item_text,
+                "features": RECIPES[name].features,
             }
             for name in arguments.recipes
         },
@@ -356,6 +365,7 @@ def models(
         arguments.workdir / f"{name}-{folder}",
         pretrained=arguments.pretrained,
         item_text=RECIPES[recipe].item_text,
+        features=data.features if RECIPES[recipe].features else None,
         max_length=MAX_LENGTH,
         train=replace(RECIPES[recipe].train, seed=seed),
         number=FOLDS,

@@ -26,6 +26,8 @@ from rich.console import Console
 from same_results import commit_of
 
 from sie_jax.data import batches, builders, folds, preparing, tokenization
+from sie_jax.data import features as describing
+from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.schema import LabelScale, normalise_query
 from sie_jax.data.section import DataConfig
@@ -33,6 +35,7 @@ from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import from_columns
 from sie_jax.files import whole, whole_folder
 from sie_jax.models.section import ModelConfig
+from sie_jax.stages.features import Features
 from sie_jax.stages.pair_runs import Examples, PairRuns, Start
 from sie_jax.stages.selection import trained
 from sie_jax.tasks import apart
@@ -113,6 +116,7 @@ class Models:
         """Stands for the pairs and for how models are trained."""
         start = self.start
         content = [start.prepared.id, asdict(start.train), start.max_length, self.number]
+        content += [] if start.features is None else [start.features.id]
         return hashlib.blake2b(json.dumps(content).encode()).hexdigest()[:12]
 
     @functools.cached_property
@@ -171,6 +175,7 @@ def models_of(
     *,
     pretrained: Path,
     item_text: bool,
+    features: describing.Features | None,
     max_length: int,
     train: TrainConfig,
     number: int,
@@ -178,7 +183,8 @@ def models_of(
 ) -> Models:
     """The models of clean pairs, all of which are in the folds, whatever splits they have.
 
-    item_text: whether they read an item's further text too. kept: the file of their scores.
+    item_text: whether they read an item's further text too. features: those of the pairs, where the
+    head takes them. kept: the file of their scores.
     """
     tokenizer = tokenization.load(pretrained)
     data = DataConfig(max_length=max_length, item_text=item_text)
@@ -206,8 +212,17 @@ def models_of(
         max_length,
         train.schedule(),
         train.seed,
+        features=None if features is None else _of_head(features, folder),
     )
     workdir = Workdir(
         folder, meshes.make(1), Console(), {"train": asdict(train)}, train, TrackingConfig()
     )
     return Models(start, workdir, number, kept)
+
+
+def _of_head(known: describing.Features, folder: Path) -> Made[Features]:
+    """The features of all pairs, as a stage would have left them."""
+    digest = hashlib.blake2b(known.values.tobytes(), digest_size=16).hexdigest()
+    nothing = FieldStatistics(0, 0.0, {})  # nothing is described anew
+    made = Features(known.names, {SPLIT: known.values}, CorpusStatistics(nothing, nothing))
+    return Made("features", digest, {}, folder, lambda _: made)

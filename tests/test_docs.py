@@ -56,29 +56,27 @@ def test_a_part_is_written_between_its_markers_and_nothing_else_changes(
 
 
 def test_the_tables_of_what_auto_chooses(script: ModuleType) -> None:
-    same = {"value": 0.0, "low": 0.0, "high": 0.0}
-    runs = {
-        "kept": {
-            "seeds": [0, 1],
-            "ndcg@10": [0.5, 0.6],
-            "difference": {"value": -0.2, "low": -0.25, "high": 0.125},
-        },
-        "uniform": {"seeds": [0, 1], "ndcg@10": [0.7, 0.8], "difference": same},
+    none = {"value": 0.0, "low": 0.0, "high": 0.0}
+    gain = {"value": -0.2, "low": -0.25, "high": 0.125}
+    one = {
+        "contenders": {"kept": 2},
+        "chosen": {"uniform": 1, "kept": 1},
+        "gain": gain,
+        "spent": 1.5,
+        "trials": 2,
+        "bias": none,
     }
-    choice = [{"name": "kept", "contender": "kept", "cost": 1.5}] * 2
-    one = {"runs": runs, "chosen": {"choice": choice, "choice with the oracle": choice}}
-    kept = {"seeds": [1], "ndcg@10": [0.5], "difference": None}
-    other = {"runs": {"uniform": runs["uniform"], "kept": kept}, "chosen": {}}
-    result = {"rates": {"0": one, "0.4": other}}
-    assert script.importance_page.policies(result).splitlines() == [
-        "| run | 0% noise | 40% noise |",
-        "| --- | --- | --- |",
-        "| uniform | 0.750 | 0.750 |",
-        "| kept | 0.550, −0.200 [−0.250, +0.125] | 0.500 (seeds 1) |",
-    ]
+    faults = {"none": one, "confusion": one | {"headroom": gain}}
+    rates = {"none": 0.0, "confusion": 0.2}
+    result = {"faults": faults, "rates": rates, "trials": 4, "bias": gain}
+    shown = "−0.200 [−0.250, +0.125]"
     assert script.importance_page.choices(result).splitlines()[2:] == [
-        "| 0% | its own | kept 2 of 2 | kept 2 of 2 | 1.50 |",
-        "| 0% | its own with the oracle | kept 2 of 2 | kept 2 of 2 | 1.50 |",
+        f"| none | 2 × kept | 1 × uniform, 1 × kept | {shown} |  | 1.50 |",
+        f"| confusion, 20% | 2 × kept | 1 × uniform, 1 × kept | {shown} | {shown} | 1.50 |",
+    ]
+    assert script.importance_page.bias(result).splitlines()[3:] == [
+        "| confusion | 2 | +0.000 [+0.000, +0.000] |",
+        f"| all | 4 | {shown} |",
     ]
 
 

@@ -126,11 +126,11 @@ def test_groups_are_of_attributes_or_of_queries() -> None:
             ATTRIBUTE + "of": ["x", "y", None, None],
         }
     )
-    queries, annotators, sellers = score._groups(table, "", "of")
+    queries, annotators, sellers = score.groups_of(table, "", "of")
     assert queries.tolist() == ["q1", "q1", "q2", "q1"]
     assert annotators is None
     assert len({*sellers.tolist()}) == 4, "those without a seller are nobody's"
     assert sellers[:2].tolist() == ["x", "y"]
-    _, annotators, sellers = score._groups(table, "who", "")
+    _, annotators, sellers = score.groups_of(table, "who", "")
     assert np.unique(annotators, return_inverse=True)[1].tolist() == [1, 0, 2, 0]
     assert sellers is None

@@ -45,8 +45,6 @@ METRICS = {
 REAL = {
     "keep 0.8 by chance": "`keep 0.8 by chance`",
     "keep 0.8 by held_out_loss": "`keep 0.8 by held_out_loss`",
-    "keep 0.9 by held_out_loss": "`keep 0.9 by held_out_loss`",
-    "soften 0.5": "`soften 0.5`",
     "soften 0.8": "`soften 0.8`",
     "doubtful_groups": "`doubtful_groups`",
     "chosen, a": "chosen, access a",

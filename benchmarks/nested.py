@@ -8,6 +8,10 @@
         --encoder_seeds 3 --rankers random token_overlap bm25 checkpoint checkpoint_text linear \\
         lambdamart trees blend towers_of_text 'sum with towers_of_text' \\
         --out=benchmarks/results/nested_encoders.json
+    python benchmarks/nested.py --pretrained=BERT --recipes regression_with_features --sets esci \\
+        --rankers random token_overlap bm25 checkpoint checkpoint_text linear lambdamart trees \\
+        blend regression_with_features 'sum with regression_with_features' \\
+        --out=benchmarks/results/nested_head.json
 
 nDCG@10 over all queries of the ESCI sample and of the Icecat pairs, which are in the folder that
 $SIE_JAX_DATA names. A ranker that learns is fitted five times on four fifths of the queries and

@@ -36,6 +36,8 @@ NESTED = {
     "towers": "two towers",
     "towers_of_text": "two towers that read the description too",
     "sum with towers_of_text": "the sum of linear, trees and their cosine",
+    "regression_with_features": "cross-encoder with features in its head",
+    "sum with regression_with_features": "the sum of linear, trees and its score",
     "stack of towers": "stack: linear, with the cosine of the two towers",
     "blend of towers": "linear and LambdaMART, both with that cosine",
     "stack of all": "stack: linear, with the scores of all encoders",
@@ -373,6 +375,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "clicks beyond the ranker": clicks_beyond_the_ranker,
     **{f"nested, {name}": functools.partial(nested, name) for name in ("esci", "icecat")},
     "encoders, icecat": functools.partial(nested, "icecat", "nested_encoders"),
+    "encoders, esci": functools.partial(nested, "esci", "nested_head"),
     **{
         f"features, {name}": functools.partial(nested, name, "nested_features")
         for name in ("esci", "icecat")

@@ -18,6 +18,7 @@ OF_ANOTHER_NAME = {
     "list_weights_again": "list_weights",
     "nested_encoders": "nested",
     "nested_features": "nested",
+    "nested_head": "nested",
     "sie_bench": "run_sie_bench",
     "sie_bench_again": "again_sie_bench",
     "sie_bench_cost": "cost_sie_bench",

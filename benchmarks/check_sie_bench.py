@@ -47,7 +47,7 @@ for place, key in enumerate(sorted(p_of, key=p_of.__getitem__)):
 table = re.search(PART, (ROOT / "docs/sie_bench.md").read_text("utf-8"), re.DOTALL)
 lines, differ = table[1].splitlines()[2:] if table else [], 0
 for line in lines:
-    name, *told, _ = (cell.strip(" `") for cell in line.strip("|").split("|"))
+    name, *told, _, _ = (cell.strip(" `") for cell in line.strip("|").split("|"))
     for fault, cell in zip([one for one in ORDER if one in found], told, strict=True):
         key = (fault, "b", name)
         if key in gain_of:

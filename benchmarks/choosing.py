@@ -13,8 +13,8 @@ their seed's start.
 with their labels as they are) less what its deployed run does by the same measure: nDCG@10 less
 uniform's on the validation queries, whose labels are as wrong and which chose nothing. *Gain* is
 that of what was chosen on test queries, whose labels are right. *Headroom* is that of uniform on
-right labels less uniform's. Intervals are Student's t over shops: each brings
-its own words, queries, errors and seed.
+right labels less uniform's. Intervals are Student's t over shops: each brings its own words,
+queries, errors and seed.
 
 Every shop and fault is a file in WORKDIR/cells: a stop costs the one it was in, and several
 processes may work on different shops (--shops). Leaves benchmarks/results/choosing.json of all that
@@ -24,7 +24,8 @@ are there.
 import argparse
 import runpy
 import shutil
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,6 @@ from sie_jax.stages.pair_runs import Start, judged
 from sie_jax.stages.score import score
 from sie_jax.stages.train import Trained, train
 from sie_jax.training.run import Run, Weighting
-from sie_jax.workdir import Workdir
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "benchmarks" / "results" / "choosing.json"
@@ -127,7 +127,7 @@ def cell(fault: str, shop: int, pretrained: str, folder: Path) -> dict[str, Any]
                 importance=None if candidate == UNIFORM else section.only(candidate.policy.name),
             )
             deployed[candidate.name] = measured(start, made.value)
-        return {"choice": choice, "deployed": deployed, "spent": spent(workdir)}
+        return {"choice": choice, "deployed": deployed}
 
 
 def measured(start: Start, run: Trained) -> dict[str, float]:
@@ -138,11 +138,6 @@ def measured(start: Start, run: Trained) -> dict[str, float]:
         predictions = {"run": [from_columns(columns, prepared.scale.gains)]}
         found[split] = float(np.nanmean(by_query(judged(prepared, split), predictions)["run"]))
     return found
-
-
-def spent(workdir: Workdir) -> float:
-    """What choosing cost, in full trainings, by its own account."""
-    return float(read_json(workdir.folder / "choosing.json")["cost"]["spent"])
 
 
 def summary(cells: dict[str, dict[int, Any]]) -> dict[str, Any]:
@@ -171,7 +166,7 @@ def summary(cells: dict[str, dict[int, Any]]) -> dict[str, Any]:
             "gain": _interval(gains),
             "departed": len(departed),
             "gain_where_departed": _interval(departed),
-            "spent": float(np.mean([one["spent"] for one in of.values()])),
+            "spent": float(np.mean([one["choice"]["cost"]["spent"] for one in of.values()])),
         }
         if fault != "none":
             both = [shop for shop in of if shop in clean]
@@ -196,11 +191,8 @@ def _interval(values: Sequence[float]) -> dict[str, float | None]:
     return claims.fixed(np.array(values, np.float64))
 
 
-def _counted(names: Any) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name in names:
-        found[name] = found.get(name, 0) + 1
-    return dict(sorted(found.items(), key=lambda item: -item[1]))
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(names).most_common())
 
 
 def main() -> None:

@@ -152,16 +152,24 @@ def training_tasks(name: str) -> str:
     """nDCG@10 of encoders trained on each task or with care, alone and in the stack."""
     found = result(name)
     rows = []
+    by_linear = "less linear" in found["alone"]["graded"]  # older results do not have it
     untrained = [run for run in ("checkpoint", "checkpoint_text") if run in found["alone"]]
     for run in (*untrained, "linear", "translation", *found["settings"]):
         cells = []
         for of in (found["alone"], found["stack"]):
-            value, claim = of[run].values() if run in of else (None, None)
+            told = of.get(run, {})
+            value, claim = told.get("ndcg@10"), told.get("difference")
             cells += [with_interval(value) if value else ""]
             cells += [with_interval(claim, sign=True) if claim else ""]
+            if of is found["alone"] and by_linear:
+                claim = told.get("less linear")
+                cells += [with_interval(claim, sign=True) if claim else ""]
         rows.append([f"`{run}`", *cells])
-    rows.append(["no encoder", "", "", with_interval(found["stack"]["none"]["ndcg@10"]), ""])
-    head = ["encoder", "alone", "less `graded`", "in the stack", "less the stack without it"]
+    blank = ["", "", *([""] if by_linear else [])]
+    rows.append(["no encoder", *blank, with_interval(found["stack"]["none"]["ndcg@10"]), ""])
+    further = ["less `linear`"] if by_linear else []
+    head = ["encoder", "alone", "less `graded`", *further, "in the stack"]
+    head.append("less the stack without it")
     return rows_as_table(head, rows)
 
 

@@ -242,7 +242,7 @@ def measured(
 
 
 def summary(prepared: Any, runs: Mapping[str, Predictions], reference: str) -> dict[str, Any]:
-    """nDCG@10 of each, and less the reference's, over the test queries."""
+    """nDCG@10 of each, and less the reference's and `linear`'s, over the test queries."""
     rows = by_query(judged(prepared, "test"), {name: [one] for name, one in runs.items()})
     return {
         name: {
@@ -250,6 +250,9 @@ def summary(prepared: Any, runs: Mapping[str, Predictions], reference: str) -> d
             "difference": None
             if name == reference
             else claims.fixed(values[0] - rows[reference][0]),
+            "less linear": None
+            if name == "linear" or "linear" not in rows
+            else claims.fixed(values[0] - rows["linear"][0]),
         }
         for name, values in rows.items()
     }

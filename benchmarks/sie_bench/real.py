@@ -7,7 +7,6 @@ that was trained on four fifths of the others under faulty labels, and ended at 
 the rest of the others. All arms of a fold are trained at once.
 """
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -47,7 +46,10 @@ RIDGES = (0.3, 0.1, 0.03, 0.01, 0.003)
 
 
 class Data(NamedTuple):
-    """inputs [N, D] float32. labels [N]: right ones. query, brand, seen [N]: numbers."""
+    """inputs [N, D] of the model, features [N, F] of `linear`, float32. labels [N]: right ones.
+
+    query, brand, seen [N]: numbers.
+    """
 
     inputs: np.ndarray
     features: np.ndarray
@@ -229,7 +231,7 @@ def train(inputs: np.ndarray, weights: np.ndarray, targets: np.ndarray, seed: in
     return np.asarray(found)[:, :, : len(inputs)]
 
 
-@functools.partial(jax.jit)
+@jax.jit
 def _train(inputs: Any, weights: Any, targets: Any, key: Any) -> Any:
     count, width = inputs.shape
     classes = targets.shape[-1]

@@ -118,6 +118,21 @@ GUARDS: dict[str, Callable[[Batch, float], Array]] = {
     one.__name__: one
     for one in (everything, known, below, below_taught, clipped, agreement, dropped, oracle)
 }
+TEACHERS = {
+    "below_taught": ("known", 0.0),
+    "softened": ("agreement", 3.0),
+    "distilled": ("everything", 0.0),
+}
+"""What needs towers that were trained before, and the guard and strength of those.
+
+`softened` and `distilled` leave out no negative but `known`, and train towards
+
+    (1 - strength) [k = i] + strength softmax_k(teacher's cosine / temperature)
+
+so that an item that the teacher finds wanted is no negative by so much (soft labels: Hinton et al.
+2015). `distilled` is the control: its teacher treats all other rows' items alike.
+"""
+SOFT = ("softened", "distilled")
 ARMS = (
     ("bm25", 0.0),
     ("everything", 0.0),
@@ -127,6 +142,8 @@ ARMS = (
     ("below_taught", 0.9),
     ("clipped", 10.0),
     ("agreement", 3.0),
+    ("softened", 0.6),
+    ("distilled", 0.6),
     ("oracle", 0.0),
 )
 """Guards with their strengths, settled on the development shops."""
@@ -159,8 +176,9 @@ def _best(world: World, data: Split, guard: str, strength: float, seed: int) -> 
     runs = []
     for epochs in EPOCHS:
         teacher = None
-        if guard == "below_taught":
-            teacher = train(world, data.pairs, "known", 0.0, None, 100 + seed, epochs=epochs)
+        if guard in TEACHERS:
+            theirs, strong = TEACHERS[guard]
+            teacher = train(world, data.pairs, theirs, strong, None, 100 + seed, epochs=epochs)
         run = train(world, data.pairs, guard, strength, teacher, seed, epochs=epochs)
         top = retrieved(run, world, data.validation)
         runs.append((recall(top, world.exact[data.validation], DEPTHS[0]), run))
@@ -245,9 +263,13 @@ def _train(
             cosines(teacher, rows)[0],
             key,
         )
-        weights = GUARDS[guard](seen, strength)
+        weights = GUARDS["known" if guard in SOFT else guard](seen, strength)
         own = jnp.eye(len(rows), dtype=bool)
         logits = found / TEMPERATURE + jnp.where(own, 0, jnp.log(jnp.maximum(weights, 1e-9)))
+        if guard in SOFT:
+            among = jnp.where(own | (weights > 0), seen.teacher / TEMPERATURE, -jnp.inf)
+            target = (1 - strength) * own + strength * jax.nn.softmax(among)
+            return -jnp.where(target > 0, target * jax.nn.log_softmax(logits), 0).sum(1).mean()
         return -jnp.diagonal(jax.nn.log_softmax(logits)).mean()
 
     def step(carry: Any, xs: Any) -> Any:

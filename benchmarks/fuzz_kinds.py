@@ -21,7 +21,8 @@ from transformers import BertConfig
 
 from sie_jax import serving
 from sie_jax.commands import audit, predict, process
-from sie_jax.commands.flags import FIELDS, Command, parse
+from sie_jax.commands.flags import Command, parse
+from sie_jax.config import Config, as_json
 from sie_jax.data import features, lexical, tokenization, translation
 from sie_jax.data.sources import table as own_table
 from sie_jax.files import digests, write_json
@@ -29,9 +30,13 @@ from sie_jax.models import PairClassifier, Towers
 from sie_jax.models.linear import LinearRanker
 from sie_jax.models.ranker import Ranker
 from sie_jax.recipes import relevance
+from sie_jax.sections import flat
 from sie_jax.serving import Settings
 from sie_jax.serving.scoring import described
 from sie_jax.workdir import Workdir
+
+FIELDS = flat(as_json(Config()))
+"""Every field of a ranking config by its dotted name, with its default; a list for a tuple."""
 
 ROOT = Path(__file__).parents[1]
 TABLES = ("pairs.csv", "pairs.tsv", "pairs.jsonl", "pairs.parquet")
@@ -284,6 +289,7 @@ def _config(draw: Draw, folder: Path) -> tuple[list[str], str]:
 def _opened(argv: list[str]) -> Iterator[tuple[Command, Workdir]]:
     """The workdir of a command line of train.py, after all its checks."""
     given = parse(argv)
+    assert isinstance(given.config, Config)
     quiet = Console(file=io.StringIO())
     with relevance.opened(given.config, given.workdir, redo=given.redo, console=quiet) as workdir:
         yield given, workdir
@@ -299,6 +305,7 @@ def _checked(argv: list[str]) -> None:
 def checked_and_prepared(argv: list[str]) -> None:
     """A run's checks and its stage `prepare`."""
     with _opened(argv) as (given, workdir):
+        assert isinstance(given.config, Config)
         relevance.prepared(given.config, workdir)
 
 

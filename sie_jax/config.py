@@ -9,15 +9,20 @@ import dataclasses
 from typing import Any
 
 from sie_jax import sections
+from sie_jax.data.histories.section import HistoriesConfig
 from sie_jax.data.section import DataConfig
 from sie_jax.devices.mesh import MeshConfig
 from sie_jax.errors import UserError
+from sie_jax.evaluation.recommending_section import RecommendingConfig
 from sie_jax.evaluation.section import EvaluationConfig
 from sie_jax.importance import ESTIMATORS
 from sie_jax.importance.section import ImportanceConfig
+from sie_jax.models.history_section import HistoryModelConfig
 from sie_jax.models.section import ModelConfig
+from sie_jax.stages.history_runs import WEIGHTINGS
 from sie_jax.stages.pretrain import PretrainConfig
 from sie_jax.tasks import apart, can_estimate, classifies, listed
+from sie_jax.training.history_section import HistoryTrainConfig
 from sie_jax.training.section import TrainConfig
 from sie_jax.training.tracking import TrackingConfig
 
@@ -38,13 +43,7 @@ class Config:
 
     def check(self) -> None:
         """Raises UserError for the first field whose type or value cannot work."""
-        sections.check_types(self)
-        if not self.name:
-            raise UserError("name is empty: give one, as in --config.name=quickstart")
-        for field in dataclasses.fields(self):
-            if dataclasses.is_dataclass(field.type):
-                section: sections.Section = getattr(self, field.name)
-                section.check()
+        _check_sections(self)
         for name in self.importance.needs_folds:
             if not self.train.folds:
                 raise UserError(
@@ -92,7 +91,43 @@ class Config:
             )
 
 
-def as_json(config: Config) -> dict[str, Any]:
+@dataclasses.dataclass(slots=True, kw_only=True)
+class RecommendationConfig:
+    """Everything that a recommender from histories depends on."""
+
+    name: str = "recommend"  # of the run, and of its workdir below runs/ where none is given
+    data: HistoriesConfig = dataclasses.field(default_factory=HistoriesConfig)
+    model: HistoryModelConfig = dataclasses.field(default_factory=HistoryModelConfig)
+    train: HistoryTrainConfig = dataclasses.field(default_factory=HistoryTrainConfig)
+    # runs beside `uniform`, which weigh or leave out what they learn from
+    weightings: tuple[str, ...] = ()
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    evaluation: RecommendingConfig = dataclasses.field(default_factory=RecommendingConfig)
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
+
+    def check(self) -> None:
+        """Raises UserError for the first field whose type or value cannot work."""
+        _check_sections(self)
+        for name in self.weightings:
+            sections.one_of("weightings", name, WEIGHTINGS)
+
+
+AnyConfig = Config | RecommendationConfig
+"""What a config file may give: each is of one recipe."""
+
+
+def _check_sections(config: AnyConfig) -> None:
+    """Raises UserError for a value of another type, no name, or what a section refuses."""
+    sections.check_types(config)
+    if not config.name:
+        raise UserError("name is empty: give one, as in --config.name=quickstart")
+    for field in dataclasses.fields(config):
+        if dataclasses.is_dataclass(field.type):
+            section: sections.Section = getattr(config, field.name)
+            section.check()
+
+
+def as_json(config: AnyConfig) -> dict[str, Any]:
     """The config as nested dictionaries of numbers, strings, booleans and lists."""
     made: dict[str, Any] = dataclasses.asdict(
         config, dict_factory=lambda items: {k: _listed(v) for k, v in items}

@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from sie_jax.config import Config
+from sie_jax.config import AnyConfig, Config
 from sie_jax.errors import UserError
 from sie_jax.sections import NoChoiceError
 
@@ -99,22 +99,24 @@ def comments(section: type) -> dict[str, str]:
     return texts
 
 
-def listing(prefix: str = "") -> str:
+def listing(prefix: str = "", kind: type[AnyConfig] = Config) -> str:
     """The fields for a terminal of 100 columns: all, or those of the sections below a name.
+
+    kind: the config whose fields they are.
 
     Raises UserError where no section and no field has that name.
     """
     found = [
         group._replace(fields=tuple(one for one in group.fields if _below(one.name, prefix)))
-        for group in groups()
+        for group in groups(kind())
     ]
     found = [group for group in found if group.fields]
     if not found:
-        names = {one.name for group in groups() for one in group.fields}
-        names |= {group.name for group in groups() if group.name}
+        names = {one.name for group in groups(kind()) for one in group.fields}
+        names |= {group.name for group in groups(kind()) if group.name}
         # the section's name alone makes two of its fields half alike
         near = difflib.get_close_matches(prefix, sorted(names), n=1, cutoff=0.8)
-        sections = ", ".join(group.name for group in groups() if group.name)
+        sections = ", ".join(group.name for group in groups(kind()) if group.name)
         fix = f"did you mean {near[0]}?" if near else f"the sections are {sections}"
         raise UserError(f"--help={prefix}: there is no section or field {prefix!r}; {fix}")
     return "\n\n".join(map(_listed, found))

@@ -12,25 +12,25 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from sie_jax.config import Config, as_json
+from sie_jax.config import AnyConfig, Config, RecommendationConfig, as_json
 from sie_jax.errors import UserError
 from sie_jax.sections import flat
 
-FIELDS: dict[str, Any] = flat(as_json(Config()))
-"""Every field by its dotted name, with its default; a list for a tuple."""
+CONFIGS = (Config, RecommendationConfig)
+"""What a config file may return, one for each recipe."""
 
 
 class Command(NamedTuple):
     """What a command line asks for.
 
     Attributes:
-      config: the file's, with the fields that flags override.
+      config: the file's, with the fields that flags override; of one of CONFIGS.
       workdir: the folder of the results, local or in an object store.
       distributed: whether this process is one of several.
       redo: names of the finished stages to make again.
     """
 
-    config: Config
+    config: AnyConfig
     workdir: str
     distributed: bool
     redo: tuple[str, ...]
@@ -45,12 +45,14 @@ def parse(argv: list[str]) -> Command:
     Raises:
       UserError: a flag cannot be used; the message names the first one.
     """
-    _check_fields(argv)
-    argv, tuples = _without_tuples(argv)
+    kind = kind_of(argv)
+    fields: dict[str, Any] = flat(as_json(kind()))
+    _check_fields(argv, fields)
+    argv, tuples = _without_tuples(argv, fields)
     values = flags.FlagValues()  # of this command line alone: libraries define flags of their own
     try:
         config_flags.DEFINE_config_dataclass(
-            "config", Config(), flag_values=values, sys_argv=argv, parse_fn=_load
+            "config", kind(), flag_values=values, sys_argv=argv, parse_fn=_load
         )
         flags.DEFINE_string("workdir", None, "", flag_values=values)
         flags.DEFINE_bool("distributed", False, "", flag_values=values)
@@ -58,7 +60,7 @@ def parse(argv: list[str]) -> Command:
         rest = values(argv)[1:]
     except flags.IllegalFlagValueError as error:
         flag = str(error).removeprefix("flag ").partition(": ")[0]
-        default = FIELDS.get(flag.partition("=")[0].removeprefix("--config."), False)
+        default = fields.get(flag.partition("=")[0].removeprefix("--config."), False)
         raise UserError(f"{flag}: give a value of type {type(default).__name__}") from None
     except flags.UnrecognizedFlagError as error:
         raise UserError(
@@ -71,24 +73,33 @@ def parse(argv: list[str]) -> Command:
         raise UserError(f"{rest[0]!r} is not a flag: flags begin with --, as in --workdir=FOLDER")
     if not values["config"].present:
         raise UserError("--config is missing: give a file, as in --config=configs/quickstart.py")
-    config: Config = values.config
+    config: AnyConfig = values.config
     for field, texts in tuples.items():
         _set_tuple(config, field, texts)
     workdir = values.workdir or f"runs/{config.name}"
     return Command(config, workdir, values.distributed, tuple(_split(values.redo)))
 
 
-def _is_tuple(field: str) -> bool:
-    return isinstance(FIELDS.get(field), list)
+def kind_of(argv: list[str]) -> type[AnyConfig]:
+    """The class of the config that a command line names; that of relevance where it names none."""
+    words = iter(argv[1:])
+    for word in words:
+        name, given, file = word.partition("=")
+        if name in ("--config", "-config"):
+            file = file if given else next(words, "")
+            return type(_load(file)) if Path(file).is_file() else Config
+    return Config
 
 
-def _without_tuples(argv: list[str]) -> tuple[list[str], dict[str, list[str]]]:
+def _without_tuples(
+    argv: list[str], fields: dict[str, Any]
+) -> tuple[list[str], dict[str, list[str]]]:
     """The flags of no tuple, and the texts that the other flags give, by field."""
     rest, texts = argv[:1], dict[str, list[str]]()
     words = iter(argv[1:])
     for flag in words:
         given = re.match(r"--?config\.([^=]*)(=?)(.*)", flag, re.DOTALL)
-        if given is None or not _is_tuple(given[1]):
+        if given is None or not isinstance(fields.get(given[1]), list):
             rest.append(flag)
             continue
         text = given[3] if given[2] else next(words, None)
@@ -98,7 +109,7 @@ def _without_tuples(argv: list[str]) -> tuple[list[str], dict[str, list[str]]]:
     return rest, texts
 
 
-def _set_tuple(config: Config, field: str, texts: list[str]) -> None:
+def _set_tuple(config: AnyConfig, field: str, texts: list[str]) -> None:
     *path, name = field.split(".")
     section = functools.reduce(getattr, path, config)
     kind = typing.get_args(typing.get_type_hints(type(section))[name])[0]
@@ -116,19 +127,19 @@ def _split(texts: list[str]) -> list[str]:
     return [part for part in parts if part]
 
 
-def _check_fields(argv: list[str]) -> None:
+def _check_fields(argv: list[str], fields: dict[str, Any]) -> None:
     """Raises UserError for the first flag that overrides a field which no config has."""
     for flag in argv[1:]:
         override = re.match(r"--?(?:no)?config\.([^=]*)", flag)
-        if override and override[1] not in FIELDS:
+        if override and override[1] not in fields:
             name = override[1]
-            near = [field for field in FIELDS if field.startswith(f"{name}.")]
-            near = near or difflib.get_close_matches(name, FIELDS, n=1)
+            near = [field for field in fields if field.startswith(f"{name}.")]
+            near = near or difflib.get_close_matches(name, fields, n=1)
             fix = f"did you mean {' or '.join(near)}?" if near else "--help lists all fields"
             raise UserError(f"--config.{name}: there is no field {name!r}; {fix}")
 
 
-def _load(file: str) -> Config:
+def _load(file: str) -> AnyConfig:
     """What a config file's get_config returns; any error in that file is the user's to fix."""
     if not Path(file).is_file():
         raise UserError(f"--config={file}: no such file; give one such as configs/quickstart.py")
@@ -141,6 +152,9 @@ def _load(file: str) -> Config:
         ]
         where = f"{file}, line {lines[-1]}" if lines else file
         raise UserError(f"--config={where}: {type(error).__name__}: {error}") from None
-    if not isinstance(config, Config):
-        raise UserError(f"--config={file}: give it a get_config that returns sie_jax.config.Config")
+    if not isinstance(config, CONFIGS):
+        raise UserError(
+            f"--config={file}: give it a get_config that returns a "
+            f"{' or a '.join(f'sie_jax.config.{one.__name__}' for one in CONFIGS)}"
+        )
     return config

@@ -21,6 +21,7 @@ def entry(argv: list[str]) -> None:
         print(USAGE)
         return
     from sie_jax.commands.flags import parse  # takes seconds, in which signals are heard already
+    from sie_jax.config import Config
     from sie_jax.recipes import relevance
 
     given = parse(argv[:end])
@@ -28,4 +29,6 @@ def entry(argv: list[str]) -> None:
         raise UserError("--distributed is a flag of train.py: here Beam's runner has the workers")
     if given.redo:
         raise UserError("--redo is a flag of train.py: remove it")
+    if not isinstance(given.config, Config):
+        raise UserError("--config is of a recommender, whose events need no Beam: give it to train")
     relevance.prepare_on_beam(given.config, given.workdir, argv[end + 1 :])

@@ -33,7 +33,8 @@ python train.py is the same command.
   --config.FIELD=VALUE overrides a field of the config. A field with several values takes them
                        separated by commas, or its flag several times.
 
-  --help=SECTION       lists the fields of one section alone, as --help=data.clicks
+  --help=SECTION       lists the fields of one section alone, as --help=data.clicks; with --config
+                       those of that file's recipe, as --config=configs/recommend.py --help
 
 The fields by section, with the values that they have if neither the file nor a flag sets them:
 
@@ -49,9 +50,10 @@ def entry(argv: list[str]) -> None:
     asked = [flag for flag in argv[1:] if re.match(r"(--help|-h)(=|$)", flag)]
     if asked:
         from sie_jax.commands.fields import listing
+        from sie_jax.commands.flags import kind_of
 
         prefix = asked[0].partition("=")[2].removeprefix("config.")
-        print("" if prefix else USAGE, listing(prefix), sep="")
+        print("" if prefix else USAGE, listing(prefix, kind_of(argv)), sep="")
         return
     # imports take seconds, in which the user has been told and signals are heard
     with telling(_say, f"sie_jax {sie_jax.__version__}: loading JAX and the config"):
@@ -59,7 +61,8 @@ def entry(argv: list[str]) -> None:
 
         from sie_jax import processes
         from sie_jax.commands.flags import parse
-        from sie_jax.recipes import dry_run, relevance, replay
+        from sie_jax.config import RecommendationConfig
+        from sie_jax.recipes import dry_run, recommendation, relevance, replay
         from sie_jax.report import terminal
         from sie_jax.tasks import classifies
 
@@ -71,6 +74,13 @@ def entry(argv: list[str]) -> None:
         replay.replay(Path(replayed[0].partition("=")[2]), Console())
     else:
         given = parse([word for word in argv if word != DRY_RUN])
+        if isinstance(given.config, RecommendationConfig):
+            if DRY_RUN in argv:
+                raise UserError(f"{DRY_RUN} is of ranking configs: leave it out")
+            if given.distributed:
+                process.connect()
+            recommendation.run(given.config, given.workdir, redo=given.redo)
+            return
         if DRY_RUN in argv:
             if given.distributed or given.redo:
                 raise UserError(f"{DRY_RUN} makes nothing: leave --distributed and --redo out")

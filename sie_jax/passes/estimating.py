@@ -15,7 +15,7 @@ from sie_jax.passes.gradients import preconditioned_pass
 from sie_jax.passes.influence import Options
 from sie_jax.passes.score import score_pass
 from sie_jax.tasks.listed import Listed
-from sie_jax.tasks.task import LabelledTask, SeparateTask
+from sie_jax.tasks.task import LabelledTask, ScalarTask, SeparateTask
 from sie_jax.training.history import Visits
 
 # the needs that passes.influence meets
@@ -98,7 +98,7 @@ def columns(
         found |= {name: score(*shown) for name, score in registry.computed("history").items()}
     influential = importance.needing(names, *INFLUENTIAL)
     if influential:
-        assert isinstance(task, SeparateTask)
+        assert isinstance(task, ScalarTask)
         found |= influence.columns(
             influential,
             task,

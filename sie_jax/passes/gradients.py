@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from sie_jax import per_example
 from sie_jax.importance import gradients
 from sie_jax.passes import sweep
-from sie_jax.tasks.task import Example, SeparateTask
+from sie_jax.tasks.task import Example, ScalarTask, SeparateTask
 
 # examples whose gradients are materialised at a time
 CHUNK = 4
@@ -36,7 +36,7 @@ def preconditioned_pass(task: SeparateTask, mesh: Mesh) -> sweep.Pass:
 
 @functools.cache
 def example_pass(
-    task: SeparateTask,
+    task: ScalarTask,
     mesh: Mesh,
     needs: frozenset[str],
     *,
@@ -75,7 +75,7 @@ def example_pass(
 
 @functools.cache
 def target_pass(
-    task: SeparateTask,
+    task: ScalarTask,
     mesh: Mesh,
     sums: frozenset[str],
     *,
@@ -101,7 +101,7 @@ def target_pass(
     return sweep.compiled(run, mesh, forward_equivalents=3)
 
 
-def _output_function(task: SeparateTask) -> Callable[[Any, Example], jax.Array]:
+def _output_function(task: ScalarTask) -> Callable[[Any, Example], jax.Array]:
     def value(params: Any, example: Example) -> jax.Array:
         return task.output_function(task.outputs(params, example), example)
 

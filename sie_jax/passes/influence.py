@@ -11,7 +11,7 @@ from sie_jax.devices import mesh as meshes
 from sie_jax.importance import ekfac, gradients, influence
 from sie_jax.passes import curvature, sweep
 from sie_jax.passes.gradients import example_pass, target_pass
-from sie_jax.tasks.task import ClassificationTask, SeparateTask
+from sie_jax.tasks.task import ClassificationTask, ScalarTask
 
 # what a column needs of every checkpoint, and what it needs of the last one alone
 _OF_EVERY: dict[str, set[str]] = {
@@ -52,7 +52,7 @@ class Options(NamedTuple):
 
 def columns(
     names: Collection[str],
-    task: SeparateTask,
+    task: ScalarTask,
     checkpoints: Sequence[tuple[Any, float]],
     training: sweep.Examples,
     targets: sweep.Examples,

@@ -44,6 +44,36 @@ def table(metrics: dict[str, Any]) -> Table:
     return made
 
 
+def recommenders(metrics: dict[str, Any]) -> Table:
+    """One row for each recommender of metrics.json: what it found, and what its lists show."""
+    users = metrics["users"]
+    made = _table(
+        title=f"{users['test']:,} test users, all {users['items']:,} items ranked, 95 % intervals",
+        caption=COST,
+    )
+    shown = [
+        name for name in ("ndcg@10", "recall@10", "recall@20") if name in _any(metrics["test"])
+    ]
+    made.add_column("recommender", no_wrap=True, min_width=13)
+    for name in (*shown, "ndcg@10 − uniform", "coverage", "seconds"):
+        made.add_column(name, justify="right")
+    for run, values in metrics["test"].items():
+        difference = metrics["difference"].get(run)
+        cost = metrics["cost"].get(run)
+        made.add_row(
+            run,
+            *(_below(values[name]) for name in shown),
+            _below(difference["ndcg@10"], "+") if difference else "",
+            f"{metrics['beyond'][run]['coverage']:.3f}",
+            f"{cost['seconds']:.0f}" if cost else "",
+        )
+    return made
+
+
+def _any(found: dict[str, Any]) -> Any:
+    return next(iter(found.values()))
+
+
 def measured(found: dict[str, Any]) -> Table:
     """One row for each ranking of `evaluation.measuring`, the bounds below each value."""
     ranker, queries = found["ranker"], found["queries"]

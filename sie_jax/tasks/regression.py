@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 
 from sie_jax.tasks.pairs import Relevance
-from sie_jax.tasks.task import Batch, Example, SeparateTask
+from sie_jax.tasks.task import Batch, Example, ScalarTask
 
 
 @dataclasses.dataclass(frozen=True)
-class Regression(Relevance, SeparateTask):
+class Regression(Relevance, ScalarTask):
     """The pair of a cross-encoder with one output s. Items are ranked by it.
 
     The loss is (s − g_y)² / 2, y the example's label and g its gain; the expected gain has the

@@ -7,14 +7,6 @@ and the gradient of loss i is the contribution of row i. Where losses read sever
 of lists do, a row is a *unit*: its contribution is (∂F/∂s_i)ᵀ ∇s_i, with F = Σ_i ℓ_i and s_i its
 outputs, and the contributions of all rows add up to ∇F. Steps and passes get losses and gradients
 from `losses`, `gradients`, `norms` and `weighted_gradient`, and open none of this.
-
-A further such task is planned. *Rest* are parameters that the coupling itself reads.
-
-    sequence     unit: a history of T events
-                 outputs(params, history, *, key) -> states [T, H]
-                 couple(states [B, T, H], batch, *, rest) -> losses [B]
-                     −Σ_t log softmax(⟨state_t, e_j⟩) at the next event, over the batch's items j
-                 rest: the items' vectors e_j, as far as the coupling itself reads them
 """
 
 import abc
@@ -186,6 +178,10 @@ class SeparateTask(LabelledTask):
         (_, found), gradient = jax.value_and_grad(objective, has_aux=True)(params)
         return gradient, found
 
+
+class ScalarTask(SeparateTask):
+    """A task whose loss reads one scalar of each example."""
+
     @abc.abstractmethod
     def output_function(self, outputs: Outputs, example: Example) -> jax.Array:
         """f, the scalar of each example alone that the influence passes differentiate."""
@@ -195,7 +191,7 @@ class SeparateTask(LabelledTask):
         """−∂ℓ/∂f at a value of f, so that ∇ℓ = −residual · ∇f."""
 
 
-class ClassificationTask(SeparateTask):
+class ClassificationTask(ScalarTask):
     """A task whose outputs give a probability for every label."""
 
     @abc.abstractmethod

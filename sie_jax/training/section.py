@@ -1,6 +1,7 @@
 """The section `train`: the optimiser, its schedule, and how many seeds repeat the comparison."""
 
 import dataclasses
+from typing import Protocol
 
 import optax
 
@@ -12,6 +13,28 @@ from sie_jax.tasks.contrastive import TEMPERATURE
 from sie_jax.training import state
 
 SELECTIONS = ("epochs", "averages", "interpolations")
+
+
+class Telling(Protocol):
+    """What of a section changes no result: steps between checkpoints and lines of the log, and the
+    first and the last step to be profiled.
+    """
+
+    checkpoint_every: int
+    log_every: int
+    profile_steps: tuple[int, ...]
+
+
+def check_telling(train: Telling) -> None:
+    """Raises UserError for the first of these that cannot work."""
+    for field in ("checkpoint_every", "log_every"):
+        sections.at_least(f"train.{field}", getattr(train, field), 1)
+    steps = train.profile_steps
+    if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
+        raise UserError(
+            f"train.profile_steps is {','.join(map(str, steps))}: give the first and the last "
+            "step, counted from 1, as in 100,110"
+        )
 
 
 @dataclasses.dataclass(slots=True, kw_only=True)
@@ -50,7 +73,7 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
-        for field in ("batch_size", "epochs", "seeds", "checkpoint_every", "log_every"):
+        for field in ("batch_size", "epochs", "seeds"):
             sections.at_least(f"train.{field}", getattr(self, field), 1)
         if self.folds == 1 or self.folds < 0:
             raise UserError(f"train.folds is {self.folds}: give at least 2, or 0 for none")
@@ -71,12 +94,7 @@ class TrainConfig:
         sections.one_of("train.task", self.task, TASKS)
         sections.at_least("train.list_size", self.list_size, LEAST)
         sections.positive("train.temperature", self.temperature)
-        steps = self.profile_steps
-        if steps and not (len(steps) == 2 and 1 <= steps[0] <= steps[1]):
-            raise UserError(
-                f"train.profile_steps is {','.join(map(str, steps))}: give the first and the last "
-                "step, counted from 1, as in 100,110"
-            )
+        check_telling(self)
 
     def schedule(self) -> "Schedule":
         """What of this section makes a run what it is."""
@@ -91,9 +109,9 @@ class TrainConfig:
 class Schedule:
     """How a run is optimised: its batches, its learning rate, for how long, and what it learns.
 
-    select: see `stages.selection`. patience: see `loop.fit`. task: of `tasks.TASKS`, or "masked".
-    list_size: see `data.planning.Planner`; 0 where no loss reads other rows. temperature: of
-    `contrastive`; 0 of every other task.
+    select: see `stages.selection`. patience: see `loop.fit`. task: of `tasks.TASKS`, "masked" or
+    "next_item". list_size: see `data.planning.Planner`; 0 where no loss reads other rows.
+    temperature: of `contrastive`; 0 of every other task.
     """
 
     batch_size: int

@@ -21,7 +21,7 @@ from sie_jax.telling import spoke, telling
 from sie_jax.training import tracking
 from sie_jax.training.cost import CostMeter
 from sie_jax.training.logs import MetricsLog, draw_together
-from sie_jax.training.section import TrainConfig
+from sie_jax.training.section import Telling
 from sie_jax.training.tracking import TrackingConfig
 from sie_jax.workdir.ledger import Ledger
 
@@ -38,7 +38,14 @@ LEFT = (
     *("models", "predictions", "rehearsals"),
     *("contest.json", "model", "explanations.parquet", "robustness.json", "nested.json"),
     *("metrics.json", "report.html", "rankings.parquet", "trec", "groups", "metrics.jsonl"),
-    "speed.jsonl",
+    *("speed.jsonl", "events.parquet", "users.parquet", "items.parquet", "item_vectors.npy"),
+    *(
+        "recommenders",
+        "recommenders.json",
+        "explanations.json",
+        "recommendations.parquet",
+        "blend.json",
+    ),
 )
 
 
@@ -57,7 +64,7 @@ class Workdir:
     mesh: Mesh
     console: Console
     config: dict[str, Any]
-    train: TrainConfig
+    train: Telling
     tracking: TrackingConfig
     redo: frozenset[str] = frozenset()
     stages: tuple[str, ...] = ()

@@ -3,12 +3,13 @@ from pathlib import Path
 import pytest
 
 from sie_jax.commands.fields import Group, comments, groups, listing
-from sie_jax.commands.flags import FIELDS, parse
-from sie_jax.config import Config
+from sie_jax.commands.flags import parse
+from sie_jax.config import Config, as_json
 from sie_jax.data.section import SOURCES
 from sie_jax.errors import UserError
 from sie_jax.importance import ESTIMATORS, POLICIES
 from sie_jax.importance.section import AUTO
+from sie_jax.sections import flat
 from sie_jax.tasks import TASKS
 
 
@@ -19,7 +20,7 @@ def found() -> list[Group]:
 
 def test_every_field_has_a_meaning_and_stands_once(found: list[Group]) -> None:
     fields = [field for group in found for field in group.fields]
-    assert sorted(field.name for field in fields) == sorted(FIELDS)
+    assert sorted(field.name for field in fields) == sorted(flat(as_json(Config())))
     assert [field.name for field in fields if not field.meaning or not field.kind] == []
     assert [group.name for group in found if not group.about] == []
 
@@ -38,7 +39,7 @@ def test_the_listing_fits_a_terminal_and_is_what_flags_take() -> None:
     lines = listing().split("\n")
     assert max(map(len, lines)) <= 100
     flags = [line.strip() for line in lines if line.startswith("  --config.")]
-    assert len(flags) == len(FIELDS)
+    assert len(flags) == len(flat(as_json(Config())))
     file = Path(__file__).parents[2] / "configs/quickstart.py"
     assert parse(["train", f"--config={file}", *flags]).config == Config()
     assert "  --config.data.gains=" in lines

@@ -20,6 +20,7 @@ from sie_jax.report.sections import overfitting as overfitting
 from sie_jax.report.sections import pretraining as pretraining
 from sie_jax.report.sections import queries as queries
 from sie_jax.report.sections import rankers as rankers
+from sie_jax.report.sections import recommendations as recommendations
 from sie_jax.report.sections import results as results
 from sie_jax.report.sections import robustness as robustness
 from sie_jax.report.sections import scores as scores

@@ -19,6 +19,7 @@ from sie_jax.importance import ESTIMATORS
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.history_section import HistoryModelConfig
 from sie_jax.models.section import ModelConfig
+from sie_jax.retrieval.index import IndexConfig
 from sie_jax.stages.history_runs import WEIGHTINGS
 from sie_jax.stages.pretrain import PretrainConfig
 from sie_jax.tasks import apart, can_estimate, classifies, listed
@@ -112,7 +113,40 @@ class RecommendationConfig:
             sections.one_of("weightings", name, WEIGHTINGS)
 
 
-AnyConfig = Config | RecommendationConfig
+@dataclasses.dataclass(slots=True, kw_only=True)
+class RetrievalConfig:
+    """Everything that finding items in a whole catalogue depends on."""
+
+    name: str = "retrieval"  # of the run, and of its workdir below runs/ where none is given
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    tuned: bool = True  # whether towers are trained; else words and the checkpoint alone search
+    index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
+    depths: tuple[int, ...] = (10, 100)  # at which lists are measured
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
+
+    def check(self) -> None:
+        """Raises UserError for the first field whose type or value cannot work."""
+        _check_sections(self)
+        for depth in self.depths:
+            sections.at_least("depths", depth, 1)
+        if not self.depths:
+            raise UserError("depths is empty: give at least one, as in 10,100")
+        if not apart(self.train.task):
+            raise UserError(
+                f"train.task is {self.train.task}, which reads query and item together: a "
+                "catalogue is searched by towers, --config.train.task=contrastive"
+            )
+        if not self.tuned and not self.model.pretrained:
+            raise UserError(
+                "tuned is false and model.pretrained is empty, so that no encoder would search: "
+                "give one of the two"
+            )
+
+
+AnyConfig = Config | RecommendationConfig | RetrievalConfig
 """What a config file may give: each is of one recipe."""
 
 

@@ -26,6 +26,7 @@ ORDER = [
     "evaluation",
     "training",
     "passes",
+    "retrieval",
     "serving",
     "report",
     "workdir",

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from sie_jax.config import AnyConfig, Config, RecommendationConfig, as_json
+from sie_jax.config import AnyConfig, Config, RecommendationConfig, RetrievalConfig, as_json
 from sie_jax.errors import UserError
 from sie_jax.sections import flat
 
-CONFIGS = (Config, RecommendationConfig)
+CONFIGS = (Config, RecommendationConfig, RetrievalConfig)
 """What a config file may return, one for each recipe."""
 
 

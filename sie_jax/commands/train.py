@@ -61,8 +61,8 @@ def entry(argv: list[str]) -> None:
 
         from sie_jax import processes
         from sie_jax.commands.flags import parse
-        from sie_jax.config import RecommendationConfig
-        from sie_jax.recipes import dry_run, recommendation, relevance, replay
+        from sie_jax.config import RecommendationConfig, RetrievalConfig
+        from sie_jax.recipes import dry_run, recommendation, relevance, replay, retrieval
         from sie_jax.report import terminal
         from sie_jax.tasks import classifies
 
@@ -74,12 +74,15 @@ def entry(argv: list[str]) -> None:
         replay.replay(Path(replayed[0].partition("=")[2]), Console())
     else:
         given = parse([word for word in argv if word != DRY_RUN])
-        if isinstance(given.config, RecommendationConfig):
+        if isinstance(given.config, RecommendationConfig | RetrievalConfig):
             if DRY_RUN in argv:
                 raise UserError(f"{DRY_RUN} is of ranking configs: leave it out")
             if given.distributed:
                 process.connect()
-            recommendation.run(given.config, given.workdir, redo=given.redo)
+            if isinstance(given.config, RetrievalConfig):
+                retrieval.run(given.config, given.workdir, redo=given.redo)
+            else:
+                recommendation.run(given.config, given.workdir, redo=given.redo)
             return
         if DRY_RUN in argv:
             if given.distributed or given.redo:

@@ -25,8 +25,6 @@ from jaxtyping import Float
 from scipy import special
 
 LEVEL = 0.95
-FEW = 100
-"""Rounds with a reward, below which Student's interval of a rare reward covers too rarely."""
 
 
 def estimates(
@@ -53,8 +51,9 @@ def estimates(
     Returns:
         Beside the estimates `rounds` N, `effective_sample_size` (Σw)² / Σw², `mean_weight` (about 1
         where both probabilities are right: another one says that they are not), `largest_weight`,
-        and `rewarded`, the rounds with a reward other than 0 and a weight above 0. Of fewer than
-        FEW of these intervals cover too rarely.
+        and `rewarded`, the rounds with a reward other than 0 and a weight above 0. On simulated
+        logs of 2,000 rounds the intervals of 95 % held the truth in 94 % where the log's policy
+        explored, and in 84 to 88 % where it hardly did (benchmarks/off_policy.py).
 
     Raises:
         ValueError: No round, a number that is not finite, or a probability outside its range.

@@ -203,14 +203,7 @@ def started(config: Config, workdir: Workdir) -> Start:
 
     The prepared pairs, the pretrained model if any, and features where the head takes them.
     """
-    start = Start(
-        prepared(config, workdir),
-        None,
-        config.model,
-        config.data.max_length,
-        config.train.schedule(),
-        config.train.seed,
-    )
+    start = beginning(config, prepared(config, workdir))
     if config.pretrain.steps:
         pretrained = pretrain(
             workdir,
@@ -222,6 +215,12 @@ def started(config: Config, workdir: Workdir) -> Start:
         )
         start = replace(start, pretrained=pretrained)
     return replace(start, features=of_head(config, workdir, start.prepared))
+
+
+def beginning(config: Config, pairs: Made[Any]) -> Start:
+    """What training runs on these pairs begin with, without pretraining and without features."""
+    train = config.train
+    return Start(pairs, None, config.model, config.data.max_length, train.schedule(), train.seed)
 
 
 def of_head(config: Config, workdir: Workdir, pairs: Made[Any]) -> Made[Features] | None:

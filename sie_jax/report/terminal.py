@@ -70,6 +70,25 @@ def recommenders(metrics: dict[str, Any]) -> Table:
     return made
 
 
+def retrieved(metrics: dict[str, Any]) -> Table:
+    """One row for each way to search of metrics.json."""
+    made = _table(
+        title=(
+            f"{metrics['queries']['evaluated']:,} test queries, a catalogue of "
+            f"{metrics['catalogue']['items']:,} items, 95 % intervals"
+        ),
+        caption=f"left out: {metrics['queries']['without_wanted_item']:,} queries that want none",
+    )
+    shown = [name for name in _any(metrics["test"]) if name.startswith(("recall", "ndcg"))]
+    made.add_column("way", no_wrap=True, min_width=10)
+    for name in (*shown, "unjudged"):
+        made.add_column(name, justify="right")
+    for way, values in metrics["test"].items():
+        unjudged = f"{metrics['unjudged'][way]:.2f}"
+        made.add_row(way, *(_below(values[name]) for name in shown), unjudged)
+    return made
+
+
 def _any(found: dict[str, Any]) -> Any:
     return next(iter(found.values()))
 

@@ -45,6 +45,8 @@ LEFT = (
         "explanations.json",
         "recommendations.parquet",
         "blend.json",
+        "retrieved.parquet",
+        "index",
     ),
 )
 

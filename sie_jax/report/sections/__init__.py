@@ -22,6 +22,7 @@ from sie_jax.report.sections import queries as queries
 from sie_jax.report.sections import rankers as rankers
 from sie_jax.report.sections import recommendations as recommendations
 from sie_jax.report.sections import results as results
+from sie_jax.report.sections import retrieval as retrieval
 from sie_jax.report.sections import robustness as robustness
 from sie_jax.report.sections import scores as scores
 from sie_jax.report.sections import settings as settings

@@ -1,0 +1,20 @@
+"""python train.py --config=configs/retrieval.py
+
+Finding items in the whole catalogue of the generated shop: BM25, two towers trained from random
+weights on judged pairs, and both lists fused. It needs the extra `retrieval`:
+pip install -e '.[retrieval]'.
+"""
+
+from sie_jax.config import RetrievalConfig
+
+
+def get_config() -> RetrievalConfig:
+    config = RetrievalConfig(name="retrieval")
+    config.data.source = "market"
+    config.data.market.items = 3000
+    config.data.market.queries = 1500
+    config.model.num_hidden_layers = 1
+    config.train.task = "contrastive"
+    config.train.batch_size = 64
+    config.train.epochs = 4
+    return config

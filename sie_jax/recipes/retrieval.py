@@ -1,0 +1,123 @@
+"""Retrieval: the items of a whole catalogue for a query, by words, by vectors, and by both."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from sie_jax import outputs, processes
+from sie_jax.config import Config, RetrievalConfig, as_json
+from sie_jax.devices import mesh as meshes
+from sie_jax.errors import UserError
+from sie_jax.recipes import relevance
+from sie_jax.report import terminal
+from sie_jax.retrieval.index import library
+from sie_jax.stages.catalogue import Named, encode
+from sie_jax.stages.prepare import Ahead, inputs_of, prepare
+from sie_jax.stages.search import REPORT, Encoded, search
+from sie_jax.stages.train import train
+from sie_jax.training.run import Run
+from sie_jax.workdir import Made, Workdir
+from sie_jax.workdir.claim import claimed
+from sie_jax.workdir.job import FOLDERS, LEFT
+
+STAGES = tuple(one.__name__ for one in (prepare, train, encode, search))
+"""The stages in their order."""
+
+
+def run(
+    config: RetrievalConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    redo: Sequence[str] = (),
+    console: Console | None = None,
+) -> dict[str, Any]:
+    """Makes every stage that is not yet made in `workdir`, and gives the content of metrics.json.
+
+    workdir, redo: as of `recipes.relevance.run`.
+
+    Raises UserError for what the user can fix, before anything is written where the config or the
+    input is at fault, and NumericalError where a loss is no longer finite.
+    """
+    config.check()
+    library()
+    for name in redo:
+        if name.partition("/")[0] not in STAGES:
+            raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
+    mesh = config.mesh.make()
+    meshes.check_batch(mesh, config.train.batch_size)
+    reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
+    writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
+    outputs.apart(writes, reads, fix="give another --workdir")
+    console = (console or Console()) if processes.first() else Console(quiet=True)
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    with claimed(workdir, say) as folder:
+        place = Workdir(
+            folder,
+            mesh,
+            console,
+            as_json(config),
+            config.train,
+            config.tracking,
+            frozenset(redo),
+            stages(config),
+            defaults=as_json(RetrievalConfig()),
+        )
+        place.say_changes()
+        metrics = _stages(config, place).value
+        processes.alone(place.write_config)
+        processes.alone(place.draw_log)
+        place.console.print(terminal.retrieved(metrics))
+        place.console.print(terminal.verdict(metrics))
+        place.say(f"Report: {os.path.join(workdir, REPORT)}")
+    return metrics
+
+
+def stages(config: RetrievalConfig) -> tuple[str, ...]:
+    """The stages in the order in which they are made."""
+    optional = {
+        "train/uniform-0": config.tuned,
+        "encode/tuned": config.tuned,
+        "encode/checkpoint": bool(config.model.pretrained),
+    }
+    named = ("prepare", "train/uniform-0", "encode/tuned", "encode/checkpoint", "search")
+    return tuple(name for name in named if optional.get(name, True))
+
+
+def _stages(config: RetrievalConfig, workdir: Workdir) -> Made[dict[str, Any]]:
+    """The stage search, after all before it."""
+    like = Config(data=config.data, model=config.model, train=config.train)
+    data, pretrained = config.data, config.model.pretrained
+    pairs = prepare(
+        workdir,
+        data=data,
+        pretrained=pretrained,
+        inputs=processes.told(lambda: inputs_of(data, pretrained)),
+        keep_catalogue=True,
+        apart=True,
+        ahead=Ahead(config.model, config.train, like.importance, 0, None),
+    )
+    common: dict[str, Any] = {
+        "checkpoint": config.model.folder() if pretrained else "",
+        "item_text": data.item_text,
+    }
+    trained = tuned = checkpoint = None
+    if config.tuned:
+        start = relevance.beginning(like, pairs)
+        one = Run("uniform-0", start.seed, start.train)
+        trained = train(workdir, one, start, None, data=data, importance=None)
+        tuned = encode(workdir, Named("tuned"), pairs, trained, **common)
+    if pretrained:
+        checkpoint = encode(workdir, Named("checkpoint"), pairs, None, **common)
+    return search(
+        workdir,
+        pairs,
+        Encoded(trained, tuned, checkpoint),
+        index=config.index,
+        depths=config.depths,
+        **common,
+    )

@@ -1,0 +1,74 @@
+"""The parts that show what was found in a catalogue."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sie_jax.report import plots
+from sie_jax.report.parts import Part, render
+
+RESULTS = """
+<p class="note">The whole catalogue of {{ items | whole }} items is searched for
+{{ queries.evaluated | whole }} test queries. An item is wanted where it was judged to be of the
+highest grade, and {{ queries.without_wanted_item | whole }} queries want none. What nobody judged
+counts as not wanted: the last table says how much of it stands in the first ten places. The range
+is the 95% t interval over queries.</p>
+<figure>{{ plot }}</figure>
+{{ metric_table("Found in the catalogue", test, main, of="way") }}
+{% call table("Unjudged items, weights and time", ["way"],
+              numbers=["unjudged in the first ten", "weight in weighed", "milliseconds a query",
+                       "recall against exact"]) %}
+<tbody>
+{% for way in test %}
+<tr><th scope="row">{{ way }}</th>
+<td class="number">{{ unjudged[way] | value }}</td>
+<td class="number">{{ weights.get(way) | value }}</td>
+<td class="number">{{ index.get(way, {}).get("search_milliseconds") | value }}</td>
+<td class="number">{{ index.get(way, {}).get("recall_against_exact") | value }}</td></tr>
+{% endfor %}
+</tbody>
+{% endcall %}
+"""
+QUERIES = """
+<p class="note">What is put first for some test queries. Wanted items are bold.</p>
+{% for one in queries %}
+<h3>{{ one.query }}</h3>
+{% for way, items in one.lists.items() %}
+<p>{{ way }}</p>
+<ol>
+{% for item in items %}
+{% if item.wanted %}
+<li><strong>{{ item.text }}</strong></li>
+{% else %}
+<li>{{ item.text }}</li>
+{% endif %}
+{% endfor %}
+</ol>
+{% endfor %}
+{% endfor %}
+"""
+
+
+def results(metrics: Mapping[str, Any], depths: Sequence[int]) -> Part:
+    """The metrics of every way to find items."""
+    deepest, main = max(depths), [f"recall@{depth}" for depth in depths]
+    main += [f"{name}@{min(10, deepest)}" for name in ("ndcg", "mrr") if 10 in depths]
+    recall = {way: values[f"recall@{deepest}"] for way, values in metrics["test"].items()}
+    html = render(
+        RESULTS,
+        items=metrics["catalogue"]["items"],
+        queries=metrics["queries"],
+        test=metrics["test"],
+        main=main,
+        unjudged=metrics["unjudged"],
+        weights=metrics["weights"],
+        index=metrics["index"],
+        plot=plots.intervals(recall, x_label=f"recall@{deepest}", line=None),
+    )
+    return Part("results", "Found in the catalogue", html)
+
+
+def queries(examples: Sequence[Mapping[str, Any]]) -> Part | None:
+    """Some queries; none where there are none."""
+    if not examples:
+        return None
+    return Part("queries", "Queries", render(QUERIES, queries=examples))

@@ -1,0 +1,1 @@
+"""Finding items in a whole catalogue: by vectors, by words, and by both."""

@@ -56,19 +56,19 @@ def fused(
 def learned(
     lists: Sequence[Int[np.ndarray, "Q n"]], wanted: Wanted, *, metric: str, depth: int
 ) -> tuple[list[float], float]:
-    """The weights of SHARES, the first of them 1, with the highest mean of a metric; and that mean.
+    """The weights with the highest mean of a metric, and that mean.
 
-    One list after the other is given its weight with those before it held. Of equal means the
-    first share wins, so a list that adds nothing has the weight 0.
+    One list after the other is given one of SHARES beside those before it, or takes their place.
+    Of equal means the first share wins, so a list that adds nothing has the weight 0.
     """
     weights = [1.0]
     best = _mean(lists[:1], weights, wanted, metric, depth)
     for number in range(2, len(lists) + 1):
-        means = [
-            _mean(lists[:number], [*weights, share], wanted, metric, depth) for share in SHARES
-        ]
+        candidates = [[*weights, share] for share in SHARES]
+        candidates.append([0.0] * len(weights) + [1.0])
+        means = [_mean(lists[:number], one, wanted, metric, depth) for one in candidates]
         best = max(means)
-        weights.append(SHARES[means.index(best)])
+        weights = candidates[means.index(best)]
     return weights, best
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sie_jax.commands.fields import groups
-from sie_jax.config import Config
+from sie_jax.config import AnyConfig, Config, RecommendationConfig, RetrievalConfig
 
 
 def default(value: Any) -> str:
@@ -16,13 +16,14 @@ def default(value: Any) -> str:
     return f"`{value}`" if value != "" else "empty"
 
 
-def table(name: str) -> str:
-    """The fields of one section of the config.
+def table(name: str, kind: type[AnyConfig] = Config) -> str:
+    """The fields of one section of a config; of those that it has beside its sections where "".
 
     Raises ValueError for a field without a comment: give it one, behind it or in the line above.
     """
     lines = ["| flag | default | meaning |", "| --- | --- | --- |"]
-    for group in groups(getattr(Config(), name), name):
+    own = [group for group in groups(kind()) if not group.name]
+    for group in groups(getattr(kind(), name), name) if name else own:
         for field in group.fields:
             if not field.meaning:
                 raise ValueError(f"{field.name} has no comment beside it that says what it means")
@@ -34,5 +35,15 @@ SECTIONS = tuple(
     field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)
 )
 PARTS: dict[str, Callable[[], str]] = {
-    f"fields of {name}": functools.partial(table, name) for name in SECTIONS
+    **{f"fields of {name}": functools.partial(table, name) for name in SECTIONS},
+    **{
+        f"fields of recommendation, {name or 'its own'}": functools.partial(
+            table, name, RecommendationConfig
+        )
+        for name in ("", "data", "model", "train", "evaluation")
+    },
+    **{
+        f"fields of retrieval, {name or 'its own'}": functools.partial(table, name, RetrievalConfig)
+        for name in ("", "index")
+    },
 }

@@ -19,6 +19,7 @@ import importance_page
 import page_audit
 import page_costs
 import page_fields
+import page_finding
 import page_quality
 import page_sie_bench
 import page_tables
@@ -32,6 +33,7 @@ PARTS: dict[str, Callable[[], str]] = {
     **page_quality.PARTS,
     **page_costs.PARTS,
     **page_sie_bench.PARTS,
+    **page_finding.PARTS,
     **importance_page.PARTS,
 }
 """What each generated part holds, by the name in its marker."""

@@ -165,7 +165,7 @@ def _groups(
                 "shown": main,
             }
     cold = cold_cases(runs)
-    if results.trained[0].value.cold.size and len(cold):
+    if results.trained[0].value.cold.size and (~runs.met[1:]).sum() >= 2 * COLD_DEPTH:
         found["Cold items"] = _cold(runs, results, cold)
     return found
 

@@ -87,7 +87,8 @@ def listed(
 ) -> np.ndarray:
     """The lists `[C, depth]` of all cases, NOTHING behind the last item.
 
-    Equal scores are ranked by the item's number. An item that nobody met in training is ranked as
+    Equal scores are ranked by chance, the same for all users: the order of items tells when each
+    was first met, which may be after the split. An item that nobody met in training is ranked as
     its score says, which as a rule is the lowest. among: the items that are ranked, all where None.
     """
     depth = min(depth, len(histories.items))
@@ -107,6 +108,7 @@ def _blocks(
     repeats: bool,
     among: np.ndarray | None,
 ) -> Iterator[np.ndarray]:
+    order = np.random.default_rng(0).permutation(len(histories.items) + 1)
     for begin in range(0, len(asked), _ROWS):
         rows = slice(begin, begin + _ROWS)
         read = [
@@ -121,7 +123,8 @@ def _blocks(
         if not repeats:
             for row, history in enumerate(read):
                 scores[row, history] = -np.inf
-        yield first(scores, depth)
+        places = first(scores[:, order], depth)
+        yield np.where(places == NOTHING, NOTHING, order[places])
 
 
 def first(scores: np.ndarray, depth: int) -> np.ndarray:

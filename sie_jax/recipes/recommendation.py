@@ -6,10 +6,9 @@ from typing import Any
 
 from rich.console import Console
 
-from sie_jax import outputs, processes
-from sie_jax.config import RecommendationConfig, as_json
-from sie_jax.devices import mesh as meshes
-from sie_jax.errors import UserError
+from sie_jax import processes
+from sie_jax.config import RecommendationConfig
+from sie_jax.recipes.opening import close, opened
 from sie_jax.report import terminal
 from sie_jax.stages.histories import describe_items, histories, inputs_of
 from sie_jax.stages.history_blend import blend
@@ -20,8 +19,6 @@ from sie_jax.stages.history_train import train
 from sie_jax.stages.recommenders import recommenders
 from sie_jax.training.run import Run
 from sie_jax.workdir import Made, Workdir
-from sie_jax.workdir.claim import claimed
-from sie_jax.workdir.job import FOLDERS, LEFT
 
 STAGES = tuple(
     one.__name__
@@ -44,36 +41,16 @@ def run(
     Raises UserError for what the user can fix, before anything is written where the config or the
     input is at fault, and NumericalError where a loss is no longer finite.
     """
-    config.check()
-    for name in redo:
-        if name.partition("/")[0] not in STAGES:
-            raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
-    mesh = config.mesh.make()
-    meshes.check_batch(mesh, config.train.batch_size)
-    reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
-    writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
-    outputs.apart(writes, reads, fix="give another --workdir")
-    console = (console or Console()) if processes.first() else Console(quiet=True)
-
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
-
-    with claimed(workdir, say) as folder:
-        place = Workdir(
-            folder,
-            mesh,
-            console,
-            as_json(config),
-            config.train,
-            config.tracking,
-            frozenset(redo),
-            stages(config),
-            defaults=as_json(RecommendationConfig()),
-        )
-        place.say_changes()
+    with opened(
+        config,
+        workdir,
+        known=STAGES,
+        planned=lambda: stages(config),
+        redo=redo,
+        console=console,
+    ) as place:
         metrics = _stages(config, place).value
-        processes.alone(place.write_config)
-        processes.alone(place.draw_log)
+        close(place)
         place.console.print(terminal.recommenders(metrics))
         place.console.print(terminal.verdict(metrics))
         place.say(f"Report: {os.path.join(workdir, REPORT)}")

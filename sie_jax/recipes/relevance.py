@@ -10,15 +10,15 @@ from typing import Any
 from jax.sharding import Mesh
 from rich.console import Console
 
-from sie_jax import outputs, processes, remote
-from sie_jax.config import Config, as_json
+from sie_jax import processes, remote
+from sie_jax.config import Config
 from sie_jax.data.schema import ATTRIBUTE
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
 from sie_jax.evaluation.label_errors import SCORES as AUDIT_SCORES
 from sie_jax.importance.section import AUTO, ImportanceConfig
 from sie_jax.models.trees import library
-from sie_jax.recipes import nested, plan, sizes
+from sie_jax.recipes import nested, opening, plan, sizes
 from sie_jax.report import terminal
 from sie_jax.stages.audit import audit
 from sie_jax.stages.choose import choose
@@ -45,8 +45,6 @@ from sie_jax.stages.weigh import weigh
 from sie_jax.tasks import apart, classifies, listed, scores
 from sie_jax.training.run import Run, Weighting
 from sie_jax.workdir import Made, Workdir
-from sie_jax.workdir.claim import claimed
-from sie_jax.workdir.job import FOLDERS, LEFT
 
 STAGES = tuple(
     one.__name__
@@ -91,17 +89,15 @@ def run(
     Raises UserError for what the user can fix, before anything is written where the config or the
     input is at fault, and NumericalError where a loss is no longer finite.
     """
-    with opened(config, workdir, redo=redo, console=console) as opening:
+    with opened(config, workdir, redo=redo, console=console) as place:
         pooled = None
         if config.evaluation.folds:
-            pooled = nested.tested(config, opening, recipe=_stages)
-        metrics = _stages(config, opening, pooled).value
-        # no stage leaves these, so nothing else notices that they were changed
-        processes.alone(opening.write_config)
-        processes.alone(opening.draw_log)
-        opening.console.print(terminal.table(metrics))
-        opening.console.print(terminal.verdict(metrics))
-        opening.say(f"Report: {os.path.join(workdir, REPORT)}")
+            pooled = nested.tested(config, place, recipe=_stages)
+        metrics = _stages(config, place, pooled).value
+        opening.close(place)
+        place.console.print(terminal.table(metrics))
+        place.console.print(terminal.verdict(metrics))
+        place.say(f"Report: {os.path.join(workdir, REPORT)}")
     return metrics
 
 
@@ -118,37 +114,23 @@ def opened(
 
     mesh: that of the config where None.
     """
-    config.check()
-    for name in redo:
-        if name.partition("/")[0] not in STAGES:
-            raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
-    mesh = mesh or config.mesh.make()
-    meshes.check_batch(mesh, config.train.batch_size)
-    if config.pretrain.steps:
-        meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
-    sizes.check(config, mesh)
-    library()  # or it is missed only once the data have been prepared
-    reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
-    writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
-    outputs.apart(writes, reads, fix="give another --workdir")
-    console = (console or Console()) if processes.first() else Console(quiet=True)
 
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
+    def check(mesh: Mesh) -> None:
+        if config.pretrain.steps:
+            meshes.check_batch(mesh, config.pretrain.batch_size, "pretrain.batch_size")
+        sizes.check(config, mesh)
+        library()  # or it is missed only once the data have been prepared
 
-    with claimed(workdir, say) as folder:
-        place = Workdir(
-            folder,
-            mesh,
-            console,
-            as_json(config),
-            config.train,
-            config.tracking,
-            frozenset(redo),
-            plan.stages(config),
-            defaults=as_json(Config()),
-        )
-        place.say_changes()
+    with opening.opened(
+        config,
+        workdir,
+        known=STAGES,
+        planned=lambda: plan.stages(config),
+        redo=redo,
+        console=console,
+        mesh=mesh,
+        check=check,
+    ) as place:
         yield place
 
 
@@ -180,9 +162,9 @@ def prepare_on_beam(
             f"--workdir={workdir}: Beam's workers write to a folder that all of them see: "
             "give such a folder, for instance a mounted bucket"
         )
-    with opened(config, workdir, console=console, mesh=meshes.make(1)) as opening:
-        prepared(config, opening, beam=options)
-        opening.say(f"Prepared: {workdir}; train.py with the same --config and --workdir trains")
+    with opened(config, workdir, console=console, mesh=meshes.make(1)) as place:
+        prepared(config, place, beam=options)
+        place.say(f"Prepared: {workdir}; train.py with the same --config and --workdir trains")
 
 
 def prepared(config: Config, workdir: Workdir, *, beam: Sequence[str] | None = None) -> Made[Any]:

@@ -6,11 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
-from sie_jax import outputs, processes
-from sie_jax.config import Config, RetrievalConfig, as_json
-from sie_jax.devices import mesh as meshes
-from sie_jax.errors import UserError
+from sie_jax import processes
+from sie_jax.config import Config, RetrievalConfig
 from sie_jax.recipes import relevance
+from sie_jax.recipes.opening import close, opened
 from sie_jax.report import terminal
 from sie_jax.retrieval.index import library
 from sie_jax.stages.catalogue import Named, encode
@@ -19,8 +18,6 @@ from sie_jax.stages.search import REPORT, Encoded, search
 from sie_jax.stages.train import train
 from sie_jax.training.run import Run
 from sie_jax.workdir import Made, Workdir
-from sie_jax.workdir.claim import claimed
-from sie_jax.workdir.job import FOLDERS, LEFT
 
 STAGES = tuple(one.__name__ for one in (prepare, train, encode, search))
 """The stages in their order."""
@@ -40,37 +37,17 @@ def run(
     Raises UserError for what the user can fix, before anything is written where the config or the
     input is at fault, and NumericalError where a loss is no longer finite.
     """
-    config.check()
-    library()
-    for name in redo:
-        if name.partition("/")[0] not in STAGES:
-            raise UserError(f"--redo={name}: choose of the stages {', '.join(STAGES)}")
-    mesh = config.mesh.make()
-    meshes.check_batch(mesh, config.train.batch_size)
-    reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
-    writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
-    outputs.apart(writes, reads, fix="give another --workdir")
-    console = (console or Console()) if processes.first() else Console(quiet=True)
-
-    def say(text: str) -> None:
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
-
-    with claimed(workdir, say) as folder:
-        place = Workdir(
-            folder,
-            mesh,
-            console,
-            as_json(config),
-            config.train,
-            config.tracking,
-            frozenset(redo),
-            stages(config),
-            defaults=as_json(RetrievalConfig()),
-        )
-        place.say_changes()
+    library()  # or it is missed only once the towers have been trained
+    with opened(
+        config,
+        workdir,
+        known=STAGES,
+        planned=lambda: stages(config),
+        redo=redo,
+        console=console,
+    ) as place:
         metrics = _stages(config, place).value
-        processes.alone(place.write_config)
-        processes.alone(place.draw_log)
+        close(place)
         place.console.print(terminal.retrieved(metrics))
         place.console.print(terminal.verdict(metrics))
         place.say(f"Report: {os.path.join(workdir, REPORT)}")

@@ -1,0 +1,73 @@
+"""The workdir of a recipe, held for one run, once all that can be checked has been checked."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from jax.sharding import Mesh
+from rich.console import Console
+
+from sie_jax import outputs, processes
+from sie_jax.config import AnyConfig, as_json
+from sie_jax.devices import mesh as meshes
+from sie_jax.errors import UserError
+from sie_jax.workdir import Workdir
+from sie_jax.workdir.claim import claimed
+from sie_jax.workdir.job import FOLDERS, LEFT
+
+
+@contextmanager
+def opened(
+    config: AnyConfig,
+    workdir: str | os.PathLike[str],
+    *,
+    known: Sequence[str],
+    planned: Callable[[], Sequence[str]],
+    redo: Sequence[str] = (),
+    console: Console | None = None,
+    mesh: Mesh | None = None,
+    check: Callable[[Mesh], None] = lambda mesh: None,
+) -> Iterator[Workdir]:
+    """The workdir, held for this run.
+
+    known: the stages that `redo` may name. planned: gives those that will be made, in their order,
+    of a config that has been checked. mesh: that of the config where None. check: what else is to
+    be checked, given the mesh.
+
+    Raises UserError for what the user can fix, before anything is written.
+    """
+    config.check()
+    for name in redo:
+        if name.partition("/")[0] not in known:
+            raise UserError(f"--redo={name}: choose of the stages {', '.join(known)}")
+    mesh = mesh or config.mesh.make()
+    meshes.check_batch(mesh, config.train.batch_size)
+    check(mesh)
+    reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
+    writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
+    outputs.apart(writes, reads, fix="give another --workdir")
+    console = (console or Console()) if processes.first() else Console(quiet=True)
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    with claimed(workdir, say) as folder:
+        place = Workdir(
+            folder,
+            mesh,
+            console,
+            as_json(config),
+            config.train,
+            config.tracking,
+            frozenset(redo),
+            tuple(planned()),
+            defaults=as_json(type(config)()),
+        )
+        place.say_changes()
+        yield place
+
+
+def close(place: Workdir) -> None:
+    """Leaves what no stage leaves, so that nothing else notices where it was changed."""
+    processes.alone(place.write_config)
+    processes.alone(place.draw_log)

@@ -136,7 +136,8 @@ class Splitting:
     as a column says. least: how many wanted events a user needs to be in validation and test under
     LEAVE_ONE_OUT. gap: microseconds without an event that begin a new basket, where none is named.
     targets: the events that are to be predicted; empty: all but returns. returns: the names of
-    returns, beside events whose value is below 0.
+    returns, beside events whose value is below 0. repeats: whether an item that the user had before
+    is to be predicted again.
     """
 
     kind: str
@@ -146,6 +147,7 @@ class Splitting:
     gap: int = 0
     targets: tuple[str, ...] = ()
     returns: tuple[str, ...] = (RETURN,)
+    repeats: bool = True
 
 
 def make(
@@ -171,6 +173,11 @@ def make(
     back = _taken_back(user, item, returns)
     targets = np.isin(np.array(names), splitting.targets)[event] if splitting.targets else ~returns
     wanted = targets & ~returns & ~back
+    if not splitting.repeats:
+        pairs = np.stack([user, item], 1)
+        first = np.zeros(len(user), bool)
+        first[np.unique(pairs, axis=0, return_index=True)[1]] = True
+        wanted &= first
     offsets = np.searchsorted(user, np.arange(len(user_ids) + 1))
     histories = Histories(
         user_ids,

@@ -45,7 +45,7 @@ class HistoriesConfig:
     test_from: str = ""  # temporal: the first moment of the test
     basket_gap: float = 0.0  # hours without an event that begin a new basket, if none is named
     least_events: int = 3  # leave_one_out: what a user needs to be in validation and test
-    repeats: bool = True  # whether what a user had before may be recommended again
+    repeats: bool = True  # whether what a user had before may be recommended, and wanted, again
 
     def check(self) -> None:
         """Raises UserError for the first value that cannot work."""
@@ -96,6 +96,7 @@ class HistoriesConfig:
             gap=round(self.basket_gap * _HOUR),
             targets=self.targets,
             returns=self.returns,
+            repeats=self.repeats,
         )
 
     @property

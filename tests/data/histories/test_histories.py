@@ -63,6 +63,14 @@ def test_a_return_takes_the_latest_purchase_back() -> None:
     assert found.wanted.tolist() == [True, True, False, False, True, True, True]
 
 
+def test_without_repeats_only_what_is_new_is_wanted() -> None:
+    columns = {"user": [*"aaaaab"], "item": [*"xyxzxx"], "time": [1, 2, 3, 4, 5, 6]}
+    found = made(Splitting(kind=LEAVE_ONE_OUT, repeats=False), **columns)
+    assert by_user(found, found.wanted) == {"a": [True, True, False, True, False], "b": [True]}
+    # the last new item is the test, and the new one before it validation
+    assert by_user(found, found.split)["a"] == [TRAIN, VALIDATION, VALIDATION, TEST, TEST]
+
+
 def test_equal_rows_count_once() -> None:
     columns = {
         "user": ["a", "a", "a", "a"],

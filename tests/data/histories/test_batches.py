@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from sie_jax.data.histories import events
+from sie_jax.data.histories.batches import HistoryPlanner, gaps_of, training_windows
+from sie_jax.data.histories.histories import (
+    LEAVE_ONE_OUT,
+    TEST,
+    Histories,
+    Splitting,
+    cases,
+    make,
+)
+from sie_jax.data.schema import REJECTED_SCHEMA
+from sie_jax.devices import mesh as meshes
+
+
+@pytest.fixture(scope="module")
+def histories() -> Histories:
+    """a has nine events, of which the fourth is a return; b has three, and c one."""
+    user = [*"a" * 9, *"b" * 3, "c"]
+    item = [*"pqrrstuvw", *"pqr", "p"]
+    value = [1, 1, 1, -1, *[1] * 9]
+    time = [*(10**6 * np.array([0, 1, 3, 10, 11, 12, 13, 14, 15])).tolist(), 1, 2, 3, 1]
+    columns = {"user": user, "item": item, "time": time, "value": [float(v) for v in value]}
+    found = events.Events(events.of_columns(columns), REJECTED_SCHEMA.empty_table(), "here")
+    return make(found, Splitting(kind=LEAVE_ONE_OUT), timed=True)[0]
+
+
+def planner(histories: Histories, **options: int) -> HistoryPlanner:
+    given = {"batch_size": 4, "length": 3, "buckets": 1} | options
+    return HistoryPlanner(histories, meshes.make(1), **given)
+
+
+def test_each_training_event_but_the_first_is_predicted_once(histories: Histories) -> None:
+    windows = training_windows(histories, 3)
+    predicted = [
+        place
+        for start, stop in zip(windows.start, windows.stop, strict=True)
+        for place in range(start + 1, stop)
+    ]
+    # a trains on events 0 to 6, and b on its first alone, of which nothing is predicted
+    assert sorted(predicted) == [1, 2, 3, 4, 5, 6]
+    assert (windows.lengths <= 3).all()
+
+
+def test_batches_hold_items_and_what_comes_next(histories: Histories) -> None:
+    batch = planner(histories).in_order()[0]
+    names = np.array(["", *histories.items])
+    row = int(np.flatnonzero(batch["row"] == 0)[0])
+    assert names[batch["items"][row]].tolist() == ["r", "s", "t"]
+    assert names[batch["targets"][row]].tolist() == ["s", "t", "u"]
+    # neither what is taken back nor the return itself is predicted
+    other = int(np.flatnonzero(batch["row"] == 1)[0])
+    assert names[batch["targets"][other]].tolist() == ["q", "", ""]
+    padding = batch["row"] < 0
+    assert not batch["items"][padding].any()
+    assert not batch["mask"][padding].any()
+
+
+def test_nothing_of_the_test_is_read_before_it_is_asked(histories: Histories) -> None:
+    asked = cases(histories, TEST)
+    batch = planner(histories, length=8).asked(asked)[0]
+    names = np.array(["", *histories.items])
+    assert "".join(names[batch["items"][0]]) == "pqrrstuv"
+    assert not batch["targets"].any()
+    # what comes later changes no batch: the last event may be any other
+    changed = histories.item.copy()
+    changed[8] = 1
+    again = planner(Histories(**{**vars(histories), "item": changed}), length=8)
+    for name, values in batch.items():
+        assert np.array_equal(values, again.asked(asked)[0][name]), name
+    for ours, theirs in zip(planner(histories).in_order(), again.in_order(), strict=False):
+        assert ours["items"].max() <= theirs["items"].max()
+
+
+def test_gaps_are_powers_of_two_seconds(histories: Histories) -> None:
+    assert gaps_of(histories, np.arange(6)).tolist() == [0, 1, 2, 3, 1, 1]
+
+
+def test_epochs_are_shuffled_by_the_seed(histories: Histories) -> None:
+    one, same, other = (planner(histories, length=1).epochs(2, seed=seed) for seed in (0, 0, 1))
+    rows = [[batch["row"].tolist() for batch in epochs] for epochs in (one, same, other)]
+    assert rows[0] == rows[1]
+    assert rows[0] != rows[2]
+    assert len(one) == 2 * one.batches_per_epoch

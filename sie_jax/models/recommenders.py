@@ -54,16 +54,10 @@ class Popularity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Repeat:
+class Repeat(Popularity):
     """What the user met most often himself, the latest first among equals; then what is popular."""
 
-    counts: np.ndarray
     kind: ClassVar[str] = "repeat"
-
-    @classmethod
-    def fit(cls, matrix: sparse.csr_matrix, *, option: float = 0.0, seed: int = 0) -> Self:
-        """matrix: as of `Popularity`."""
-        return cls(np.asarray(matrix.sum(0))[0].astype(np.float32))
 
     def scores(self, users: np.ndarray, histories: Sequence[np.ndarray]) -> np.ndarray:
         """See `Recommender`."""
@@ -72,10 +66,6 @@ class Repeat:
             later = 1 + _RECENCY * np.arange(len(history)) / max(len(history), 1)
             np.add.at(found[row], history, later)
         return found
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """See `Recommender`."""
-        return {"counts": self.counts}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -40,6 +40,7 @@ from sie_jax.stages.cross_fit import OutOfFold
 from sie_jax.stages.pair_runs import judged, summarized
 from sie_jax.stages.rehearse import Rehearsed
 from sie_jax.stages.reporting import CARD, REPORT
+from sie_jax.stages.running import by_run
 from sie_jax.stages.score import Scores
 from sie_jax.stages.train import Trained
 from sie_jax.stages.translation import translated
@@ -78,10 +79,7 @@ class Results:
 
     def runs(self) -> dict[str, list[Made[Trained]]]:
         """The training runs by name, those of all seeds in their order."""
-        found: dict[str, list[Made[Trained]]] = {}
-        for made in self.trained:
-            found.setdefault(made.stage.partition("/")[2].rpartition("-")[0], []).append(made)
-        return found
+        return by_run(self.trained)
 
 
 def read(made: Made[dict[str, Any]]) -> dict[str, Any]:

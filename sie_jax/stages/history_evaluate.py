@@ -26,6 +26,7 @@ from sie_jax.stages.history_runs import HistoryRuns, HistoryStart
 from sie_jax.stages.history_train import COLD_DEPTH, Recommended, cold_cases
 from sie_jax.stages.recommenders import Fitted, listed
 from sie_jax.stages.reporting import facts
+from sie_jax.stages.running import by_run
 from sie_jax.tables.spool import write_parquet
 from sie_jax.training import logs
 from sie_jax.workdir import Job, Made, stage
@@ -46,10 +47,7 @@ class HistoryResults:
 
     def runs(self) -> dict[str, list[Made[Recommended]]]:
         """The training runs by name, those of all seeds in their order."""
-        found: dict[str, list[Made[Recommended]]] = {}
-        for made in self.trained:
-            found.setdefault(made.stage.partition("/")[2].rpartition("-")[0], []).append(made)
-        return found
+        return by_run(self.trained)
 
 
 def read(made: Made[dict[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -21,8 +21,9 @@ from sie_jax.training.observers import Observers
 from sie_jax.training.run import Run
 from sie_jax.training.state import TrainState
 from sie_jax.training.steps import Step
-from sie_jax.workdir import Job
+from sie_jax.workdir import Job, Made
 
+T = TypeVar("T")
 # forward passes that a pass over one example amounts to
 TRAINING, SCORING = 3, 2
 STEPS = "steps"
@@ -103,6 +104,14 @@ def fit(
         )
     meter.charge(examples=examples, forward_equivalents=watch.price * examples)
     return state
+
+
+def by_run(trained: Sequence[Made[T]]) -> dict[str, list[Made[T]]]:
+    """The stages of training runs by the run's name, those of all seeds in their order."""
+    found: dict[str, list[Made[T]]] = {}
+    for made in trained:
+        found.setdefault(made.stage.partition("/")[2].rpartition("-")[0], []).append(made)
+    return found
 
 
 def steps_folder(job: Job, run: str) -> Path:

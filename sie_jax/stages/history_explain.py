@@ -129,7 +129,7 @@ def _pushed(
     direction = _direction(task, params, batch, item)
     gives = np.array(
         [
-            item in own.item[start + 1 : stop]
+            item in own.item[runs.planner.target[start:stop]]
             for start, stop in zip(windows.start, windows.stop, strict=True)
         ]
     )

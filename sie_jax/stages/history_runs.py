@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
-from sie_jax.data.histories.batches import HistoryPlanner, training_windows
+from sie_jax.data.histories.batches import HistoryPlanner
 from sie_jax.data.histories.histories import TRAIN, VALIDATION, Cases, Histories, cases
 from sie_jax.devices import mesh as meshes
 from sie_jax.evaluation import retrieval
@@ -95,15 +95,12 @@ class HistoryRuns:
 
     def task(self, denoising: str = "") -> NextItem:
         """The task, with the structure of the model but not its parameters."""
-        windows = training_windows(self.histories, self.start.model.max_length)
-        predicted = self.histories.wanted & (self.histories.split == TRAIN)
-        predicted[self.histories.offsets[:-1]] = False  # nothing is known before a first event
         graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._model(0)))
         vectors = self.start.vectors
         return NextItem(
             graphdef,
             items=len(self.histories.items),
-            steps=float(predicted.sum() / len(windows.start)),
+            steps=float((self.planner.target >= 0).sum() / len(self.planner.windows.start)),
             texts=None if vectors is None else vectors.value,
             negatives=self.start.negatives,
             id_dropout=self.start.model.id_dropout,
@@ -224,23 +221,27 @@ def copying(histories: Histories) -> float:
 
         log( r (1 − m) / ((1 − r) m) )
 
-    r is the share of training events whose item the user had before, and m what popularity gives
-    to all such items, the mean over the same events. At least 0; 0 where nothing ever comes again.
+    r is the share of training events whose item the user had in an earlier basket, and m what
+    popularity gives to all such items, the mean over the same events. At least 0; 0 where nothing
+    ever comes again.
     """
     chance = histories.popularity / max(histories.popularity.sum(), 1)
     trained = (histories.split == TRAIN) & histories.wanted
     again, mass, steps = 0, 0.0, 0
     for start, stop in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
-        had, own = set[int](), 0.0
+        had, own, basket, new = set[int](), 0.0, -1, set[int]()
         for place in range(start, stop):
+            if histories.basket[place] != basket:
+                basket = histories.basket[place]
+                own += sum(float(chance[item]) for item in new - had)
+                had |= new
+                new = set()
             item = int(histories.item[place])
             if trained[place] and had:
                 again += item in had
                 mass += own
                 steps += 1
-            if item not in had:
-                had.add(item)
-                own += float(chance[item])
+            new.add(item)
     if not again or not steps:
         return 0.0
     r, m = min(again / steps, 1 - 1e-6), min(max(mass / steps, 1e-12), 1 - 1e-6)

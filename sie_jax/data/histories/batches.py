@@ -1,6 +1,7 @@
 """Histories as padded batches: what a training run learns from, and what is asked of it."""
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -21,8 +22,7 @@ ALL, LAST, NONE = "all", "last", "none"
 class Windows(NamedTuple):
     """What a model reads at a time: R stretches of events of one user each.
 
-    start, stop `[R]`: places in the histories; of training, event t of [start, stop − 1) is read
-    and event t + 1 predicted.
+    start, stop `[R]`: places in the histories.
     """
 
     start: np.ndarray
@@ -30,28 +30,50 @@ class Windows(NamedTuple):
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many events are read of each to train on it."""
-        return self.stop - self.start - 1
+        """How many events are read of each."""
+        return self.stop - self.start
 
 
-def training_windows(histories: Histories, length: int) -> Windows:
-    """All training events in stretches of `length` steps, cut from each user's end.
+def training_targets(histories: Histories) -> np.ndarray:
+    """The event that each event is to predict `[N]`, a place; −1 of none.
 
-    Two neighbouring stretches share an event, which the earlier one predicts and the later one
-    reads first; so each event but a user's first is predicted once. A stretch in which nothing
-    wanted is predicted is left out.
+    It is one of the next basket of the user's training events: of a basket of m wanted events the
+    k-th, where the event is the k-th of its own basket, counted round. So it is asked as it will be
+    used, for what comes next and not for the rest of what is being bought; where each basket has
+    one event, it is the next event.
     """
-    starts, stops = [], []
+    target = np.full(len(histories.item), -1, np.int64)
     trained = histories.split == TRAIN
-    wanted = np.concatenate([[0], np.cumsum(histories.wanted)])
+    usable = trained & histories.wanted
     for begin, end in zip(histories.offsets[:-1], histories.offsets[1:], strict=True):
         stop = int(begin + trained[begin:end].sum())  # training events come first
-        while stop - begin > 1:
-            start = max(int(begin), stop - length - 1)
-            if wanted[stop] > wanted[start + 1]:
+        edges = begin + np.flatnonzero(np.diff(histories.basket[begin:stop], prepend=-1))
+        for place, edge in enumerate(edges[1:], 1):
+            after = edges[place + 1] if place + 1 < len(edges) else stop
+            following = edge + np.flatnonzero(usable[edge:after])
+            if len(following):
+                own = np.arange(edges[place - 1], edge)
+                target[own] = following[np.arange(len(own)) % len(following)]
+    return target
+
+
+def training_windows(target: np.ndarray, offsets: np.ndarray, length: int) -> Windows:
+    """All events that predict one, in stretches of at most `length`, cut from each user's end.
+
+    target: as `training_targets` gives it. Each is read in one stretch. One in which nothing is
+    predicted is left out.
+    """
+    starts, stops = [], []
+    predicts = np.concatenate([[0], np.cumsum(target >= 0)])
+    for begin, end in itertools.pairwise(offsets):
+        own = np.flatnonzero(target[begin:end] >= 0)
+        stop = int(begin + own[-1] + 1) if len(own) else int(begin)
+        while stop > begin:
+            start = max(int(begin), stop - length)
+            if predicts[stop] > predicts[start]:
                 starts.append(start)
                 stops.append(stop)
-            stop = start + 1
+            stop = start
     return Windows(np.array(starts, np.int64), np.array(stops, np.int64))
 
 
@@ -64,8 +86,8 @@ class HistoryBatches:
     `attention_mask` bool `[b, T]`, `mask` bool `[b]`, `weight` float32 `[b]` and `progress`
     float32 `[b]`, the share of the run's batches before this one.
 
-    predicts: ALL, every wanted event behind the first of a window; LAST, its last event alone;
-    NONE: its last event is read too, and nothing is predicted.
+    target: what each event predicts in training (`training_targets`). predicts: ALL, those; LAST:
+    the last event of a window predicts the one behind it; NONE: nothing is predicted.
     """
 
     histories: Histories
@@ -74,6 +96,7 @@ class HistoryBatches:
     batch_size: int
     batches_per_epoch: int
     share: np.ndarray
+    target: np.ndarray
     weights: np.ndarray | None = None
     predicts: str = ALL
     batches_at_once: int = 4
@@ -109,17 +132,16 @@ class HistoryBatches:
         mask = rows >= 0
         known = np.where(mask, rows, 0)
         start, stop = self.windows.start[known], self.windows.stop[known]
-        if self.predicts != NONE:
-            stop = stop - 1
         size = np.where(mask, stop - start, 0)
         place = np.arange(batch.length)
         there = place < size[:, None]
         of = np.where(there, start[:, None] + place, 0)
         own = self.histories
-        following = np.minimum(of + 1, len(own.item) - 1)
-        predicted = there & own.wanted[following] & (self.predicts != NONE)
+        following = self.target[of] if self.predicts == ALL else of + 1
+        predicted = there & (following >= 0) & (self.predicts != NONE)
         if self.predicts == LAST:
             predicted &= place == size[:, None] - 1
+        following = np.clip(following, 0, len(own.item) - 1)
         weight = np.ones(len(rows), np.float32)
         if self.weights is not None:
             weight[mask] = self.weights[rows[mask]]
@@ -163,7 +185,12 @@ class HistoryPlanner:
     @functools.cached_property
     def windows(self) -> Windows:
         """Those to train on."""
-        return training_windows(self.histories, self.length)
+        return training_windows(self.target, self.histories.offsets, self.length)
+
+    @functools.cached_property
+    def target(self) -> np.ndarray:
+        """What each event predicts in training."""
+        return training_targets(self.histories)
 
     def epochs(
         self, number: int, *, seed: int, weights: np.ndarray | None = None
@@ -224,7 +251,7 @@ class HistoryPlanner:
         first = np.unique(cases.case, return_index=True)[1]
         assert len(first) == len(cases)
         start = np.maximum(cases.start, cases.stop - self.length)
-        windows = Windows(start, cases.stop + 1)
+        windows = Windows(start, cases.stop)
         plan = plans.in_order(
             windows.lengths,
             batch_size=self.batch_size,
@@ -253,6 +280,7 @@ class HistoryPlanner:
             self.batch_size,
             per_epoch,
             meshes.local_rows(self.mesh, self.batch_size),
+            self.target,
             weights,
             predicts,
         )

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 
 from sie_jax.data.histories import events
-from sie_jax.data.histories.batches import HistoryPlanner, gaps_of, training_windows
+from sie_jax.data.histories.batches import (
+    HistoryPlanner,
+    gaps_of,
+    training_targets,
+    training_windows,
+)
 from sie_jax.data.histories.histories import (
     LEAVE_ONE_OUT,
     TEST,
@@ -33,15 +38,31 @@ def planner(histories: Histories, **options: int) -> HistoryPlanner:
 
 
 def test_each_training_event_but_the_first_is_predicted_once(histories: Histories) -> None:
-    windows = training_windows(histories, 3)
-    predicted = [
+    target = training_targets(histories)
+    # a trains on events 0 to 6, and b on its first alone, of which nothing is predicted; neither
+    # event 2, which is taken back, nor the return itself is
+    assert target[:7].tolist() == [1, -1, -1, 4, 5, 6, -1]
+    assert (target[7:] == -1).all()
+    windows = training_windows(target, histories.offsets, 3)
+    read = [
         place
         for start, stop in zip(windows.start, windows.stop, strict=True)
-        for place in range(start + 1, stop)
+        for place in range(start, stop)
     ]
-    # a trains on events 0 to 6, and b on its first alone, of which nothing is predicted
-    assert sorted(predicted) == [1, 2, 3, 4, 5, 6]
+    assert sorted(read) == [0, 1, 2, 3, 4, 5]
     assert (windows.lengths <= 3).all()
+
+
+def test_a_basket_is_asked_for_after_the_one_before_it() -> None:
+    columns = {
+        "user": [*"aaaaaaaa"],
+        "item": [*"pqrstuvw"],
+        "time": [10**6 * one for one in (1, 1, 1, 2, 2, 3, 4, 5)],
+    }
+    found = events.Events(events.of_columns(columns), REJECTED_SCHEMA.empty_table(), "here")
+    own = make(found, Splitting(kind=LEAVE_ONE_OUT), timed=True)[0]
+    # of the baskets pqr, st and u each predicts the next, counted round; v and w are kept apart
+    assert training_targets(own).tolist() == [3, 4, 3, 5, 5, -1, -1, -1]
 
 
 def test_batches_hold_items_and_what_comes_next(histories: Histories) -> None:
@@ -50,8 +71,8 @@ def test_batches_hold_items_and_what_comes_next(histories: Histories) -> None:
     row = int(np.flatnonzero(batch["row"] == 0)[0])
     assert names[batch["items"][row]].tolist() == ["r", "s", "t"]
     assert names[batch["targets"][row]].tolist() == ["s", "t", "u"]
-    # neither what is taken back nor the return itself is predicted
     other = int(np.flatnonzero(batch["row"] == 1)[0])
+    assert names[batch["items"][other]].tolist() == ["p", "q", "r"]
     assert names[batch["targets"][other]].tolist() == ["q", "", ""]
     padding = batch["row"] < 0
     assert not batch["items"][padding].any()

@@ -34,6 +34,8 @@ is unexpected, and how alike the items of a list are not.</p>
 </tbody>
 {% endcall %}
 """
+LATEST = 12
+"""Of a longer history the page shows so many events, the latest ones."""
 USERS = """
 <p class="note">What each of these users had, the oldest first, and what {{ run }} puts first. After
 an item of the history stands by how much the score of the first recommendation falls where that
@@ -43,7 +45,10 @@ rate of 1.</p>
 {% for user in users %}
 <h3>{{ user.user_id }}</h3>
 <p>History:
-{% for one in user.history %}
+{% if user.history | length > latest %}
+{{ user.history | length - latest }} earlier ones, then
+{% endif %}
+{% for one in user.history[-latest:] %}
 {{ one.text }}
 {% if one.falls is not none %}<small>({{ one.falls | signed }})</small>{% endif %}
 {{ "" if loop.last else "→" }}
@@ -101,4 +106,5 @@ def users(run: str, explained: Sequence[Mapping[str, Any]]) -> Part | None:
     """Some users; none where nothing was explained."""
     if not explained:
         return None
-    return Part("users", "Users", render(USERS, run=run, users=explained))
+    html = render(USERS, run=run, users=explained, latest=LATEST)
+    return Part("users", "Users", html)

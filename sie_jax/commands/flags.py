@@ -154,7 +154,7 @@ def _load(file: str) -> AnyConfig:
         raise UserError(f"--config={where}: {type(error).__name__}: {error}") from None
     if not isinstance(config, CONFIGS):
         raise UserError(
-            f"--config={file}: give it a get_config that returns a "
-            f"{' or a '.join(f'sie_jax.config.{one.__name__}' for one in CONFIGS)}"
+            f"--config={file}: give it a get_config that returns "
+            f"{' or '.join(f'sie_jax.config.{one.__name__}' for one in CONFIGS)}"
         )
     return config

@@ -281,9 +281,8 @@ def _write_page(
     log, config = logs.read(job.folder / "metrics.jsonl"), job.workdir.config
     parts = [
         sections.verdict.part(metrics),
-        sections.recommendations.results(metrics, main, baselines=baselines),
-        sections.recommendations.catalogue(metrics),
-        sections.recommendations.users(first, explained),
+        sections.recommendations.part(metrics, main, baselines=baselines),
+        sections.users.part(first, explained),
         sections.training.part(metrics, log),
         sections.cost.part(metrics),
         sections.settings.part(config, job.workdir.defaults),

@@ -131,8 +131,8 @@ def search(
         _write_lists(job, asked["test"].queries, ids, found)
         parts = [
             sections.verdict.part(metrics),
-            sections.retrieval.results(metrics, depths),
-            sections.retrieval.queries(
+            sections.retrieval.part(metrics, depths),
+            sections.searches.part(
                 _examples(asked["test"], found, texts, metrics["verdict"]["ranker"])
             ),
             sections.training.part(metrics, logs.read(job.folder / "metrics.jsonl"))

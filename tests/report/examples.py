@@ -201,7 +201,33 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         "splits": {text: 2},
         "repaired": {text: 1},
     }
+    found = {"ndcg@10": estimate(0.5), "recall@10": estimate(0.7)}
+    recommended = {
+        "test": {text: found},
+        "users": {"test": 20, "items": 50},
+        "groups": {text: {"about": text, "users": 5, "test": {text: found}, "shown": ["ndcg@10"]}},
+        "beyond": {text: {"coverage": 0.4}},
+    }
+    retrieved = {
+        "test": {text: found},
+        "queries": {"evaluated": 20, "without_wanted_item": 1},
+        "catalogue": {"items": 50},
+        "unjudged": {text: 0.3},
+        "weights": {text: 1.0},
+        "index": {},
+    }
+    user = {
+        "user_id": text,
+        "history": [{"text": text, "falls": 0.5}, {"text": text, "falls": None}],
+        "recommended": [{"text": text, "wanted": True}],
+        "pushed": [{"user_id": text, "push": 0.25, "texts": [text]}],
+    }
+    searched = {"query": text, "lists": {text: [{"text": text, "wanted": True}]}}
     return {
+        "recommendations": sections.recommendations.part(recommended, ["ndcg@10"], baselines=()),
+        "users": sections.users.part(text, [user]),
+        "retrieval": sections.retrieval.part(retrieved, (10,)),
+        "searches": sections.searches.part([searched]),
         "verdict": sections.verdict.part(of_run, run=text),
         "nested": sections.nested.part(of_run),
         "rankers": sections.rankers.part(of_run | {"verdict": {"best_baseline": text}}),

@@ -25,10 +25,12 @@ from sie_jax.report.sections import results as results
 from sie_jax.report.sections import retrieval as retrieval
 from sie_jax.report.sections import robustness as robustness
 from sie_jax.report.sections import scores as scores
+from sie_jax.report.sections import searches as searches
 from sie_jax.report.sections import settings as settings
 from sie_jax.report.sections import slices as slices
 from sie_jax.report.sections import suspicious as suspicious
 from sie_jax.report.sections import training as training
 from sie_jax.report.sections import tuning as tuning
+from sie_jax.report.sections import users as users
 from sie_jax.report.sections import verdict as verdict
 from sie_jax.report.sections import weights as weights

@@ -1,4 +1,4 @@
-"""The parts that show what was found in a catalogue."""
+"""The part that shows what was found in a catalogue, by each way to search it."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,27 +28,9 @@ is the 95% t interval over queries.</p>
 </tbody>
 {% endcall %}
 """
-QUERIES = """
-<p class="note">What is put first for some test queries. Wanted items are bold.</p>
-{% for one in queries %}
-<h3>{{ one.query }}</h3>
-{% for way, items in one.lists.items() %}
-<p>{{ way }}</p>
-<ol>
-{% for item in items %}
-{% if item.wanted %}
-<li><strong>{{ item.text }}</strong></li>
-{% else %}
-<li>{{ item.text }}</li>
-{% endif %}
-{% endfor %}
-</ol>
-{% endfor %}
-{% endfor %}
-"""
 
 
-def results(metrics: Mapping[str, Any], depths: Sequence[int]) -> Part:
+def part(metrics: Mapping[str, Any], depths: Sequence[int]) -> Part:
     """The metrics of every way to find items."""
     deepest, main = max(depths), [f"recall@{depth}" for depth in depths]
     main += [f"{name}@{min(10, deepest)}" for name in ("ndcg", "mrr") if 10 in depths]
@@ -64,11 +46,4 @@ def results(metrics: Mapping[str, Any], depths: Sequence[int]) -> Part:
         index=metrics["index"],
         plot=plots.intervals(recall, x_label=f"recall@{deepest}", line=None),
     )
-    return Part("results", "Found in the catalogue", html)
-
-
-def queries(examples: Sequence[Mapping[str, Any]]) -> Part | None:
-    """Some queries; none where there are none."""
-    if not examples:
-        return None
-    return Part("queries", "Queries", render(QUERIES, queries=examples))
+    return Part("retrieval", "Found in the catalogue", html)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -171,9 +171,20 @@ def _fill(ids: np.ndarray, mask: np.ndarray, tokens: np.ndarray) -> None:
     ids[: len(tokens)], mask[: len(tokens)] = tokens, True
 
 
-def iterate(
-    batches: PlannedBatches, *, start: int = 0, stop: int | None = None
-) -> Iterator[Arrays]:
+class BatchSource(Protocol):
+    """Batches by their number: what `iterate` asks of them."""
+
+    @property
+    def batches_at_once(self) -> int:
+        """How many batches are read in one call."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, indices: Sequence[int]) -> list[Arrays]:
+        """These batches."""
+
+
+def iterate(batches: BatchSource, *, start: int = 0, stop: int | None = None) -> Iterator[Arrays]:
     """The batches in order, from batch `start` up to batch `stop`, which is left out.
 
     As many threads as there are CPU cores read ahead, about RECORDS_AT_ONCE records each. A

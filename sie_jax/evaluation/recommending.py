@@ -148,10 +148,7 @@ def _of_weightings(rows: Mapping[str, np.ndarray]) -> list[str]:
             f"One seed cannot tell a weighting from luck ({told} from uniform in {METRIC}): train "
             "more, with --config.train.seeds=3."
         ]
-    p_values = [
-        claims.p_value(lambda level, one=one: claims.procedure(one, level=level))  # type: ignore[misc]
-        for one in rows.values()
-    ]
+    p_values = [_p_value(one) for one in rows.values()]
     notes = []
     for (run, one), p_value in zip(rows.items(), holm(p_values), strict=True):
         found = claims.procedure(one)
@@ -162,3 +159,8 @@ def _of_weightings(rows: Mapping[str, np.ndarray]) -> list[str]:
             claim = "is above" if found["value"] > 0 else "is below"
         notes.append(f"{run} {claim} uniform: {shown} in {METRIC} over {seeds} seeds.")
     return notes
+
+
+def _p_value(differences: np.ndarray) -> float:
+    """Of "the two procedures are alike", from their differences `[S, C]`."""
+    return claims.p_value(lambda level: claims.procedure(differences, level=level))

@@ -5,7 +5,7 @@ may be another one than on the catalogue (Krichene and Rendle, "On sampled metri
 recommendation", 2020).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -190,12 +190,4 @@ def exposure(
     return {
         name: {"exposure": float(seen[place] / total), "items": float(share[place])}
         for place, name in enumerate(names)
-    }
-
-
-def means(found: Mapping[str, Float64[np.ndarray, "Q"]]) -> dict[str, float]:
-    """The mean of each metric over the queries that have one; NaN without any."""
-    return {
-        name: float(np.nanmean(values)) if (~np.isnan(values)).any() else float("nan")
-        for name, values in found.items()
     }

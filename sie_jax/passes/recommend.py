@@ -34,10 +34,9 @@ def recommend_pass(task: NextItem, mesh: Mesh, depth: int) -> sweep.Pass:
         state: tuple[Any, jax.Array, jax.Array], batch: dict[str, jax.Array]
     ) -> dict[str, jax.Array]:
         params, met, among = state
-        logits = task.logits(params, batch, met)
+        logits = all_logits(task, params, met, batch)
         lowest = jnp.finfo(logits.dtype).min
-        ranked = among if task.texts is not None else among & met
-        logits = jnp.where(ranked, logits, lowest)
+        logits = jnp.where(among, logits, lowest)
         if OWN in batch:
             rows = jnp.arange(len(logits))[:, None]
             logits = logits.at[rows, batch[OWN]].set(lowest)
@@ -78,7 +77,7 @@ def recommended(
     own = None if repeats else _own(cases, planner)
 
     def read() -> Iterator[dict[str, np.ndarray]]:
-        for batch in iterate(batches):  # type: ignore[arg-type]  # the same methods
+        for batch in iterate(batches):
             if own is not None:
                 batch[OWN] = np.where(batch["row"][:, None] >= 0, own[batch["row"]], 0)
             yield batch

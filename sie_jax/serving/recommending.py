@@ -1,7 +1,7 @@
 """The folder of a recommender: items for a history of item ids, as the run that left it ranks."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,11 +17,12 @@ from sie_jax.errors import UserError
 from sie_jax.files import read_json, write_json
 from sie_jax.models import recommenders
 from sie_jax.models.histories import HistoryModel, HistoryShape
-from sie_jax.models.recommenders import Recommender
+from sie_jax.models.recommenders import PairwiseFactors, Recommender
 
-RECOMMENDER, ITEMS, WEIGHTS, VECTORS = (
+RECOMMENDER, ITEMS, USERS, WEIGHTS, VECTORS = (
     "recommender.json",
     "items.parquet",
+    "users.parquet",
     "model.safetensors",
     "item_vectors.npy",
 )
@@ -46,6 +47,8 @@ class HistoryRecommender:
 
     items, texts: of items 1 to I. met: which of them were met in training `[I + 1]`. repeats:
     whether items of the history may be recommended. events: the names of its types of events.
+    users: the number of each user who was there in training, where that changes what is
+    recommended.
     """
 
     items: tuple[str, ...]
@@ -57,6 +60,7 @@ class HistoryRecommender:
     vectors: np.ndarray | None = None
     other: Recommender | None = None
     share: float = 0.0
+    users: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def load(cls, folder: str | Path) -> "HistoryRecommender":
@@ -71,6 +75,7 @@ class HistoryRecommender:
                 "met": np.concatenate([[False], table["met"].to_numpy()]),
                 "repeats": bool(told["repeats"]),
                 "events": tuple(told["events"]),
+                "users": _numbers(folder / USERS),
             }
             if told["kind"] != SEQUENCE:
                 return cls(**common, other=recommenders.load(folder))
@@ -92,12 +97,15 @@ class HistoryRecommender:
         history: Sequence[str],
         *,
         count: int = 10,
+        user: str = "",
         events: Sequence[str] | None = None,
         seconds: Sequence[float] | None = None,
     ) -> list[Recommendation]:
         """The first `count` items for the ids of a history, the oldest first.
 
-        events: of each event, the most frequent type where None. seconds: since the event before.
+        user: the id, where it is known; one that was not there in training is known by the history
+        alone. events: the type of each event, the first of `events` where None. seconds: since the
+        event before, read as unknown where None.
 
         Raises UserError for a history of which no item is known, and for an unknown event. Unknown
         items of it are passed over.
@@ -107,7 +115,8 @@ class HistoryRecommender:
         if not known:
             raise UserError("no item of the history is in the catalogue: give ids of items.parquet")
         read = np.array([number[history[place]] for place in known])
-        scores = self._scores(read, known, events, seconds)
+        number_of = np.array([self.users.get(user, -1)])
+        scores = self._scores(read, number_of, known, events, seconds)
         scores[0] = -np.inf
         if not self.repeats:
             scores[read] = -np.inf
@@ -121,17 +130,18 @@ class HistoryRecommender:
     def _scores(
         self,
         read: np.ndarray,
+        user: np.ndarray,
         known: Sequence[int],
         events: Sequence[str] | None,
         seconds: Sequence[float] | None,
     ) -> np.ndarray:
         if self.model is None:
             assert self.other is not None
-            return self.other.scores(np.array([-1]), [read])[0].astype(np.float64)
+            return self.other.scores(user, [read])[0].astype(np.float64)
         ours = self._of_model(read, known, events, seconds)
         if self.other is None:
             return ours
-        theirs = self.other.scores(np.array([-1]), [read]).astype(np.float64)
+        theirs = self.other.scores(user, [read]).astype(np.float64)
         return blended(ours[None], theirs, self.share)[0]
 
     def _of_model(
@@ -201,8 +211,12 @@ def save(
     vectors: np.ndarray | None = None,
     other: Recommender | None = None,
     share: float = 0.0,
+    users: Mapping[str, int] | None = None,
 ) -> None:
-    """Leaves what `HistoryRecommender.load` reads; the arguments are its fields."""
+    """Leaves what `HistoryRecommender.load` reads; the arguments are its fields.
+
+    users are kept only where `other` has a vector of each.
+    """
     told: dict[str, Any] = {"kind": SEQUENCE, "repeats": repeats, "events": list(events)}
     if model is None:
         assert other is not None
@@ -218,9 +232,20 @@ def save(
         save_file(arrays, folder / WEIGHTS)
         if vectors is not None:
             np.save(folder / VECTORS, vectors)
+    if users and other is not None and other.kind == PairwiseFactors.kind:
+        known = {"user_id": list(users), "number": list(users.values())}
+        pq.write_table(pa.table(known), folder / USERS)
     table = pa.table({"item_id": list(items), "text": list(texts), "met": met[1:]})
     pq.write_table(table, folder / ITEMS)
     write_json(folder / RECOMMENDER, told)
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """The users of a file by their ids; none without it."""
+    if not path.exists():
+        return {}
+    table = pq.read_table(path)
+    return dict(zip(table["user_id"].to_pylist(), table["number"].to_pylist(), strict=True))
 
 
 def _restored(shape: HistoryShape, path: Path) -> HistoryModel:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from sie_jax import processes
-from sie_jax.data.histories.histories import TEST, VALIDATION, Histories, cases
+from sie_jax.data.histories.histories import TEST, VALIDATION, Cases, Histories, cases
 from sie_jax.evaluation import recommending as measuring
 from sie_jax.evaluation import retrieval
 from sie_jax.evaluation.recommending import METRIC
@@ -136,7 +136,7 @@ def _validation(results: HistoryResults, own: Histories) -> dict[str, float]:
 def _groups(
     runs: HistoryRuns,
     results: HistoryResults,
-    asked: Any,
+    asked: Cases,
     measured: Mapping[str, Mapping[str, np.ndarray]],
     depths: Sequence[int],
 ) -> dict[str, Any]:
@@ -164,13 +164,27 @@ def _groups(
             }
     cold = cold_cases(runs)
     if results.trained[0].value.cold.size and (~runs.met[1:]).sum() >= 2 * COLD_DEPTH:
-        found["Cold items"] = _cold(runs, results, cold)
+        found |= _cold(runs, results, cold)
     return found
 
 
-def _cold(runs: HistoryRuns, results: HistoryResults, cold: Any) -> dict[str, Any]:
-    """Recall of what nobody had met in training, ranked among such items alone."""
+def _cold(runs: HistoryRuns, results: HistoryResults, cold: Cases) -> dict[str, Any]:
+    """Recall of what nobody had met in training, ranked among such items alone.
+
+    An item that the user has bought since is left out: to buy it again needs no text.
+    """
     own, among = runs.histories, ~runs.met
+    new = np.array(
+        [
+            item not in own.item[cold.start[case] : cold.stop[case]]
+            for case, item in zip(cold.case, cold.item, strict=True)
+        ],
+        bool,
+    )
+    wanted = Wanted(cold.case[new], cold.item[new])
+    asked = np.unique(wanted.query)
+    if not len(asked):
+        return {}
     number = int(among[1:].sum())
     depth = min(COLD_DEPTH, number)
     lists: dict[str, list[np.ndarray]] = {
@@ -183,13 +197,16 @@ def _cold(runs: HistoryRuns, results: HistoryResults, cold: Any) -> dict[str, An
     places = np.flatnonzero(among)[1:]
     lists["random"] = [np.stack([random.permutation(places)[:depth] for _ in range(len(cold))])]
     metric = f"recall@{depth}"
-    measured = measuring.by_user(lists, Wanted(cold.case, cold.item), (depth,))
-    told = measuring.summarised(measured)
+    measured = measuring.by_user(lists, wanted, (depth,))
+    told = measuring.summarised(measured, asked)
     return {
-        "about": f"What nobody had met in training, ranked among these {number:,} items alone.",
-        "users": len(cold),
-        "test": {run: {metric: values[metric]} for run, values in told["test"].items()},
-        "shown": [metric],
+        "Cold items": {
+            "about": f"What nobody had met in training, and the user not since, ranked among these "
+            f"{number:,} items alone.",
+            "users": len(asked),
+            "test": {run: {metric: values[metric]} for run, values in told["test"].items()},
+            "shown": [metric],
+        }
     }
 
 
@@ -237,6 +254,7 @@ def _export(job: Job, results: HistoryResults, runs: HistoryRuns, exported: str)
             repeats=runs.start.repeats,
             events=own.event_names,
             other=results.fitted.value.recommenders[exported],
+            users=runs.known_users,
         )
 
 
@@ -254,6 +272,7 @@ def _export_blend(folder: Path, results: HistoryResults, runs: HistoryRuns) -> N
         vectors=first.vectors,
         other=results.fitted.value.recommenders[chosen.partner],
         share=chosen.share,
+        users=runs.known_users,
     )
 
 

@@ -93,6 +93,12 @@ class HistoryRuns:
         met[self.histories.item[self.histories.split == TRAIN]] = True
         return met
 
+    @functools.cached_property
+    def known_users(self) -> dict[str, int]:
+        """The number of each user who has a training event."""
+        trained = np.unique(self.histories.user[self.histories.split == TRAIN])
+        return {self.histories.users[one]: one for one in trained.tolist()}
+
     def task(self, denoising: str = "") -> NextItem:
         """The task, with the structure of the model but not its parameters."""
         graphdef = nnx.graphdef(nnx.eval_shape(lambda: self._model(0)))

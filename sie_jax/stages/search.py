@@ -72,8 +72,7 @@ def search(
     depth = max(depths)
     if depth > len(ids):
         raise UserError(
-            f"retrieval.depths has {depth}, and the catalogue has {len(ids):,} items: give at most "
-            "that"
+            f"depths has {depth}, and the catalogue has {len(ids):,} items: give at most that"
         )
     asked = {split: _asked(pairs, split, ids) for split in ("validation", "test")}
     found, seconds = _searched(job, pairs, encoded, asked, texts, index, depth, checkpoint)
@@ -219,8 +218,6 @@ def _searched(
             seconds[name]["recall_against_exact"] = found_share(found[name]["test"], exact)
         (job.folder / INDEX / name).mkdir(parents=True, exist_ok=True)
         built.save(job.folder / INDEX / name)
-    if len(found) == 1:
-        write_json(job.folder / INDEX / "words.json", {"items": len(texts)})
     return found, seconds
 
 

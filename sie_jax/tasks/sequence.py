@@ -1,7 +1,6 @@
 """A user's history, and the next item after each of its events."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -186,6 +185,6 @@ class NextItem(SeparateTask):
         """The table of items, by which all of them are scored."""
         return "items"
 
-    def columns(self, outputs: Outputs) -> Mapping[str, jax.Array]:  # type: ignore[override]
+    def columns(self, outputs: Outputs) -> dict[str, jax.Array]:
         """Nothing: what is predicted of a row is a whole list (`passes.recommend`)."""
         return {}

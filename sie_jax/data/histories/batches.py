@@ -83,7 +83,7 @@ class HistoryBatches:
 
     Each batch holds, for the places of this process: `row` int32 `[b]` (−1: padding), `items`,
     `targets`, `events` and `gaps` int32 `[b, T]` (targets: 0 where nothing is predicted),
-    `attention_mask` bool `[b, T]`, `mask` bool `[b]`, `weight` float32 `[b]` and `progress`
+    `attention_mask` bool `[b, T]`, `mask` bool `[b]`, `weight` float32 `[b]` (1) and `progress`
     float32 `[b]`, the share of the run's batches before this one.
 
     target: what each event predicts in training (`training_targets`). predicts: ALL, those; LAST:
@@ -97,7 +97,6 @@ class HistoryBatches:
     batches_per_epoch: int
     share: np.ndarray
     target: np.ndarray
-    weights: np.ndarray | None = None
     predicts: str = ALL
     batches_at_once: int = 4
 
@@ -142,9 +141,6 @@ class HistoryBatches:
         if self.predicts == LAST:
             predicted &= place == size[:, None] - 1
         following = np.clip(following, 0, len(own.item) - 1)
-        weight = np.ones(len(rows), np.float32)
-        if self.weights is not None:
-            weight[mask] = self.weights[rows[mask]]
         attended = there.copy()
         attended[:, 0] = True
         return {
@@ -155,7 +151,7 @@ class HistoryBatches:
             "gaps": np.where(there, gaps_of(own, of), 0).astype(np.int32),
             "attention_mask": attended,
             "mask": mask,
-            "weight": weight,
+            "weight": np.ones(len(rows), np.float32),
             "progress": np.full(len(rows), index / max(len(self.plan), 1), np.float32),
         }
 
@@ -192,10 +188,8 @@ class HistoryPlanner:
         """What each event predicts in training."""
         return training_targets(self.histories)
 
-    def epochs(
-        self, number: int, *, seed: int, weights: np.ndarray | None = None
-    ) -> HistoryBatches:
-        """So many epochs over the training windows, shuffled. weights: float `[R]`, or 1."""
+    def epochs(self, number: int, *, seed: int) -> HistoryBatches:
+        """So many epochs over the training windows, shuffled by the seed."""
         windows = self.windows
         rows = np.arange(len(windows.start))
         boundaries = self._boundaries(windows.lengths)
@@ -211,11 +205,7 @@ class HistoryPlanner:
             for epoch in range(number)
         ]
         flat = [batch for one in plan for batch in one]
-        return self._batches(windows, flat, len(plan[0]), weights=weights)
-
-    def in_order(self) -> HistoryBatches:
-        """The training windows, each once, in their order."""
-        return self.of_windows(np.arange(len(self.windows.start)))
+        return self._batches(windows, flat, len(plan[0]))
 
     def of_windows(self, rows: np.ndarray) -> HistoryBatches:
         """Some training windows, each once."""
@@ -270,7 +260,6 @@ class HistoryPlanner:
         plan: Sequence[Batch],
         per_epoch: int,
         *,
-        weights: np.ndarray | None = None,
         predicts: str = ALL,
     ) -> HistoryBatches:
         return HistoryBatches(
@@ -281,6 +270,5 @@ class HistoryPlanner:
             per_epoch,
             meshes.local_rows(self.mesh, self.batch_size),
             self.target,
-            weights,
             predicts,
         )

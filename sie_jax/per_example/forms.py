@@ -177,22 +177,28 @@ class Rows:
     @property
     def direct_flops(self) -> int:
         T, size = self.g.shape[-2:]
-        return (T + 2 * self.shape[0]) * size
+        return (T + 2 * min(T, self.shape[0])) * size
 
     @property
     def uses_gram(self) -> bool:
         T, size = self.g.shape[-2:]
-        # Float32 results: [T, T] written and read; the table zeroed, added to and read.
-        gram_bytes, direct_bytes = 8 * T * T, 12 * self.shape[0] * size
+        # Float32 results: [T, T] written and read; the rows zeroed, added to and read.
+        gram_bytes, direct_bytes = 8 * T * T, 12 * min(T, self.shape[0]) * size
         return _cost(self.gram_flops, gram_bytes) <= _cost(self.direct_flops, direct_bytes)
 
     def squared_norms(self, products: Products) -> Array:
-        """Σ_tt' [ids_t = ids_t'](g_t·g_t'), or the squares of the summed rows where cheaper."""
+        """Σ_tt' [ids_t = ids_t'](g_t·g_t'), or the squares of the summed rows where cheaper.
+
+        Rows are summed where they lie among the T of the example, not in a table of its own: at
+        most T of them are touched.
+        """
         if self.distinct:
             return _sum_of_squares(jnp.where((self.ids < self.shape[0])[:, :, None], self.g, 0))
         if self.uses_gram:
             same = self._same(self.ids[:, :, None], self.ids[:, None, :])
             return jnp.sum(jnp.where(same, _self_product(self.g, products), 0), (1, 2))
+        if self.g.shape[1] < self.shape[0]:
+            return self.added().squared_norms(products)
         return _sum_of_squares(self.scattered())
 
     def weighted_sum(self, weights: Array) -> Array:

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sie_jax import per_example
 from sie_jax.per_example import forms
@@ -56,11 +57,28 @@ def test_long_sequences_take_the_direct_norm_and_short_ones_the_gram_form(make_c
         assert grads.forms()[0].uses_gram == gram
 
 
-def test_tables_take_the_direct_norm_where_they_are_small():
-    """Of 64 tokens: a table of positions is large to fill, one of two token types is not."""
-    ids, g = jnp.zeros((4, 64), int), jnp.zeros((4, 64, 384))
-    assert forms.Rows(ids, g, (512, 384), g.dtype).uses_gram
-    assert not forms.Rows(ids, g, (2, 384), g.dtype).uses_gram
+def test_tables_take_the_direct_norm_where_that_is_less_to_do():
+    """A product of all places with each other grows with their square, a sum of rows does not."""
+
+    def uses_gram(places: int, rows: int) -> bool:
+        ids, g = jnp.zeros((4, places), int), jnp.zeros((4, places, 384))
+        return forms.Rows(ids, g, (rows, 384), g.dtype).uses_gram
+
+    assert uses_gram(32, 512)
+    assert not uses_gram(128, 512)
+    assert not uses_gram(32, 2)  # two token types
+
+
+@pytest.mark.parametrize("places", [3, 5, 40, 90])
+def test_the_norm_of_a_table_is_that_of_its_summed_rows(places):
+    """Of 7 rows or of 80, fewer or more than there are places; some places name no row."""
+    for rows in (7, 80):
+        ids = jax.random.randint(jax.random.key(places), (4, places), 0, rows + 1)
+        form = forms.Rows(
+            ids, jax.random.normal(jax.random.key(1), (4, places, 2)), (rows, 2), jnp.float32
+        )
+        squares = jnp.sum(form.materialize() ** 2, (1, 2))
+        assert jnp.allclose(form.squared_norms({}), squares, rtol=1e-5)
 
 
 def test_shared_input_is_kept_once(make_case):

@@ -20,6 +20,7 @@ from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.history_section import HistoryModelConfig
 from sie_jax.models.section import ModelConfig
 from sie_jax.retrieval.index import IndexConfig
+from sie_jax.retrieval.negatives import NegativesConfig
 from sie_jax.stages.history_runs import WEIGHTINGS
 from sie_jax.stages.pretrain import PretrainConfig
 from sie_jax.tasks import apart, can_estimate, classifies, listed
@@ -122,6 +123,7 @@ class RetrievalConfig:
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     tuned: bool = True  # whether towers are trained; else words and the checkpoint alone search
+    negatives: NegativesConfig = dataclasses.field(default_factory=NegativesConfig)
     index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
     depths: tuple[int, ...] = (10, 100)  # at which lists are measured
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -138,6 +140,11 @@ class RetrievalConfig:
             raise UserError(
                 f"train.task is {self.train.task}, which reads query and item together: a "
                 "catalogue is searched by towers, --config.train.task=contrastive"
+            )
+        if self.negatives.kinds and not self.tuned:
+            raise UserError(
+                "negatives.kinds trains towers further, and tuned is false: leave one of the two "
+                "out"
             )
         if not self.tuned and not self.model.pretrained:
             raise UserError(

@@ -19,6 +19,8 @@ from sie_jax.errors import UserError
 from sie_jax.files import read_json, whole_folder, write_json
 from sie_jax.tables.spool import CHUNK_ROWS, filtered, pieces, spool, write_parquet
 
+COMPLETE = "complete.parquet"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
@@ -82,6 +84,11 @@ class Prepared(NamedTuple):
         """The pairs of one split, in the order of their token ids; on disk."""
         return filtered(self.pairs, pc.equal(self.pairs["split"], name).combine_chunks())
 
+    def complete(self) -> pa.Table | None:
+        """What every item of the catalogue is to the validation and test queries, where known."""
+        path = self.folder / COMPLETE
+        return pq.read_table(path) if path.exists() else None
+
     def tokens(self, name: str) -> builders.Records:
         """The random-access source of one split's token ids."""
         return builders.read(self.folder / "tokens", name)
@@ -119,7 +126,8 @@ def store(
     vocabulary trained on the texts of the training split. A row whose query leaves no room for its
     item is rejected. That rows read = kept + rejected, and that no query is in two splits, is
     checked here, at run time. With `keep_catalogue` the source's catalogue is kept too, with its
-    texts repaired. data/ appears last and at once: where it is, everything is.
+    texts repaired, and what is known of all of its items. data/ appears last and at once: where it
+    is, everything is.
 
     Raises UserError where a split has no rows left.
     """
@@ -160,6 +168,8 @@ def store(
         if keep_catalogue:
             catalogue = repairs.repair_catalogue(source.catalogue)
             write_parquet(temporary / "catalogue.parquet", catalogue)
+            if source.complete is not None:
+                write_parquet(temporary / COMPLETE, source.complete())
         describe(
             temporary,
             tokenizer=tokenizer,

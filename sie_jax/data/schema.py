@@ -3,7 +3,7 @@
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,6 +45,8 @@ CLEAN_SCHEMA = pa.schema(
 PAIR_FIELDS = ("query", "title", "text", "example_id", "query_id", "item_id")
 
 CATALOGUE_SCHEMA = pa.schema([(name, pa.string()) for name in ("item_id", "title", "text")])
+
+COMPLETE_SCHEMA = pa.schema([(name, pa.string()) for name in ("query_id", "item_id", "label")])
 
 REJECTED_SCHEMA = RAW_SCHEMA.append(pa.field("reason", pa.string()))
 
@@ -104,6 +106,8 @@ class Source:
     catalogue: all items of the source, judged or not, in CATALOGUE_SCHEMA; empty where it has no
       others than the judged ones.
     summary: counts from before there were pairs, as plain JSON values.
+    complete: gives the truth about every item of the catalogue for the validation and test queries,
+      in COMPLETE_SCHEMA, where it is known: items that it does not name are of the lowest grade.
     """
 
     table: pa.Table
@@ -112,6 +116,7 @@ class Source:
     unreadable: pa.Table = field(default_factory=REJECTED_SCHEMA.empty_table)
     catalogue: pa.Table = field(default_factory=CATALOGUE_SCHEMA.empty_table)
     summary: Mapping[str, Any] = field(default_factory=dict)
+    complete: Callable[[], pa.Table] | None = None
 
 
 def check_labels(field: str, names: Sequence[str]) -> None:

@@ -4,27 +4,18 @@ import dataclasses
 
 import jax
 import numpy as np
-import pyarrow.parquet as pq
 
 from sie_jax import processes
 from sie_jax.data import sentences
 from sie_jax.data.preparing import Prepared
-from sie_jax.data.translation import item_texts
 from sie_jax.files import whole
+from sie_jax.stages.asked import texts_of
 from sie_jax.stages.train import Trained
 from sie_jax.training.progress import counter
 from sie_jax.workdir import Job, Made, stage
 
 PART = 2048
 """Items of a part: a stop loses one at most."""
-
-
-def texts_of(prepared: Prepared, *, item_text: bool) -> tuple[list[str], list[str]]:
-    """The id and the text of every item of the catalogue, in its order."""
-    table = pq.read_table(prepared.folder / "catalogue.parquet")
-    titles = table["title"].to_pylist()
-    texts = item_texts(titles, table["text"].to_pylist()) if item_text else titles
-    return table["item_id"].to_pylist(), texts
 
 
 def read(made: Made[np.ndarray]) -> np.ndarray:

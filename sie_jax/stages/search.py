@@ -15,13 +15,13 @@ from sie_jax.data import sentences
 from sie_jax.data.preparing import Prepared
 from sie_jax.errors import UserError
 from sie_jax.evaluation import claims, retrieval
-from sie_jax.evaluation.retrieval import NOTHING, Wanted
+from sie_jax.evaluation.retrieval import NOTHING
 from sie_jax.files import read_json, whole, write_json
 from sie_jax.report import page, sections
 from sie_jax.retrieval import fusion
 from sie_jax.retrieval.index import EXACT, IndexConfig, VectorIndex, found_share
 from sie_jax.retrieval.words import WordIndex
-from sie_jax.stages.catalogue import texts_of
+from sie_jax.stages.asked import Asked, asked_of, texts_of
 from sie_jax.stages.reporting import facts
 from sie_jax.stages.train import Trained
 from sie_jax.tables.spool import write_parquet
@@ -37,11 +37,10 @@ SHOWN = 5
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """The vectors of the catalogue by each encoder, and the run of the trained one."""
+    """The vectors of the catalogue by one encoder, and the run that trained it, if one did."""
 
+    vectors: Made[np.ndarray]
     trained: Made[Trained] | None
-    tuned: Made[np.ndarray] | None
-    checkpoint: Made[np.ndarray] | None
 
 
 def read(made: Made[dict[str, Any]]) -> dict[str, Any]:
@@ -54,7 +53,7 @@ def read(made: Made[dict[str, Any]]) -> dict[str, Any]:
 def search(
     job: Job,
     prepared: Made[Prepared],
-    encoded: Encoded,
+    encoded: Mapping[str, Encoded],
     *,
     index: IndexConfig,
     depths: tuple[int, ...],
@@ -62,6 +61,8 @@ def search(
     item_text: bool,
 ) -> None:
     """Leaves metrics.json, report.html, the index and the lists of the test queries.
+
+    encoded: by the name of each way beside WORDS.
 
     An item is wanted where it was judged to be of the highest grade. Items that nobody judged for a
     query count as not wanted, and how many of those stand in a list is told: `unjudged`. A query
@@ -74,7 +75,7 @@ def search(
         raise UserError(
             f"depths has {depth}, and the catalogue has {len(ids):,} items: give at most that"
         )
-    asked = {split: _asked(pairs, split, ids) for split in ("validation", "test")}
+    asked = {split: asked_of(pairs, split, ids) for split in ("validation", "test")}
     found, seconds = _searched(job, pairs, encoded, asked, texts, index, depth, checkpoint)
     weights, _ = fusion.learned(
         [lists["validation"] for lists in found.values()],
@@ -108,6 +109,7 @@ def search(
             "kept": pairs.counts["kept"],
             "rejected": sum(pairs.counts["rejected"].values()),
         },
+        "complete": asked["test"].complete,
         "queries": {
             "evaluated": int(asked["test"].counted.sum()),
             "without_wanted_item": int((~asked["test"].counted).sum()),
@@ -135,7 +137,7 @@ def search(
                 _examples(asked["test"], found, texts, metrics["verdict"]["ranker"])
             ),
             sections.training.part(metrics, logs.read(job.folder / "metrics.jsonl"))
-            if encoded.trained is not None
+            if any(one.trained is not None for one in encoded.values())
             else None,
             sections.settings.part(job.workdir.config, job.workdir.defaults),
         ]
@@ -147,41 +149,11 @@ def search(
     processes.alone(leave)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Asked:
-    """The queries of a split, what each wants, and which items were judged for each."""
-
-    queries: list[str]
-    wanted: Wanted
-    judged: dict[int, set[int]]
-    counted: np.ndarray
-
-
-def _asked(pairs: Prepared, split: str, ids: list[str]) -> _Asked:
-    table = pairs.split(split)
-    place = {item: number for number, item in enumerate(ids)}
-    queries = list(dict.fromkeys(table["query"].to_pylist()))
-    number = {query: row for row, query in enumerate(queries)}
-    best = len(pairs.scale.names) - 1
-    wanted, judged = set[tuple[int, int]](), dict[int, set[int]]()
-    columns = (table[name].to_pylist() for name in ("query", "item_id", "label"))
-    for query, item, label in zip(*columns, strict=True):
-        if item not in place:
-            continue
-        judged.setdefault(number[query], set()).add(place[item])
-        if label == best:
-            wanted.add((number[query], place[item]))
-    rows = np.array(sorted(wanted), np.int64).reshape(-1, 2)
-    counted = np.zeros(len(queries), bool)
-    counted[rows[:, 0]] = True
-    return _Asked(queries, Wanted(rows[:, 0], rows[:, 1]), judged, counted)
-
-
 def _searched(
     job: Job,
     pairs: Prepared,
-    encoded: Encoded,
-    asked: Mapping[str, _Asked],
+    encoded: Mapping[str, Encoded],
+    asked: Mapping[str, Asked],
     texts: list[str],
     index: IndexConfig,
     depth: int,
@@ -191,12 +163,8 @@ def _searched(
     words = WordIndex(texts)
     found = {WORDS: {split: words.search(one.queries, depth)[0] for split, one in asked.items()}}
     seconds: dict[str, Any] = {}
-    ways = {CHECKPOINT: (encoded.checkpoint, checkpoint)}
-    if encoded.trained is not None:
-        ways[TUNED] = (encoded.tuned, encoded.trained.value.model)
-    for name, (vectors, model) in ways.items():
-        if vectors is None:
-            continue
+    for name, (vectors, trained) in ((name, (o.vectors, o.trained)) for name, o in encoded.items()):
+        model = checkpoint if trained is None else trained.value.model
         made_of = {"model": vectors.id, "catalogue": _digest(texts)}
         encoder = sentences.load(model)
         started = time.perf_counter()
@@ -247,15 +215,11 @@ def _told(measured: Mapping[str, Mapping[str, np.ndarray]], counted: np.ndarray)
     }
 
 
-def _unjudged(lists: np.ndarray, asked: _Asked, depth: int) -> float:
+def _unjudged(lists: np.ndarray, asked: Asked, depth: int) -> float:
     """The share of the first places that hold an item nobody judged for the query."""
-    places = [
-        item not in asked.judged.get(row, ())
-        for row, one in enumerate(lists[:, :depth].tolist())
-        for item in one
-        if item != NOTHING
-    ]
-    return float(np.mean(places)) if places else 0.0
+    first = lists[:, :depth]
+    labels = asked.labels(first, other=-1)[first != NOTHING]
+    return float((labels < 0).mean()) if len(labels) else 0.0
 
 
 def _verdict(
@@ -295,8 +259,12 @@ def _verdict(
     }
 
 
-def _cost(encoded: Encoded) -> dict[str, Any]:
-    return {} if encoded.trained is None else {"uniform": total(encoded.trained.cost)._asdict()}
+def _cost(encoded: Mapping[str, Encoded]) -> dict[str, Any]:
+    return {
+        name: total(one.trained.cost)._asdict()
+        for name, one in encoded.items()
+        if one.trained is not None
+    }
 
 
 def _write_lists(
@@ -316,7 +284,7 @@ def _write_lists(
 
 
 def _examples(
-    asked: _Asked,
+    asked: Asked,
     found: Mapping[str, Mapping[str, np.ndarray]],
     texts: list[str],
     way: str,

@@ -47,6 +47,7 @@ LEFT = (
         "blend.json",
         "retrieved.parquet",
         "index",
+        "mined",
     ),
 )
 

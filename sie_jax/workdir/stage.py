@@ -38,6 +38,7 @@ from sie_jax.workdir.job import STAGES, Job, Workdir
 
 P = ParamSpec("P")
 T = TypeVar("T")
+U = TypeVar("U")
 Leaves = Sequence[str] | Callable[[Mapping[str, Any]], Sequence[str]]
 
 
@@ -58,6 +59,10 @@ class Made(Generic[T]):
     def value(self) -> T:
         """What later stages work with; read from the files when it is first asked for."""
         return self.reader(self)
+
+    def read_as(self, reader: "Callable[[Made[Any]], U]") -> "Made[U]":
+        """The same files, read as something else."""
+        return Made(self.stage, self.id, self.cost, self.folder, reader)
 
 
 def stage(

@@ -1,7 +1,9 @@
 """The generated shop as a source: its settings, its judged pairs, and the truth behind them."""
 
 import dataclasses
+import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +14,7 @@ from sie_jax.data import splitting
 from sie_jax.data.schema import (
     ATTRIBUTE,
     CATALOGUE_SCHEMA,
+    COMPLETE_SCHEMA,
     ESCI_SCALE,
     RAW_SCHEMA,
     Source,
@@ -164,6 +167,7 @@ def generate(config: MarketConfig, *, validation: float = 0.1, test: float = 0.2
             {"item_id": [f"i{one}" for one in range(len(titles))], "title": titles, "text": texts},
             schema=CATALOGUE_SCHEMA,
         ),
+        complete=functools.partial(_complete, catalogue, wanted, query[split != "train"]),
     )
     truth = Truth(grade[origin], score[origin], tuple(wanted), query[origin], item[origin])
     return Market(
@@ -175,6 +179,22 @@ def generate(config: MarketConfig, *, validation: float = 0.1, test: float = 0.2
         tuple(spoken),
         tuple(titles),
     )
+
+
+def _complete(
+    catalogue: items.Catalogue, wanted: Sequence[needs.Need], query: np.ndarray
+) -> pa.Table:
+    """What every item of the catalogue is to some queries, in COMPLETE_SCHEMA."""
+    everything, found = np.arange(len(catalogue)), []
+    for one in np.unique(query).tolist():
+        grade, _ = needs.judge(catalogue, wanted[one], everything)
+        found += [(one, item, grade[item]) for item in np.flatnonzero(grade).tolist()]
+    columns = [
+        [f"q{one}" for one, _, _ in found],
+        [f"i{item}" for _, item, _ in found],
+        [ESCI_SCALE.names[grade] for _, _, grade in found],
+    ]
+    return pa.table(columns, schema=COMPLETE_SCHEMA)
 
 
 def _queries(

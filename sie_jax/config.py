@@ -19,6 +19,7 @@ from sie_jax.importance import ESTIMATORS
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.models.history_section import HistoryModelConfig
 from sie_jax.models.section import ModelConfig
+from sie_jax.retrieval.chain_section import StepsConfig
 from sie_jax.retrieval.index import IndexConfig
 from sie_jax.retrieval.negatives import NegativesConfig
 from sie_jax.stages.history_runs import WEIGHTINGS
@@ -153,7 +154,39 @@ class RetrievalConfig:
             )
 
 
-AnyConfig = Config | RecommendationConfig | RetrievalConfig
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ChainConfig:
+    """Everything that the way from a query to a short list of the catalogue depends on."""
+
+    name: str = "chain"  # of the run, and of its workdir below runs/ where none is given
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    # of the two towers, which find
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    # of the cross-encoder, which reads query and item together and re-ranks
+    cross: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    index: IndexConfig = dataclasses.field(default_factory=IndexConfig)
+    chain: StepsConfig = dataclasses.field(default_factory=StepsConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
+
+    def check(self) -> None:
+        """Raises UserError for the first field whose type or value cannot work."""
+        _check_sections(self)
+        if not apart(self.train.task):
+            raise UserError(
+                f"train.task is {self.train.task}, which reads query and item together: a "
+                "catalogue is searched by towers, --config.train.task=contrastive"
+            )
+        if apart(self.cross.task):
+            raise UserError(
+                f"cross.task is {self.cross.task}, which reads query and item apart: give "
+                "--config.cross.task=regression, or leave the cross-encoder out by an empty "
+                "chain.kept"
+            )
+
+
+AnyConfig = Config | RecommendationConfig | RetrievalConfig | ChainConfig
 """What a config file may give: each is of one recipe."""
 
 

@@ -12,11 +12,18 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import config_flags
 
-from sie_jax.config import AnyConfig, Config, RecommendationConfig, RetrievalConfig, as_json
+from sie_jax.config import (
+    AnyConfig,
+    ChainConfig,
+    Config,
+    RecommendationConfig,
+    RetrievalConfig,
+    as_json,
+)
 from sie_jax.errors import UserError
 from sie_jax.sections import flat
 
-CONFIGS = (Config, RecommendationConfig, RetrievalConfig)
+CONFIGS = (Config, RecommendationConfig, RetrievalConfig, ChainConfig)
 """What a config file may return, one for each recipe."""
 
 

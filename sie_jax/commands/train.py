@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import sie_jax
 from sie_jax.commands import process
@@ -61,8 +62,8 @@ def entry(argv: list[str]) -> None:
 
         from sie_jax import processes
         from sie_jax.commands.flags import parse
-        from sie_jax.config import RecommendationConfig, RetrievalConfig
-        from sie_jax.recipes import dry_run, recommendation, relevance, replay, retrieval
+        from sie_jax.config import ChainConfig, Config, RecommendationConfig, RetrievalConfig
+        from sie_jax.recipes import chain, dry_run, recommendation, relevance, replay, retrieval
         from sie_jax.report import terminal
         from sie_jax.tasks import classifies
 
@@ -74,15 +75,17 @@ def entry(argv: list[str]) -> None:
         replay.replay(Path(replayed[0].partition("=")[2]), Console())
     else:
         given = parse([word for word in argv if word != DRY_RUN])
-        if isinstance(given.config, RecommendationConfig | RetrievalConfig):
+        if not isinstance(given.config, Config):
             if DRY_RUN in argv:
                 raise UserError(f"{DRY_RUN} is of ranking configs: leave it out")
             if given.distributed:
                 process.connect()
-            if isinstance(given.config, RetrievalConfig):
-                retrieval.run(given.config, given.workdir, redo=given.redo)
-            else:
-                recommendation.run(given.config, given.workdir, redo=given.redo)
+            recipes: dict[type, Any] = {
+                RecommendationConfig: recommendation,
+                RetrievalConfig: retrieval,
+                ChainConfig: chain,
+            }
+            recipes[type(given.config)].run(given.config, given.workdir, redo=given.redo)
             return
         if DRY_RUN in argv:
             if given.distributed or given.redo:

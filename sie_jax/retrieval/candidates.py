@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from sie_jax.models.ranker import BLEND, LINEAR, TREES
 from sie_jax.models.trees import TreeRanker
 
 KINDS = (LINEAR, TREES, BLEND)
+LINEAR_FILE, TREES_FILE = "linear.json", "trees.json"
 STRENGTHS = (0.1, 0.01, 0.001, 0.0001)
 """Ridge strengths to choose among: of long lists, a fit takes far longer than of judged pairs."""
 
@@ -106,6 +108,19 @@ class ListRanker:
         names, values = candidates.names, candidates.values
         found = [one.scores(names, values) for one in (self.linear, self.trees) if one is not None]
         return found[0] if len(found) == 1 else blended(found, candidates.row)
+
+    def save(self, folder: Path) -> None:
+        """Leaves a file for each of its parts."""
+        for name, one in ((LINEAR_FILE, self.linear), (TREES_FILE, self.trees)):
+            if one is not None:
+                one.save(folder / name)
+
+    @classmethod
+    def load(cls, folder: Path, kind: str) -> "ListRanker":
+        """What `save` left of a ranker of this kind; UserError where it cannot be read."""
+        ours = LinearRanker.load(folder / LINEAR_FILE) if kind in (LINEAR, BLEND) else None
+        theirs = TreeRanker.load(folder / TREES_FILE) if kind in (TREES, BLEND) else None
+        return cls(kind, ours, theirs)
 
 
 def out_of_fold(

@@ -165,7 +165,7 @@ def _searched(
     seconds: dict[str, Any] = {}
     for name, (vectors, trained) in ((name, (o.vectors, o.trained)) for name, o in encoded.items()):
         model = checkpoint if trained is None else trained.value.model
-        made_of = {"model": vectors.id, "catalogue": _digest(texts)}
+        made_of = {"model": vectors.id, "catalogue": digest_of(texts)}
         encoder = sentences.load(model)
         started = time.perf_counter()
         built = VectorIndex.build(vectors.value, index, made_of)
@@ -189,7 +189,7 @@ def _searched(
     return found, seconds
 
 
-def _digest(texts: list[str]) -> str:
+def digest_of(texts: list[str]) -> str:
     return hashlib.blake2b("\n".join(texts).encode(), digest_size=8).hexdigest()
 
 

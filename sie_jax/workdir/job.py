@@ -48,6 +48,8 @@ LEFT = (
         "retrieved.parquet",
         "index",
         "mined",
+        "together",
+        "assembly.json",
     ),
 )
 

@@ -1,0 +1,24 @@
+"""python train.py --config=configs/chain.py
+
+From a query to a short list on the generated shop: words and two towers find, a ranker of features
+orders what they found, a small cross-encoder reads the first, and the list is made diverse as far
+as that costs nothing. It needs the extra `retrieval`: pip install -e '.[retrieval]'.
+"""
+
+from sie_jax.config import ChainConfig
+
+
+def get_config() -> ChainConfig:
+    config = ChainConfig(name="chain")
+    config.data.source = "market"
+    config.data.market.items = 3000
+    config.data.market.queries = 1500
+    config.data.validation = 0.2
+    config.model.num_hidden_layers = 1
+    config.train.task = "contrastive"
+    config.train.batch_size = 64
+    config.train.epochs = 4
+    config.cross.task = "listwise"
+    config.cross.batch_size = 64
+    config.cross.epochs = 3
+    return config

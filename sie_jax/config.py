@@ -9,8 +9,10 @@ import dataclasses
 from typing import Any
 
 from sie_jax import sections
+from sie_jax.data.chats import ChatsConfig
 from sie_jax.data.histories.section import HistoriesConfig
 from sie_jax.data.section import DataConfig
+from sie_jax.data.utterances import IntentsConfig
 from sie_jax.devices.mesh import MeshConfig
 from sie_jax.errors import UserError
 from sie_jax.evaluation.recommending_section import RecommendingConfig
@@ -186,7 +188,29 @@ class ChainConfig:
             )
 
 
-AnyConfig = Config | RecommendationConfig | RetrievalConfig | ChainConfig
+@dataclasses.dataclass(slots=True, kw_only=True)
+class ConversationConfig:
+    """Everything that an assistant depends on: chats that end in items, and intents."""
+
+    name: str = "conversation"  # of the run, and of its workdir below runs/ where none is given
+    data: ChatsConfig = dataclasses.field(default_factory=ChatsConfig)
+    # the folder model/ of a chain that searches; empty: words alone do
+    chain: str = ""
+    intents: IntentsConfig = dataclasses.field(default_factory=IntentsConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    tracking: TrackingConfig = dataclasses.field(default_factory=TrackingConfig)
+
+    def check(self) -> None:
+        """Raises UserError for the first field whose type or value cannot work."""
+        _check_sections(self)
+        if not self.data.source and not self.intents.path:
+            raise UserError(
+                "there are neither chats nor intents: give --config.data.source=market or table, "
+                "or --config.intents.path=PATH"
+            )
+
+
+AnyConfig = Config | RecommendationConfig | RetrievalConfig | ChainConfig | ConversationConfig
 """What a config file may give: each is of one recipe."""
 
 

@@ -16,6 +16,7 @@ from sie_jax.config import (
     AnyConfig,
     ChainConfig,
     Config,
+    ConversationConfig,
     RecommendationConfig,
     RetrievalConfig,
     as_json,
@@ -23,7 +24,7 @@ from sie_jax.config import (
 from sie_jax.errors import UserError
 from sie_jax.sections import flat
 
-CONFIGS = (Config, RecommendationConfig, RetrievalConfig, ChainConfig)
+CONFIGS = (Config, RecommendationConfig, RetrievalConfig, ChainConfig, ConversationConfig)
 """What a config file may return, one for each recipe."""
 
 

@@ -62,8 +62,22 @@ def entry(argv: list[str]) -> None:
 
         from sie_jax import processes
         from sie_jax.commands.flags import parse
-        from sie_jax.config import ChainConfig, Config, RecommendationConfig, RetrievalConfig
-        from sie_jax.recipes import chain, dry_run, recommendation, relevance, replay, retrieval
+        from sie_jax.config import (
+            ChainConfig,
+            Config,
+            ConversationConfig,
+            RecommendationConfig,
+            RetrievalConfig,
+        )
+        from sie_jax.recipes import (
+            chain,
+            conversation,
+            dry_run,
+            recommendation,
+            relevance,
+            replay,
+            retrieval,
+        )
         from sie_jax.report import terminal
         from sie_jax.tasks import classifies
 
@@ -84,6 +98,7 @@ def entry(argv: list[str]) -> None:
                 RecommendationConfig: recommendation,
                 RetrievalConfig: retrieval,
                 ChainConfig: chain,
+                ConversationConfig: conversation,
             }
             recipes[type(given.config)].run(given.config, given.workdir, redo=given.redo)
             return

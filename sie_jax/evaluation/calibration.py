@@ -30,3 +30,20 @@ def bins(
         for rows in np.array_split(order, min(most, len(order)) or 1)
         if len(rows)
     ]
+
+
+def expected_error(
+    confidence: Float[np.ndarray, "N"], right: Num[np.ndarray, "N"], *, width: int = 15
+) -> float:
+    """Σ_b n_b/N |mean of `right` − mean of `confidence`| over `width` equal bins of confidence.
+
+    confidence: the probability of the predicted class, in [0, 1]. right: 1 where it is the true
+    one. NaN without any.
+
+    Source: Guo et al. 2017, "On calibration of modern neural networks", section 2 (ECE).
+    """
+    if not len(confidence):
+        return float("nan")
+    place = np.clip(np.ceil(confidence * width).astype(int) - 1, 0, width - 1)
+    gap = np.bincount(place, right, width) - np.bincount(place, confidence, width)
+    return float(np.abs(gap).sum() / len(confidence))

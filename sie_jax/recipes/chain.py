@@ -1,4 +1,4 @@
-"""The chain: find in a whole catalogue, rank, re-rank, diversify, each step trained and measured."""
+"""The chain: find in a whole catalogue, rank, re-rank and diversify; each step is measured."""
 
 import os
 from collections.abc import Sequence

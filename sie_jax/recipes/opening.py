@@ -8,12 +8,16 @@ from jax.sharding import Mesh
 from rich.console import Console
 
 from sie_jax import outputs, processes
-from sie_jax.config import AnyConfig, as_json
+from sie_jax.config import AnyConfig, ConversationConfig, as_json
 from sie_jax.devices import mesh as meshes
 from sie_jax.errors import UserError
+from sie_jax.training.section import Telling, TrainConfig
 from sie_jax.workdir import Workdir
 from sie_jax.workdir.claim import claimed
 from sie_jax.workdir.job import FOLDERS, LEFT
+
+UNTRAINED = TrainConfig()
+"""What a recipe that takes no training steps says of logs and checkpoints."""
 
 
 @contextmanager
@@ -41,9 +45,15 @@ def opened(
         if name.partition("/")[0] not in known:
             raise UserError(f"--redo={name}: choose of the stages {', '.join(known)}")
     mesh = mesh or config.mesh.make()
-    meshes.check_batch(mesh, config.train.batch_size)
+    train: Telling = UNTRAINED
+    if isinstance(config, ConversationConfig):
+        paths = (*config.data.paths.values(), *config.intents.paths.values(), config.chain)
+    else:
+        train = config.train
+        meshes.check_batch(mesh, config.train.batch_size)
+        paths = (*config.data.paths.values(), config.model.pretrained)
     check(mesh)
-    reads = [path for path in (*config.data.paths.values(), config.model.pretrained) if path]
+    reads = [path for path in paths if path]
     writes = [os.path.join(workdir, name) for name in (*FOLDERS, *LEFT)]
     outputs.apart(writes, reads, fix="give another --workdir")
     console = (console or Console()) if processes.first() else Console(quiet=True)
@@ -57,7 +67,7 @@ def opened(
             mesh,
             console,
             as_json(config),
-            config.train,
+            train,
             config.tracking,
             frozenset(redo),
             tuple(planned()),

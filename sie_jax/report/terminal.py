@@ -89,6 +89,27 @@ def retrieved(metrics: dict[str, Any]) -> Table:
     return made
 
 
+def conversed(metrics: dict[str, Any]) -> Table:
+    """One row for each way to ask a search for a chat, of metrics.json."""
+    made = _table(
+        title=f"{metrics['chats']['test']:,} test chats, {metrics['chats']['items']:,} items, "
+        "95 % intervals",
+        caption="",
+    )
+    shown = list(_any(metrics["test"]))
+    made.add_column("asked with", no_wrap=True, min_width=14)
+    for name in (*shown, "ndcg@10 − all"):
+        made.add_column(name, justify="right")
+    for how, values in metrics["test"].items():
+        difference = metrics["difference"].get(how)
+        made.add_row(
+            how,
+            *(_below(values[name]) for name in shown),
+            _below(difference["ndcg@10"], "+") if difference else "",
+        )
+    return made
+
+
 def _any(found: dict[str, Any]) -> Any:
     return next(iter(found.values()))
 

@@ -1,6 +1,7 @@
 """The chain from a query to a short list: find, rank, re-rank, diversify."""
 
 import dataclasses
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from sie_jax.data import sentences
-from sie_jax.data.lexical import CorpusStatistics
+from sie_jax.data.lexical import CorpusStatistics, FieldStatistics
 from sie_jax.data.sentences import SentenceEncoder
 from sie_jax.data.translation import Translation, item_texts
 from sie_jax.errors import UserError
@@ -32,6 +33,9 @@ VECTORS, INDEX = "vectors.npy", "index"
 FOUND, RANKED, RERANKED, DIVERSIFIED = STEPS = ("found", "ranked", "reranked", "diversified")
 LEXICAL, FUSION, TRANSLATED, OF_CROSS = "words", "fusion", "translation", "cross_encoder"
 MARKED = "made_of"
+DEPTH = 50
+"""Items that a chain of words alone finds."""
+_NOTHING = FieldStatistics(0, 0.0, {})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,8 +119,9 @@ class Chain:
     """Everything that a search needs.
 
     ids, items: of the catalogue. words: its index by words. towers: by their names; the first one
-    tells how like two items are. ranker: of what was found. cross: the cross-encoder, and reranker:
-    of what it has read.
+    tells how like two items are. translation: what a ranker takes as a feature, None without one.
+    ranker: of what was found. cross: the cross-encoder, whose folder is `cross_folder`, and
+    reranker: of what it has read.
     """
 
     ids: tuple[str, ...]
@@ -124,10 +129,11 @@ class Chain:
     item_text: bool
     words: WordIndex
     towers: Mapping[str, Tower]
-    translation: Translation
+    translation: Translation | None
     plan: Plan
     ranker: ListRanker | None = None
     cross: Scorer | None = None
+    cross_folder: str = ""
     reranker: ListRanker | None = None
 
     def search(
@@ -168,9 +174,7 @@ class Chain:
             lists, likeness = self.diverse(lists, scores, share=plan.diversity, count=count)
             steps[DIVERSIFIED] = lists
             timed(DIVERSIFIED, started)
-        last = list(steps)[-1]
-        if last != FOUND:
-            steps[last] = lists[:, :count]
+        steps[list(steps)[-1]] = lists[:, :count]
         return Searched(steps, found.ways, scores, likeness, seconds)
 
     def find(self, queries: Sequence[str], depth: int) -> Found:
@@ -197,6 +201,7 @@ class Chain:
             [titles[one] for one in item.tolist()], [texts[one] for one in item.tolist()]
         )
         asked = [queries[one] for one in row.tolist()]
+        assert self.translation is not None
         translated = self.translation.scores(asked, of_items)
         columns = {FUSION: found.sums, TRANSLATED: _filled(lists, row, place, translated)}
         for name, tower in self.towers.items():
@@ -278,7 +283,10 @@ class Chain:
             if ranker is not None:
                 (folder / name).mkdir()
                 ranker.save(folder / name)
-        self.translation.save(folder / WORDS)
+        if self.cross is not None:
+            shutil.copytree(self.cross_folder, folder / CROSS)
+        if self.translation is not None:
+            self.translation.save(folder / WORDS)
         self.items.statistics.save(folder / CORPUS)
         table = {"item_id": self.ids, "title": self.items.titles, "text": self.items.texts}
         pq.write_table(pa.table({name: list(one) for name, one in table.items()}), folder / ITEMS)
@@ -293,6 +301,13 @@ class Chain:
             MARKED: {name: one.index.made_of for name, one in self.towers.items()},
         }
         write_json(folder / FILE, told)
+
+    @classmethod
+    def of_words(cls, ids: Sequence[str], titles: Sequence[str], texts: Sequence[str]) -> "Chain":
+        """A chain that finds by the words of titles and texts, and does nothing else."""
+        items = Items(titles, texts, CorpusStatistics(_NOTHING, _NOTHING))
+        words = WordIndex(item_texts(titles, texts))
+        return cls(tuple(ids), items, True, words, {}, None, Plan(found=min(DEPTH, len(ids))))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Chain":
@@ -319,9 +334,10 @@ class Chain:
                     name: _tower(folder / own, told[MARKED][name])
                     for name, own in told["towers"].items()
                 },
-                translation=Translation.load(folder / WORDS),
+                translation=Translation.load(folder / WORDS) if (folder / WORDS).exists() else None,
                 plan=Plan(**told["plan"]),
                 cross=scoring.load(folder / CROSS) if (folder / CROSS).is_dir() else None,
+                cross_folder=str(folder / CROSS),
                 **rankers,
             )
         except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:

@@ -5,7 +5,6 @@ found are fitted on them, and each is judged on queries that it was fitted witho
 """
 
 import dataclasses
-import shutil
 import time
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from sie_jax.serving import finding, scoring
 from sie_jax.serving.finding import Chain, Found, Plan, Tower
 from sie_jax.stages.asked import Asked, asked_of, catalogue_of, texts_of
 from sie_jax.stages.search import Encoded, digest_of
-from sie_jax.stages.train import HEAD, Trained
+from sie_jax.stages.train import Trained
 from sie_jax.workdir import Job, Made, stage
 
 MODEL, FILE = "model", "assembly.json"
@@ -90,6 +89,7 @@ def assemble(
         translation=words.value,
         plan=Plan(found=max(steps.found)),
         cross=None if cross is None else scoring.load(cross.value.model),
+        cross_folder="" if cross is None else cross.value.model,
     )
     fit = _Fit(chain, asked, asked.gained(pairs.scale.gains), pairs.scale.gains, steps, seed)
     chain, trials = fit.chosen()
@@ -99,9 +99,6 @@ def assemble(
     def leave() -> None:
         with whole_folder(job.folder / MODEL) as temporary:
             chain.save(temporary)
-            if cross is not None and chain.plan.kept:
-                unread = shutil.ignore_patterns(HEAD)
-                shutil.copytree(cross.value.model, temporary / finding.CROSS, ignore=unread)
         write_json(job.folder / FILE, trials)
 
     processes.alone(leave)

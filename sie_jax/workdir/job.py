@@ -50,6 +50,11 @@ LEFT = (
         "mined",
         "together",
         "assembly.json",
+        "chats.parquet",
+        "selection.json",
+        "intents",
+        "intents.json",
+        "rejected_sentences.parquet",
     ),
 )
 

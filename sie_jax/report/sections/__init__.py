@@ -6,6 +6,7 @@ the part, or None where there is nothing to show. The caller of `page.write` lis
 
 from sie_jax.report.sections import calibration as calibration
 from sie_jax.report.sections import chain as chain
+from sie_jax.report.sections import chats as chats
 from sie_jax.report.sections import choosing as choosing
 from sie_jax.report.sections import cleaning as cleaning
 from sie_jax.report.sections import comparison as comparison
@@ -16,6 +17,7 @@ from sie_jax.report.sections import cross_validation as cross_validation
 from sie_jax.report.sections import explanations as explanations
 from sie_jax.report.sections import groups as groups
 from sie_jax.report.sections import hits as hits
+from sie_jax.report.sections import intents as intents
 from sie_jax.report.sections import nested as nested
 from sie_jax.report.sections import noise as noise
 from sie_jax.report.sections import overfitting as overfitting

@@ -16,12 +16,17 @@ stands in the first ten places.{% endif %}
 The range is the 95% t interval over queries.</p>
 <figure>{{ plot }}</figure>
 {{ metric_table("Ways and steps", test, main, of="list") }}
-<p class="note">{{ plan.found | whole }} items are found and ranked
-{% if plan.ranker %}by {{ plan.ranker }}{% endif %},
-{% if plan.kept %}the first {{ plan.kept | whole }} are read by the cross-encoder,
-{% else %}no cross-encoder reads them,{% endif %}
-{% if plan.diversity %}and an item gives way to those that it is like (λ = {{ plan.diversity }}).
-{% else %}and the order is left as it is.{% endif %}
+<p class="note">{{ plan.found | whole }} items are found and ranked by {{ plan.ranker }};
+{% if plan.kept %}
+the first {{ plan.kept | whole }} are read by the cross-encoder;
+{% else %}
+no cross-encoder reads them;
+{% endif %}
+{% if plan.diversity %}
+an item gives way to those above it that it is like (λ = {{ plan.diversity }}).
+{% else %}
+their order is left as it is.
+{% endif %}
 These depths were chosen on the validation queries. The ceiling is the nDCG@10 of the best order of
 what a step passes on: what it falls by is lost for all later steps. Times are of one query at a
 time.</p>

@@ -7,17 +7,20 @@ from sie_jax.report.parts import Part, render
 
 QUERIES = """
 <p class="note">The first items for some test queries, wanted ones in bold, with their places in
-the list of each way that found them and after each step.</p>
+the list of each way that found them and after each step. Likeness is that to the nearest item
+above.</p>
 {% for one in queries %}
-{% call table(one.query, ["item"], numbers=["score"], last=["places"]) %}
+<h3>{{ one.query }}</h3>
+{% call table(one.query, ["item"], numbers=["score"] + names) %}
 <tbody>
 {% for hit in one.hits %}
 <tr><th scope="row">{% if hit.wanted %}<strong>{{ hit.title }}</strong>{% else %}{{ hit.title }}
 {% endif %}</th>
 <td class="number">{{ hit.score | value }}</td>
-<td>{% for name, place in hit.why.items() %}{{ name }}
-{{ "%.2f" | format(place) if name == "likeness" else "%d" | format(place) }}
-{%- if not loop.last %}, {% endif %}{% endfor %}</td></tr>
+{% for name in names %}
+<td class="number">{% if name not in hit.why %}–{% elif name == "likeness" %}
+{{ hit.why[name] | value }}{% else %}{{ hit.why[name] | whole }}{% endif %}</td>
+{% endfor %}</tr>
 {% endfor %}
 </tbody>
 {% endcall %}
@@ -29,4 +32,7 @@ def part(examples: Sequence[Mapping[str, Any]]) -> Part | None:
     """Some queries; none where there are none."""
     if not examples:
         return None
-    return Part("hits", "Queries through the chain", render(QUERIES, queries=examples))
+    hits = [hit for one in examples for hit in one["hits"]]
+    names = list(dict.fromkeys(name for hit in hits for name in hit["why"]))
+    html = render(QUERIES, queries=examples, names=names)
+    return Part("hits", "Queries through the chain", html)

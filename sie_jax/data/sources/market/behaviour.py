@@ -155,9 +155,11 @@ class Chat:
     """A customer's turns, 2 to 5, and what was asked for after each.
 
     texts: what the customer said. needs: after each turn, what is asked for so far; the last is the
-      need that the chat ends in. exact: the places of the items that meet it.
+      need that the chat ends in. exact: the places of the items that meet it. query: the number of
+      the query that has the same need.
     """
 
+    query: int
     texts: tuple[str, ...]
     needs: tuple[Need, ...]
     exact: np.ndarray
@@ -170,10 +172,11 @@ def chats(market: Market, count: int, *, seed: int = 0) -> list[Chat]:
     or corrects one that was first said wrong ("actually navy"). All of the need is said in the end.
     """
     rng = _generator(market, "chats", seed)
-    long = [need for need in market.truth.needs if need.constraints]
+    long = [query for query, need in enumerate(market.truth.needs) if need.constraints]
     made = []
     for _ in range(count):
-        need = long[int(rng.integers(len(long)))]
+        query = long[int(rng.integers(len(long)))]
+        need = market.truth.needs[query]
         foreign = bool(rng.random() < market.config.second_language)
         steps = _steps(rng, market, need)
         texts: list[str] = []
@@ -193,7 +196,7 @@ def chats(market: Market, count: int, *, seed: int = 0) -> list[Chat]:
             needs.append(said)
         items = np.arange(len(market.catalogue))
         grade, _ = judge(market.catalogue, need, items)
-        made.append(Chat(tuple(texts), tuple(needs), np.flatnonzero(grade == EXACT)))
+        made.append(Chat(query, tuple(texts), tuple(needs), np.flatnonzero(grade == EXACT)))
     return made
 
 

@@ -1,0 +1,187 @@
+"""Which turns of a chat, and which of their words, a search should be asked with.
+
+What leaving a turn or a word out does to the list of found items is measured on chats whose chosen
+items are known, and explained by what the turn or word is and where it stands. In a new chat goes
+what is expected to do harm. A customer who corrects himself is an example: the turn before
+"actually" says what he does not want.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, Float64
+
+from sie_jax.data import lexical
+
+Turns = Sequence[str]
+Worth = Callable[[Sequence[str], np.ndarray], Float64[np.ndarray, "N"]]
+"""What the lists of N queries are worth, each of the chat whose place is given: 0 to 1."""
+
+LEAST = 10
+"""Chats that a feature has to stand in, so that its effect is told from chance."""
+MOST_WORDS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class Effects:
+    """What leaving a piece out is expected to do: constant + Σ of the effects of its features.
+
+    chats: how many chats of those that it was learnt from have each feature.
+    """
+
+    constant: float
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    chats: tuple[int, ...]
+
+    def expected(self, features: Sequence[Sequence[str]]) -> Float64[np.ndarray, "N"]:
+        """Of N pieces."""
+        value = dict(zip(self.names, self.values, strict=True))
+        return np.array(
+            [self.constant + sum(value.get(one, 0.0) for one in own) for own in features]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """What of a chat a search is asked with: turns first, then their words."""
+
+    turns: Effects
+    words: Effects
+
+    def kept_turns(self, turns: Turns) -> list[str]:
+        """The turns that are not expected to do harm, all where none is left."""
+        expected = self.turns.expected(of_turns(turns))
+        kept = [turn for turn, effect in zip(turns, expected, strict=True) if effect <= 0]
+        return kept or list(turns)
+
+    def kept_words(self, turns: Turns) -> list[list[str]]:
+        """The words of each turn that is kept, but for those that are expected to do harm.
+
+        All of them where none would be left.
+        """
+        split = [turn.split() for turn in self.kept_turns(turns)]
+        found = []
+        for place, words in enumerate(split):
+            expected = self.words.expected(of_words(split, place))
+            found.append([word for word, one in zip(words, expected, strict=True) if one <= 0])
+        return found if any(found) else split
+
+    def query(self, turns: Turns) -> str:
+        """What the search is asked with."""
+        return " ".join(word for words in self.kept_words(turns) for word in words)
+
+
+def of_turns(turns: Turns) -> list[list[str]]:
+    """The features of each turn of a chat: its own first word and length, and what follows it."""
+    first = [_first(turn) for turn in turns]
+    found = []
+    for place, turn in enumerate(turns):
+        words = turn.split()
+        own = [f"begins with {first[place]}", f"{min(len(words), MOST_WORDS)} words"]
+        own += ["first turn"] * (place == 0) + ["last turn"] * (place == len(turns) - 1)
+        for further in (1, 2):
+            if place + further < len(turns):
+                own.append(f"{first[place + further]} begins the turn {further} later")
+        found.append(own)
+    return found
+
+
+def of_words(turns: Sequence[Sequence[str]], place: int) -> list[list[str]]:
+    """The features of each word of one of a chat's turns: the word, and where it stands."""
+    words = turns[place]
+    found = []
+    for at, word in enumerate(words):
+        own = [f"word {_plain(word)}"]
+        own.append(f"behind {_plain(words[at - 1])}" if at else "begins its turn")
+        own += ["in the first turn"] * (place == 0)
+        found.append(own)
+    return found
+
+
+def learned(chats: Sequence[Turns], worth: Worth, *, ridge: float = 1.0) -> Selection:
+    """What turns and words do, from chats whose lists can be told the worth of.
+
+    Every turn of every chat is left out once, and, once the turns that do harm are gone, every
+    word. The effect is the worth without the piece less that with all pieces. Effects are those of
+    a ridge regression on the features: a feature that is rare, or whose effect differs from chat to
+    chat, is taken to do what pieces do on average, which is to help.
+
+    Raises ValueError where there is no chat.
+    """
+    if not len(chats):
+        raise ValueError("there is no chat to learn from")
+    of_turn = _effects(chats, worth, lambda turns: of_turns(turns), ridge)
+    none = Effects(-1.0, (), (), ())  # every word is kept
+    kept = [Selection(of_turn, none).kept_turns(turns) for turns in chats]
+    split = [[turn.split() for turn in turns] for turns in kept]
+    pieces = [[word for words in turns for word in words] for turns in split]
+    features = [
+        [one for place in range(len(turns)) for one in of_words(turns, place)] for turns in split
+    ]
+    by_chat = dict(zip(map(tuple, pieces), features, strict=True))
+    of_word = _effects(pieces, worth, lambda words: by_chat[tuple(words)], ridge)
+    return Selection(of_turn, of_word)
+
+
+def _effects(
+    chats: Sequence[Turns],
+    worth: Worth,
+    features_of: Callable[[Turns], list[list[str]]],
+    ridge: float,
+) -> Effects:
+    """The effects of leaving out each piece of each chat, explained by its features."""
+    whole = worth([" ".join(pieces) for pieces in chats], np.arange(len(chats)))
+    queries, chat, features = [], [], []
+    for number, pieces in enumerate(chats):
+        if len(pieces) < 2:  # without its one piece nothing is asked
+            continue
+        for place in range(len(pieces)):
+            queries.append(" ".join((*pieces[:place], *pieces[place + 1 :])))
+            chat.append(number)
+        features += features_of(pieces)
+    places = np.array(chat, np.int64)
+    return _regressed(features, worth(queries, places) - whole[places], places, ridge)
+
+
+def _regressed(
+    features: Sequence[Sequence[str]],
+    effect: Float[np.ndarray, "N"],
+    chat: np.ndarray,
+    ridge: float,
+) -> Effects:
+    """constant + Σ of effects, by least squares with a ridge on all but the constant."""
+    if not len(features):
+        return Effects(-1.0, (), (), ())
+    seen = {(name, number) for own, number in zip(features, chat, strict=True) for name in own}
+    counts = Counter(name for name, _ in seen)
+    names = sorted(name for name, count in counts.items() if count >= LEAST)
+    column = {name: place for place, name in enumerate(names)}
+    data = np.zeros((len(features), len(names)))
+    for row, own in enumerate(features):
+        for name in own:
+            if name in column:
+                data[row, column[name]] += 1
+    mean, of_effect = data.mean(0), float(effect.mean())
+    centred = data - mean
+    curvature = centred.T @ centred + ridge * np.eye(len(names))
+    values = np.linalg.solve(curvature, centred.T @ (effect - of_effect))
+    constant = of_effect - float(mean @ values)
+    return Effects(
+        constant,
+        tuple(names),
+        tuple(map(float, values)),
+        tuple(counts[name] for name in names),
+    )
+
+
+def _first(turn: str) -> str:
+    words = turn.split()
+    return _plain(words[0]) if words else ""
+
+
+def _plain(word: str) -> str:
+    """The word as texts are searched for it, or as it is where that is nothing."""
+    return " ".join(lexical.words(word)) or word

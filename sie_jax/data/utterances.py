@@ -33,7 +33,7 @@ class IntentsConfig:
     validation: float = 0.1  # share of the sentences, where there is no table
     test: float = 0.2  # likewise
     # examples of each intent with which models are compared too, as where labels are few
-    few: tuple[int, ...] = (1, 3, 10, 30)
+    few: tuple[int, ...] = (1, 3, 10)
     seeds: int = 5  # how often these are drawn
     accuracy: float = 0.99  # of what is answered; what is less sure is handed to a person
     seed: int = 0  # of what is drawn

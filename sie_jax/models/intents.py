@@ -16,8 +16,10 @@ from sie_jax.files import read_json, write_json
 
 SHORTEST, LONGEST = 2, 5  # characters of a piece
 FILE, WEIGHTS = "intents.json", "intents.npz"
-RIDGES = (1e-2, 1e-3, 1e-4, 1e-5)
-_STEPS = 300
+RIDGES = (1e-4, 1e-5, 1e-6)
+_STEPS = 100
+_SLOPE = 1e-5
+"""The largest entry of the gradient at which the fit ends; that of the start is about 0.01."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,21 +158,26 @@ def fit(
     if not words and vectors is None:
         raise ValueError("neither words nor vectors are to be read")
     pieces = Pieces.of(texts) if words else None
-    parts = [] if pieces is None else [pieces.matrix(texts)]
-    parts += [] if vectors is None else [scipy.sparse.csr_matrix(np.asarray(vectors, np.float64))]
-    data = scipy.sparse.hstack(parts).tocsr() if len(parts) > 1 else parts[0]
-    truth = np.zeros((len(texts), len(names)))
-    truth[np.arange(len(texts)), labels] = 1.0
-    shape = (data.shape[1] + 1, len(names))
+    matrix = None if pieces is None else pieces.matrix(texts)
+    dense = None if vectors is None else np.asarray(vectors, np.float64)
+    at = 0 if pieces is None else len(pieces.pieces)
+    width = at + (0 if dense is None else dense.shape[1]) + 1
+    every, shape = np.arange(len(texts)), (width, len(names))
 
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(shape)
-        logits = data @ weights[:-1] + weights[-1]
+        logits = np.tile(weights[-1], (len(texts), 1))
+        logits += 0 if matrix is None else matrix @ weights[:at]
+        logits += 0 if dense is None else dense @ weights[at:-1]
         share = _softmax(logits)
-        least = np.log(np.maximum(share[np.arange(len(texts)), labels], 1e-300))
-        slope = (share - truth) / len(texts)
-        gradient = np.concatenate([data.T @ slope + ridge * weights[:-1], slope.sum(0)[None]])
-        value = -least.mean() + ridge / 2 * (weights[:-1] ** 2).sum()
+        value = -np.log(np.maximum(share[every, labels], 1e-300)).mean()
+        share[every, labels] -= 1
+        share /= len(texts)
+        gradient = ridge * weights
+        gradient[:at] += 0 if matrix is None else matrix.T @ share
+        gradient[at:-1] += 0 if dense is None else dense.T @ share
+        gradient[-1] = share.sum(0)
+        value += ridge / 2 * (weights[:-1] ** 2).sum()
         return float(value), gradient.reshape(-1)
 
     found = scipy.optimize.minimize(
@@ -178,16 +185,15 @@ def fit(
         np.zeros(shape[0] * shape[1]),
         jac=True,
         method="L-BFGS-B",
-        options={"maxiter": _STEPS, "maxcor": 20},
+        options={"maxiter": _STEPS, "gtol": _SLOPE},
     )
     weights = found.x.reshape(shape)
-    at = 0 if pieces is None else len(pieces.pieces)
     return IntentModel(
         tuple(names),
         weights[-1],
         pieces,
         None if pieces is None else weights[:at],
-        None if vectors is None else weights[at:-1],
+        None if dense is None else weights[at:-1],
     )
 
 

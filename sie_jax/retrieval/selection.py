@@ -22,6 +22,8 @@ Worth = Callable[[Sequence[str], np.ndarray], Float64[np.ndarray, "N"]]
 LEAST = 10
 """Chats that a feature has to stand in, so that its effect is told from chance."""
 MOST_WORDS = 5
+SHARES = (1.0, 0.2, 0.1, 0.05, 0.02)
+"""Of chats: words that stand in more of them are frequent."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +46,22 @@ class Effects:
         )
 
 
+_NONE = Effects(-1.0, (), (), ())
+"""Every piece is expected to help."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """What of a chat a search is asked with: turns first, then their words."""
+    """What of a chat a search is asked with.
+
+    frequent: the words that stand in so many chats that leaving all of them out does best, a rule
+    that needs no effects. turns, words: the effects of leaving out a turn, and then a word, of what
+    that rule leaves.
+    """
 
     turns: Effects
     words: Effects
+    frequent: tuple[str, ...] = ()
 
     def kept_turns(self, turns: Turns) -> list[str]:
         """The turns that are not expected to do harm, all where none is left."""
@@ -57,21 +69,33 @@ class Selection:
         kept = [turn for turn, effect in zip(turns, expected, strict=True) if effect <= 0]
         return kept or list(turns)
 
-    def kept_words(self, turns: Turns) -> list[list[str]]:
-        """The words of each turn that is kept, but for those that are expected to do harm.
-
-        All of them where none would be left.
-        """
-        split = [turn.split() for turn in self.kept_turns(turns)]
-        found = []
-        for place, words in enumerate(split):
-            expected = self.words.expected(of_words(split, place))
-            found.append([word for word, one in zip(words, expected, strict=True) if one <= 0])
-        return found if any(found) else split
+    def rare_words(self, turns: Turns) -> str:
+        """All words but the frequent ones; all where none is left."""
+        words = [word for turn in turns for word in turn.split()]
+        return " ".join(self._rare(words) or words)
 
     def query(self, turns: Turns) -> str:
-        """What the search is asked with."""
-        return " ".join(word for words in self.kept_words(turns) for word in words)
+        """The words of the turns that are kept, without those that are expected to do harm.
+
+        All that `rare_words` leaves of them, where none would be left.
+        """
+        words, features = self._pieces(self.kept_turns(turns))
+        expected = self.words.expected(features)
+        kept = [word for word, effect in zip(words, expected, strict=True) if effect <= 0]
+        return " ".join(kept or words)
+
+    def _rare(self, words: Sequence[str]) -> list[str]:
+        return [word for word in words if _plain(word) not in self.frequent]
+
+    def _pieces(self, turns: Turns) -> tuple[list[str], list[list[str]]]:
+        """The words that are left of some turns, and their features; all where none is left."""
+        found = [
+            (word, own)
+            for place, turn in enumerate(turns)
+            for word, own in zip(turn.split(), of_words(turn, place), strict=True)
+        ]
+        rare = [one for one in found if _plain(one[0]) not in self.frequent] or found
+        return [word for word, _ in rare], [own for _, own in rare]
 
 
 def of_turns(turns: Turns) -> list[list[str]]:
@@ -89,9 +113,9 @@ def of_turns(turns: Turns) -> list[list[str]]:
     return found
 
 
-def of_words(turns: Sequence[Sequence[str]], place: int) -> list[list[str]]:
-    """The features of each word of one of a chat's turns: the word, and where it stands."""
-    words = turns[place]
+def of_words(turn: str, place: int) -> list[list[str]]:
+    """The features of each word of a turn: the word, and where it stands."""
+    words = turn.split()
     found = []
     for at, word in enumerate(words):
         own = [f"word {_plain(word)}"]
@@ -104,45 +128,60 @@ def of_words(turns: Sequence[Sequence[str]], place: int) -> list[list[str]]:
 def learned(chats: Sequence[Turns], worth: Worth, *, ridge: float = 1.0) -> Selection:
     """What turns and words do, from chats whose lists can be told the worth of.
 
-    Every turn of every chat is left out once, and, once the turns that do harm are gone, every
-    word. The effect is the worth without the piece less that with all pieces. Effects are those of
-    a ridge regression on the features: a feature that is rare, or whose effect differs from chat to
-    chat, is taken to do what pieces do on average, which is to help.
+    First the frequent words go. Then every turn of every chat is left out once, and, once the turns
+    that do harm are gone, every word. The effect is the worth without the piece less that with all
+    pieces. Effects are those of a ridge regression on the features: a feature that is rare, or
+    whose effect differs from chat to chat, is taken to do what pieces do on average, which is to
+    help.
 
     Raises ValueError where there is no chat.
     """
     if not len(chats):
         raise ValueError("there is no chat to learn from")
-    of_turn = _effects(chats, worth, lambda turns: of_turns(turns), ridge)
-    none = Effects(-1.0, (), (), ())  # every word is kept
-    kept = [Selection(of_turn, none).kept_turns(turns) for turns in chats]
-    split = [[turn.split() for turn in turns] for turns in kept]
-    pieces = [[word for words in turns for word in words] for turns in split]
-    features = [
-        [one for place in range(len(turns)) for one in of_words(turns, place)] for turns in split
-    ]
-    by_chat = dict(zip(map(tuple, pieces), features, strict=True))
-    of_word = _effects(pieces, worth, lambda words: by_chat[tuple(words)], ridge)
-    return Selection(of_turn, of_word)
+    rule = Selection(_NONE, _NONE, _frequent(chats, worth))
+    of_turn = _effects([(_texts(rule, turns), of_turns(turns)) for turns in chats], worth, ridge)
+    first = dataclasses.replace(rule, turns=of_turn)
+    left = [first._pieces(first.kept_turns(turns)) for turns in chats]
+    return dataclasses.replace(first, words=_effects(left, worth, ridge))
+
+
+def _texts(rule: Selection, turns: Turns) -> list[str]:
+    return [" ".join(rule._rare(turn.split())) for turn in turns]
+
+
+def _frequent(chats: Sequence[Turns], worth: Worth) -> tuple[str, ...]:
+    """The words of more than one of SHARES of the chats; the share whose lists are worth most."""
+    own = [{_plain(word) for turn in turns for word in turn.split()} for turns in chats]
+    counts = Counter(word for words in own for word in words)
+    best, taken = -1.0, tuple[str, ...]()
+    for share in SHARES:
+        words = tuple(sorted(word for word, count in counts.items() if count > share * len(chats)))
+        rule = Selection(_NONE, _NONE, words)
+        queries = [rule.rare_words(turns) for turns in chats]
+        value = float(worth(queries, np.arange(len(chats))).mean())
+        if value > best:
+            best, taken = value, words
+    return taken
 
 
 def _effects(
-    chats: Sequence[Turns],
-    worth: Worth,
-    features_of: Callable[[Turns], list[list[str]]],
-    ridge: float,
+    chats: Sequence[tuple[Sequence[str], Sequence[Sequence[str]]]], worth: Worth, ridge: float
 ) -> Effects:
     """The effects of leaving out each piece of each chat, explained by its features."""
-    whole = worth([" ".join(pieces) for pieces in chats], np.arange(len(chats)))
-    queries, chat, features = [], [], []
-    for number, pieces in enumerate(chats):
-        if len(pieces) < 2:  # without its one piece nothing is asked
+    whole = worth([" ".join(pieces) for pieces, _ in chats], np.arange(len(chats)))
+    queries: list[str] = []
+    chat: list[int] = []
+    features: list[Sequence[str]] = []
+    for number, (pieces, own) in enumerate(chats):
+        if sum(bool(one) for one in pieces) < 2:  # without its one piece nothing is asked
             continue
         for place in range(len(pieces)):
             queries.append(" ".join((*pieces[:place], *pieces[place + 1 :])))
             chat.append(number)
-        features += features_of(pieces)
+        features += own
     places = np.array(chat, np.int64)
+    if not len(places):
+        return _NONE
     return _regressed(features, worth(queries, places) - whole[places], places, ridge)
 
 
@@ -153,8 +192,6 @@ def _regressed(
     ridge: float,
 ) -> Effects:
     """constant + Σ of effects, by least squares with a ridge on all but the constant."""
-    if not len(features):
-        return Effects(-1.0, (), (), ())
     seen = {(name, number) for own, number in zip(features, chat, strict=True) for name in own}
     counts = Counter(name for name, _ in seen)
     names = sorted(name for name, count in counts.items() if count >= LEAST)

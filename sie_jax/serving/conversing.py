@@ -15,7 +15,9 @@ from sie_jax.retrieval.selection import Effects, Selection
 from sie_jax.serving.finding import Chain, Hit
 
 FILE, CHAIN, OF_INTENTS, ENCODER = "assistant.json", "chain", "intents", "encoder"
-LAST, ALL, TURNS, WORDS = "last", "all", "selected turns", "selected words"
+LAST, ALL, RARE, TURNS, WORDS = (
+    *("last", "all", "all but frequent words", "selected turns", "selected words"),
+)
 """Which part of a chat a search is asked with. Of several last turns, the number is added."""
 
 
@@ -32,8 +34,9 @@ class Assistant:
     """What answers a customer.
 
     chain: what finds items, None without chats. asks: how a search is asked, one of LAST, ALL,
-    TURNS, WORDS or `last N`. selection: for TURNS and WORDS. intents: None without. encoder: of the
-    sentences, where intents read vectors. threshold: the least confidence of an answer.
+    RARE, TURNS, WORDS or `last N`. selection: for RARE, TURNS and WORDS. intents: None without.
+    encoder: of the sentences, where intents read vectors. threshold: the least confidence of an
+    answer.
     """
 
     chain: Chain | None = None
@@ -105,8 +108,10 @@ class Assistant:
 
 def asked(turns: Sequence[str], how: str, selection: Selection | None) -> str:
     """What a search is asked with, of the turns of a chat; `how` as `Assistant.asks`."""
-    if how in (TURNS, WORDS):
+    if how in (RARE, TURNS, WORDS):
         assert selection is not None
+        if how == RARE:
+            return selection.rare_words(turns)
         return " ".join(selection.kept_turns(turns)) if how == TURNS else selection.query(turns)
     if how == ALL:
         return " ".join(turns)
@@ -126,4 +131,4 @@ def selection_of(told: dict[str, Any]) -> Selection:
         lists = {name: tuple(fields[name]) for name in ("names", "values", "chats")}
         return Effects(float(fields["constant"]), **lists)
 
-    return Selection(effects(told["turns"]), effects(told["words"]))
+    return Selection(effects(told["turns"]), effects(told["words"]), tuple(told["frequent"]))

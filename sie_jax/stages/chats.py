@@ -15,7 +15,7 @@ from sie_jax.files import digests, read_json, write_json
 from sie_jax.retrieval import selection
 from sie_jax.retrieval.selection import Selection
 from sie_jax.serving import conversing
-from sie_jax.serving.conversing import ALL, LAST, TURNS, WORDS
+from sie_jax.serving.conversing import ALL, LAST, RARE, TURNS, WORDS
 from sie_jax.serving.finding import Chain
 from sie_jax.stages.histories import counted
 from sie_jax.tables.spool import write_parquet
@@ -25,6 +25,8 @@ CLEANING, REJECTED, SELECTION = "cleaning.json", "rejected.parquet", "selection.
 DEPTH, METRIC = 50, "ndcg@50"
 LONGEST = 4
 """The most last turns that are tried."""
+LEARNT_FROM = 1000
+"""The most training chats that effects are learnt from: each is searched for about 15 times."""
 AT_ONCE = 512
 """Chats that are searched for at a time; it bounds memory."""
 
@@ -94,6 +96,7 @@ def ask(job: Job, conversations: Made[Chats], *, chain: str, inputs: Mapping[str
     engine = engine_of(found, chain)
     place = {item: number for number, item in enumerate(engine.ids)}
     turns, chosen = known(found, "train", place)
+    turns, chosen = turns[:LEARNT_FROM], chosen[:LEARNT_FROM]
     if not turns:
         raise UserError(
             "no training conversation has turns and a chosen item of the catalogue: there is "
@@ -124,7 +127,7 @@ def ask(job: Job, conversations: Made[Chats], *, chain: str, inputs: Mapping[str
 
 def ways() -> tuple[str, ...]:
     """The ways to ask, by their names."""
-    return (LAST, *(f"{LAST} {count}" for count in range(2, LONGEST + 1)), ALL, TURNS, WORDS)
+    return (LAST, *(f"{LAST} {count}" for count in range(2, LONGEST + 1)), ALL, RARE, TURNS, WORDS)
 
 
 def engine_of(found: Chats, chain: str) -> Chain:

@@ -14,7 +14,7 @@ from sie_jax.files import read_json, whole, whole_folder, write_json
 from sie_jax.models.intents import IntentModel
 from sie_jax.report import page, sections
 from sie_jax.serving import conversing
-from sie_jax.serving.conversing import ALL, Assistant
+from sie_jax.serving.conversing import ALL, RARE, Assistant
 from sie_jax.stages.chats import Asking, engine_of, known, searched, wanted_of, ways
 from sie_jax.stages.intents import FOLDER
 from sie_jax.stages.reporting import facts
@@ -110,7 +110,7 @@ def _products(
         for how, one in measured.items()
         if how != ALL
     }
-    plain = [how for how in measured if how.startswith("last") or how == ALL]
+    plain = [how for how in measured if how.startswith("last") or how in (ALL, RARE)]
     means = {how: float(measured[how]["ndcg"].mean()) for how in measured}
     best = max(plain, key=lambda how: means[how])
     against = claims.fixed(measured[chosen.asks]["ndcg"] - measured[best]["ndcg"])
@@ -122,8 +122,8 @@ def _products(
         beats = True if low > 0 else False if high < 0 else None
     bounds = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"
     claim = {
-        True: f"Asked with {chosen.asks}, the search finds more than with {best}, the best of "
-        "what needs no learning",
+        True: f"Asked with {chosen.asks}, the search finds more than with {best}, the best of the "
+        "simple rules",
         False: f"Asked with {chosen.asks}, the search finds no more than with {best}",
         None: f"It is not resolved whether the search finds more with {chosen.asks} than with "
         f"{best}",

@@ -32,3 +32,11 @@ def test_equal_predictions_give_the_same_whatever_their_order():
 def test_fewer_pairs_than_bins():
     assert [one["pairs"] for one in calibration.bins(np.ones(2), np.ones(2))] == [1, 1]
     assert calibration.bins(np.ones(0), np.ones(0)) == []
+
+
+def test_the_expected_error_is_the_gap_of_each_bin():
+    confidence = np.array([0.95, 0.99, 0.2, 0.21])
+    right = np.array([1.0, 0.0, 0.0, 1.0])
+    gaps = 2 / 4 * abs(0.5 - 0.97) + 1 / 4 * abs(0 - 0.2) + 1 / 4 * abs(1 - 0.21)
+    assert calibration.expected_error(confidence, right, width=15) == pytest.approx(gaps)
+    assert np.isnan(calibration.expected_error(np.empty(0), np.empty(0)))

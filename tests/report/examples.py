@@ -223,7 +223,52 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         "pushed": [{"user_id": text, "push": 0.25, "texts": [text]}],
     }
     searched = {"query": text, "lists": {text: [{"text": text, "wanted": True}]}}
+    hit = {"title": text, "score": 0.5, "why": {text: 3.0, "likeness": 0.25}, "wanted": True}
+    chained = {
+        **retrieved,
+        "complete": False,
+        "test": {text: found | {"mrr@10": estimate(0.6)}},
+        "plan": {"found": 50, "kept": 10, "diversity": 0.1, "ranker": text},
+        "ceiling": {text: 0.9},
+        "within": {text: 0.3},
+        "milliseconds": {text: 1.5},
+        "trials": {
+            "found": {"50": {text: 0.5, "milliseconds": 1.0}},
+            "kept": {"10": {text: 0.5}},
+            "diversity": {"0.1": {"ndcg@10": 0.5, "within": 0.3}},
+        },
+    }
+    talked = {
+        "chats": {"test": 20, "items": 50},
+        "test": {text: found},
+        "difference": {text: found},
+        "effects": {"turns": [{"feature": text, "effect": 0.1, "chats": 12}]},
+    }
+    chat = {
+        "turns": [[{"word": text, "kept": True}, {"word": text, "kept": False}]],
+        "hits": [{"title": text, "wanted": True}],
+    }
+    accuracy = {"accuracy": estimate(0.9), "macro_f1": 0.9, "calibration_error": 0.1}
+    told = {
+        "intents": [text],
+        "sentences": {"train": 20, "test": 10},
+        "chosen": text,
+        "test": {"words": accuracy, text: accuracy},
+        "difference": {text: estimate(0.1)},
+        "handed_over": {"threshold": 0.5, "answered": 0.75},
+        "few": {
+            "3": {
+                "accuracy": {"words": estimate(0.5), text: estimate(0.6)},
+                "difference": {text: estimate(0.1)},
+            }
+        },
+        "wrong": [{"text": text, "intent": text, "predicted": text, "confidence": 0.9}],
+    }
     return {
+        "chain": sections.chain.part(chained, (10,)),
+        "hits": sections.hits.part([{"query": text, "hits": [hit]}]),
+        "chats": sections.chats.part(talked, [chat]),
+        "intents": sections.intents.part(told),
         "recommendations": sections.recommendations.part(recommended, ["ndcg@10"], baselines=()),
         "users": sections.users.part(text, [user]),
         "retrieval": sections.retrieval.part(retrieved, (10,)),

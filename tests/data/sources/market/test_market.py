@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from sie_jax.data.cleaning import RULES, Cleaned, clean
@@ -220,3 +221,22 @@ def test_a_shop_that_is_too_small_is_refused(monkeypatch: pytest.MonkeyPatch) ->
 def test_shares_of_splits_that_leave_nothing_are_refused() -> None:
     with pytest.raises(UserError, match="sum below 1"):
         generate(MarketConfig(**SMALL), validation=0.5, test=0.5)
+
+
+def test_the_truth_about_all_items_is_that_of_the_rule() -> None:
+    found = market()
+    assert found.source.complete is not None
+    table = found.source.complete()
+    splits = dict(
+        zip(*(found.source.table[name].to_pylist() for name in ("query_id", "split")), strict=True)
+    )
+    queries = set(table["query_id"].to_pylist())
+    assert queries == {query for query, split in splits.items() if split != "train"}
+    query = sorted(queries)[0]
+    grade, _ = judge(
+        found.catalogue, found.truth.needs[int(query[1:])], np.arange(len(found.catalogue))
+    )
+    rows = table.filter(pc.equal(table["query_id"], query)).to_pylist()
+    told = {row["item_id"]: row["label"] for row in rows}
+    expected = {f"i{item}": ESCI_SCALE.names[grade[item]] for item in np.flatnonzero(grade)}
+    assert told == expected

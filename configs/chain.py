@@ -17,7 +17,7 @@ def get_config() -> ChainConfig:
     config.model.num_hidden_layers = 1
     config.train.task = "contrastive"
     config.train.batch_size = 64
-    config.train.epochs = 4
+    config.train.epochs = 10
     config.cross.task = "listwise"
     config.cross.batch_size = 64
     config.cross.epochs = 3

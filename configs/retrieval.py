@@ -17,5 +17,5 @@ def get_config() -> RetrievalConfig:
     config.model.num_hidden_layers = 1
     config.train.task = "contrastive"
     config.train.batch_size = 64
-    config.train.epochs = 4
+    config.train.epochs = 10
     return config

@@ -6,7 +6,14 @@ from collections.abc import Callable
 from typing import Any
 
 from sie_jax.commands.fields import groups
-from sie_jax.config import AnyConfig, Config, RecommendationConfig, RetrievalConfig
+from sie_jax.config import (
+    AnyConfig,
+    ChainConfig,
+    Config,
+    ConversationConfig,
+    RecommendationConfig,
+    RetrievalConfig,
+)
 
 
 def default(value: Any) -> str:
@@ -34,16 +41,18 @@ def table(name: str, kind: type[AnyConfig] = Config) -> str:
 SECTIONS = tuple(
     field.name for field in dataclasses.fields(Config) if dataclasses.is_dataclass(field.type)
 )
+FURTHER: dict[str, tuple[type[AnyConfig], tuple[str, ...]]] = {
+    "recommendation": (RecommendationConfig, ("", "data", "model", "train", "evaluation")),
+    "retrieval": (RetrievalConfig, ("", "index", "negatives")),
+    "chain": (ChainConfig, ("", "chain")),
+    "conversation": (ConversationConfig, ("", "data", "intents")),
+}
+"""The sections of the other recipes that pages list; "" is what a config has beside sections."""
 PARTS: dict[str, Callable[[], str]] = {
     **{f"fields of {name}": functools.partial(table, name) for name in SECTIONS},
     **{
-        f"fields of recommendation, {name or 'its own'}": functools.partial(
-            table, name, RecommendationConfig
-        )
-        for name in ("", "data", "model", "train", "evaluation")
-    },
-    **{
-        f"fields of retrieval, {name or 'its own'}": functools.partial(table, name, RetrievalConfig)
-        for name in ("", "index")
+        f"fields of {recipe}, {name or 'its own'}": functools.partial(table, name, kind)
+        for recipe, (kind, names) in FURTHER.items()
+        for name in names
     },
 }

@@ -1,4 +1,4 @@
-"""The tables of docs/recommendation.md, docs/retrieval.md and docs/off_policy.md."""
+"""The tables of docs/recommendation.md, retrieval.md, chain.md, conversation.md, off_policy.md."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -7,7 +7,10 @@ from typing import Any
 from page_tables import measured_by, number, result, rows_as_table, with_interval
 
 BASELINES = ("popularity", "repeat", "item_neighbours", "als", "bpr")
-WAYS = ("words", "checkpoint", "tuned", "fused", "weighed")
+WAYS = (
+    *("words", "checkpoint", "tuned", "longer", "raw", "denoised", "weighted"),
+    *("fused", "weighed"),
+)
 
 
 def recommenders(name: str) -> str:
@@ -75,6 +78,180 @@ def retrieving(name: str) -> str:
     return rows_as_table(head, rows)
 
 
+def mined(name: str) -> str:
+    """Every kind of mined negatives, less further training without them."""
+    found = result(f"retrieving_{name}")
+    metrics = ["recall@10", "recall@100", "ndcg@10"]
+    rows = []
+    for way in ("longer", "raw", "denoised", "weighted"):
+        less = found["further"]["longer"].get(way, {})
+        rows.append(
+            [
+                f"`{way}`",
+                *(number(found["test"][way][metric]["value"]) for metric in metrics),
+                *(with_interval(less[one], sign=True) if less else "" for one in metrics[1:]),
+            ]
+        )
+    head = ["", *metrics, *(f"{one} less `longer`" for one in metrics[1:])]
+    return rows_as_table(head, rows)
+
+
+def scale() -> str:
+    """Building and searching large indexes."""
+    found = result("catalogue_scale")
+    rows = []
+    for one in found["searched"]:
+        kind = one["kind"] if one["kind"] == "exact" else f"{one['kind']}, {one['effort']}"
+        rows.append(
+            [
+                kind,
+                f"{one['items']:,}",
+                number(one["build_seconds"], 1),
+                number(one["milliseconds"], 2),
+                number(one["recall"], 3),
+            ]
+        )
+    head = ["index, effort", "items", "seconds to build", "milliseconds a query", "recall@100"]
+    return rows_as_table(head, rows)
+
+
+def plan() -> str:
+    """What ten million items would take, by what was measured of a million."""
+    found = result("catalogue_scale")
+    rows = []
+    for name, width in (("towers", found["width"]), ("pretrained", 384)):
+        rate = found["encoding"][name]["texts_per_second"]
+        rows.append(
+            [
+                "the shop's towers" if name == "towers" else "MiniLM-L6",
+                f"{rate:,.0f}",
+                number(1e7 / rate / 3600, 1),
+                number(1e7 * width * 4 / 2**30, 1),
+            ]
+        )
+    head = [
+        *("encoder", "texts a second", "hours for 10 million, one such machine"),
+        "GiB of vectors",
+    ]
+    return rows_as_table(head, rows)
+
+
+def chain(name: str) -> str:
+    """Every way and step of a chain."""
+    found = result(f"chaining_{name}")
+    rows = []
+    for step, values in found["test"].items():
+        less = found["difference"].get(step, {}).get("ndcg@10")
+        rows.append(
+            [
+                f"`{step}`",
+                with_interval(values["recall@10"]),
+                with_interval(values["ndcg@10"]),
+                with_interval(less, sign=True) if less else "",
+                number(found["ceiling"][step]) if step in found["ceiling"] else "",
+                number(found["within"][step], 2),
+                number(found["milliseconds"][step], 1) if step in found["milliseconds"] else "",
+            ]
+        )
+    head = [
+        *("", "recall@10", "ndcg@10", "ndcg@10 less `words`", "ceiling of ndcg@10"),
+        *("unlike within", "milliseconds"),
+    ]
+    return rows_as_table(head, rows)
+
+
+def chain_claims(name: str) -> str:
+    """The verdict's sentences, and the chain against re-ranking everything."""
+    found = result(f"chaining_{name}")
+    every = found["everything"]
+    less, took = every["chain_less_everything"], every["milliseconds"]
+    notes = [
+        *found["verdict"]["notes"],
+        f"On the first {every['queries']} test queries the chain, without the step that "
+        f"diversifies, has an ndcg@10 of {number(every['ndcg@10']['chain']['value'])} in "
+        f"{took['chain']:.0f} milliseconds a query. The same rankers over the whole catalogue have "
+        f"{number(every['ndcg@10']['everything']['value'])} in {took['everything']:.0f}: a "
+        f"difference of {with_interval(less, sign=True)}.",
+    ]
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def chats(name: str) -> str:
+    """What is found for chats, by each way to ask."""
+    found = result("conversing")["searched"][name]
+    rows = []
+    for how, values in found["test"].items():
+        less = found["difference"].get(how, {}).get("ndcg@10")
+        rows.append(
+            [
+                how,
+                with_interval(values["ndcg@10"]),
+                with_interval(values["recall@10"]),
+                with_interval(less, sign=True) if less else "",
+                number(found["validation"][how]),
+            ]
+        )
+    head = ["asked with", "ndcg@10", "recall@10", "ndcg@10 less all", "validation ndcg@50"]
+    return rows_as_table(head, rows)
+
+
+def chat_claims(name: str) -> str:
+    """The verdict's sentences."""
+    notes = result("conversing")["searched"][name]["verdict"]["notes"]
+    return "\n".join(f"- {note}" for note in notes)
+
+
+def intents() -> str:
+    """How well intents are told, with all examples and with few."""
+    told = result("conversing")["intents"]
+    rows = []
+    for name, one in told["test"].items():
+        less = told["difference"].get(name)
+        rows.append(
+            [
+                f"all {told['sentences']['train']:,}",
+                name,
+                with_interval(one["accuracy"], 4),
+                with_interval(less, 4, sign=True) if less else "",
+                number(one["macro_f1"], 4),
+                number(one["calibration_error"], 4),
+            ]
+        )
+    for count, few in told["few"].items():
+        for name, accuracy in few["accuracy"].items():
+            less = few["difference"].get(name)
+            rows.append(
+                [
+                    f"{count} of each intent",
+                    name,
+                    with_interval(accuracy),
+                    with_interval(less, sign=True) if less else "",
+                    "",
+                    "",
+                ]
+            )
+    head = [
+        *("examples", "model", "accuracy", "accuracy less words", "macro_f1"),
+        "calibration error",
+    ]
+    return rows_as_table(head, rows)
+
+
+def seasons() -> str:
+    """Popularity of some time."""
+    found = result("seasons")["found"]
+    rows = [
+        [
+            name,
+            with_interval(one["ndcg@10"]),
+            with_interval(one["recall@20"]),
+            with_interval(one["difference"], sign=True) if one["difference"]["value"] else "",
+        ]
+        for name, one in found.items()
+    ]
+    return rows_as_table(["popularity in", "ndcg@10", "recall@20", "ndcg@10 less the first"], rows)
+
+
 def simulated() -> str:
     """Bias and coverage of each estimate."""
     found = result("off_policy")["simulated"]
@@ -116,14 +293,27 @@ PARTS: dict[str, Callable[[], str]] = {
     **{f"recommenders, {name}": functools.partial(recommenders, name) for name in SETS},
     **{f"recommending, {name}": functools.partial(recommending_claims, name) for name in SETS},
     "groups, online_retail": functools.partial(groups, "online_retail"),
-    **{f"retrieving, {name}": functools.partial(retrieving, name) for name in ("shop", "esci")},
+    **{
+        f"retrieving, {name}": functools.partial(retrieving, name)
+        for name in ("shop", "clicked", "esci")
+    },
+    **{f"mined, {name}": functools.partial(mined, name) for name in ("shop", "clicked")},
+    "scale": scale,
+    "ten million": plan,
+    **{f"chain, {name}": functools.partial(chain, name) for name in ("shop", "esci")},
+    **{f"chain claims, {name}": functools.partial(chain_claims, name) for name in ("shop", "esci")},
+    **{f"chats, {name}": functools.partial(chats, name) for name in ("words", "chain")},
+    **{f"chat claims, {name}": functools.partial(chat_claims, name) for name in ("words", "chain")},
+    "intents": intents,
+    "seasons": seasons,
     "off policy, simulated": simulated,
     "off policy, open bandit": open_bandit,
     **{
         f"measured by {name}": functools.partial(measured_by, name)
         for name in (
             *(f"recommending_{one}" for one in SETS),
-            *("retrieving_shop", "retrieving_esci", "off_policy"),
+            *("retrieving_shop", "retrieving_clicked", "retrieving_esci", "off_policy"),
+            *("chaining_shop", "chaining_esci", "conversing", "catalogue_scale", "seasons"),
         )
     },
 }

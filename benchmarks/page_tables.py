@@ -14,6 +14,8 @@ RESULTS = ROOT / "benchmarks" / "results"
 CONFIGS = ("quickstart", "esci", "icecat")  # whose results are the metrics.json of a run
 # result files and their benchmarks
 OF_ANOTHER_NAME = {
+    "chaining_esci": "chaining",
+    "chaining_shop": "chaining",
     "fuzz_sources": "fuzz",
     "list_weights_again": "list_weights",
     "nested_encoders": "nested",
@@ -22,6 +24,7 @@ OF_ANOTHER_NAME = {
     "recommending_beauty": "recommending",
     "recommending_online_retail": "recommending",
     "recommending_toys": "recommending",
+    "retrieving_clicked": "retrieving",
     "retrieving_esci": "retrieving",
     "retrieving_shop": "retrieving",
     "sie_bench": "run_sie_bench",

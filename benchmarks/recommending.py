@@ -1,6 +1,6 @@
 """Does a model of histories beat what costs nothing, and does weighting help it?
 
-    python benchmarks/recommending.py --set=beauty --weightings reweighted truncated \\
+    python benchmarks/recommending.py --set=beauty --weightings truncated clipped \\
         --out=benchmarks/results/recommending_beauty.json
     python benchmarks/recommending.py --set=toys --out=benchmarks/results/recommending_toys.json
     python benchmarks/recommending.py --set=online_retail \\

@@ -14,8 +14,8 @@ class StepsConfig:
     kept: tuple[int, ...] = (10, 20)  # items that the cross-encoder reads; empty: it is left out
     # how much an item that is like those above it gives way; 0 leaves the order as it is
     diversity: tuple[float, ...] = (0.0, 0.1, 0.2, 0.3)
-    # nDCG@10 that a shallower step, or one that is left out, may lose against the best on the
-    # validation queries
+    # nDCG@10 that a shallower list may lose against the best on the validation queries, and that a
+    # cross-encoder has to add
     tolerance: float = 0.002
     diversity_tolerance: float = 0.005  # likewise, that a diverse list may lose
     milliseconds: float = 0.0  # the most that finding and ranking may take for a query; 0: any

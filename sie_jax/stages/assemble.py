@@ -120,11 +120,16 @@ def _towers(
 
 
 class _Now(NamedTuple):
-    """Lists in the order of their scores, and their nDCG@10."""
+    """Lists in the order of their scores, and the nDCG@10 of each, NaN where nothing is wanted."""
 
     lists: np.ndarray
     scores: np.ndarray
-    value: float
+    rows: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The mean nDCG@10."""
+        return float(np.nanmean(self.rows))
 
 
 class _Tried(NamedTuple):
@@ -135,16 +140,12 @@ class _Tried(NamedTuple):
     kind: str
     values: dict[str, float]
     scores: np.ndarray
-
-    @property
-    def value(self) -> float:
-        """nDCG@10."""
-        return self.values[self.kind]
+    rows: np.ndarray
 
     def now(self) -> _Now:
         """The lists in the order of the scores."""
         spread = finding.spread(self.lists, self.described, self.scores)
-        return _Now(*finding.by_score(self.lists, spread), self.value)
+        return _Now(*finding.by_score(self.lists, spread), self.rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +196,11 @@ class _Fit:
     def _reranked(
         self, chain: Chain, found: Found, now: "_Now", trials: dict[str, Any]
     ) -> tuple[Chain, "_Now"]:
-        """The same with the cross-encoder, where that is better by more than the tolerance."""
+        """The same with the cross-encoder, where that is clearly better.
+
+        By more than the tolerance, and by more than one standard error over the queries: it takes
+        most of the time, and so does not come in by chance.
+        """
         queries, most = self.asked.queries, max(self.steps.kept)
         read = chain.read(queries, now.lists[:, :most])
         tried: dict[int, _Tried] = {}
@@ -204,8 +209,11 @@ class _Fit:
             described = chain.describe(queries, part, {finding.OF_CROSS: read[:, :kept]})
             tried[kept] = self._tried(part.lists, described)
             trials[str(kept)] = tried[kept].values
-        kept = max(tried, key=lambda one: tried[one].value)
-        if tried[kept].value <= now.value + self.steps.tolerance:
+        kept = max(tried, key=lambda one: tried[one].values[tried[one].kind])
+        gain = tried[kept].rows - now.rows
+        gain = gain[~np.isnan(gain)]
+        error = float(gain.std(ddof=1) / len(gain) ** 0.5)
+        if gain.mean() <= max(self.steps.tolerance, error):
             return chain, now
         reranker = self._fitted(tried[kept].kind, tried[kept].described)
         plan = dataclasses.replace(chain.plan, kept=kept)
@@ -216,7 +224,7 @@ class _Fit:
         vectors, able = next(iter(chain.towers.values())).vectors, [0.0]
         for share in self.steps.diversity:
             diverse, _ = chain.diverse(now.lists, now.scores, share=share, count=DEPTH)
-            value = self._mean(diverse)
+            value = float(np.nanmean(self._rows(diverse)))
             trials[str(share)] = {METRIC: value, "within": diversity.within(diverse, vectors)}
             if value >= now.value - self.steps.diversity_tolerance:
                 able.append(share)
@@ -225,12 +233,13 @@ class _Fit:
     def _tried(self, lists: np.ndarray, described: Candidates) -> "_Tried":
         """The best of the rankers of each kind, each fitted on other queries than it orders."""
         scores = describing.out_of_fold(described, self._gains(described), self._folds(described))
-        values = {
-            kind: self._mean(describing.ordered(lists, described, of_kind))
+        rows = {
+            kind: self._rows(describing.ordered(lists, described, of_kind))
             for kind, of_kind in scores.items()
         }
+        values = {kind: float(np.nanmean(one)) for kind, one in rows.items()}
         kind = max(values, key=lambda one: values[one])
-        return _Tried(lists, described, kind, values, scores[kind])
+        return _Tried(lists, described, kind, values, scores[kind], rows[kind])
 
     def _fitted(self, kind: str, described: Candidates) -> ListRanker:
         return describing.fitted(kind, described, self._gains(described), self._folds(described))
@@ -246,9 +255,8 @@ class _Fit:
     def _folds(self, described: Candidates) -> np.ndarray:
         return dealing.assign(self.asked.queries, folds=FOLDS, seed=self.seed)[described.row]
 
-    def _mean(self, lists: np.ndarray) -> float:
-        measured = retrieval.per_query(lists, self.wanted, depths=(DEPTH,))
-        return float(np.nanmean(measured[METRIC]))
+    def _rows(self, lists: np.ndarray) -> np.ndarray:
+        return retrieval.per_query(lists, self.wanted, depths=(DEPTH,))[METRIC]
 
     def _depth(self, trials: dict[str, dict[str, float]], kinds: dict[int, str]) -> int:
         """The shallowest within the tolerance of the best, of those within the budget of time."""

@@ -169,8 +169,8 @@ def chain_claims(name: str) -> str:
         *found["verdict"]["notes"],
         f"On the first {every['queries']} test queries the chain, without the step that "
         f"diversifies, has an ndcg@10 of {number(every['ndcg@10']['chain']['value'])} in "
-        f"{took['chain']:.0f} milliseconds a query. A ranker of the same kind that is fitted on, and "
-        "ranks, the whole catalogue has "
+        f"{took['chain']:.0f} milliseconds a query. A ranker of the same kind that is fitted on, "
+        "and ranks, the whole catalogue has "
         f"{number(every['ndcg@10']['everything']['value'])} in {took['everything']:.0f}: a "
         f"difference of {with_interval(less, sign=True)}.",
     ]

@@ -301,8 +301,8 @@ PARTS: dict[str, Callable[[], str]] = {
     **{f"mined, {name}": functools.partial(mined, name) for name in ("shop", "clicked")},
     "scale": scale,
     "ten million": plan,
-    **{f"chain, {name}": functools.partial(chain, name) for name in ("shop", "esci")},
-    **{f"chain claims, {name}": functools.partial(chain_claims, name) for name in ("shop", "esci")},
+    "chain, shop": functools.partial(chain, "shop"),
+    "chain claims, shop": functools.partial(chain_claims, "shop"),
     **{f"chats, {name}": functools.partial(chats, name) for name in ("words", "chain")},
     **{f"chat claims, {name}": functools.partial(chat_claims, name) for name in ("words", "chain")},
     "intents": intents,
@@ -314,7 +314,7 @@ PARTS: dict[str, Callable[[], str]] = {
         for name in (
             *(f"recommending_{one}" for one in SETS),
             *("retrieving_shop", "retrieving_clicked", "retrieving_esci", "off_policy"),
-            *("chaining_shop", "chaining_esci", "conversing", "catalogue_scale", "seasons"),
+            *("chaining_shop", "conversing", "catalogue_scale", "seasons"),
         )
     },
 }

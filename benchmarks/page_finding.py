@@ -85,14 +85,19 @@ def mined(name: str) -> str:
     rows = []
     for way in ("longer", "raw", "denoised", "weighted"):
         less = found["further"]["longer"].get(way, {})
+        truth = found["mined"].get(way)
         rows.append(
             [
                 f"`{way}`",
                 *(number(found["test"][way][metric]["value"]) for metric in metrics),
                 *(with_interval(less[one], sign=True) if less else "" for one in metrics[1:]),
+                *(number(truth[one], 2) if truth else "" for one in ("wanted", "substitutes")),
             ]
         )
-    head = ["", *metrics, *(f"{one} less `longer`" for one in metrics[1:])]
+    head = [
+        *("", *metrics, *(f"{one} less `longer`" for one in metrics[1:])),
+        *("wanted among mined", "substitutes among mined"),
+    ]
     return rows_as_table(head, rows)
 
 

@@ -31,6 +31,7 @@ from same_results import commit_of
 
 from sie_jax.config import RetrievalConfig
 from sie_jax.data.sources.market import generate
+from sie_jax.data.sources.market.needs import EXACT, SUBSTITUTE, judge
 from sie_jax.evaluation import claims, retrieval
 from sie_jax.evaluation.retrieval import NOTHING, Wanted
 from sie_jax.files import read_json, write_json
@@ -112,6 +113,33 @@ def measured(workdir: Path, config: RetrievalConfig) -> dict[str, Any]:
     }
 
 
+def mined(workdir: Path, config: RetrievalConfig) -> dict[str, Any]:
+    """Of each kind how many items were mined in its first round, and what they truly are."""
+    market = generate(config.data.market)
+    found = {}
+    for kind in config.negatives.kinds:
+        folder = workdir / "mined" / f"{kind}_1" / "data"
+        rows = pq.read_table(folder / "pairs.parquet", columns=["example_id", "query", "item_id"])
+        own = rows.filter(pc.starts_with(rows["example_id"], "mined:")).to_pylist()
+        number = {query: place for place, query in enumerate(market.texts)}
+        grades = [
+            int(
+                judge(
+                    market.catalogue,
+                    market.truth.needs[number[row["query"]]],
+                    np.array([int(row["item_id"][1:])]),
+                )[0][0]
+            )
+            for row in own
+        ]
+        found[kind] = {
+            "items": len(own),
+            "wanted": float(np.mean(np.array(grades) == EXACT)),
+            "substitutes": float(np.mean(np.array(grades) == SUBSTITUTE)),
+        }
+    return found
+
+
 def against(values: dict[str, dict[str, np.ndarray]]) -> dict[str, Any]:
     """Every way less each of REFERENCES, over queries: fixed rankers."""
     return {
@@ -142,7 +170,7 @@ def main() -> None:
     kept = ("queries", "catalogue", "test", "difference", "unjudged", "weights", "index", "verdict")
     found = {name: metrics[name] for name in (*kept, "complete", "cost")}
     if given.set != "esci":
-        found |= measured(workdir, config)
+        found |= measured(workdir, config) | {"mined": mined(workdir, config)}
     write_json(given.out, {**machine(), "commit": commit_of("HEAD"), "set": given.set, **found})
 
 

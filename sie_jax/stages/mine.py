@@ -122,7 +122,10 @@ def _doubts(
 ) -> np.ndarray:
     """The chance that an item is wanted, of every place of the lists, by what never saw its query.
 
-    Wanted is what has a positive gain; how likely that is was measured on the judged places.
+    Wanted is what has a positive gain. What nobody judged counts as not wanted where the guard
+    learns: judged places alone would leave it nothing to tell wanted items from where only those
+    are kept, and elsewhere only what a search of words had put there. So all chances are too low,
+    and their order is what counts.
     """
     table, gains = catalogue_of(pairs), np.array(pairs.scale.gains)
     items = Items.of(table["title"].to_pylist(), table["text"].to_pylist())
@@ -130,12 +133,11 @@ def _doubts(
     translated = _translated(pairs, asked, lists, items, folds)
     described = describing.described(asked.queries, lists, items, {"translation": translated})
     labels = judged[described.row, described.place]
-    known = labels != UNJUDGED
-    gain = np.where(known, gains[np.maximum(labels, 0)], 0.0)
+    gain = np.where(labels != UNJUDGED, gains[np.maximum(labels, 0)], 0.0)
     scores = np.zeros(len(gain))
     for fold in np.unique(folds):
         inside = folds[described.row] == fold
-        learnt = known & ~inside
+        learnt = ~inside
         if not (gain[learnt] > 0).any():
             continue
         part = described._replace(
@@ -144,7 +146,7 @@ def _doubts(
         )
         ranker = describing.fitted(BLEND, part, gain[learnt], folds[part.row])
         scores[inside] = ranker.scores(described)[inside]
-    a, b = negatives.chance(scores[known], gain[known] > 0)
+    a, b = negatives.chance(scores, gain > 0)
     found = np.ones(lists.shape)
     found[described.row, described.place] = 1 / (1 + np.exp(-(a + b * scores)))
     return found

@@ -44,6 +44,7 @@ time.</p>
 {% endfor %}
 </tbody>
 {% endcall %}
+<h3>What was tried on the validation queries</h3>
 {% call table("What was tried on the validation queries", ["setting"], numbers=["ndcg@10"],
               last=["what it is"]) %}
 <tbody>

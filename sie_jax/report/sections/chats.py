@@ -13,6 +13,7 @@ the last turns, with all, or with those turns and words that are not expected to
 is the 95% t interval over chats.</p>
 <figure>{{ plot }}</figure>
 {{ metric_table("Found for chats", test, main, of="asked with") }}
+<h3>Less all turns</h3>
 {{ metric_table("Less all turns", difference, main, signed=true, of="asked with") }}
 <h3>What leaving a piece out does</h3>
 <p class="note">The effect on nDCG@50 that was learnt from the training chats. A turn or a word is

@@ -24,6 +24,7 @@ sentences are answered; the others are handed to a person.</p>
 </tbody>
 {% endcall %}
 {% if few %}
+<h3>Accuracy with few examples of each intent</h3>
 {% call table("Accuracy with few examples of each intent", ["examples"],
               numbers=test.keys() | list) %}
 <tbody>
@@ -39,6 +40,7 @@ sentences are answered; the others are handed to a person.</p>
 {% endcall %}
 {% endif %}
 {% if wrong %}
+<h3>Wrong, the surest ones first</h3>
 {% call table("Wrong, the surest ones first", ["sentence"], numbers=["confidence"],
               last=["intent", "told"]) %}
 <tbody>

@@ -11,7 +11,7 @@ from sie_jax import processes
 from sie_jax.config import ChainConfig, Config
 from sie_jax.models.trees import library as tree_library
 from sie_jax.recipes import relevance
-from sie_jax.recipes.opening import close, opened
+from sie_jax.recipes.opening import carried_out
 from sie_jax.report import terminal
 from sie_jax.retrieval.index import library
 from sie_jax.stages.assemble import MODEL, assemble
@@ -48,21 +48,20 @@ def run(
     """
     library()  # or it is missed only once the towers have been trained
     tree_library()
-    with opened(
+    return carried_out(
         config,
         workdir,
         known=STAGES,
-        planned=lambda: stages(config),
+        planned=stages,
+        make=_stages,
+        table=terminal.retrieved,
+        left={
+            REPORT: "Report: {}",
+            MODEL: "Model: {}, read by sie_jax.serving.finding.Chain",
+        },
         redo=redo,
         console=console,
-    ) as place:
-        metrics = _stages(config, place).value
-        close(place)
-        place.console.print(terminal.retrieved(metrics))
-        place.console.print(terminal.verdict(metrics))
-        place.say(f"Report: {os.path.join(workdir, REPORT)}")
-        place.say(f"Model: {os.path.join(workdir, MODEL)}, read by sie_jax.serving.finding.Chain")
-    return metrics
+    )
 
 
 def stages(config: ChainConfig) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sie_jax import processes
 from sie_jax.config import ConversationConfig
-from sie_jax.recipes.opening import opened
+from sie_jax.recipes.opening import carried_out
 from sie_jax.report import terminal
 from sie_jax.stages.chats import ask, chats, inputs_of
 from sie_jax.stages.converse import MODEL, REPORT, converse
@@ -33,24 +33,20 @@ def run(
     Raises UserError for what the user can fix, before anything is written where the config or the
     input is at fault.
     """
-    with opened(
+    return carried_out(
         config,
         workdir,
         known=STAGES,
-        planned=lambda: stages(config),
+        planned=stages,
+        make=_stages,
+        table=terminal.conversed,
+        left={
+            REPORT: "Report: {}",
+            MODEL: "Model: {}, read by sie_jax.serving.conversing.Assistant",
+        },
         redo=redo,
         console=console,
-    ) as place:
-        metrics = _stages(config, place).value
-        processes.alone(place.write_config)
-        if "test" in metrics:
-            place.console.print(terminal.conversed(metrics))
-        place.console.print(terminal.verdict(metrics))
-        place.say(f"Report: {os.path.join(workdir, REPORT)}")
-        place.say(
-            f"Model: {os.path.join(workdir, MODEL)}, read by sie_jax.serving.conversing.Assistant"
-        )
-    return metrics
+    )
 
 
 def stages(config: ConversationConfig) -> tuple[str, ...]:

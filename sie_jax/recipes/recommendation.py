@@ -8,7 +8,7 @@ from rich.console import Console
 
 from sie_jax import processes
 from sie_jax.config import RecommendationConfig
-from sie_jax.recipes.opening import close, opened
+from sie_jax.recipes.opening import carried_out
 from sie_jax.report import terminal
 from sie_jax.stages.histories import describe_items, histories, inputs_of
 from sie_jax.stages.history_blend import blend
@@ -41,20 +41,17 @@ def run(
     Raises UserError for what the user can fix, before anything is written where the config or the
     input is at fault, and NumericalError where a loss is no longer finite.
     """
-    with opened(
+    return carried_out(
         config,
         workdir,
         known=STAGES,
-        planned=lambda: stages(config),
+        planned=stages,
+        make=_stages,
+        table=terminal.recommenders,
+        left={REPORT: "Report: {}"},
         redo=redo,
         console=console,
-    ) as place:
-        metrics = _stages(config, place).value
-        close(place)
-        place.console.print(terminal.recommenders(metrics))
-        place.console.print(terminal.verdict(metrics))
-        place.say(f"Report: {os.path.join(workdir, REPORT)}")
-    return metrics
+    )
 
 
 def stages(config: RecommendationConfig) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from sie_jax.config import Config, RetrievalConfig
 from sie_jax.importance.policies import Believed
 from sie_jax.importance.section import ImportanceConfig
 from sie_jax.recipes import relevance
-from sie_jax.recipes.opening import close, opened
+from sie_jax.recipes.opening import carried_out
 from sie_jax.report import terminal
 from sie_jax.retrieval.index import library
 from sie_jax.retrieval.negatives import LONGER, WEIGHTED, NegativesConfig
@@ -45,20 +45,17 @@ def run(
     input is at fault, and NumericalError where a loss is no longer finite.
     """
     library()  # or it is missed only once the towers have been trained
-    with opened(
+    return carried_out(
         config,
         workdir,
         known=STAGES,
-        planned=lambda: stages(config),
+        planned=stages,
+        make=_stages,
+        table=terminal.retrieved,
+        left={REPORT: "Report: {}"},
         redo=redo,
         console=console,
-    ) as place:
-        metrics = _stages(config, place).value
-        close(place)
-        place.console.print(terminal.retrieved(metrics))
-        place.console.print(terminal.verdict(metrics))
-        place.say(f"Report: {os.path.join(workdir, REPORT)}")
-    return metrics
+    )
 
 
 def stages(config: RetrievalConfig) -> tuple[str, ...]:

@@ -211,6 +211,7 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
     retrieved = {
         "test": {text: found},
         "queries": {"evaluated": 20, "without_wanted_item": 1},
+        "complete": True,
         "catalogue": {"items": 50},
         "unjudged": {text: 0.3},
         "weights": {text: 1.0},

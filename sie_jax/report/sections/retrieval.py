@@ -9,9 +9,14 @@ from sie_jax.report.parts import Part, render
 RESULTS = """
 <p class="note">The whole catalogue of {{ items | whole }} items is searched for
 {{ queries.evaluated | whole }} test queries. An item is wanted where it was judged to be of the
-highest grade, and {{ queries.without_wanted_item | whole }} queries want none. What nobody judged
-counts as not wanted: the last table says how much of it stands in the first ten places. The range
-is the 95% t interval over queries.</p>
+highest grade, and {{ queries.without_wanted_item | whole }} queries want none.
+{% if complete %}
+What every item is to every query is known here.
+{% else %}
+What nobody judged counts as not wanted: the last table says how much of it stands in the first ten
+places.
+{% endif %}
+The range is the 95% t interval over queries.</p>
 <figure>{{ plot }}</figure>
 {{ metric_table("Found in the catalogue", test, main, of="way") }}
 {% call table("Unjudged items, weights and time", ["way"],
@@ -39,6 +44,7 @@ def part(metrics: Mapping[str, Any], depths: Sequence[int]) -> Part:
         RESULTS,
         items=metrics["catalogue"]["items"],
         queries=metrics["queries"],
+        complete=metrics["complete"],
         test=metrics["test"],
         main=main,
         unjudged=metrics["unjudged"],

@@ -110,9 +110,9 @@ class IntentModel:
         arrays = {"bias": self.bias, "of_pieces": self.of_pieces, "of_vector": self.of_vector}
         if self.pieces is not None:
             arrays["weights"] = self.pieces.weights
-        known = {name: value for name, value in arrays.items() if value is not None}
+        known: dict[str, Any] = {name: value for name, value in arrays.items() if value is not None}
         with (folder / WEIGHTS).open("wb") as file:
-            np.savez(file, **known)  # type: ignore[arg-type]  # its stub knows no keywords
+            np.savez(file, **known)
         pieces = None if self.pieces is None else list(self.pieces.pieces)
         told = {"names": list(self.names), "temperature": self.temperature, "pieces": pieces}
         write_json(folder / FILE, told)

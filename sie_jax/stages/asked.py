@@ -1,6 +1,9 @@
 """The queries of a split as a whole catalogue is searched for them, and what each wants of it."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -8,7 +11,8 @@ import pyarrow.parquet as pq
 
 from sie_jax.data.preparing import Prepared
 from sie_jax.data.translation import item_texts
-from sie_jax.evaluation.retrieval import Wanted
+from sie_jax.evaluation.retrieval import NOTHING, Wanted
+from sie_jax.tables.spool import write_parquet
 
 
 def catalogue_of(prepared: Prepared) -> pa.Table:
@@ -58,6 +62,12 @@ class Asked:
         found[self.wanted.query] = True
         return found
 
+    def unjudged(self, lists: np.ndarray, depth: int) -> float:
+        """The share of the first places that hold an item which nobody judged for the query."""
+        first = lists[:, :depth]
+        labels = self.labels(first, other=-1)[first != NOTHING]
+        return float((labels < 0).mean()) if len(labels) else 0.0
+
     def labels(self, lists: np.ndarray, *, other: int) -> np.ndarray:
         """The grade of each place of lists `[Q, n]`; `other` where nobody judged the item.
 
@@ -73,6 +83,35 @@ class Asked:
             return np.full(lists.shape, unknown)
         found = self.label[order[at]]
         return np.where((keys[order[at]] == places) & (lists >= 0), found, unknown)
+
+
+def told(prepared: Prepared, asked: Asked, items: int) -> dict[str, Any]:
+    """What metrics.json says of the pairs, the queries and the catalogue."""
+    counted = asked.counted
+    return {
+        "rows": {
+            "read": prepared.counts["read"],
+            "kept": prepared.counts["kept"],
+            "rejected": sum(prepared.counts["rejected"].values()),
+        },
+        "queries": {
+            "evaluated": int(counted.sum()),
+            "without_wanted_item": int((~counted).sum()),
+        },
+        "complete": asked.complete,
+        "catalogue": {"items": items},
+    }
+
+
+def write_lists(
+    path: Path, queries: Sequence[str], ids: Sequence[str], lists: Mapping[str, np.ndarray]
+) -> None:
+    """Leaves a table: the queries, and what each way found for them, as item ids."""
+    names = np.array(ids, object)
+    columns = {
+        way: [names[row[row != NOTHING]].tolist() for row in own] for way, own in lists.items()
+    }
+    write_parquet(path, pa.table({"query": list(queries), **columns}))
 
 
 def asked_of(prepared: Prepared, split: str, ids: list[str]) -> Asked:

@@ -57,7 +57,9 @@ def converse(
             queries = [conversing.asked(one, how, chosen.selection) for one in turns]
             lists = searched(engine, queries, DEPTH)
             found = retrieval.per_query(lists, wanted, depths=(DEPTH,))
-            measured[how] = {name: found[f"{name}@{DEPTH}"] for name in ("ndcg", "recall", "mrr")}
+            measured[how] = {
+                name: by_need(found[f"{name}@{DEPTH}"], wants) for name in ("ndcg", "recall", "mrr")
+            }
         metrics |= _products(measured, chosen, len(turns), len(engine.ids))
         notes += metrics["verdict"]["notes"]
         assistant = Assistant(engine, chosen.asks, chosen.selection)
@@ -94,6 +96,18 @@ def converse(
     processes.alone(leave)
 
 
+def by_need(values: np.ndarray, chosen: list[list[int]]) -> np.ndarray:
+    """The mean over the chats that end in the same items, of each such set of items.
+
+    Chats about one need succeed or fail together: intervals over chats would take them for as many
+    needs, and be too narrow.
+    """
+    number = {items: place for place, items in enumerate(dict.fromkeys(map(frozenset, chosen)))}
+    need = np.array([number[frozenset(items)] for items in chosen])
+    means: np.ndarray = np.bincount(need, values) / np.bincount(need)
+    return means
+
+
 def _products(
     measured: dict[str, dict[str, np.ndarray]], chosen: Asking, chats: int, items: int
 ) -> dict[str, Any]:
@@ -121,6 +135,7 @@ def _products(
     elif low is not None and high is not None:
         beats = True if low > 0 else False if high < 0 else None
     bounds = "" if low is None else f" [{low:+.4f}, {high:+.4f}]"
+    needs = len(measured[ALL]["ndcg"])
     claim = {
         True: f"Asked with {chosen.asks}, the search finds more than with {best}, the best of the "
         "simple rules",
@@ -129,7 +144,7 @@ def _products(
         f"{best}",
     }[beats]
     return {
-        "chats": {"test": chats, "items": items},
+        "chats": {"test": chats, "needs": needs, "items": items},
         "test": test,
         "difference": difference,
         "asked_with": chosen.asks,
@@ -145,7 +160,8 @@ def _products(
             "beats_baseline": beats,
             "notes": [
                 f"{claim}: {METRIC} is {means[chosen.asks]:.4f} and {means[best]:.4f} on "
-                f"{chats:,} test chats, a difference of {against['value']:+.4f}{bounds}."
+                f"{chats:,} test chats about {needs:,} needs, a difference of "
+                f"{against['value']:+.4f}{bounds}."
             ],
         },
     }

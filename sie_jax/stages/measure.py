@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pyarrow as pa
 
 from sie_jax import processes
 from sie_jax.data.preparing import Prepared
@@ -16,12 +15,11 @@ from sie_jax.files import read_json, whole, write_json
 from sie_jax.report import page, sections
 from sie_jax.retrieval import diversity
 from sie_jax.serving.finding import FOUND, Chain
-from sie_jax.stages.asked import Asked, asked_of
+from sie_jax.stages.asked import Asked, asked_of, told, write_lists
 from sie_jax.stages.assemble import DEPTH, METRIC, Assembled
 from sie_jax.stages.reporting import facts
 from sie_jax.stages.search import CHECKPOINT, WORDS
 from sie_jax.stages.train import Trained
-from sie_jax.tables.spool import write_parquet
 from sie_jax.training import logs
 from sie_jax.workdir import Job, Made, stage
 from sie_jax.workdir.ledger import total
@@ -67,17 +65,7 @@ def measure(
     rows = {name: _measured(one, asked, gained, depths, counted) for name, one in lists.items()}
     vectors = next(iter(chain.towers.values())).vectors
     metrics = {
-        "rows": {
-            "read": pairs.counts["read"],
-            "kept": pairs.counts["kept"],
-            "rejected": sum(pairs.counts["rejected"].values()),
-        },
-        "queries": {
-            "evaluated": int(counted.sum()),
-            "without_wanted_item": int((~counted).sum()),
-        },
-        "complete": asked.complete,
-        "catalogue": {"items": len(chain.ids)},
+        **told(pairs, asked, len(chain.ids)),
         "test": {
             name: {metric: claims.fixed(values) for metric, values in one.items()}
             for name, one in rows.items()
@@ -96,7 +84,7 @@ def measure(
         "within": {
             name: diversity.within(one[counted][:, :DEPTH], vectors) for name, one in lists.items()
         },
-        "unjudged": {name: _unjudged(one, asked) for name, one in lists.items()},
+        "unjudged": {name: asked.unjudged(one, DEPTH) for name, one in lists.items()},
         "milliseconds": _milliseconds(chain, asked),
         "plan": {
             "found": chain.plan.found,
@@ -114,12 +102,7 @@ def measure(
 
     def leave() -> None:
         job.workdir.draw_log()
-        names = np.array(chain.ids, object)
-        columns = {
-            name: [names[row[row != NOTHING]].tolist() for row in one]
-            for name, one in lists.items()
-        }
-        write_parquet(job.folder / LISTS, pa.table({"query": asked.queries, **columns}))
+        write_lists(job.folder / LISTS, asked.queries, chain.ids, lists)
         parts = [
             sections.verdict.part(metrics),
             sections.chain.part(metrics, depths),
@@ -172,13 +155,6 @@ def _ceiling(lists: np.ndarray, gained: Wanted) -> np.ndarray:
     if depth < DEPTH:
         best = np.pad(best, ((0, 0), (0, DEPTH - depth)), constant_values=NOTHING)
     return retrieval.per_query(best, gained, depths=(DEPTH,))[METRIC]
-
-
-def _unjudged(lists: np.ndarray, asked: Asked) -> float:
-    """The share of the first ten places that hold an item which nobody judged for the query."""
-    first = lists[:, :DEPTH]
-    labels = asked.labels(first, other=-1)[first != NOTHING]
-    return float((labels < 0).mean()) if len(labels) else 0.0
 
 
 def _milliseconds(chain: Chain, asked: Asked) -> dict[str, float]:

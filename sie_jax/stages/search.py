@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import pyarrow as pa
 
 from sie_jax import processes
 from sie_jax.data import sentences
@@ -21,10 +20,9 @@ from sie_jax.report import page, sections
 from sie_jax.retrieval import fusion
 from sie_jax.retrieval.index import EXACT, IndexConfig, VectorIndex, found_share
 from sie_jax.retrieval.words import WordIndex
-from sie_jax.stages.asked import Asked, asked_of, texts_of
+from sie_jax.stages.asked import Asked, asked_of, texts_of, told, write_lists
 from sie_jax.stages.reporting import facts
 from sie_jax.stages.train import Trained
-from sie_jax.tables.spool import write_parquet
 from sie_jax.training import logs
 from sie_jax.workdir import Job, Made, stage
 from sie_jax.workdir.ledger import total
@@ -104,20 +102,10 @@ def search(
         for way, lists in found.items()
     }
     metrics = {
-        "rows": {
-            "read": pairs.counts["read"],
-            "kept": pairs.counts["kept"],
-            "rejected": sum(pairs.counts["rejected"].values()),
-        },
-        "complete": asked["test"].complete,
-        "queries": {
-            "evaluated": int(asked["test"].counted.sum()),
-            "without_wanted_item": int((~asked["test"].counted).sum()),
-        },
-        "catalogue": {"items": len(ids)},
+        **told(pairs, asked["test"], len(ids)),
         **_told(measured, asked["test"].counted),
         "unjudged": {
-            way: _unjudged(lists["test"], asked["test"], min(10, depth))
+            way: asked["test"].unjudged(lists["test"], min(10, depth))
             for way, lists in found.items()
         },
         "weights": dict(zip(ways, weights, strict=True)),
@@ -129,7 +117,8 @@ def search(
 
     def leave() -> None:
         job.workdir.draw_log()
-        _write_lists(job, asked["test"].queries, ids, found)
+        of_test = {way: lists["test"] for way, lists in found.items()}
+        write_lists(job.folder / LISTS, asked["test"].queries, ids, of_test)
         parts = [
             sections.verdict.part(metrics),
             sections.retrieval.part(metrics, depths),
@@ -215,13 +204,6 @@ def _told(measured: Mapping[str, Mapping[str, np.ndarray]], counted: np.ndarray)
     }
 
 
-def _unjudged(lists: np.ndarray, asked: Asked, depth: int) -> float:
-    """The share of the first places that hold an item nobody judged for the query."""
-    first = lists[:, :depth]
-    labels = asked.labels(first, other=-1)[first != NOTHING]
-    return float((labels < 0).mean()) if len(labels) else 0.0
-
-
 def _verdict(
     measured: Mapping[str, Mapping[str, np.ndarray]], validation: Mapping[str, float], metric: str
 ) -> dict[str, Any]:
@@ -265,22 +247,6 @@ def _cost(encoded: Mapping[str, Encoded]) -> dict[str, Any]:
         for name, one in encoded.items()
         if one.trained is not None
     }
-
-
-def _write_lists(
-    job: Job, queries: list[str], ids: list[str], found: Mapping[str, Mapping[str, np.ndarray]]
-) -> None:
-    names = np.array(ids, object)
-    table = pa.table(
-        {
-            "query": queries,
-            **{
-                way: [names[row[row != NOTHING]].tolist() for row in lists["test"]]
-                for way, lists in found.items()
-            },
-        }
-    )
-    write_parquet(job.folder / LISTS, table)
 
 
 def _examples(

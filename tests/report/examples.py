@@ -240,7 +240,7 @@ def every_part(text: str = "usb hub") -> dict[str, Part | None]:
         },
     }
     talked = {
-        "chats": {"test": 20, "items": 50},
+        "chats": {"test": 20, "needs": 12, "items": 50},
         "test": {text: found},
         "difference": {text: found},
         "effects": {"turns": [{"feature": text, "effect": 0.1, "chats": 12}]},

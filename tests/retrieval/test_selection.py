@@ -5,12 +5,14 @@ import numpy as np
 from sie_jax.retrieval import selection
 from sie_jax.retrieval.selection import Effects, Selection, learned
 
-KINDS = (  # noqa: SIM905  # two lines of words are easier to read
-    "shoe hat scarf coat glove sock shirt belt boot vest skirt tie"
-).split()
-COLOURS = (  # noqa: SIM905
-    "red blue green black white grey pink brown teal gold lime mint"
-).split()
+KINDS = (
+    *("shoe", "hat", "scarf", "coat", "glove", "sock"),
+    *("shirt", "belt", "boot", "vest", "skirt", "tie"),
+)
+COLOURS = (
+    *("red", "blue", "green", "black", "white", "grey"),
+    *("pink", "brown", "teal", "gold", "lime", "mint"),
+)
 
 
 def made(count: int = 400) -> tuple[list[list[str]], list[set[str]]]:

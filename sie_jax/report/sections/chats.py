@@ -9,8 +9,9 @@ from sie_jax.report.parts import Part, render
 CHATS = """
 <p class="note">The catalogue of {{ chats["items"] | whole }} items is searched for
 {{ chats.test | whole }} test chats; wanted are the items that were chosen. The search is asked with
-the last turns, with all, or with those turns and words that are not expected to do harm. The range
-is the 95% t interval over chats.</p>
+the last turns, with all, or with those turns and words that are not expected to do harm. Chats that
+end in the same items are of one need: values are means over {{ chats.needs | whole }} needs, and
+the range is the 95% t interval over them.</p>
 <figure>{{ plot }}</figure>
 {{ metric_table("Found for chats", test, main, of="asked with") }}
 <h3>Less all turns</h3>

@@ -131,7 +131,7 @@ def _explain(path: str, leaf: Leaf, form: forms.Form) -> LeafExplanation:
     elif not isinstance(form, forms.Dense):
         norm = "Gram" if form.uses_gram else "direct"
         flops = form.gram_flops if form.uses_gram else form.direct_flops
-        materialized = form.direct_flops
+        materialized = _building(form)
         kept = _kept_bytes(form)
     return LeafExplanation(
         path=path,
@@ -151,6 +151,22 @@ def _why(form: forms.Form, reasons: Sequence[str]) -> str:
     if isinstance(form, forms.Stacked):
         return f"{_why(form.layers, ())}, in each layer of a scan"
     return _WHY.get(type(form).__name__) or f"another use ({', '.join(reasons)}): plain AD"
+
+
+def _building(form: forms.Outer | forms.Rows | forms.Tied | forms.Stacked) -> int:
+    """FLOPs of one example's gradient as an array, and of its squared norm: that of vmap(grad).
+
+    Of a table all rows count there, where `direct_flops` counts those that the example touches.
+    """
+    if isinstance(form, forms.Stacked):
+        layers = form.layers
+        return form.direct_flops // layers.direct_flops * _building(layers)
+    if isinstance(form, forms.Tied):
+        return form.outer.direct_flops + _building(form.rows)
+    if isinstance(form, forms.Rows):
+        places, size = form.g.shape[-2:]
+        return (places + 2 * form.shape[0]) * size
+    return form.direct_flops
 
 
 def _costs(leaf: LeafExplanation) -> tuple[int, int, int, int]:

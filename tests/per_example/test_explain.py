@@ -69,3 +69,17 @@ def test_several_params_and_batch_arguments_by_keyword():
 def test_nothing_to_explain():
     found = per_example.explain(lambda params, x: jnp.sum(x), {}, jnp.ones((2, 3)))
     assert "total" in str(found)
+
+
+def test_a_table_costs_what_is_touched_here_and_all_of_it_as_an_array():
+    """Of 128 places a sum of rows is less to do than the products of all places."""
+
+    def loss_fn(params, ids):
+        return jnp.sum(params["table"][ids] ** 2)
+
+    params = {"table": jnp.ones((1000, 32))}
+    found = per_example.explain(loss_fn, params, jnp.zeros((2, 128), int))
+    (leaf,) = found.leaves
+    assert (leaf.form, leaf.norm) == ("Rows", "direct")
+    assert leaf.flops == (128 + 2 * 128) * 32
+    assert leaf.materialized_flops == (128 + 2 * 1000) * 32

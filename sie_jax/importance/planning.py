@@ -25,6 +25,7 @@ FAIR_SHARE = 0.25
 DECIDING_SHARE = 0.75
 # how many folds decide at least, each with a training of its own
 DECIDING_FOLDS = 2
+_ROUNDING = 1e-9  # of a sum of some hundred float64 terms, far below a hundredth
 
 
 class Costs(NamedTuple):
@@ -147,7 +148,8 @@ def plan(
             break
     if made.rounds[-1].share < least_share:
         enough = _fixed(made) + _least(made, least_share) + least_share * _full(made)[-1]
-        enough = (math.floor(100 * enough) + 1) / 100  # above it, so that rounding cannot refuse it
+        # above it, so that rounding cannot refuse it: 2.2999999999999998 asks for 2.31
+        enough = (math.floor(100 * enough + _ROUNDING) + 1) / 100
         raise ValueError(
             f"a budget of {budget:g} full trainings is too small to choose among "
             f"{number_of_candidates} candidates: raise it to {enough:g}, or name fewer candidates"

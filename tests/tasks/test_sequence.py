@@ -45,28 +45,32 @@ def test_the_loss_is_the_cross_entropy_of_all_items() -> None:
 @pytest.mark.parametrize("options", [{}, {"negatives": 6, "id_dropout": 0.3}], ids=["all", "drawn"])
 def test_contributions_are_exact(options: dict[str, Any]) -> None:
     of, key = task(**options), jax.random.key(3)
-    (losses, _), grads = of.gradients(PARAMS, BATCH, dropout_key=key)
-    loss = of.loss(key)
+    loss, weights = of.loss(key), jnp.array([0.3, 0.7, 0.0])
     rows = [{name: values[row] for name, values in BATCH.items()} for row in range(2)]
-    gradient_of = jax.jit(jax.grad(lambda params, row: loss(params, row)[0]))
-    plain = [gradient_of(PARAMS, row) for row in rows]
-    norms = [float(jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(g)))) for g in plain]
-    assert np.allclose(grads.norms()[:2], norms, rtol=1e-4)
-    assert np.allclose(of.norms(PARAMS, BATCH, dropout_key=key)[0][:2], norms, rtol=1e-4)
-    weights = jnp.array([0.3, 0.7, 0.0])
-    summed = grads.weighted_sum(weights)
-    expected = jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, *plain)
-    step, _ = of.weighted_gradient(PARAMS, BATCH, weights, key)
-    for one, other, third in zip(*map(jax.tree.leaves, (summed, expected, step)), strict=True):
+
+    # compiled as one: every operation by itself takes far longer
+    @jax.jit
+    def compute(params: Any) -> tuple[Any, ...]:
+        plain = [jax.grad(lambda params, row=row: loss(params, row)[0])(params) for row in rows]
+        (losses, _), grads = of.gradients(params, BATCH, dropout_key=key)
+        norms = grads.norms(), of.norms(params, BATCH, dropout_key=key)[0]
+        step, _ = of.weighted_gradient(params, BATCH, weights, key)
+        return plain, losses, norms, grads.weighted_sum(weights), step, grads.dot(plain[0])
+
+    plain, losses, norms, summed, step, dots = compute(PARAMS)
+    expected = [float(jnp.sqrt(sum(jnp.sum(x**2) for x in jax.tree.leaves(g)))) for g in plain]
+    for found in norms:
+        assert np.allclose(found[:2], expected, rtol=1e-4)
+    of_both = jax.tree.map(lambda a, b: 0.3 * a + 0.7 * b, *plain)
+    for one, other, third in zip(*map(jax.tree.leaves, (summed, of_both, step)), strict=True):
         assert np.allclose(one, other, atol=1e-5)
         assert np.allclose(third, other, atol=1e-5)
     assert np.allclose(losses[2], 0)
-    direction = plain[0]
-    dots = [
-        float(sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, direction))))
+    products = [
+        float(sum(jax.tree.leaves(jax.tree.map(jnp.vdot, gradient, plain[0]))))
         for gradient in plain
     ]
-    assert np.allclose(grads.dot(direction)[:2], dots, rtol=1e-4, atol=1e-6)
+    assert np.allclose(dots[:2], products, rtol=1e-4, atol=1e-6)
 
 
 def test_drawn_items_stand_for_all() -> None:
